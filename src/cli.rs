@@ -1,0 +1,178 @@
+//! The command line: clap types and help texts, and how flags become settings. Knows no meaning.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// membridge keeps claude-mem's memory the same on all of your machines.
+#[derive(Debug, Parser)]
+#[command(
+    name = "membridge",
+    version,
+    about,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done or nothing to do · 1 error · 2 pull refused, this node is primary · \
+    3 push refused, this node is secondary · 4 both sides changed · 130/143 interrupted"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Read settings from this file instead of ~/.claude-mem-minio/config.env
+    #[arg(long, value_name = "PATH", global = true)]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object instead of lines
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Settings given on the command line.
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Upload a consistent snapshot of the local database
+    #[command(name = "push_sqlite", visible_aliases = ["push", "push-sqlite"])]
+    Push,
+    /// Replace the local database by the one in the bucket, after a verified backup
+    #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
+    Pull,
+    /// Pull, then push
+    Sync,
+    /// Check everything and say what is wrong; changes nothing
+    Doctor,
+    /// Show who is primary; changes nothing
+    #[command(name = "leadership_info", visible_aliases = ["leadership", "leadership-info"])]
+    Leadership,
+    /// Show the project's name and its canonical id
+    #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
+    Project,
+}
+
+impl Command {
+    /// The name in `--json` output.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Push => "push_sqlite",
+            Self::Pull => "pull_sqlite",
+            Self::Sync => "sync",
+            Self::Doctor => "doctor",
+            Self::Leadership => "leadership_info",
+            Self::Project => "print_project",
+        }
+    }
+}
+
+macro_rules! setting_flags {
+    (values { $($value:ident = $value_name:literal, $value_help:literal;)* }
+     switches { $($switch:ident = $switch_name:literal, $switch_help:literal;)* }) => {
+        /// Settings as flags. Keys have none: arguments can be read by every process of the machine.
+        #[derive(Debug, Clone, Default, Args)]
+        #[command(next_help_heading = "Settings (flag, then environment, then config.env, then default)")]
+        pub struct SettingFlags {
+            $(
+                #[doc = $value_help]
+                #[arg(long, value_name = $value_name, global = true, hide_short_help = true)]
+                pub $value: Option<String>,
+            )*
+            $(
+                #[doc = $switch_help]
+                #[arg(long, global = true, hide_short_help = true)]
+                pub $switch: bool,
+            )*
+        }
+
+        impl SettingFlags {
+            /// The flags that were given, by the name of their setting.
+            pub fn given(&self) -> BTreeMap<&'static str, String> {
+                let mut given = BTreeMap::new();
+                $(if let Some(value) = &self.$value { given.insert($value_name, value.clone()); })*
+                $(if self.$switch { given.insert($switch_name, "1".to_owned()); })*
+                given
+            }
+        }
+    };
+}
+
+setting_flags! {
+    values {
+        project = "CLAUDE_PROJECT_ID", "Project name";
+        db = "CLAUDE_MEM_DB", "Path of the local database";
+        endpoint = "MINIO_ENDPOINT", "http://, https:// or file:/// URL of the store";
+        bucket = "MINIO_BUCKET", "Bucket name";
+        region = "MINIO_REGION", "Signing region [default: us-east-1]";
+        node_id = "MEMBRIDGE_NODE_ID", "Name of this node for leadership [default: host name]";
+        primary_node_id = "PRIMARY_NODE_ID", "Node that is primary by configuration";
+        hostname = "MEMBRIDGE_HOSTNAME", "Host name in locks, manifests and backups [default: the system's]";
+        lock_ttl_seconds = "LOCK_TTL_SECONDS", "Lifetime of the lock [default: 7200]";
+        stale_lock_grace_seconds = "STALE_LOCK_GRACE_SECONDS", "Wait before a stale lock is taken over [default: 60]";
+        leadership_enabled = "LEADERSHIP_ENABLED", "0 switches every role check off [default: 1]";
+        leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
+        pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
+        pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
+        worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
+        worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
+        data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";
+    }
+    switches {
+        force_push = "FORCE_PUSH", "Override the lock, diverged and shrink checks of a push";
+        allow_secondary_push = "ALLOW_SECONDARY_PUSH", "Let a secondary push";
+        allow_primary_pull_override = "ALLOW_PRIMARY_PULL_OVERRIDE", "Let a primary pull over its own database";
+        no_restart_worker = "MEMBRIDGE_NO_RESTART_WORKER", "Leave the worker stopped after a pull";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_spelling_of_a_command_is_known() {
+        let table = [
+            ("push_sqlite", "push_sqlite"),
+            ("push-sqlite", "push_sqlite"),
+            ("push", "push_sqlite"),
+            ("pull_sqlite", "pull_sqlite"),
+            ("pull-sqlite", "pull_sqlite"),
+            ("pull", "pull_sqlite"),
+            ("sync", "sync"),
+            ("doctor", "doctor"),
+            ("leadership_info", "leadership_info"),
+            ("leadership-info", "leadership_info"),
+            ("print_project", "print_project"),
+            ("print-project", "print_project"),
+        ];
+        for (spelling, name) in table {
+            assert_eq!(
+                Cli::try_parse_from(["membridge", spelling])
+                    .unwrap()
+                    .command
+                    .name(),
+                name
+            );
+        }
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::try_parse_from(["membridge", "push", "--project", "mem", "--force-push"]).unwrap();
+        let given = cli.settings.given();
+        assert_eq!(given.get("CLAUDE_PROJECT_ID").map(String::as_str), Some("mem"));
+        assert_eq!(given.get("FORCE_PUSH").map(String::as_str), Some("1"));
+        assert_eq!(given.len(), 2);
+    }
+}

@@ -1,0 +1,118 @@
+//! One file per command, and the frame around them: settings, runtime, signals, the exit code.
+
+mod project;
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Cli, Command};
+use crate::config::{Config, Environment, Settings};
+use crate::context::Context;
+use crate::error::{CommandResult, Failure};
+use crate::exit::ExitCode;
+use crate::failpoint;
+use crate::storage::Store;
+use crate::ui::{Report, Ui};
+
+/// What a command works with.
+pub struct Run {
+    /// Clock, chance, signals.
+    pub context: Arc<Context>,
+    /// The person.
+    pub ui: Ui,
+    /// Settings as texts.
+    pub settings: Settings,
+}
+
+impl Run {
+    /// The checked configuration and the store it names.
+    fn open(&self) -> CommandResult<(Config, Store)> {
+        let config = Config::new(&self.settings)?;
+        let store = Store::open(&config.store, &self.context)?;
+        Ok((config, store))
+    }
+}
+
+/// Runs one command to its end and prints how it ended.
+pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+    let ui = Ui {
+        json: cli.json,
+        quiet: cli.quiet,
+    };
+    let name = cli.command.name();
+    let end = prepare(&cli, &environment, ui.clone()).and_then(|run| execute(run, cli.command));
+    ui.finish(name, &end);
+    match end {
+        Ok(report) => report.exit,
+        Err(failure) => failure.exit,
+    }
+}
+
+fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
+    let settings = Settings::load(&cli.settings.given(), environment, cli.config.as_deref())?;
+    let offset = jiff::SignedDuration::from_secs(failpoint::clock_offset());
+    Ok(Run {
+        context: Arc::new(Context::new(offset)),
+        ui,
+        settings,
+    })
+}
+
+/// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
+fn execute(run: Run, command: Command) -> CommandResult<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    let context = Arc::clone(&run.context);
+    let end = runtime.block_on(async {
+        let mut command = std::pin::pin!(dispatch(&run, command));
+        let mut stopped = std::pin::pin!(signals(&context));
+        tokio::select! {
+            end = &mut command => return end,
+            result = &mut stopped => match result {
+                Ok(signal) if !context.in_critical() => return Err(interrupted(signal)),
+                Ok(_) => {}
+                Err(failure) => return Err(failure),
+            },
+        }
+        // In a critical section: it has heard of the signal, gives back what it holds, and ends by itself.
+        command.await
+    });
+    // Blocking work that a signal left behind must not keep us here.
+    runtime.shutdown_background();
+    end
+}
+
+/// Waits for SIGINT or SIGTERM and tells the context.
+async fn signals(context: &Context) -> CommandResult<i32> {
+    let fail = |error: std::io::Error| Failure::new(format!("cannot watch for signals: {error}"));
+    let mut int = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut term = signal(SignalKind::terminate()).map_err(fail)?;
+    let number = tokio::select! {
+        _ = int.recv() => SignalKind::interrupt().as_raw_value(),
+        _ = term.recv() => SignalKind::terminate().as_raw_value(),
+    };
+    context.interrupt(number);
+    Ok(number)
+}
+
+/// How a command ends that a signal stopped.
+pub fn interrupted(signal: i32) -> Failure {
+    Failure::with_exit(
+        ExitCode::Interrupted(signal),
+        format!("stopped by signal {signal}; nothing was changed"),
+    )
+}
+
+async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
+    match command {
+        Command::Project => project::run(run),
+        _ => {
+            let _ = run.open()?;
+            Err(Failure::new("x"))
+        }
+    }
+}

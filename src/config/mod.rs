@@ -1,0 +1,346 @@
+//! The configuration of one run: validated, immutable, secrets redacted. Everything below `commands` gets its
+//! settings from here and never looks at the environment.
+
+pub mod env_file;
+pub mod paths;
+pub mod settings;
+
+use std::path::PathBuf;
+
+use crate::error::Failure;
+use crate::identity::{Node, Project};
+
+pub use paths::Paths;
+pub use settings::{Environment, Settings, Source};
+
+/// What is wrong with the configuration. Each names the setting or the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ConfigError {
+    #[error("HOME not set")]
+    NoHome,
+    #[error("{name} not set")]
+    NotSet { name: &'static str },
+    #[error("{name}='{value}' is neither yes nor no: use 1/true/yes/on or 0/false/no/off")]
+    BadSwitch { name: &'static str, value: String },
+    #[error("{name}='{value}' is not a whole number from {from} to {to}")]
+    BadNumber {
+        name: &'static str,
+        value: String,
+        from: i64,
+        to: i64,
+    },
+    #[error("{name} holds text that is not UTF-8")]
+    NotUtf8 { name: &'static str },
+    #[error("{name}='{value}': {problem}")]
+    BadValue {
+        name: &'static str,
+        value: String,
+        problem: String,
+    },
+    #[error("cannot read {}: {problem}", path.display())]
+    Unreadable { path: PathBuf, problem: String },
+    #[error("{} {error}", path.display())]
+    BadLine {
+        path: PathBuf,
+        error: env_file::EnvFileError,
+    },
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let hint = match &error {
+            ConfigError::NotSet { name } => Some(format!(
+                "set {name} in the environment or in ~/.claude-mem-minio/config.env (see config.env.example)"
+            )),
+            ConfigError::Unreadable { path, .. } => Some(format!(
+                "check that {} exists and is yours: ls -l {0}",
+                path.display()
+            )),
+            ConfigError::BadLine { path, .. } => Some(format!("edit {}", path.display())),
+            _ => None,
+        };
+        let failure = Self::new(error.to_string());
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the signer only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("set")
+    }
+}
+
+/// Where the memory of all machines is kept.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// An S3-compatible bucket.
+    S3(S3Config),
+    /// A directory: `file:///path` as MINIO_ENDPOINT.
+    Dir(PathBuf),
+}
+
+/// An S3-compatible bucket.
+#[derive(Debug, Clone)]
+pub struct S3Config {
+    /// `http://` or `https://` URL, without a trailing slash.
+    pub endpoint: String,
+    /// Access key id.
+    pub access_key: Secret,
+    /// Secret access key.
+    pub secret_key: Secret,
+    /// Bucket name.
+    pub bucket: String,
+    /// Signing region.
+    pub region: String,
+    /// Proxy for http:// endpoints.
+    pub http_proxy: Option<Secret>,
+    /// Proxy for https:// endpoints.
+    pub https_proxy: Option<Secret>,
+    /// Hosts that are never proxied, beside the local ones.
+    pub no_proxy: String,
+    /// PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
+}
+
+/// Times of the lock, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct LockConfig {
+    /// How long a lock is valid.
+    pub ttl: i64,
+    /// How long after that a foreign lock is still left alone.
+    pub grace: i64,
+}
+
+/// Leadership settings.
+#[derive(Debug, Clone)]
+pub struct LeadershipConfig {
+    /// Whether roles are checked at all.
+    pub enabled: bool,
+    /// PRIMARY_NODE_ID.
+    pub primary: Option<String>,
+    /// Lifetime of a lease in seconds.
+    pub lease_seconds: i64,
+}
+
+/// Overrides that a person can give.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// FORCE_PUSH
+    pub force_push: bool,
+    /// ALLOW_SECONDARY_PUSH
+    pub secondary_push: bool,
+    /// ALLOW_PRIMARY_PULL_OVERRIDE
+    pub primary_pull: bool,
+}
+
+/// Settings of the claude-mem worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// CLAUDE_MEM_WORKER_PORT
+    pub port: Option<u16>,
+    /// CLAUDE_MEM_WORKER_HOST
+    pub host: String,
+    /// MEMBRIDGE_NO_RESTART_WORKER
+    pub leave_stopped: bool,
+}
+
+/// Retention of pull-overwrite backups.
+#[derive(Debug, Clone, Copy)]
+pub struct BackupRetention {
+    /// Older ones go (days).
+    pub max_days: i64,
+    /// More than this many go.
+    pub max_count: i64,
+}
+
+/// Everything a command needs to know, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The store.
+    pub store: StoreConfig,
+    /// The project.
+    pub project: Project,
+    /// The local database, as configured (it may be a symbolic link, or not exist yet).
+    pub database: PathBuf,
+    /// Who we are.
+    pub node: Node,
+    /// Lock times.
+    pub lock: LockConfig,
+    /// Leadership.
+    pub leadership: LeadershipConfig,
+    /// Overrides.
+    pub overrides: Overrides,
+    /// The worker.
+    pub worker: WorkerConfig,
+    /// Backup retention.
+    pub backups: BackupRetention,
+    /// Files of ours and of claude-mem.
+    pub paths: Paths,
+    /// CLAUDE_CANONICAL_PROJECT_ID, which is ignored but warned about (F05).
+    pub pinned_cid: Option<String>,
+}
+
+const MAX_SECONDS: i64 = 10 * 366 * 86_400;
+
+impl Config {
+    /// Checks all settings; the first missing required one is reported in the order of the contract.
+    ///
+    /// # Errors
+    /// What is missing or malformed.
+    pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let store = store(settings)?;
+        let project = project(settings)?;
+        let database = PathBuf::from(settings.require("CLAUDE_MEM_DB")?);
+        if database.file_name().is_none() {
+            return Err(ConfigError::BadValue {
+                name: "CLAUDE_MEM_DB",
+                value: database.display().to_string(),
+                problem: "is not the path of a file".to_owned(),
+            });
+        }
+        Ok(Self {
+            store,
+            project,
+            database,
+            node: node(settings)?,
+            lock: LockConfig {
+                ttl: settings
+                    .number("LOCK_TTL_SECONDS", 1, MAX_SECONDS)?
+                    .unwrap_or(7200),
+                grace: settings
+                    .number("STALE_LOCK_GRACE_SECONDS", 0, MAX_SECONDS)?
+                    .unwrap_or(60),
+            },
+            leadership: LeadershipConfig {
+                enabled: settings.switch("LEADERSHIP_ENABLED")?,
+                primary: settings.get("PRIMARY_NODE_ID").map(str::to_owned),
+                lease_seconds: settings
+                    .number("LEADERSHIP_LEASE_SECONDS", 1, MAX_SECONDS)?
+                    .unwrap_or(3600),
+            },
+            overrides: Overrides {
+                force_push: settings.switch("FORCE_PUSH")?,
+                secondary_push: settings.switch("ALLOW_SECONDARY_PUSH")?,
+                primary_pull: settings.switch("ALLOW_PRIMARY_PULL_OVERRIDE")?,
+            },
+            worker: WorkerConfig {
+                port: settings
+                    .number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?
+                    .and_then(|port| u16::try_from(port).ok()),
+                host: settings
+                    .get("CLAUDE_MEM_WORKER_HOST")
+                    .unwrap_or("127.0.0.1")
+                    .to_owned(),
+                leave_stopped: settings.switch("MEMBRIDGE_NO_RESTART_WORKER")?,
+            },
+            backups: BackupRetention {
+                max_days: settings.number("PULL_BACKUP_MAX_DAYS", 0, 36_500)?.unwrap_or(14),
+                max_count: settings
+                    .number("PULL_BACKUP_MAX_COUNT", 1, 100_000)?
+                    .unwrap_or(50),
+            },
+            paths: Paths::new(settings),
+            pinned_cid: settings.get("CLAUDE_CANONICAL_PROJECT_ID").map(str::to_owned),
+        })
+    }
+}
+
+/// The project alone, for commands that need nothing else.
+///
+/// # Errors
+/// CLAUDE_PROJECT_ID is not set.
+pub fn project(settings: &Settings) -> Result<Project, ConfigError> {
+    Ok(Project::new(settings.require("CLAUDE_PROJECT_ID")?))
+}
+
+/// Who this machine is.
+///
+/// # Errors
+/// The operating system's host name is not UTF-8 or cannot be had, and none is configured.
+pub fn node(settings: &Settings) -> Result<Node, ConfigError> {
+    let host = match settings.get("MEMBRIDGE_HOSTNAME") {
+        Some(host) => host.to_owned(),
+        None => hostname::get()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .filter(|name| !name.is_empty())
+            .ok_or(ConfigError::NotSet {
+                name: "MEMBRIDGE_HOSTNAME",
+            })?,
+    };
+    let id = settings
+        .get("MEMBRIDGE_NODE_ID")
+        .map_or_else(|| host.clone(), str::to_owned);
+    Ok(Node { host, id })
+}
+
+/// The store alone, for doctor, which works with half a configuration.
+///
+/// # Errors
+/// What is missing or malformed.
+pub fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
+    const NAME: &str = "MINIO_ENDPOINT";
+    let endpoint = settings.require(NAME)?;
+    let bad = |problem: &str| ConfigError::BadValue {
+        name: NAME,
+        value: endpoint.to_owned(),
+        problem: problem.to_owned(),
+    };
+    if let Some(path) = endpoint.strip_prefix("file://") {
+        let path = PathBuf::from(path);
+        if !path.is_absolute() {
+            return Err(bad("a directory store is written file:///absolute/path"));
+        }
+        return Ok(StoreConfig::Dir(path));
+    }
+    let rest = endpoint
+        .strip_prefix("http://")
+        .or_else(|| endpoint.strip_prefix("https://"))
+        .ok_or_else(|| bad("must start with http://, https:// or file:///"))?;
+    if rest.trim_end_matches('/').is_empty() || rest.contains(char::is_whitespace) {
+        return Err(bad("has no host name"));
+    }
+    if rest.contains(['@', '?', '#']) {
+        return Err(ConfigError::BadValue {
+            name: NAME,
+            value: "(hidden)".to_owned(),
+            problem:
+                "must be scheme://host:port only; keys belong into MINIO_ACCESS_KEY and MINIO_SECRET_KEY"
+                    .to_owned(),
+        });
+    }
+    Ok(StoreConfig::S3(S3Config {
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        access_key: Secret::new(settings.require("MINIO_ACCESS_KEY")?),
+        secret_key: Secret::new(settings.require("MINIO_SECRET_KEY")?),
+        bucket: settings.require("MINIO_BUCKET")?.to_owned(),
+        region: settings.get("MINIO_REGION").unwrap_or("us-east-1").to_owned(),
+        http_proxy: settings.get("HTTP_PROXY").map(Secret::new),
+        https_proxy: settings.get("HTTPS_PROXY").map(Secret::new),
+        no_proxy: settings.get("NO_PROXY").unwrap_or_default().to_owned(),
+        ca_bundle: settings
+            .get("AWS_CA_BUNDLE")
+            .or_else(|| settings.get("SSL_CERT_FILE"))
+            .map(PathBuf::from),
+    }))
+}

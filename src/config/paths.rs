@@ -1,0 +1,50 @@
+//! Where files are: claude-mem's data directory, our state directory. Computes paths, touches no file.
+
+use std::path::{Path, PathBuf};
+
+use super::Settings;
+
+/// Folders that a run works with.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The user's home directory.
+    pub home: PathBuf,
+    /// CLAUDE_MEM_DATA_DIR when it is configured; otherwise the worker's own settings decide.
+    pub data_dir: Option<PathBuf>,
+    /// Ours to use for state: `~/.membridge`.
+    pub state: PathBuf,
+    /// Configuration and wrapper scripts: `~/.claude-mem-minio`.
+    pub minio: PathBuf,
+}
+
+impl Paths {
+    /// The folders for these settings.
+    pub fn new(settings: &Settings) -> Self {
+        let home = settings.home.clone();
+        Self {
+            data_dir: settings
+                .get("CLAUDE_MEM_DATA_DIR")
+                .map(|dir| expand_home(dir, &home)),
+            state: home.join(".membridge"),
+            minio: home.join(".claude-mem-minio"),
+            home,
+        }
+    }
+
+    /// `~/.claude-mem/backups/pull-overwrite`, where the Python script keeps its safety backups too.
+    pub fn pull_backups(&self) -> PathBuf {
+        self.home.join(".claude-mem/backups/pull-overwrite")
+    }
+
+    /// Our temporary files that need not lie beside the database.
+    pub fn tmp(&self) -> PathBuf {
+        self.state.join("tmp")
+    }
+}
+
+fn expand_home(dir: &str, home: &Path) -> PathBuf {
+    match dir.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None => PathBuf::from(dir),
+    }
+}

@@ -1,0 +1,357 @@
+//! Every setting by name, and where its value came from: flag, environment, config.env, default — in that order.
+//! Knows texts only; `Config` gives them meaning.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, env_file};
+
+/// One setting that people can make.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The name of the variable, also in config.env.
+    pub name: &'static str,
+    /// What it is when nobody says anything.
+    pub default: Option<&'static str>,
+    /// Never shown.
+    pub secret: bool,
+}
+
+const fn setting(name: &'static str, default: Option<&'static str>) -> Setting {
+    Setting {
+        name,
+        default,
+        secret: false,
+    }
+}
+
+const fn secret(name: &'static str) -> Setting {
+    Setting {
+        name,
+        default: None,
+        secret: true,
+    }
+}
+
+/// All settings; the required ones first, in the order in which a missing one is reported (compatibility contract).
+pub const SETTINGS: &[Setting] = &[
+    setting("MINIO_ENDPOINT", None),
+    secret("MINIO_ACCESS_KEY"),
+    secret("MINIO_SECRET_KEY"),
+    setting("MINIO_BUCKET", None),
+    setting("CLAUDE_PROJECT_ID", None),
+    setting("CLAUDE_MEM_DB", None),
+    setting("MINIO_REGION", Some("us-east-1")),
+    setting("LOCK_TTL_SECONDS", Some("7200")),
+    setting("STALE_LOCK_GRACE_SECONDS", Some("60")),
+    setting("FORCE_PUSH", Some("0")),
+    setting("PULL_BACKUP_MAX_DAYS", Some("14")),
+    setting("PULL_BACKUP_MAX_COUNT", Some("50")),
+    setting("MEMBRIDGE_NODE_ID", None),
+    setting("PRIMARY_NODE_ID", None),
+    setting("MEMBRIDGE_HOSTNAME", None),
+    setting("ALLOW_SECONDARY_PUSH", Some("0")),
+    setting("ALLOW_PRIMARY_PULL_OVERRIDE", Some("0")),
+    setting("LEADERSHIP_ENABLED", Some("1")),
+    setting("LEADERSHIP_LEASE_SECONDS", Some("3600")),
+    setting("MEMBRIDGE_NO_RESTART_WORKER", Some("0")),
+    setting("CLAUDE_MEM_WORKER_PORT", None),
+    setting("CLAUDE_MEM_WORKER_HOST", Some("127.0.0.1")),
+    setting("CLAUDE_MEM_DATA_DIR", None),
+    setting("HTTP_PROXY", None),
+    setting("HTTPS_PROXY", None),
+    setting("NO_PROXY", None),
+    setting("AWS_CA_BUNDLE", None),
+    setting("SSL_CERT_FILE", None),
+    setting("CLAUDE_CANONICAL_PROJECT_ID", None),
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A flag on the command line.
+    Flag,
+    /// The environment of the process.
+    Environment,
+    /// The config.env file.
+    File,
+    /// Built in.
+    Default,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "config.env",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// The environment of the process, read once in `main`.
+#[derive(Clone, Default)]
+pub struct Environment {
+    values: BTreeMap<String, String>,
+    unreadable: Vec<String>,
+    home: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values may be keys and passwords.
+        f.debug_struct("Environment")
+            .field("names", &self.values.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Environment {
+    /// Reads the process's environment. A value that is not UTF-8 is kept as a name only, and reported
+    /// when somebody asks for it. Without HOME the home directory is that of the user database.
+    pub fn capture() -> Self {
+        let mut environment = Self::default();
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => {
+                    environment.values.insert(name, value);
+                }
+                (Ok(name), Err(_)) => environment.unreadable.push(name),
+                (Err(_), _) => {}
+            }
+        }
+        environment.home = std::env::var_os("HOME")
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| {
+                nix::unistd::User::from_uid(nix::unistd::getuid())
+                    .ok()
+                    .flatten()
+                    .map(|user| user.dir)
+            });
+        environment
+    }
+
+    /// An environment of these variables, for tests and tools.
+    pub fn from_values(values: impl IntoIterator<Item = (String, String)>) -> Self {
+        let values: BTreeMap<_, _> = values.into_iter().collect();
+        let home = values.get("HOME").map(PathBuf::from);
+        Self {
+            values,
+            unreadable: Vec::new(),
+            home,
+        }
+    }
+
+    /// A variable; empty counts as unset.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The home directory, when there is one.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+}
+
+/// All settings with their values as text.
+#[derive(Clone)]
+pub struct Settings {
+    values: BTreeMap<&'static str, (String, Source)>,
+    /// The config.env that was read, when there was one.
+    pub file: Option<PathBuf>,
+    /// The home directory.
+    pub home: PathBuf,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = self.values.keys().map(|name| (name, self.shown(name)));
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+impl Settings {
+    /// Puts flags, environment, config.env and defaults together. `config_flag` is `--config PATH`.
+    ///
+    /// # Errors
+    /// No home directory; a config.env that was asked for and cannot be read; a line in it that cannot be
+    /// understood; a variable of ours that is not UTF-8.
+    pub fn load(
+        flags: &BTreeMap<&'static str, String>,
+        environment: &Environment,
+        config_flag: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let home = environment.home().ok_or(ConfigError::NoHome)?.to_owned();
+        let file = find_file(environment, config_flag, &home)?;
+        let from_file = match &file {
+            Some(path) => read_file(path, environment)?,
+            None => BTreeMap::new(),
+        };
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            let name = setting.name;
+            if environment.unreadable.iter().any(|unreadable| unreadable == name) {
+                return Err(ConfigError::NotUtf8 { name });
+            }
+            let lower = lower_twin(name).and_then(|twin| environment.get(twin));
+            let found = None
+                .or_else(|| flags.get(name).map(|value| (value.clone(), Source::Flag)))
+                .or_else(|| {
+                    environment
+                        .get(name)
+                        .or(lower)
+                        .map(|value| (value.to_owned(), Source::Environment))
+                })
+                .or_else(|| {
+                    from_file
+                        .get(name)
+                        .filter(|value| !value.is_empty())
+                        .map(|value| (value.clone(), Source::File))
+                })
+                .or_else(|| setting.default.map(|value| (value.to_owned(), Source::Default)));
+            if let Some(found) = found {
+                values.insert(name, found);
+            }
+        }
+        Ok(Self { values, file, home })
+    }
+
+    /// The value of a setting, when it has one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Where the value of a setting came from.
+    pub fn source(&self, name: &str) -> Option<Source> {
+        self.values.get(name).map(|(_, source)| *source)
+    }
+
+    /// The value as it may be shown: `set` for a secret.
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        let secret = SETTINGS
+            .iter()
+            .any(|setting| setting.name == name && setting.secret);
+        self.get(name).map(|value| {
+            if secret || has_credentials(value) {
+                "set"
+            } else {
+                value
+            }
+        })
+    }
+
+    /// The value of a required setting.
+    ///
+    /// # Errors
+    /// `NAME not set`.
+    pub fn require(&self, name: &'static str) -> Result<&str, ConfigError> {
+        self.get(name).ok_or(ConfigError::NotSet { name })
+    }
+
+    /// A switch: 1/true/yes/on or 0/false/no/off in any case.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub fn switch(&self, name: &'static str) -> Result<bool, ConfigError> {
+        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
+            Some("1" | "true" | "yes" | "on") => Ok(true),
+            None | Some("0" | "false" | "no" | "off") => Ok(false),
+            Some(value) => Err(ConfigError::BadSwitch {
+                name,
+                value: value.to_owned(),
+            }),
+        }
+    }
+
+    /// A whole number within bounds (`None` when the setting has no value).
+    ///
+    /// # Errors
+    /// Text that is not such a number.
+    pub fn number(&self, name: &'static str, from: i64, to: i64) -> Result<Option<i64>, ConfigError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        value
+            .trim()
+            .parse()
+            .ok()
+            .filter(|number| (from..=to).contains(number))
+            .map(Some)
+            .ok_or_else(|| ConfigError::BadNumber {
+                name,
+                value: value.to_owned(),
+                from,
+                to,
+            })
+    }
+}
+
+/// A proxy URL can carry a user and a password.
+fn has_credentials(value: &str) -> bool {
+    value.contains("://") && value.contains('@')
+}
+
+/// curl, boto3 and most others read the proxy variables in lower case too.
+fn lower_twin(name: &str) -> Option<&'static str> {
+    match name {
+        "HTTP_PROXY" => Some("http_proxy"),
+        "HTTPS_PROXY" => Some("https_proxy"),
+        "NO_PROXY" => Some("no_proxy"),
+        _ => None,
+    }
+}
+
+fn find_file(
+    environment: &Environment,
+    flag: Option<&Path>,
+    home: &Path,
+) -> Result<Option<PathBuf>, ConfigError> {
+    // A file that somebody named must be there; the two default places may be empty.
+    let named = flag
+        .map(Path::to_owned)
+        .or_else(|| environment.get("MEMBRIDGE_CONFIG_ENV").map(PathBuf::from));
+    if let Some(path) = named {
+        return Ok(Some(path));
+    }
+    let candidates = match environment.get("MEMBRIDGE_DIR") {
+        Some(dir) => vec![Path::new(dir).join("config.env")],
+        None => vec![
+            home.join(".claude-mem-minio/config.env"),
+            home.join("membridge/config.env"),
+        ],
+    };
+    for path in candidates {
+        match path.try_exists() {
+            Ok(true) => return Ok(Some(path)),
+            Ok(false) => {}
+            Err(error) => {
+                return Err(ConfigError::Unreadable {
+                    path,
+                    problem: error.to_string(),
+                });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn read_file(path: &Path, environment: &Environment) -> Result<BTreeMap<String, String>, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })?;
+    let home = environment.home().map(|home| home.to_string_lossy().into_owned());
+    let lookup = |name: &str| match name {
+        "HOME" => home.clone(),
+        _ => environment.get(name).map(str::to_owned),
+    };
+    env_file::parse(&text, lookup).map_err(|error| ConfigError::BadLine {
+        path: path.to_owned(),
+        error,
+    })
+}

@@ -1,0 +1,122 @@
+//! The clock, the random numbers and the signals of one run. Everything below `commands` takes time and
+//! chance from here, so that tests can move the clock and nothing else has to know.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+/// What a run needs from the outside world besides files and the store.
+#[derive(Debug)]
+pub struct Context {
+    clock_offset: SignedDuration,
+    /// Seconds that the store's clock is ahead of ours, as last seen in a `Date` header.
+    server_skew: AtomicI64,
+    signal: watch::Sender<Option<i32>>,
+    critical: AtomicUsize,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new(SignedDuration::ZERO)
+    }
+}
+
+impl Context {
+    /// A context whose clock is the system's plus `clock_offset` (zero outside tests).
+    pub fn new(clock_offset: SignedDuration) -> Self {
+        Self {
+            clock_offset,
+            server_skew: AtomicI64::new(0),
+            signal: watch::Sender::new(None),
+            critical: AtomicUsize::new(0),
+        }
+    }
+
+    /// This machine's idea of the time.
+    pub fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.checked_add(self.clock_offset).unwrap_or(now)
+    }
+
+    /// The time by the store's clock: ours, corrected by the last `Date` that the store sent.
+    /// Ages of locks and leases are computed with it, because the clocks of boards are wrong (F48).
+    pub fn server_now(&self) -> Timestamp {
+        let now = self.now();
+        now.checked_add(SignedDuration::from_secs(self.skew_seconds()))
+            .unwrap_or(now)
+    }
+
+    /// Seconds that the store's clock is ahead of ours; negative when it is behind. 0 until it has answered.
+    pub fn skew_seconds(&self) -> i64 {
+        self.server_skew.load(Ordering::Relaxed)
+    }
+
+    /// Remembers what the store said the time is. Differences of up to a second are the header's resolution.
+    pub fn learn_server_time(&self, server: Timestamp) {
+        let skew = server.as_second() - self.now().as_second();
+        self.server_skew
+            .store(if skew.abs() <= 1 { 0 } else { skew }, Ordering::Relaxed);
+    }
+
+    /// 32 random hex digits: an owner token, a claim, a part of a temporary file's name.
+    ///
+    /// # Errors
+    /// When the operating system has no random numbers to give.
+    pub fn token(&self) -> Result<String, getrandom::Error> {
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(hex(&bytes))
+    }
+
+    /// Announces a signal to everything that waits in [`Context::interrupted`].
+    pub fn interrupt(&self, signal: i32) {
+        self.signal.send_replace(Some(signal));
+    }
+
+    /// Waits until a signal has come; returns its number.
+    pub async fn interrupted(&self) -> i32 {
+        let mut watch = self.signal.subscribe();
+        loop {
+            if let Some(signal) = *watch.borrow_and_update() {
+                return signal;
+            }
+            if watch.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// While the returned guard lives, a signal does not drop the running command: it has a lock to give back
+    /// or a database half way between old and new, and ends by itself.
+    pub fn critical(&self) -> Critical<'_> {
+        self.critical.fetch_add(1, Ordering::SeqCst);
+        Critical(self)
+    }
+
+    /// Whether a [`Critical`] guard is alive.
+    pub fn in_critical(&self) -> bool {
+        self.critical.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// See [`Context::critical`].
+#[derive(Debug)]
+pub struct Critical<'a>(&'a Context);
+
+impl Drop for Critical<'_> {
+    fn drop(&mut self) {
+        self.0.critical.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Lower-case hex digits of some bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}

@@ -1,0 +1,55 @@
+//! Exit codes: the numbers that scripts and hooks test. Knows nothing but the numbers.
+
+/// How a run of the binary ends, as the shell sees it.
+///
+/// 0 to 3 are those of the Python script (compatibility contract, section 1); new numbers start at 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitCode {
+    /// Done, or nothing to do.
+    Ok,
+    /// Any error: configuration, storage, SQLite, a lock held by another host.
+    Error,
+    /// Pull refused: this node is primary, has a database, and the remote differs.
+    PrimaryRefusesPull,
+    /// Push refused: this node is secondary.
+    SecondaryRefusesPush,
+    /// Both sides hold rows that the other lacks.
+    Diverged,
+    /// Stopped by a signal (its number).
+    Interrupted(i32),
+}
+
+impl ExitCode {
+    /// The number given to the operating system.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Ok => 0,
+            Self::Error => 1,
+            Self::PrimaryRefusesPull => 2,
+            Self::SecondaryRefusesPush => 3,
+            Self::Diverged => 4,
+            Self::Interrupted(signal) => 128 + signal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExitCode;
+
+    #[test]
+    fn the_numbers_are_those_of_the_contract() {
+        let table = [
+            (ExitCode::Ok, 0),
+            (ExitCode::Error, 1),
+            (ExitCode::PrimaryRefusesPull, 2),
+            (ExitCode::SecondaryRefusesPush, 3),
+            (ExitCode::Diverged, 4),
+            (ExitCode::Interrupted(2), 130),
+            (ExitCode::Interrupted(15), 143),
+        ];
+        for (exit, code) in table {
+            assert_eq!(exit.code(), code, "{exit:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What can go wrong between us and a store, so that callers can decide and people can act.
+
+use crate::error::Failure;
+
+/// The kinds of trouble that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// The endpoint's name could not be resolved.
+    NameNotFound,
+    /// Nobody listens there.
+    Refused,
+    /// No connection within the time limit.
+    ConnectTimeout,
+    /// The certificate was not accepted, or the other side speaks no TLS.
+    Tls,
+    /// The connection broke, or no answer came in time, after the request was sent.
+    Interrupted,
+    /// The server said that it is busy or broken (429, 5xx).
+    ServerBusy,
+    /// The server does not know the access key, or the signature does not match.
+    WrongKey,
+    /// Our clock is too far from the server's for a signature.
+    ClockSkew,
+    /// The key may not do this.
+    Denied,
+    /// There is no such bucket, or no such directory.
+    MissingBucket,
+    /// The server does not support the request (501).
+    NotSupported,
+    /// An answer that makes no sense.
+    Unexpected,
+    /// Our own side: a file that cannot be read or written, a bad certificate file.
+    Local,
+}
+
+/// Something that was asked of a store and not got.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation} at {store}: {detail}")]
+pub struct StoreError {
+    /// What kind it is.
+    pub kind: StoreErrorKind,
+    /// Endpoint and bucket, or the directory.
+    pub store: String,
+    /// What was asked: `get projects/…/manifest.json`.
+    pub operation: String,
+    /// What came back.
+    pub detail: String,
+}
+
+impl StoreError {
+    /// An error of that kind.
+    pub fn new(
+        kind: StoreErrorKind,
+        store: impl Into<String>,
+        operation: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            store: store.into(),
+            operation: operation.into(),
+            detail: detail.into(),
+        }
+    }
+
+    /// Whether the same request may go through a moment later.
+    pub fn retryable(&self) -> bool {
+        matches!(
+            self.kind,
+            StoreErrorKind::NameNotFound
+                | StoreErrorKind::Refused
+                | StoreErrorKind::Interrupted
+                | StoreErrorKind::ServerBusy
+        )
+    }
+
+    /// Whether a write that ended so may have been done all the same.
+    pub fn may_have_happened(&self) -> bool {
+        matches!(
+            self.kind,
+            StoreErrorKind::Interrupted | StoreErrorKind::ServerBusy | StoreErrorKind::Unexpected
+        )
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self.kind {
+            StoreErrorKind::NameNotFound => "check the host name in MINIO_ENDPOINT and this machine's DNS",
+            StoreErrorKind::Refused => "check host and port in MINIO_ENDPOINT and that the store is running",
+            StoreErrorKind::ConnectTimeout => {
+                "check MINIO_ENDPOINT, the network and firewalls between here and the store"
+            }
+            StoreErrorKind::Tls => {
+                "check http:// against https:// in MINIO_ENDPOINT; for a private authority set AWS_CA_BUNDLE to its PEM file"
+            }
+            StoreErrorKind::Interrupted | StoreErrorKind::ServerBusy => {
+                "try again; when it stays so, look at the store's own log"
+            }
+            StoreErrorKind::WrongKey => "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
+            StoreErrorKind::ClockSkew => "set this machine's clock (timedatectl set-ntp true, or ntpd -q)",
+            StoreErrorKind::Denied => "give this key read, write and list rights on the bucket",
+            StoreErrorKind::MissingBucket => "check MINIO_BUCKET, or make the bucket (mc mb ALIAS/BUCKET)",
+            StoreErrorKind::NotSupported | StoreErrorKind::Unexpected => "run: membridge doctor",
+            StoreErrorKind::Local => "check the path, its rights and the free space",
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.to_string()).hint(error.remedy())
+    }
+}

@@ -1,0 +1,152 @@
+//! The HTTP client under the S3 SDK: TLS roots, proxies, connection limits. Knows nothing of objects.
+
+use std::path::Path;
+
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::{StoreError, StoreErrorKind};
+use crate::config::{S3Config, Secret};
+
+/// Builds the client for an endpoint.
+///
+/// # Errors
+/// A CA bundle that is not one; a proxy variable that is not a URL.
+pub fn client(config: &S3Config) -> Result<SharedHttpClient, StoreError> {
+    let proxy = proxy(config)?;
+    let tls = if config.endpoint.starts_with("https://") {
+        let context = TlsContext::builder().with_trust_store(trust(config)?).build();
+        Some(context.map_err(|error| local("build the TLS context", error.to_string()))?)
+    } else {
+        None
+    };
+    Ok(
+        Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut builder = Connector::builder().proxy_config(proxy.clone());
+            builder.set_connector_settings(settings.cloned());
+            builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+            // One connection at a time is all that we use, and a lower bound for a board's memory.
+            builder.set_pool_max_idle_per_host(Some(1));
+            match &tls {
+                Some(context) => builder
+                    .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                    .tls_context(context.clone())
+                    .build(),
+                None => builder.build_http(),
+            }
+        }),
+    )
+}
+
+/// The proxy for this endpoint; never for this machine itself.
+fn proxy(config: &S3Config) -> Result<ProxyConfig, StoreError> {
+    let secure = config.endpoint.starts_with("https://");
+    let (name, url) = if secure {
+        ("HTTPS_PROXY", &config.https_proxy)
+    } else {
+        ("HTTP_PROXY", &config.http_proxy)
+    };
+    let Some(url) = url.as_ref().map(Secret::reveal) else {
+        return Ok(ProxyConfig::disabled());
+    };
+    let url = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url.as_str()));
+    let (user, host) = match rest.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, rest),
+    };
+    let host_only = format!("{scheme}://{host}");
+    let built = if secure {
+        ProxyConfig::https(host_only)
+    } else {
+        ProxyConfig::http(host_only)
+    };
+    // The URL may hold a password: the message must not repeat it.
+    let mut built =
+        built.map_err(|_| local(name, "is not the URL of a proxy (http://host:port)".to_owned()))?;
+    if let Some(user) = user {
+        let (user, password) = user.split_once(':').unwrap_or((user, ""));
+        let plain = |text: &str| {
+            percent_encoding::percent_decode_str(text)
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        built = built.with_basic_auth(plain(user), plain(password));
+    }
+    Ok(built.no_proxy(format!("127.0.0.1,localhost,::1,{}", config.no_proxy)))
+}
+
+/// Which certificate authorities are trusted: the bundle that was named; else the system's; else, where a small
+/// system has none (Alpine without ca-certificates), the ones built in.
+fn trust(config: &S3Config) -> Result<TrustStore, StoreError> {
+    if let Some(path) = &config.ca_bundle {
+        let pem = checked_bundle(path)?;
+        return Ok(TrustStore::empty().with_pem_certificate(pem));
+    }
+    if !rustls_native_certs::load_native_certs().certs.is_empty() {
+        return Ok(TrustStore::default());
+    }
+    let mut store = TrustStore::empty();
+    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        store.add_pem_certificate(to_pem(certificate));
+    }
+    Ok(store)
+}
+
+/// The SDK panics on a bundle that it cannot read, so it is read here first.
+fn checked_bundle(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let what = || format!("read the CA bundle {}", path.display());
+    let pem = std::fs::read(path).map_err(|error| local(&what(), error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| local(&what(), format!("not a PEM file: {error}")))?;
+    if certificates.is_empty() {
+        return Err(local(&what(), "holds no certificate".to_owned()));
+    }
+    for certificate in &certificates {
+        webpki::anchor_from_trusted_cert(certificate).map_err(|error| {
+            local(
+                &what(),
+                format!("holds a certificate that cannot be used: {error}"),
+            )
+        })?;
+    }
+    Ok(pem)
+}
+
+fn to_pem(certificate: &CertificateDer<'_>) -> Vec<u8> {
+    let encoded = aws_smithy_types::base64::encode(certificate.as_ref());
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in encoded.as_bytes().chunks(64) {
+        pem.extend(line.iter().map(|byte| char::from(*byte)));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.into_bytes()
+}
+
+fn local(what: &str, detail: String) -> StoreError {
+    StoreError::new(StoreErrorKind::Local, "this machine", what, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CertificateDer, PemObject, to_pem};
+
+    #[test]
+    fn the_built_in_roots_survive_the_way_through_pem() {
+        for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+            let pem = to_pem(certificate);
+            assert_eq!(&CertificateDer::from_pem_slice(&pem).unwrap(), certificate);
+            webpki::anchor_from_trusted_cert(certificate).unwrap();
+        }
+    }
+}

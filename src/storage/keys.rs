@@ -1,0 +1,74 @@
+//! The names of objects in the bucket (compatibility contract, section 3). Pure text.
+
+/// The keys of one project.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    root: String,
+}
+
+impl Keys {
+    /// For a canonical project id.
+    pub fn new(cid: &str) -> Self {
+        Self {
+            root: format!("projects/{cid}"),
+        }
+    }
+
+    /// Everything of the project lies under this prefix.
+    pub fn root(&self) -> String {
+        format!("{}/", self.root)
+    }
+
+    /// The database for Python nodes.
+    pub fn database(&self) -> String {
+        format!("{}/sqlite/claude-mem.db", self.root)
+    }
+
+    /// Its checksum line.
+    pub fn sha256(&self) -> String {
+        format!("{}/sqlite/claude-mem.db.sha256", self.root)
+    }
+
+    /// Its manifest.
+    pub fn manifest(&self) -> String {
+        format!("{}/sqlite/manifest.json", self.root)
+    }
+
+    /// The lock.
+    pub fn lock(&self) -> String {
+        format!("{}/locks/active.lock", self.root)
+    }
+
+    /// The lease.
+    pub fn lease(&self) -> String {
+        format!("{}/leadership/lease.json", self.root)
+    }
+
+    /// The record of a lease write: `at` as `YYYYMMDDTHHMMSSZ`.
+    pub fn audit(&self, at: &str, node: &str) -> String {
+        let node = node.replace(['/', ':'], "_");
+        format!("{}/leadership/audit/{at}-{node}.json", self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Keys;
+
+    #[test]
+    fn keys_are_those_of_the_contract() {
+        let keys = Keys::new("6fe2e0f6071ac2bb");
+        assert_eq!(keys.database(), "projects/6fe2e0f6071ac2bb/sqlite/claude-mem.db");
+        assert_eq!(
+            keys.sha256(),
+            "projects/6fe2e0f6071ac2bb/sqlite/claude-mem.db.sha256"
+        );
+        assert_eq!(keys.manifest(), "projects/6fe2e0f6071ac2bb/sqlite/manifest.json");
+        assert_eq!(keys.lock(), "projects/6fe2e0f6071ac2bb/locks/active.lock");
+        assert_eq!(keys.lease(), "projects/6fe2e0f6071ac2bb/leadership/lease.json");
+        assert_eq!(
+            keys.audit("20260102T030405Z", "a/b:c"),
+            "projects/6fe2e0f6071ac2bb/leadership/audit/20260102T030405Z-a_b_c.json"
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! The store: objects in a bucket or a directory. This file is the contract; `s3` and `dir` keep it, and one
+//! suite of tests is run against both. It knows bytes, keys and etags, and nothing of what they mean.
+//!
+//! What a store promises:
+//! - after a successful put, every get, head and list anywhere sees the new object, whole;
+//! - an etag changes whenever the content does, and is opaque;
+//! - absence is an answer (`None`), and only a real "no such key" counts as absence: every other trouble is an error (F06);
+//! - `put_if_absent` and `put_if_match` are atomic where the store supports them. Some servers ignore the
+//!   condition; [`conditional`] settles what an answer means and reads back.
+
+pub mod conditional;
+mod dir;
+mod error;
+mod http;
+pub mod keys;
+pub mod records;
+mod retry;
+mod s3;
+pub mod sink;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::StoreConfig;
+use crate::context::Context;
+use crate::ui::Progress;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use sink::{Digests, Sink};
+
+/// The largest JSON record that we read (bytes). Ours are under 4 KiB; anything near this is not ours.
+pub const RECORD_LIMIT: u64 = 1 << 20;
+
+/// The version of an object's content, exactly as the store wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etag(pub String);
+
+/// What the store says about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Version of the content. Empty where a server sends none.
+    pub etag: Etag,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The whole key.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// Last change, seconds since 1970 by the store's clock (0 where unknown).
+    pub modified: i64,
+}
+
+/// What is put.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    /// A small record.
+    Bytes(&'a [u8]),
+    /// A file of any size, streamed; its digests are known before it is sent, so that the transfer is signed.
+    File(&'a Path, &'a Digests),
+}
+
+/// The condition of a put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition<'a> {
+    /// Overwrite whatever is there.
+    None,
+    /// Only when there is no such object.
+    IfAbsent,
+    /// Only when the object still has this etag.
+    IfMatch(&'a Etag),
+}
+
+/// The answer to a single conditional put.
+#[derive(Debug)]
+pub enum PutAnswer {
+    /// The store says that it wrote.
+    Written(Meta),
+    /// The store says that the condition did not hold.
+    Refused,
+}
+
+/// A store of either kind.
+#[derive(Debug)]
+pub enum Store {
+    /// Through the S3 protocol.
+    S3(s3::S3Store),
+    /// In a directory.
+    Dir(dir::DirStore),
+}
+
+impl Store {
+    /// Opens the store that the configuration names. Sends nothing yet.
+    ///
+    /// # Errors
+    /// A certificate file that cannot be read, a proxy that is not a URL.
+    pub fn open(config: &StoreConfig, context: &Arc<Context>) -> Result<Self, StoreError> {
+        Ok(match config {
+            StoreConfig::S3(config) => Self::S3(s3::S3Store::new(config, context)?),
+            StoreConfig::Dir(root) => Self::Dir(dir::DirStore::new(root.clone(), context)),
+        })
+    }
+
+    /// How messages name the store: endpoint and bucket, or the directory.
+    pub fn name(&self) -> String {
+        match self {
+            Self::S3(store) => store.name(),
+            Self::Dir(store) => store.name(),
+        }
+    }
+
+    /// Whether the store can be reached and holds our bucket.
+    ///
+    /// # Errors
+    /// The exact cause when not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => retry::reading(|| store.check()).await,
+            Self::Dir(store) => store.check(),
+        }
+    }
+
+    /// A small object, whole. `None` when there is none.
+    ///
+    /// # Errors
+    /// Everything but absence; an object of more than [`RECORD_LIMIT`] bytes.
+    pub async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
+        match self {
+            Self::S3(store) => retry::reading(|| store.get(key)).await,
+            Self::Dir(store) => store.get(key),
+        }
+    }
+
+    /// What the store knows about an object, without its content. `None` when there is none.
+    ///
+    /// # Errors
+    /// Everything but absence.
+    pub async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+        match self {
+            Self::S3(store) => retry::reading(|| store.head(key)).await,
+            Self::Dir(store) => store.head(key),
+        }
+    }
+
+    /// Streams an object into a sink, going on where a cut connection left off as long as the object stays the
+    /// same. `None` when there is none.
+    ///
+    /// # Errors
+    /// Everything but absence; the sink's own (disk full, too large).
+    pub async fn download(&self, key: &str, sink: &mut Sink) -> Result<Option<Meta>, StoreError> {
+        match self {
+            Self::S3(store) => retry::download(store, key, sink).await,
+            Self::Dir(store) => store.download(key, sink).await,
+        }
+    }
+
+    /// Everything whose key starts with `prefix`, in key order.
+    ///
+    /// # Errors
+    /// Any trouble; an empty listing is not one.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        match self {
+            Self::S3(store) => retry::reading(|| store.list(prefix)).await,
+            Self::Dir(store) => store.list(prefix),
+        }
+    }
+
+    /// Writes an object whatever was there.
+    ///
+    /// # Errors
+    /// The store did not confirm it; it may have been written all the same.
+    pub async fn put(&self, key: &str, body: Body<'_>, progress: &Progress) -> Result<Meta, StoreError> {
+        let answer = match self {
+            Self::S3(store) => retry::reading(|| store.put(key, body, Condition::None, progress)).await?,
+            Self::Dir(store) => store.put(key, body, Condition::None, progress)?,
+        };
+        match answer {
+            PutAnswer::Written(meta) => Ok(meta),
+            PutAnswer::Refused => Err(StoreError::new(
+                StoreErrorKind::Unexpected,
+                self.name(),
+                format!("put {key}"),
+                "refused a plain put",
+            )),
+        }
+    }
+
+    /// One attempt at a conditional write, never repeated here: see [`conditional`] for the whole protocol.
+    ///
+    /// # Errors
+    /// The outcome may be unknown: [`StoreError::may_have_happened`].
+    pub async fn put_once(
+        &self,
+        key: &str,
+        body: &[u8],
+        condition: Condition<'_>,
+    ) -> Result<PutAnswer, StoreError> {
+        let body = Body::Bytes(body);
+        match self {
+            Self::S3(store) => store.put(key, body, condition, &Progress::hidden()).await,
+            Self::Dir(store) => store.put(key, body, condition, &Progress::hidden()),
+        }
+    }
+
+    /// Copies an object inside the store.
+    ///
+    /// # Errors
+    /// A missing source is an error here.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => retry::reading(|| store.copy(from, to)).await,
+            Self::Dir(store) => store.copy(from, to),
+        }
+    }
+
+    /// Deletes an object; one that is not there is fine.
+    ///
+    /// # Errors
+    /// The store did not confirm it.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => retry::reading(|| store.delete(key)).await,
+            Self::Dir(store) => store.delete(key),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The JSON records in the bucket: their fields in the order that the Python script writes them, ours behind.
+//! Reading is strict about what decisions rest on and lenient about the rest; unknown fields survive a rewrite.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{Etag, Store, StoreError, StoreErrorKind};
+
+/// The only leadership policy there is.
+pub const POLICY: &str = "primary_authoritative";
+
+/// `locks/active.lock`. Python reads `hostname` and `timestamp` only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LockRecord {
+    /// Host name of the holder (not its node id).
+    pub hostname: String,
+    /// When it was taken or renewed, seconds since 1970; 0 once it is released, which Python reads as stale.
+    #[serde(deserialize_with = "whole_seconds")]
+    pub timestamp: i64,
+    /// Project name.
+    #[serde(default)]
+    pub project: String,
+    /// Canonical project id.
+    #[serde(default)]
+    pub canonical_id: String,
+    /// Random token of the holder; absent in locks that Python wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Node id of the holder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    /// Process id of the holder on its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// When it expires, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+    /// `held` or `released`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Counts renewals, so that each write of the record has bytes of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewals: Option<u64>,
+}
+
+/// `leadership/lease.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Canonical project id.
+    #[serde(default)]
+    pub canonical_id: String,
+    /// Who is primary.
+    pub primary_node_id: String,
+    /// Seconds since 1970.
+    #[serde(deserialize_with = "whole_seconds")]
+    pub issued_at: i64,
+    /// Seconds since 1970.
+    #[serde(deserialize_with = "whole_seconds")]
+    pub expires_at: i64,
+    /// Lifetime, seconds.
+    #[serde(deserialize_with = "whole_seconds")]
+    pub lease_seconds: i64,
+    /// Grows with each term: the fencing token of pushes (F24).
+    #[serde(deserialize_with = "whole_seconds")]
+    pub epoch: i64,
+    /// See [`POLICY`].
+    #[serde(default)]
+    pub policy: String,
+    /// Node that wrote the lease.
+    #[serde(default)]
+    pub issued_by: String,
+    /// True while nobody has chosen the primary; written only when true.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_ui_selection: bool,
+    /// Random token of this write, so that its bytes are its writer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+/// `leadership/audit/….json`: the lease, then what happened to it.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditRecord<'a> {
+    /// The lease as written.
+    #[serde(flatten)]
+    pub lease: &'a LeaseRecord,
+    /// `lease_written`.
+    pub event: &'static str,
+    /// ISO time.
+    pub timestamp: String,
+    /// Why: `created`, `renewed`, `taken_over`, `promoted`, `demoted`.
+    pub reason: &'a str,
+}
+
+/// `sqlite/manifest.json`. Python reads `observations` only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Project name.
+    #[serde(default)]
+    pub project: String,
+    /// Canonical project id.
+    #[serde(default)]
+    pub canonical_id: String,
+    /// ISO time.
+    #[serde(default)]
+    pub timestamp: String,
+    /// Host that pushed.
+    #[serde(default)]
+    pub source_host: String,
+    /// Bytes of the database object.
+    #[serde(default)]
+    pub db_size: Option<u64>,
+    /// SHA-256 of the database object, 64 hex digits.
+    pub sha256: String,
+    /// Row counts.
+    #[serde(default)]
+    pub observations: Option<u64>,
+    /// Row counts.
+    #[serde(default)]
+    pub session_summaries: Option<u64>,
+    /// Row counts.
+    #[serde(default)]
+    pub user_prompts: Option<u64>,
+    /// Tables of the database, as the script lists them.
+    #[serde(default)]
+    pub tables: Value,
+    /// Ours: which schema, which content, whose term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membridge: Option<ManifestExtra>,
+    /// What other versions added.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What membridge adds to the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestExtra {
+    /// Version of membridge that pushed.
+    pub version: String,
+    /// Node id that pushed.
+    pub node_id: String,
+    /// Epoch of the lease under which it pushed; absent with leadership off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// Digest of the memory rows, 64 hex digits.
+    pub content_digest: String,
+    /// Highest schema version of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i64>,
+    /// claude-mem's version on the pushing machine, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claude_mem_version: Option<String>,
+    /// Random token of this push.
+    pub push_id: String,
+}
+
+/// Reads a record. `None` when the object is not there.
+///
+/// # Errors
+/// The store's; and what is wrong with the record, as [`StoreErrorKind::Unexpected`].
+pub async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<(T, Etag)>, StoreError> {
+    let Some((bytes, meta)) = store.get(key).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice::<T>(&bytes) {
+        Ok(record) => Ok(Some((record, meta.etag))),
+        Err(error) => Err(StoreError::new(
+            StoreErrorKind::Unexpected,
+            store.name(),
+            format!("read {key}"),
+            format!("the object is not what it should be: {error}"),
+        )),
+    }
+}
+
+/// The bytes of a record: two-space indent, as Python writes them.
+///
+/// # Errors
+/// Never for our own types.
+pub fn to_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec_pretty(record)
+}
+
+/// Seconds since 1970 that are a number in JSON; fractions, which other writers may leave, are cut off.
+fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a saturating cast is what a nonsensical time deserves"
+    )]
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().map(|seconds| seconds as i64))
+        .ok_or_else(|| serde::de::Error::custom(format!("{number} is not a number of seconds")))
+}
+
+/// UTC with `+00:00`, as Python's `isoformat` writes it.
+pub fn iso(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
+}
+
+/// `YYYYMMDDTHHMMSSZ`, for the names of audit records.
+pub fn compact(at: Timestamp) -> String {
+    at.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LeaseRecord, LockRecord, Manifest, iso, to_bytes};
+
+    #[test]
+    fn a_python_lock_is_read_and_ours_keeps_its_order() {
+        let python =
+            br#"{"hostname": "pi", "timestamp": 1700000000, "project": "mem", "canonical_id": "6f"}"#;
+        let record: LockRecord = serde_json::from_slice(python).unwrap();
+        assert_eq!(
+            (record.hostname.as_str(), record.timestamp, record.owner.clone()),
+            ("pi", 1_700_000_000, None)
+        );
+        let text = String::from_utf8(to_bytes(&record).unwrap()).unwrap();
+        let expected = "{\n  \"hostname\": \"pi\",\n  \"timestamp\": 1700000000,\n  \"project\": \"mem\",\n  \"canonical_id\": \"6f\"\n}";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn garbage_leases_are_not_leases() {
+        for text in [
+            "{}",
+            "[1,2]",
+            "null",
+            "7",
+            "{\"primary_node_id\": \"a\"",
+            "{\"primary_node_id\": 7}",
+            "",
+        ] {
+            assert!(serde_json::from_str::<LeaseRecord>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_keeps_what_it_does_not_know() {
+        let text =
+            r#"{"project": "p", "sha256": "ab", "observations": 5, "tables": ["a"], "future": {"x": 1}}"#;
+        let manifest: Manifest = serde_json::from_str(text).unwrap();
+        assert_eq!(manifest.observations, Some(5));
+        let value = serde_json::to_value(&manifest).unwrap();
+        assert_eq!(
+            value.pointer("/future/x").and_then(serde_json::Value::as_i64),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn times_are_written_as_python_does() {
+        let at = jiff::Timestamp::from_second(1_767_323_045).unwrap();
+        assert_eq!(iso(at), "2026-01-02T03:04:05+00:00");
+    }
+}

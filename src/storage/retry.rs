@@ -1,0 +1,65 @@
+//! Trying again: which requests, how often, how long. Knows errors and time, not what is asked.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+
+use super::s3::S3Store;
+use super::{Meta, Sink, StoreError, StoreErrorKind};
+
+/// Three more attempts within about three seconds, with jitter so that machines that failed together do not
+/// come back together.
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(2))
+        .with_factor(2.5)
+        .with_max_times(3)
+        .with_jitter()
+}
+
+/// Repeats a request that is safe to repeat: reads, plain puts, deletes.
+pub(super) async fn reading<T, F, Fut>(request: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    request
+        .retry(backoff())
+        .when(StoreError::retryable)
+        .notify(|error, after| tracing::debug!(%error, ?after, "store: trying again"))
+        .await
+}
+
+/// How often a download that makes progress may be cut and go on.
+const MAX_RESUMES: u32 = 50;
+/// How often it may be cut without a single new byte.
+const MAX_STALLS: u32 = 4;
+
+/// Streams an object, resuming behind the last byte that arrived.
+pub(super) async fn download(
+    store: &S3Store,
+    key: &str,
+    sink: &mut Sink,
+) -> Result<Option<Meta>, StoreError> {
+    let mut version: Option<Meta> = None;
+    let (mut resumes, mut stalls) = (0, 0);
+    loop {
+        let before = sink.written();
+        let error = match store.stream(key, sink, &mut version).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if error.kind == StoreErrorKind::Local || !error.retryable() {
+            return Err(error);
+        }
+        resumes += 1;
+        stalls = if sink.written() > before { 0 } else { stalls + 1 };
+        if resumes > MAX_RESUMES || stalls > MAX_STALLS {
+            return Err(error);
+        }
+        tracing::debug!(%error, at = sink.written(), "store: download goes on");
+        tokio::time::sleep(Duration::from_millis(200 * u64::from(stalls + 1))).await;
+    }
+}

@@ -1,0 +1,545 @@
+//! The S3 store, and the only file that knows the SDK's requests. One attempt per call: trying again is
+//! `retry`'s business, deciding what an answer means is `conditional`'s.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::{Body, Condition, Digests, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
+use crate::config::S3Config;
+use crate::context::Context;
+use crate::ui::Progress;
+
+/// Time to get a connection (F32).
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time to the head of an answer, for requests without a large body.
+const ANSWER: Duration = Duration::from_secs(20);
+/// The slowest uplink that we still wait for, in bytes a second.
+const SLOWEST: u64 = 8 * 1024;
+
+/// A bucket.
+#[derive(Debug)]
+pub struct S3Store {
+    client: Client,
+    bucket: String,
+    endpoint: String,
+}
+
+impl S3Store {
+    pub(super) fn new(config: &S3Config, context: &Arc<Context>) -> Result<Self, StoreError> {
+        let credentials = Credentials::new(
+            config.access_key.reveal(),
+            config.secret_key.reveal(),
+            None,
+            None,
+            "membridge configuration",
+        );
+        // aws-config's environment chain is not asked: keys come from our own configuration only.
+        let shared = aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(config.region.clone()))
+            .endpoint_url(&config.endpoint)
+            .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
+            .http_client(http::client(config)?)
+            .retry_config(RetryConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled()
+                    .grace_period(Duration::from_secs(30))
+                    .build(),
+            )
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT)
+                    .read_timeout(ANSWER)
+                    .build(),
+            )
+            .build();
+        let config_s3 = aws_sdk_s3::config::Builder::from(&shared)
+            .force_path_style(true)
+            .interceptor(ServerClock(Arc::clone(context)))
+            .build();
+        Ok(Self {
+            client: Client::from_conf(config_s3),
+            bucket: config.bucket.clone(),
+            endpoint: config.endpoint.clone(),
+        })
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.endpoint, self.bucket)
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        let answer = self.client.head_bucket().bucket(&self.bucket).send().await;
+        match answer {
+            Ok(_) => Ok(()),
+            // HEAD answers carry no body and so no code: a listing tells a wrong key from a missing bucket.
+            Err(error) if status(&error).is_some() => self.list_page("projects/", None, 1).await.map(|_| ()),
+            Err(error) => Err(self.error("reach the bucket".to_owned(), &error)),
+        }
+    }
+
+    pub(super) async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
+        let operation = || format!("get {key}");
+        let mut output = match self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(output) => output,
+            Err(error) if is_missing_key(&error) => return Ok(None),
+            Err(error) => return Err(self.error(operation(), &error)),
+        };
+        let mut bytes = Vec::new();
+        while let Some(chunk) = output.body.next().await {
+            let chunk = chunk.map_err(|error| self.cut(operation(), &error))?;
+            if (bytes.len() + chunk.len()) as u64 > super::RECORD_LIMIT {
+                return Err(StoreError::new(
+                    StoreErrorKind::Unexpected,
+                    self.name(),
+                    operation(),
+                    "the object is larger than any record should be (1 MiB)",
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let meta = Meta {
+            etag: etag(output.e_tag),
+            size: bytes.len() as u64,
+        };
+        Ok(Some((bytes, meta)))
+    }
+
+    pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+        match self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(output) => Ok(Some(Meta {
+                etag: etag(output.e_tag),
+                size: size(output.content_length),
+            })),
+            Err(error) if status(&error) == Some(404) => {
+                // 404 to a HEAD is a missing key or a missing bucket; only the listing says which.
+                self.list_page(key, None, 1).await?;
+                Ok(None)
+            }
+            Err(error) => Err(self.error(format!("look at {key}"), &error)),
+        }
+    }
+
+    /// One attempt at streaming the rest of an object. `version` is the object as first seen: a resumed attempt
+    /// asks for the rest of just that, and starts again when the object has changed.
+    pub(super) async fn stream(
+        &self,
+        key: &str,
+        sink: &mut Sink,
+        version: &mut Option<Meta>,
+    ) -> Result<Option<Meta>, StoreError> {
+        let operation = || format!("download {key}");
+        let local = |error: std::io::Error| {
+            StoreError::new(
+                StoreErrorKind::Local,
+                "this machine",
+                operation(),
+                error.to_string(),
+            )
+        };
+        let mut request = self.client.get_object().bucket(&self.bucket).key(key);
+        let resumed = sink.written() > 0 && version.is_some();
+        if let (true, Some(version)) = (resumed, version.as_ref()) {
+            request = request
+                .range(format!("bytes={}-", sink.written()))
+                .if_match(&version.etag.0);
+        }
+        let mut output = match request.send().await {
+            Ok(output) => output,
+            Err(error) if is_missing_key(&error) => return Ok(None),
+            Err(error) if resumed && matches!(status(&error), Some(412 | 416)) => {
+                sink.restart().await.map_err(local)?;
+                *version = None;
+                return Err(StoreError::new(
+                    StoreErrorKind::Interrupted,
+                    self.name(),
+                    operation(),
+                    "the object changed during the download",
+                ));
+            }
+            Err(error) => return Err(self.error(operation(), &error)),
+        };
+        let partial = output.content_range.is_some();
+        if resumed && !partial {
+            // The server ignored the range and sends everything again.
+            sink.restart().await.map_err(local)?;
+        }
+        let total = sink.written() + size(output.content_length);
+        let meta = Meta {
+            etag: etag(output.e_tag),
+            size: total,
+        };
+        *version = Some(meta.clone());
+        while let Some(chunk) = output.body.next().await {
+            let chunk = chunk.map_err(|error| self.cut(operation(), &error))?;
+            sink.write(&chunk).await.map_err(local)?;
+        }
+        if sink.written() < total {
+            let detail = format!("the answer ended after {} of {total} bytes", sink.written());
+            return Err(StoreError::new(
+                StoreErrorKind::Interrupted,
+                self.name(),
+                operation(),
+                detail,
+            ));
+        }
+        Ok(Some(meta))
+    }
+
+    pub(super) async fn put(
+        &self,
+        key: &str,
+        body: Body<'_>,
+        condition: Condition<'_>,
+        progress: &Progress,
+    ) -> Result<PutAnswer, StoreError> {
+        let operation = || format!("put {key}");
+        let local = |error: &dyn std::fmt::Display| {
+            StoreError::new(
+                StoreErrorKind::Local,
+                "this machine",
+                operation(),
+                error.to_string(),
+            )
+        };
+        let mut request = self.client.put_object().bucket(&self.bucket).key(key);
+        request = match condition {
+            Condition::None => request,
+            Condition::IfAbsent => request.if_none_match("*"),
+            Condition::IfMatch(etag) => request.if_match(&etag.0),
+        };
+        let (request, length) = match body {
+            Body::Bytes(bytes) => {
+                let request = request
+                    .content_type("application/json")
+                    .body(ByteStream::from(bytes.to_vec()));
+                (request.customize(), bytes.len() as u64)
+            }
+            Body::File(path, digests) => {
+                progress.set(0);
+                let stream = ByteStream::read_from()
+                    .path(path)
+                    .buffer_size(64 * 1024)
+                    .build()
+                    .await
+                    .map_err(|error| local(&error))?;
+                let progress = progress.clone();
+                let stream = stream.map(move |body| counted(body, progress.clone()));
+                let request = request
+                    .content_type("application/octet-stream")
+                    .body(stream)
+                    .customize();
+                (request.interceptor(SignedPayload(digests.clone())), digests.size)
+            }
+        };
+        let whole = ANSWER + CONNECT + Duration::from_secs(length / SLOWEST);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(whole)
+            .build();
+        let sent = request
+            .config_override(aws_sdk_s3::config::Builder::default().timeout_config(timeouts))
+            .send()
+            .await;
+        match sent {
+            Ok(output) => Ok(PutAnswer::Written(Meta {
+                etag: etag(output.e_tag),
+                size: length,
+            })),
+            Err(error) => match (condition, status(&error)) {
+                // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key (s3-servers.md).
+                (Condition::IfAbsent, Some(412 | 409 | 304))
+                | (Condition::IfMatch(_), Some(412 | 409 | 304)) => Ok(PutAnswer::Refused),
+                (Condition::IfMatch(_), Some(404)) if error.code() != Some("NoSuchBucket") => {
+                    Ok(PutAnswer::Refused)
+                }
+                _ => Err(self.error(operation(), &error)),
+            },
+        }
+    }
+
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        let mut token = None;
+        loop {
+            let page = self.list_page(prefix, token.take(), 1000).await?;
+            for object in page.contents.unwrap_or_default() {
+                entries.push(Entry {
+                    key: object.key.unwrap_or_default(),
+                    size: size(object.size),
+                    modified: object.last_modified.map_or(0, |at| at.secs()),
+                });
+            }
+            token = page.next_continuation_token;
+            if token.is_none() || page.is_truncated != Some(true) {
+                return Ok(entries);
+            }
+        }
+    }
+
+    async fn list_page(
+        &self,
+        prefix: &str,
+        token: Option<String>,
+        max: i32,
+    ) -> Result<aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output, StoreError> {
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .max_keys(max);
+        let sent = request.set_continuation_token(token).send().await;
+        sent.map_err(|error| self.error(format!("list {prefix}"), &error))
+    }
+
+    pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let source = format!("{}/{from}", self.bucket);
+        let source = percent_encoding::utf8_percent_encode(&source, COPY_SOURCE).to_string();
+        let sent = self
+            .client
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(to)
+            .copy_source(source)
+            .send()
+            .await;
+        sent.map(|_| ())
+            .map_err(|error| self.error(format!("copy {from} to {to}"), &error))
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing_key(&error) => Ok(()),
+            Err(error) => Err(self.error(format!("delete {key}"), &error)),
+        }
+    }
+
+    fn cut(&self, operation: String, error: &dyn Error) -> StoreError {
+        StoreError::new(StoreErrorKind::Interrupted, self.name(), operation, chain(error))
+    }
+
+    fn error<E>(&self, operation: String, error: &SdkError<E, HttpResponse>) -> StoreError
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let (kind, detail) = classify(error);
+        StoreError::new(kind, self.name(), operation, detail)
+    }
+}
+
+const COPY_SOURCE: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
+fn etag(etag: Option<String>) -> Etag {
+    Etag(etag.unwrap_or_default())
+}
+
+fn size(length: Option<i64>) -> u64 {
+    length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0)
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+fn is_missing_key<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    // A gateway's bare 404 page is not the store's word that the key is absent (F06).
+    status(error) == Some(404) && matches!(error.code(), Some("NoSuchKey" | "NotFound"))
+}
+
+/// What kind of trouble an SDK error is, and one line about it.
+fn classify<E>(error: &SdkError<E, HttpResponse>) -> (StoreErrorKind, String)
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    use StoreErrorKind as Kind;
+    match error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            let code = service.err().code().unwrap_or("");
+            let said = service.err().message().unwrap_or("");
+            let kind = match (code, status) {
+                ("NoSuchBucket", _) => Kind::MissingBucket,
+                ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => Kind::WrongKey,
+                ("RequestTimeTooSkewed", _) => Kind::ClockSkew,
+                ("NotImplemented", _) | (_, 501) => Kind::NotSupported,
+                (_, 401 | 403) => Kind::Denied,
+                ("SlowDown" | "RequestTimeout", _) | (_, 408 | 429 | 500..) => Kind::ServerBusy,
+                _ => Kind::Unexpected,
+            };
+            (
+                kind,
+                format!("answered {status} {code} {said}").trim_end().to_owned(),
+            )
+        }
+        SdkError::TimeoutError(_) => (Kind::Interrupted, "no answer within the time limit".to_owned()),
+        SdkError::DispatchFailure(failure) => {
+            let text = failure
+                .as_connector_error()
+                .map_or_else(|| "no connection".to_owned(), |error| chain(error));
+            let lower = text.to_ascii_lowercase();
+            let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+            let kind = if has(&["dns error", "failed to lookup"]) {
+                Kind::NameNotFound
+            } else if has(&["connection refused"]) {
+                Kind::Refused
+            } else if has(&[
+                "certificate",
+                "tls",
+                "handshake",
+                "invalidcontenttype",
+                "corrupt message",
+            ]) {
+                Kind::Tls
+            } else if has(&["connect timeout", "connecttimeout", "unreachable", "no route"]) {
+                Kind::ConnectTimeout
+            } else {
+                Kind::Interrupted
+            };
+            (kind, text)
+        }
+        SdkError::ResponseError(response) => {
+            let status = response.raw().status().as_u16();
+            (
+                Kind::Unexpected,
+                format!("answered {status} with something that is not S3"),
+            )
+        }
+        _ => (Kind::Local, chain(error)),
+    }
+}
+
+/// An error and its causes on one line, without repetitions.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Learns the server's time from each answer (F48).
+#[derive(Debug)]
+struct ServerClock(Arc<Context>);
+
+impl Intercept for ServerClock {
+    fn name(&self) -> &'static str {
+        "ServerClock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(date) = date.and_then(|text| jiff::fmt::rfc2822::parse(text).ok()) {
+            self.0.learn_server_time(date.timestamp());
+        }
+        Ok(())
+    }
+}
+
+/// Signs a streamed body with the SHA-256 that we know already, so that the server checks what it stores (F22).
+#[derive(Debug)]
+struct SignedPayload(Digests);
+
+impl Intercept for SignedPayload {
+    fn name(&self) -> &'static str {
+        "SignedPayload"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state()
+            .store_put(PayloadSigningOverride::Precomputed(self.0.sha256.clone()));
+        Ok(())
+    }
+}
+
+/// Counts bytes into a progress bar as they leave.
+fn counted(body: aws_smithy_types::body::SdkBody, progress: Progress) -> aws_smithy_types::body::SdkBody {
+    use aws_smithy_types::body::SdkBody;
+    SdkBody::from_body_1_x(Counted { body, progress })
+}
+
+struct Counted {
+    body: aws_smithy_types::body::SdkBody,
+    progress: Progress,
+}
+
+impl http_body::Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let polled = std::pin::Pin::new(&mut self.body).poll_frame(context);
+        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.progress.add(data.len() as u64);
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a download goes, and the digests of what went through. Knows files and hashes only.
+
+use std::io;
+use std::path::Path;
+
+use md5::Md5;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+use crate::context::hex;
+use crate::ui::Progress;
+
+/// Size and digests of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, 64 hex digits.
+    pub sha256: String,
+    /// MD5, 32 hex digits: what most stores answer as the etag of an object that was put in one piece.
+    pub md5: String,
+}
+
+impl Digests {
+    /// Reads a file once, 64 KiB at a time.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        use std::io::Read;
+        let mut file = std::fs::File::open(path)?;
+        let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0_u64);
+        let mut buffer = vec![0_u8; 64 * 1024];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            let chunk = buffer.get(..count).unwrap_or_default();
+            sha256.update(chunk);
+            md5.update(chunk);
+            size += count as u64;
+        }
+        Ok(Self {
+            size,
+            sha256: hex(&sha256.finalize()),
+            md5: hex(&md5.finalize()),
+        })
+    }
+}
+
+/// A file that a download is written to and hashed on the way.
+#[derive(Debug)]
+pub struct Sink {
+    file: tokio::fs::File,
+    sha256: Sha256,
+    written: u64,
+    limit: u64,
+    progress: Progress,
+}
+
+impl Sink {
+    /// Writes into `file` from its start; more than `limit` bytes are an error.
+    pub fn new(file: std::fs::File, limit: u64, progress: Progress) -> Self {
+        Self {
+            file: tokio::fs::File::from_std(file),
+            sha256: Sha256::new(),
+            written: 0,
+            limit,
+            progress,
+        }
+    }
+
+    /// Bytes so far: where a cut download goes on.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the limit is passed.
+    pub async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.written += chunk.len() as u64;
+        if self.written > self.limit {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!(
+                    "the object is larger than the {} bytes that were announced",
+                    self.limit
+                ),
+            ));
+        }
+        self.file.write_all(chunk).await?;
+        self.sha256.update(chunk);
+        self.progress.add(chunk.len() as u64);
+        Ok(())
+    }
+
+    /// Throws away what came so far, because the object changed under the download.
+    ///
+    /// # Errors
+    /// The file cannot be truncated.
+    pub async fn restart(&mut self) -> io::Result<()> {
+        use tokio::io::AsyncSeekExt;
+        self.file.flush().await?;
+        self.file.set_len(0).await?;
+        self.file.seek(io::SeekFrom::Start(0)).await?;
+        self.sha256 = Sha256::new();
+        self.written = 0;
+        self.progress.set(0);
+        Ok(())
+    }
+
+    /// Syncs the file to the disk; returns its size and SHA-256.
+    ///
+    /// # Errors
+    /// The last bytes cannot be written.
+    pub async fn finish(mut self) -> io::Result<(u64, String)> {
+        self.file.flush().await?;
+        self.file.sync_all().await?;
+        self.progress.done();
+        Ok((self.written, hex(&self.sha256.finalize())))
+    }
+}

@@ -1,0 +1,218 @@
+//! What a person sees: report lines and steps on stdout, progress on stderr, one JSON object with `--json`.
+//! The only file that prints. It may not know what the lines mean.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value};
+
+use crate::error::Failure;
+use crate::exit::ExitCode;
+
+/// The number in every JSON object we print; raised when a field changes its meaning.
+pub const JSON_SCHEMA: u32 = 1;
+
+/// How a command ends when it did what was asked: an exit code, and the facts for `--json`.
+#[derive(Debug)]
+pub struct Report {
+    /// The exit code.
+    pub exit: ExitCode,
+    /// The facts, by name.
+    pub facts: Map<String, Value>,
+}
+
+impl Report {
+    /// A success; `outcome` is one word for it, such as `pushed` or `up_to_date`.
+    pub fn ok(outcome: &str) -> Self {
+        let mut facts = Map::new();
+        facts.insert("outcome".into(), outcome.into());
+        Self {
+            exit: ExitCode::Ok,
+            facts,
+        }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// The person at the other end.
+#[derive(Clone, Debug, Default)]
+pub struct Ui {
+    /// One JSON object instead of lines.
+    pub json: bool,
+    /// Errors only.
+    pub quiet: bool,
+}
+
+impl Ui {
+    /// One line of the report.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if !self.json && !self.quiet {
+            print_line(text.as_ref());
+        }
+    }
+
+    /// A numbered step: `[1/7] text`.
+    pub fn step(&self, number: &str, text: impl AsRef<str>) {
+        self.line(format!("[{number}] {}", text.as_ref()));
+    }
+
+    /// Something that is not an error but must be seen.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.line(format!("WARNING: {}", text.as_ref()));
+    }
+
+    /// Prints how the command ended, as lines or as the one JSON object.
+    pub fn finish(&self, command: &str, end: &Result<Report, Failure>) {
+        match end {
+            Ok(report) if self.json => {
+                let mut facts = report.facts.clone();
+                facts.shift_insert(0, "schema".into(), JSON_SCHEMA.into());
+                facts.shift_insert(1, "command".into(), command.into());
+                facts.shift_insert(2, "exit_code".into(), report.exit.code().into());
+                print_json(&Value::Object(facts));
+            }
+            Ok(_) => {}
+            Err(failure) if self.json => print_json(&serde_json::json!({
+                "schema": JSON_SCHEMA,
+                "command": command,
+                "exit_code": failure.exit.code(),
+                "outcome": "error",
+                "error": failure.message,
+                "hints": failure.hints,
+            })),
+            Err(failure) => {
+                // Callers of the Python script read errors on stdout; so do ours.
+                print_line(&format!("ERROR: {}", failure.message));
+                for hint in &failure.hints {
+                    print_line(&format!("  → {hint}"));
+                }
+            }
+        }
+    }
+
+    /// A progress bar over `total` bytes on stderr; it draws nothing unless stderr is a terminal.
+    pub fn progress(&self, what: &'static str, total: u64) -> Progress {
+        let visible = !self.json && !self.quiet && std::io::stderr().is_terminal();
+        let target = if visible {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what);
+        if visible {
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
+        Progress(bar)
+    }
+}
+
+/// A progress bar, cheap to clone into the task that moves the bytes. Cleared when the last clone goes.
+#[derive(Clone, Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar that draws nothing.
+    pub fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
+    /// `bytes` more are done.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    /// `bytes` of the total are done.
+    pub fn set(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+
+    /// Takes the bar off the screen.
+    pub fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// The text with every control character made visible, so that a host name or a project name that came from
+/// the bucket can neither move the cursor nor forge a line.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            let invisible = c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if invisible { '\u{fffd}' } else { c }
+        })
+        .collect()
+}
+
+/// Bytes as people read them.
+pub fn human_bytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
+    let value = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
+        _ => format!("{:.2} GB", value / 1e9),
+    }
+}
+
+fn print_line(text: &str) {
+    // A closed pipe is the reader's wish, not an error of ours.
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", clean(text));
+    let _ = out.flush();
+}
+
+fn print_json(value: &Value) {
+    let text =
+        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+    let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clean, human_bytes};
+
+    #[test]
+    fn remote_text_cannot_move_the_cursor_or_forge_a_line() {
+        let table = [
+            ("alpha", "alpha"),
+            ("a\nSTATUS: OK", "a\u{fffd}STATUS: OK"),
+            ("\u{1b}[2Jx", "\u{fffd}[2Jx"),
+            ("сад", "сад"),
+            ("x\u{202e}y", "x\u{fffd}y"),
+        ];
+        for (raw, shown) in table {
+            assert_eq!(clean(raw), shown);
+        }
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        let table = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_500, "1.5 kB"),
+            (250_000, "250.0 kB"),
+            (104_857_600, "104.9 MB"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+}
