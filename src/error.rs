@@ -29,6 +29,14 @@ impl Failure {
         }
     }
 
+    /// How a command ends that a signal stopped before it changed anything.
+    pub fn interrupted(signal: i32) -> Self {
+        Self::with_exit(
+            ExitCode::Interrupted(signal),
+            format!("stopped by signal {signal}; nothing was changed"),
+        )
+    }
+
     /// Adds a line that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

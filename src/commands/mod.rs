@@ -73,7 +73,7 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
         tokio::select! {
             end = &mut command => return end,
             result = &mut stopped => match result {
-                Ok(signal) if !context.in_critical() => return Err(interrupted(signal)),
+                Ok(signal) if !context.in_critical() => return Err(Failure::interrupted(signal)),
                 Ok(_) => {}
                 Err(failure) => return Err(failure),
             },
@@ -97,14 +97,6 @@ async fn signals(context: &Context) -> CommandResult<i32> {
     };
     context.interrupt(number);
     Ok(number)
-}
-
-/// How a command ends that a signal stopped.
-pub fn interrupted(signal: i32) -> Failure {
-    Failure::with_exit(
-        ExitCode::Interrupted(signal),
-        format!("stopped by signal {signal}; nothing was changed"),
-    )
 }
 
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {

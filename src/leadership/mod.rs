@@ -1,1 +1,228 @@
-//! placeholder
+//! The lease: reads it, decides the role, and writes it by compare-and-swap, with an audit record beside.
+//! Only "no such key" is absence; whatever else goes wrong stops the command (F06, F07).
+
+pub mod decide;
+
+use crate::config::LeadershipConfig;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::identity::{Node, Project};
+use crate::lock::claim::Claim;
+use crate::storage::conditional::{self, Outcome};
+use crate::storage::keys::Keys;
+use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
+use crate::storage::{Body, Etag, Store, StoreError};
+use crate::ui::Progress;
+
+pub use decide::Role;
+use decide::{NewTerm, decide};
+
+/// Why the role is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum LeadershipError {
+    /// The store's, or a lease that cannot be read.
+    #[error("leadership: {0}")]
+    Store(#[from] StoreError),
+    /// Other nodes wrote the lease in each of our attempts.
+    #[error("leadership: the lease changed under each of {0} attempts to write it")]
+    Contended(u32),
+    /// No random token to be had.
+    #[error("leadership: no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<LeadershipError> for Failure {
+    fn from(error: LeadershipError) -> Self {
+        let text = error.to_string();
+        let failure = Self::new(text);
+        let failure = match error {
+            LeadershipError::Store(error) => failure.hint(error.remedy()),
+            LeadershipError::Contended(_) | LeadershipError::Random(_) => failure.hint("try again"),
+        };
+        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+    }
+}
+
+/// What is needed to read and write the lease.
+#[derive(Debug, Clone, Copy)]
+pub struct Leadership<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Clock and chance.
+    pub context: &'a Context,
+    /// Names in the bucket.
+    pub keys: &'a Keys,
+    /// Settings.
+    pub config: &'a LeadershipConfig,
+    /// The project.
+    pub project: &'a Project,
+    /// Who we are.
+    pub node: &'a Node,
+    /// Whether the store's conditional writes can be relied on.
+    pub atomic: bool,
+}
+
+/// Our role and the term it holds in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// What we may do.
+    pub role: Role,
+    /// The lease as it stands; `None` when there is none (only where nothing was to be written).
+    pub lease: Option<LeaseRecord>,
+}
+
+impl Standing {
+    /// The epoch of the term: the fencing token.
+    pub fn epoch(&self) -> Option<i64> {
+        self.lease.as_ref().map(|lease| lease.epoch)
+    }
+}
+
+impl Leadership<'_> {
+    /// The lease and our role by it; writes nothing.
+    ///
+    /// # Errors
+    /// See [`LeadershipError`].
+    pub async fn look(&self) -> Result<Standing, LeadershipError> {
+        let lease = self.read().await?.map(|(lease, _)| lease);
+        let decision = decide(
+            lease.as_ref(),
+            &self.node.id,
+            self.config.primary.as_deref(),
+            self.now(),
+        );
+        Ok(Standing {
+            role: decision.role,
+            lease,
+        })
+    }
+
+    /// Our role, after creating or renewing the lease where that is our business.
+    ///
+    /// # Errors
+    /// See [`LeadershipError`].
+    pub async fn stand(&self) -> Result<Standing, LeadershipError> {
+        const ATTEMPTS: u32 = 4;
+        for _ in 0..ATTEMPTS {
+            let (lease, etag) = self.read().await?.unzip();
+            let decision = decide(
+                lease.as_ref(),
+                &self.node.id,
+                self.config.primary.as_deref(),
+                self.now(),
+            );
+            let Some(term) = decision.write else {
+                return Ok(Standing {
+                    role: decision.role,
+                    lease,
+                });
+            };
+            if let Some(lease) = self.write(&term, lease, etag).await? {
+                return Ok(Standing {
+                    role: decision.role,
+                    lease: Some(lease),
+                });
+            }
+            // Somebody else wrote first: their lease decides.
+        }
+        Err(LeadershipError::Contended(ATTEMPTS))
+    }
+
+    fn now(&self) -> i64 {
+        self.context.server_now().as_second()
+    }
+
+    async fn read(&self) -> Result<Option<(LeaseRecord, Etag)>, StoreError> {
+        records::read(self.store, &self.keys.lease()).await
+    }
+
+    /// Writes a new term over the lease that the decision was based on. `None`: it has changed since.
+    async fn write(
+        &self,
+        term: &NewTerm,
+        old: Option<LeaseRecord>,
+        etag: Option<Etag>,
+    ) -> Result<Option<LeaseRecord>, LeadershipError> {
+        let now = self.now();
+        let lease = LeaseRecord {
+            canonical_id: self.project.cid.clone(),
+            primary_node_id: term.primary.clone(),
+            issued_at: now,
+            expires_at: now.saturating_add(self.config.lease_seconds),
+            lease_seconds: self.config.lease_seconds,
+            epoch: term.epoch,
+            policy: POLICY.to_owned(),
+            issued_by: self.node.id.clone(),
+            needs_ui_selection: term.needs_ui_selection,
+            nonce: Some(self.context.token()?),
+        };
+        tracing::debug!(?term, "lease");
+        let body = records::to_bytes(&lease).unwrap_or_default();
+        let won = if self.atomic {
+            let condition = conditional::replacing(etag.as_ref());
+            conditional::write(self.store, &self.keys.lease(), &body, condition).await? != Outcome::Lost
+        } else {
+            self.write_alone(&body, old.as_ref()).await?
+        };
+        if !won {
+            return Ok(None);
+        }
+        self.audit(&lease, term.reason).await;
+        Ok(Some(lease))
+    }
+
+    /// Without conditional writes: only while nobody else claims the lease, and only when it still is what the
+    /// decision was based on.
+    async fn write_alone(&self, body: &[u8], old: Option<&LeaseRecord>) -> Result<bool, LeadershipError> {
+        const CLAIM_SECONDS: i64 = 60;
+        let token = self.context.token()?;
+        let staked = Claim::stake(
+            self.store,
+            self.keys,
+            self.context,
+            "lease",
+            &token,
+            CLAIM_SECONDS,
+        )
+        .await?;
+        let Some(claim) = staked else { return Ok(false) };
+        let result = async {
+            let unchanged = self.read().await?.map(|(lease, _)| lease).as_ref() == old;
+            if !unchanged || !claim.alone(self.store, self.context).await? {
+                return Ok(false);
+            }
+            self.store
+                .put(&self.keys.lease(), Body::Bytes(body), &Progress::hidden())
+                .await?;
+            let there = self.store.get(&self.keys.lease()).await?;
+            Ok(there.is_some_and(|(bytes, _)| bytes == body))
+        }
+        .await;
+        let withdrawn = claim.withdraw(self.store).await;
+        let won: bool = result.map_err(|error: StoreError| LeadershipError::Store(error))?;
+        withdrawn?;
+        Ok(won)
+    }
+
+    /// Leaves an audit record; a failed one never fails the command.
+    async fn audit(&self, lease: &LeaseRecord, reason: &str) {
+        let at = self.context.server_now();
+        let record = AuditRecord {
+            lease,
+            event: "lease_written",
+            timestamp: records::iso(at),
+            reason,
+        };
+        let key = self.keys.audit(&records::compact(at), &self.node.id);
+        let Ok(body) = records::to_bytes(&record) else {
+            return;
+        };
+        if let Err(error) = self
+            .store
+            .put(&key, Body::Bytes(&body), &Progress::hidden())
+            .await
+        {
+            tracing::warn!(%error, "the audit record could not be written");
+        }
+    }
+}

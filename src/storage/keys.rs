@@ -39,6 +39,16 @@ impl Keys {
         format!("{}/locks/active.lock", self.root)
     }
 
+    /// The folder of claims for `what`, where conditional writes do not work.
+    pub fn claims(&self, what: &str) -> String {
+        format!("{}/membridge/claims/{what}/", self.root)
+    }
+
+    /// The folder of the capability probe.
+    pub fn probe(&self) -> String {
+        format!("{}/membridge/probe/", self.root)
+    }
+
     /// The lease.
     pub fn lease(&self) -> String {
         format!("{}/leadership/lease.json", self.root)

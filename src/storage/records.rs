@@ -44,6 +44,15 @@ pub struct LockRecord {
     pub renewals: Option<u64>,
 }
 
+impl LockRecord {
+    /// The machine part of our owner token (`machine-random`); `None` for a lock that Python wrote.
+    pub fn machine(&self) -> Option<&str> {
+        self.owner
+            .as_deref()
+            .map(|owner| owner.split_once('-').map_or(owner, |(machine, _)| machine))
+    }
+}
+
 /// `leadership/lease.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeaseRecord {
