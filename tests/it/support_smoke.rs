@@ -1,0 +1,4 @@
+//! The test ground tested: a support module that lies makes every other test worthless.
+
+mod databases;
+mod server;
