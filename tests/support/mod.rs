@@ -3,4 +3,5 @@
 //! demo through `#[path]`, and each uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod claude_mem;
 pub mod s3;
