@@ -72,7 +72,7 @@ impl MemDb {
     }
 
     pub fn add_observations(&self, count: usize) -> &MemDb {
-        self.write(|tables, label| (0..count).try_for_each(|_| tables.add_observation(label, 0).map(drop)))
+        self.write(|tables, label| (0..count).try_for_each(|_| tables.add_observation(label).map(drop)))
     }
 
     pub fn add_summaries(&self, count: usize) -> &MemDb {
@@ -127,7 +127,8 @@ impl MemDb {
         let fast = "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;";
         tables.db.execute_batch(fast).expect("fast settings");
         tables.db.execute_batch("BEGIN IMMEDIATE").expect("begin");
-        let padding = if target > 50 << 20 { 12 << 10 } else { 2 << 10 };
+        let padding: usize = if target > 50 << 20 { 16 << 10 } else { 2 << 10 };
+        let pool = rows::padding_pool(&self.label, if target > 50 << 20 { 8 << 20 } else { 1 << 20 });
         let session = tables.session(&self.label).expect("a session");
         let mut number = tables.next_number("observations").expect("a number");
         loop {
@@ -144,7 +145,8 @@ impl MemDb {
             }
             let missing = (target - size as u64) as usize / (padding + 2048);
             for _ in 0..(missing / 2).clamp(1, 5000) {
-                let row = rows::observation(&self.label, number, &session, padding);
+                let start = number as usize * 7919 * 64 % (pool.len() - padding);
+                let row = rows::observation(&self.label, number, &session, &pool[start..start + padding]);
                 tables.insert("observations", row).expect("an observation");
                 number += 1;
             }

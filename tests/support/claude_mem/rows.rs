@@ -143,9 +143,11 @@ impl Random {
     }
 
     fn hex(&mut self, digits: usize) -> String {
-        let mut text = String::new();
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(digits + 16);
         while text.len() < digits {
-            text += &format!("{:016x}", self.next());
+            let word = self.next();
+            text.extend((0..16).map(|at| char::from(DIGITS[(word >> (4 * at)) as usize & 15])));
         }
         text.truncate(digits);
         text
@@ -200,15 +202,21 @@ pub fn title(label: &str, number: i64) -> String {
     )
 }
 
-/// One to two KB; `padding` adds that many bytes to a column that no index covers.
-pub fn observation(label: &str, number: i64, session: &Session, padding: usize) -> Row {
+/// Text that does not compress well, to cut paddings from; made once, because making it
+/// anew for each row of a large database takes a debug build minutes.
+pub fn padding_pool(label: &str, bytes: usize) -> String {
+    Random::new(label, 0).hex(bytes)
+}
+
+/// One to two KB; `padding` adds its bytes to a column that no index covers.
+pub fn observation(label: &str, number: i64, session: &Session, padding: &str) -> Row {
     let mut random = Random::new(label, number);
     let kinds = ["discovery", "bugfix", "feature", "refactor", "change", "decision"];
     let (created_at, created_at_epoch) = at(&mut random, number);
     let words = 100 + random.below(80);
     let mut files_read = random.list(3, 1);
-    if padding > 0 {
-        files_read = serde_json::to_string(&[random.hex(padding)]).expect("a list");
+    if !padding.is_empty() {
+        files_read = format!("[\"{padding}\"]");
     }
     vec![
         ("memory_session_id", text(session.memory_id.as_str())),

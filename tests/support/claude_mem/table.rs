@@ -106,13 +106,10 @@ impl Tables {
     }
 
     /// One observation of `label`; returns its title.
-    pub fn add_observation(&mut self, label: &str, padding: usize) -> rusqlite::Result<String> {
+    pub fn add_observation(&mut self, label: &str) -> rusqlite::Result<String> {
         let session = self.session(label)?;
         let number = self.next_number("observations")?;
-        self.insert(
-            "observations",
-            rows::observation(label, number, &session, padding),
-        )?;
+        self.insert("observations", rows::observation(label, number, &session, ""))?;
         Ok(rows::title(label, number))
     }
 }

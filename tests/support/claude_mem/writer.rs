@@ -134,7 +134,7 @@ fn run(shared: &Shared, path: &PathBuf, label: &str, pause: Duration) {
 
 fn write_one(tables: &mut Tables, label: &str) -> rusqlite::Result<String> {
     tables.db.execute_batch("BEGIN IMMEDIATE")?;
-    let added = tables.add_observation(label, 0);
+    let added = tables.add_observation(label);
     let ended = match &added {
         Ok(_) => tables.db.execute_batch("COMMIT"),
         Err(_) => Ok(()),
@@ -166,7 +166,7 @@ impl IdleHolder {
             .execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;")
             .expect("switch automatic checkpoints off");
         for _ in 0..rows {
-            tables.add_observation(label, 0).expect("add an observation");
+            tables.add_observation(label).expect("add an observation");
         }
         IdleHolder { _db: tables.db }
     }
