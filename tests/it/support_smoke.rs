@@ -1,4 +1,5 @@
 //! The test ground tested: a support module that lies makes every other test worthless.
 
 mod databases;
+mod machines;
 mod server;

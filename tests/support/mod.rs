@@ -1,7 +1,11 @@
-//! The test ground: an S3 server, claude-mem databases, machines to run membridge on.
-//! Independent of membridge's sources. Tests include it through tests/it/main.rs, the
-//! demo through `#[path]`, and each uses a part of it.
+//! The test ground: an S3 server, claude-mem databases, machines to run membridge on, the
+//! Python script's side of the bucket, a claude-mem worker. Independent of membridge's
+//! sources. Tests include it through tests/it/main.rs, the demo through `#[path]`; each
+//! uses a part of it, hence the allowance.
 #![allow(dead_code, unused_imports)]
 
 pub mod claude_mem;
+pub mod machine;
+pub mod normalise;
+pub mod process;
 pub mod s3;
