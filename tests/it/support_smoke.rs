@@ -2,4 +2,5 @@
 
 mod databases;
 mod machines;
+mod others;
 mod server;

@@ -5,7 +5,9 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod claude_mem;
+pub mod fake_worker;
 pub mod machine;
 pub mod normalise;
 pub mod process;
+pub mod python_node;
 pub mod s3;
