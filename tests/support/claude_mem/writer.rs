@@ -1,7 +1,7 @@
 //! Programs that hold a claude-mem database while membridge works on it: one that writes
 //! without pause, and one that only keeps its WAL connection open.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -112,7 +112,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(shared: &Shared, path: &PathBuf, label: &str, pause: Duration) {
+fn run(shared: &Shared, path: &Path, label: &str, pause: Duration) {
     let mut tables = Tables::open(path).expect("the writer opens the database");
     while !shared.stop.load(Ordering::SeqCst) {
         let written = write_one(&mut tables, label);
