@@ -14,7 +14,7 @@ use super::claude_mem::{MemDb, Version};
 use super::process::{Outcome, Running};
 use super::s3;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Where a machine keeps its snapshots.
 #[derive(Clone, Debug)]
@@ -226,7 +226,7 @@ impl Machine {
         }
     }
 
-    /// Replaces what differs from run to run: paths, ports, times, hashes, the version.
+    /// Replaces what differs from run to run: paths, ports, times, hashes.
     pub fn normalise(&self, text: &str) -> String {
         super::normalise::normalise(&text.replace(&self.home.display().to_string(), "[HOME]"))
     }

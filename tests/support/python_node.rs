@@ -204,11 +204,11 @@ impl PythonNode {
                 &self.node_id
             };
             self.write_lease(primary, 1, now, !configured);
-            return self.role_if(primary == &self.node_id);
+            return role_if(primary == &self.node_id);
         };
         let named = lease["primary_node_id"] == self.node_id.as_str();
         if lease["expires_at"].as_i64().unwrap_or(0) > now {
-            return self.role_if(named);
+            return role_if(named);
         }
         if self.primary_node_id == self.node_id {
             self.write_lease(
@@ -220,10 +220,6 @@ impl PythonNode {
             return Role::Primary;
         }
         Role::Secondary
-    }
-
-    fn role_if(&self, primary: bool) -> Role {
-        if primary { Role::Primary } else { Role::Secondary }
     }
 
     /// The transfer part of `pull_sqlite`: sha256 first, then the database, and both must
@@ -270,6 +266,10 @@ impl PythonNode {
     pub fn remote_observations(&self) -> Option<i64> {
         self.json("sqlite/manifest.json")?["observations"].as_i64()
     }
+}
+
+fn role_if(primary: bool) -> Role {
+    if primary { Role::Primary } else { Role::Secondary }
 }
 
 /// Pushes at `timestamp` without asking for role or lock.

@@ -166,6 +166,7 @@ fn at(random: &mut Random, number: i64) -> (Value, Value) {
 
 /// The ids of one session.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_field_names)]
 pub struct Session {
     pub db_id: i64,
     pub content_id: String,
