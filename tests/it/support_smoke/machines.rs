@@ -99,3 +99,13 @@ fn output_is_normalised() {
          id 6fe2e0f6071ac2bb, sha [HASH]"
     );
 }
+
+#[test]
+fn the_built_binary_runs_here() {
+    let server = S3Server::start();
+    let machine = Machine::new("alpha", &server);
+    let outcome = machine.cmd("print_project").env("CLAUDE_PROJECT_ID", "сад").run();
+    outcome
+        .success()
+        .stdout_has("canonical_project_id: e4b16ee4be9e8cde");
+}
