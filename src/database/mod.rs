@@ -1,1 +1,215 @@
-//! placeholder
+//! SQLite, and nothing else: consistent snapshots of a live database, replacing one without losing a row, and
+//! what is in it. Knows claude-mem's tables; not the store, not who is primary.
+//!
+//! Rules of the house: a live database is read and written through SQLite only, never copied or renamed over
+//! (F03, F04); a snapshot is pinned by one read transaction; memory stays flat whatever the size.
+
+pub mod compare;
+pub mod digest;
+pub mod facts;
+pub mod files;
+pub mod install;
+pub mod queue;
+pub mod snapshot;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::Failure;
+
+pub use facts::{Counts, Facts};
+
+/// How long we wait for another connection's lock.
+pub const BUSY: Duration = Duration::from_secs(10);
+
+/// What can be wrong with a database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// There is none.
+    #[error("no database at {}", .0.display())]
+    Missing(PathBuf),
+    /// It is not SQLite, or too damaged to be read.
+    #[error("{} is not a readable SQLite database: {problem}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite or we saw.
+        problem: String,
+    },
+    /// It is SQLite, but not claude-mem's.
+    #[error("{} has no table {tables}: it is not a claude-mem database", path.display())]
+    MissingTables {
+        /// Which file.
+        path: PathBuf,
+        /// Which tables, separated by commas.
+        tables: String,
+    },
+    /// Other connections did not let us in for [`BUSY`].
+    #[error("{} stayed locked by another program: {doing}", path.display())]
+    Busy {
+        /// Which file.
+        path: PathBuf,
+        /// What we wanted to do.
+        doing: &'static str,
+    },
+    /// The disk has not enough room.
+    #[error("not enough free space in {}: {needed} bytes needed, {free} free", path.display())]
+    NoSpace {
+        /// Which folder.
+        path: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
+    /// The file system's.
+    #[error("{doing} {}: {error}", path.display())]
+    Io {
+        /// What we wanted to do.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What came back.
+        error: std::io::Error,
+    },
+    /// SQLite's.
+    #[error("{doing} {}: {error}", path.display())]
+    Sqlite {
+        /// What we wanted to do.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What came back.
+        error: rusqlite::Error,
+    },
+}
+
+impl DatabaseError {
+    /// Turns SQLite's answer into one that can be acted on.
+    pub fn sqlite(doing: &'static str, path: &Path, error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        let path = path.to_owned();
+        match error.sqlite_error_code() {
+            Some(Code::NotADatabase | Code::DatabaseCorrupt) => Self::Damaged {
+                path,
+                problem: format!("{doing}: {error}"),
+            },
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy { path, doing },
+            _ => Self::Sqlite { doing, path, error },
+        }
+    }
+
+    /// Turns the operating system's answer into one that can be acted on.
+    pub fn io(doing: &'static str, path: &Path, error: std::io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    fn remedy(&self) -> String {
+        match self {
+            Self::Missing(_) => {
+                "check CLAUDE_MEM_DB; or fetch the memory of your other machines: membridge pull_sqlite"
+                    .to_owned()
+            }
+            Self::Damaged { path, .. } => format!(
+                "keep the file and start again from the bucket: mv {0} {0}.damaged && membridge pull_sqlite; or put a backup back",
+                path.display()
+            ),
+            Self::MissingTables { .. } => {
+                "check CLAUDE_MEM_DB; start claude-mem once if the file is new".to_owned()
+            }
+            Self::Busy { .. } => "try again; see who has it open: fuser -v FILE".to_owned(),
+            Self::NoSpace { path, .. } => format!("free space: df -h {}", path.display()),
+            Self::Io { path, .. } | Self::Sqlite { path, .. } => {
+                format!(
+                    "check the rights and the free space: ls -l {0}; df -h {0}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        Self::new(error.to_string()).hint(error.remedy())
+    }
+}
+
+/// Opens an existing database for reading.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub fn open_read_only(path: &Path) -> Result<Connection, DatabaseError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// Opens an existing database for writing.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub fn open_read_write(path: &Path) -> Result<Connection, DatabaseError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => {
+            return Err(DatabaseError::Damaged {
+                path: path.to_owned(),
+                problem: "not a file".to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DatabaseError::Missing(path.to_owned()));
+        }
+        Err(error) => return Err(DatabaseError::io("open", path, error)),
+    }
+    let fail = |error| DatabaseError::sqlite("open", path, error);
+    let connection =
+        Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
+    connection.busy_timeout(BUSY).map_err(fail)?;
+    // Flat memory, and scratch space on the disk rather than in a board's RAM.
+    connection
+        .execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")
+        .map_err(fail)?;
+    Ok(connection)
+}
+
+/// SQLite's own full check. `Ok` when it is content.
+///
+/// # Errors
+/// [`DatabaseError::Damaged`] with the first complaint.
+pub fn integrity_check(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+    let verdict: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(|error| DatabaseError::sqlite("check", path, error))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(DatabaseError::Damaged {
+        path: path.to_owned(),
+        problem: format!("integrity check: {verdict}"),
+    })
+}
+
+/// Runs SQLite work off the runtime's only thread, so that the lock can be renewed meanwhile.
+///
+/// # Errors
+/// The work's own; a worker thread that died.
+pub async fn blocking<T, F>(work: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, DatabaseError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Failure::from),
+        Err(error) => Err(Failure::new(format!("a database task ended early: {error}"))),
+    }
+}

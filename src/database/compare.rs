@@ -1,0 +1,204 @@
+//! Which memories does one database hold that another lacks? Rows are compared by natural key (claude-mem.md
+//! section 6), because ids and hashes are not portable. Used once, when there is no last-sync record.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+
+use super::facts::{Table, columns, quote, tables};
+use super::{DatabaseError, digest, open_read_only};
+
+/// Rows of one table, by where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableDifference {
+    /// Table name.
+    pub table: String,
+    /// Rows that only the local database has.
+    pub only_here: u64,
+    /// Rows that only the other one has.
+    pub only_there: u64,
+}
+
+/// How two databases relate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// The same memories.
+    Equal,
+    /// Everything of theirs is here, and more.
+    LocalHasMore,
+    /// Everything of ours is there, and more.
+    RemoteHasMore,
+    /// Each has something that the other lacks.
+    Diverged,
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// Tables that differ.
+    pub tables: Vec<TableDifference>,
+}
+
+impl Comparison {
+    /// The relation of the two.
+    pub fn relation(&self) -> Relation {
+        let here = self.tables.iter().any(|table| table.only_here > 0);
+        let there = self.tables.iter().any(|table| table.only_there > 0);
+        match (here, there) {
+            (false, false) => Relation::Equal,
+            (true, false) => Relation::LocalHasMore,
+            (false, true) => Relation::RemoteHasMore,
+            (true, true) => Relation::Diverged,
+        }
+    }
+
+    /// `3 observations, 1 user_prompts`: what only one side has.
+    pub fn describe(&self, pick: impl Fn(&TableDifference) -> u64) -> String {
+        let parts: Vec<String> = self
+            .tables
+            .iter()
+            .filter(|table| pick(table) > 0)
+            .map(|table| format!("{} {}", pick(table), table.table))
+            .collect();
+        if parts.is_empty() {
+            "nothing".to_owned()
+        } else {
+            parts.join(", ")
+        }
+    }
+}
+
+/// Compares two databases; `scratch` is an existing empty file for the keys, so that memory stays flat.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub fn compare(local: &Path, remote: &Path, scratch: &Path) -> Result<Comparison, DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("compare in", scratch, error);
+    let keys = Connection::open(scratch).map_err(fail)?;
+    keys.execute_batch(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -4000; PRAGMA temp_store = FILE;
+         CREATE TABLE here(tab TEXT, key BLOB, PRIMARY KEY (tab, key)) WITHOUT ROWID;
+         CREATE TABLE there(tab TEXT, key BLOB, PRIMARY KEY (tab, key)) WITHOUT ROWID;
+         BEGIN;",
+    )
+    .map_err(fail)?;
+    collect(local, &keys, "here")?;
+    collect(remote, &keys, "there")?;
+    keys.execute_batch("COMMIT").map_err(fail)?;
+    differences(&keys).map_err(fail)
+}
+
+fn differences(keys: &Connection) -> rusqlite::Result<Comparison> {
+    let mut statement = keys.prepare(
+        "SELECT tab, sum(here), sum(there) FROM (
+           SELECT tab, 1 AS here, 0 AS there FROM here h
+             WHERE NOT EXISTS (SELECT 1 FROM there t WHERE t.tab = h.tab AND t.key = h.key)
+           UNION ALL
+           SELECT tab, 0, 1 FROM there t
+             WHERE NOT EXISTS (SELECT 1 FROM here h WHERE h.tab = t.tab AND h.key = t.key)
+         ) GROUP BY tab ORDER BY tab",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(TableDifference {
+            table: row.get(0)?,
+            only_here: row.get(1)?,
+            only_there: row.get(2)?,
+        })
+    })?;
+    Ok(Comparison {
+        tables: rows.collect::<rusqlite::Result<_>>()?,
+    })
+}
+
+fn collect(path: &Path, keys: &Connection, side: &str) -> Result<(), DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
+    let connection = open_read_only(path)?;
+    connection.execute_batch("BEGIN").map_err(fail)?;
+    let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2)");
+    let mut insert = keys.prepare(&insert).map_err(fail)?;
+    for table in tables(&connection, path)?
+        .iter()
+        .filter(|table| digest::is_content(table))
+    {
+        let mut failed = None;
+        for_each_key(&connection, table, |key| {
+            if let Err(error) = insert.execute((&table.name, key.as_slice())) {
+                failed.get_or_insert(error);
+            }
+        })
+        .map_err(fail)?;
+        if let Some(error) = failed {
+            return Err(fail(error));
+        }
+    }
+    Ok(())
+}
+
+fn for_each_key(
+    connection: &Connection,
+    table: &Table,
+    mut visit: impl FnMut([u8; 32]),
+) -> rusqlite::Result<()> {
+    let there = columns(connection, "main", &table.name)?;
+    let has = |name: &str| there.iter().any(|column| column == name);
+    let Some(expressions) = natural_key(&table.name, &has) else {
+        return digest::for_each_row(connection, "main", &table.name, visit);
+    };
+    let list = expressions.join(", ");
+    let mut statement = connection.prepare(&format!("SELECT {list} FROM {} AS t", quote(&table.name)))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut hasher = Sha256::new();
+        for index in 0..expressions.len() {
+            let value: rusqlite::types::Value = row.get(index)?;
+            hasher.update(format!("{value:?}|").as_bytes());
+        }
+        visit(hasher.finalize().into());
+    }
+    Ok(())
+}
+
+/// The SQL expressions that name a row the same on every machine; `None` for tables that we do not know, whose
+/// whole content is then the key.
+fn natural_key(table: &str, has: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
+    let or_null = |name: &str| {
+        if has(name) {
+            format!("t.{}", quote(name))
+        } else {
+            "NULL".to_owned()
+        }
+    };
+    // memory_session_id is unique in a database but may change; its session's own id does not.
+    let session = "coalesce((SELECT s.content_session_id FROM sdk_sessions s \
+        WHERE s.memory_session_id = t.memory_session_id), t.memory_session_id)";
+    let key = match table {
+        "sdk_sessions" => {
+            let platform = if has("platform_source") {
+                "coalesce(t.platform_source, 'claude')"
+            } else {
+                "'claude'"
+            };
+            vec![platform.to_owned(), "t.content_session_id".to_owned()]
+        }
+        "observations" => vec![
+            session.to_owned(),
+            or_null("title"),
+            "t.created_at_epoch".to_owned(),
+            or_null("type"),
+            or_null("narrative"),
+            or_null("facts"),
+        ],
+        "session_summaries" => {
+            vec![
+                session.to_owned(),
+                "t.created_at_epoch".to_owned(),
+                or_null("prompt_number"),
+            ]
+        }
+        "user_prompts" => vec!["t.content_session_id".to_owned(), "t.prompt_number".to_owned()],
+        "tool_uses" => vec!["t.content_session_id".to_owned(), "t.tool_use_id".to_owned()],
+        _ => return None,
+    };
+    Some(key)
+}

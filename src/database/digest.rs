@@ -1,0 +1,195 @@
+//! The content digest: one number for all memory in a database. It does not depend on the SQLite version, on row
+//! order, column order, row ids or page layout, nor on what the worker does by itself, so that two machines with
+//! the same memory agree on it (F31).
+//!
+//! What counts as content: every row of every ordinary table, by column name, without
+//! - the tables of [`HOUSEKEEPING_TABLES`] and those whose name starts with `sync_`;
+//! - the columns of [`HOUSEKEEPING_COLUMNS`]: integer ids and references (another machine's differ), what the
+//!   worker counts or marks, and `content_hash` (claude-mem.md section 6: derived, and its formula changes);
+//! - columns that hold NULL, so that a migration that adds columns changes nothing.
+//!
+//! Tables that a later claude-mem adds count as content until we know better: a false "changed" costs an
+//! upload, a false "same" would cost a memory.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use sha2::{Digest, Sha256};
+
+use super::DatabaseError;
+use super::facts::{Table, columns, quote};
+use crate::context::hex;
+
+/// Tables that hold no memory.
+pub const HOUSEKEEPING_TABLES: [&str; 3] = ["pending_messages", "schema_versions", "telegram_wrapups"];
+
+/// Columns that hold no memory, in any table.
+pub const HOUSEKEEPING_COLUMNS: [&str; 11] = [
+    "id",
+    "session_db_id",
+    "observation_id",
+    "worker_port",
+    "relevance_count",
+    "content_hash",
+    "synced_at",
+    "origin_device_id",
+    "origin_local_id",
+    "sync_rev",
+    "prompt_counter",
+];
+
+/// Whether rows of this table are memory.
+pub fn is_content(table: &Table) -> bool {
+    !table.is_virtual
+        && !HOUSEKEEPING_TABLES.contains(&table.name.as_str())
+        && !table.name.starts_with("sync_")
+}
+
+/// The digest of all memory rows, 64 hex digits. One pass, flat memory.
+///
+/// # Errors
+/// SQLite's own.
+pub fn content(connection: &Connection, tables: &[Table], path: &Path) -> Result<String, DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
+    let mut whole = Sha256::new();
+    for table in tables.iter().filter(|table| is_content(table)) {
+        let mut sum = RowSum::default();
+        for_each_row(connection, "main", &table.name, |row| sum.add(row)).map_err(fail)?;
+        if sum.rows > 0 {
+            whole.update(table.name.as_bytes());
+            whole.update([0]);
+            whole.update(sum.rows.to_le_bytes());
+            whole.update(sum.bytes());
+        }
+    }
+    Ok(hex(&whole.finalize()))
+}
+
+/// Calls `visit` with the digest of each row's content.
+///
+/// # Errors
+/// SQLite's own.
+pub fn for_each_row(
+    connection: &Connection,
+    schema: &str,
+    table: &str,
+    mut visit: impl FnMut([u8; 32]),
+) -> rusqlite::Result<()> {
+    let mut names = columns(connection, schema, table)?;
+    names.retain(|name| !HOUSEKEEPING_COLUMNS.contains(&name.as_str()));
+    names.sort();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let list = names
+        .iter()
+        .map(|name| quote(name))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let mut statement =
+        connection.prepare(&format!("SELECT {list} FROM {}.{}", quote(schema), quote(table)))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut hasher = Sha256::new();
+        for (index, name) in names.iter().enumerate() {
+            hash_value(&mut hasher, name, row.get_ref(index)?);
+        }
+        visit(hasher.finalize().into());
+    }
+    Ok(())
+}
+
+fn hash_value(hasher: &mut Sha256, name: &str, value: ValueRef<'_>) {
+    let (tag, bytes): (u8, &[u8]) = match value {
+        ValueRef::Null => return,
+        ValueRef::Integer(number) => (1, &number.to_le_bytes()),
+        ValueRef::Real(number) => (2, &number.to_bits().to_le_bytes()),
+        ValueRef::Text(text) => (3, text),
+        ValueRef::Blob(blob) => (4, blob),
+    };
+    hasher.update((name.len() as u64).to_le_bytes());
+    hasher.update(name.as_bytes());
+    hasher.update([tag]);
+    hasher.update((bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// A sum of row digests modulo 2^256: the same for every order of the same rows, and, other than XOR, not
+/// blind to a row that is there twice.
+#[derive(Debug, Default)]
+struct RowSum {
+    words: [u64; 4],
+    rows: u64,
+}
+
+impl RowSum {
+    fn add(&mut self, digest: [u8; 32]) {
+        let mut carry = false;
+        for (word, bytes) in self.words.iter_mut().zip(digest.as_chunks::<8>().0) {
+            let (sum, first) = word.overflowing_add(u64::from_le_bytes(*bytes));
+            let (sum, second) = sum.overflowing_add(u64::from(carry));
+            *word = sum;
+            carry = first || second;
+        }
+        self.rows += 1;
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content;
+    use crate::database::facts::tables;
+    use rusqlite::Connection;
+    use std::path::Path;
+
+    fn digest(sql: &str) -> String {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(sql).unwrap();
+        let tables = tables(&connection, Path::new("x")).unwrap();
+        content(&connection, &tables, Path::new("x")).unwrap()
+    }
+
+    #[test]
+    fn only_memory_changes_the_digest() {
+        let base = "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'a', 10), (2, 'b', 20);";
+        let same = [
+            ("row order", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'b', 20), (2, 'a', 10);"),
+            ("column order", "CREATE TABLE observations(epoch INTEGER, title TEXT, id INTEGER PRIMARY KEY);
+             INSERT INTO observations(id, title, epoch) VALUES(7, 'a', 10), (9, 'b', 20);"),
+            ("an added empty column", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER, metadata TEXT);
+             INSERT INTO observations(title, epoch) VALUES('a', 10), ('b', 20);"),
+            ("housekeeping", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER, relevance_count INTEGER DEFAULT 3, sync_rev TEXT DEFAULT '1');
+             INSERT INTO observations(title, epoch) VALUES('a', 10), ('b', 20);
+             CREATE TABLE pending_messages(x); INSERT INTO pending_messages VALUES(1);
+             CREATE TABLE sync_outbox(x); INSERT INTO sync_outbox VALUES(1);
+             CREATE TABLE schema_versions(version); INSERT INTO schema_versions VALUES(4);"),
+            ("an empty table", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'a', 10), (2, 'b', 20); CREATE TABLE tool_uses(x);"),
+        ];
+        let other = [
+            ("a changed value", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'a', 10), (2, 'c', 20);"),
+            ("a row twice", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'a', 10), (2, 'b', 20), (3, 'b', 20), (4, 'b', 20);"),
+            ("another type", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch TEXT);
+             INSERT INTO observations VALUES(1, 'a', '10'), (2, 'b', '20');"),
+            ("a moved boundary", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'b', 10), (2, 'a', 20);"),
+            ("a row in a table we do not know", "CREATE TABLE observations(id INTEGER PRIMARY KEY, title TEXT, epoch INTEGER);
+             INSERT INTO observations VALUES(1, 'a', 10), (2, 'b', 20); CREATE TABLE notes(x); INSERT INTO notes VALUES('n');"),
+        ];
+        for (name, sql) in same {
+            assert_eq!(digest(sql), digest(base), "{name}");
+        }
+        for (name, sql) in other {
+            assert_ne!(digest(sql), digest(base), "{name}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What is in a database: row counts, tables, schema version. Read from an open connection; decides nothing.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::{DatabaseError, digest};
+
+/// Tables that every release of claude-mem has, and without which a database is not its.
+pub const CORE_TABLES: [&str; 4] = [
+    "sdk_sessions",
+    "observations",
+    "session_summaries",
+    "user_prompts",
+];
+
+/// Rows of the core tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named after the tables")]
+pub struct Counts {
+    pub sdk_sessions: u64,
+    pub observations: u64,
+    pub session_summaries: u64,
+    pub user_prompts: u64,
+}
+
+impl Counts {
+    /// As people read them.
+    pub fn describe(&self) -> String {
+        format!(
+            "{} observations, {} summaries, {} prompts, {} sessions",
+            self.observations, self.session_summaries, self.user_prompts, self.sdk_sessions
+        )
+    }
+}
+
+/// Everything that we say about a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Rows of the core tables.
+    pub counts: Counts,
+    /// Tables, virtual ones too, SQLite's own and the shadows of FTS left out; sorted.
+    pub tables: Vec<String>,
+    /// The highest number in `schema_versions`, where there is one.
+    pub schema_version: Option<i64>,
+    /// Digest of the memory rows: see [`digest`].
+    pub digest: String,
+}
+
+/// One table by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Name.
+    pub name: String,
+    /// Made with `CREATE VIRTUAL TABLE`.
+    pub is_virtual: bool,
+}
+
+/// Reads all facts. Takes one pass over the memory rows.
+///
+/// # Errors
+/// A core table is missing; SQLite's own.
+pub fn read(connection: &Connection, path: &Path) -> Result<Facts, DatabaseError> {
+    let tables = tables(connection, path)?;
+    require_core(&tables, path)?;
+    Ok(Facts {
+        counts: counts(connection, path)?,
+        schema_version: schema_version(connection, &tables, path)?,
+        digest: digest::content(connection, &tables, path)?,
+        tables: tables.into_iter().map(|table| table.name).collect(),
+    })
+}
+
+/// The tables of the main schema, without SQLite's own and the shadows of virtual ones; sorted by name.
+///
+/// # Errors
+/// SQLite's own.
+pub fn tables(connection: &Connection, path: &Path) -> Result<Vec<Table>, DatabaseError> {
+    let list = || -> rusqlite::Result<Vec<Table>> {
+        let mut statement = connection.prepare(
+            "SELECT name, type = 'virtual' FROM pragma_table_list \
+             WHERE schema = 'main' AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+             ORDER BY name",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(Table {
+                name: row.get(0)?,
+                is_virtual: row.get(1)?,
+            })
+        })?;
+        rows.collect()
+    };
+    list().map_err(|error| DatabaseError::sqlite("list the tables of", path, error))
+}
+
+/// Refuses a database that is not claude-mem's.
+///
+/// # Errors
+/// [`DatabaseError::MissingTables`].
+pub fn require_core(tables: &[Table], path: &Path) -> Result<(), DatabaseError> {
+    let missing: Vec<&str> = CORE_TABLES
+        .into_iter()
+        .filter(|core| !tables.iter().any(|table| table.name == *core))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(DatabaseError::MissingTables {
+        path: path.to_owned(),
+        tables: missing.join(", "),
+    })
+}
+
+/// Counts the rows of the core tables.
+///
+/// # Errors
+/// SQLite's own.
+pub fn counts(connection: &Connection, path: &Path) -> Result<Counts, DatabaseError> {
+    let count = |table: &str| -> Result<u64, DatabaseError> {
+        let query = format!("SELECT count(*) FROM {}", quote(table));
+        connection
+            .query_row(&query, [], |row| row.get(0))
+            .map_err(|error| DatabaseError::sqlite("count the rows of", path, error))
+    };
+    Ok(Counts {
+        sdk_sessions: count("sdk_sessions")?,
+        observations: count("observations")?,
+        session_summaries: count("session_summaries")?,
+        user_prompts: count("user_prompts")?,
+    })
+}
+
+fn schema_version(
+    connection: &Connection,
+    tables: &[Table],
+    path: &Path,
+) -> Result<Option<i64>, DatabaseError> {
+    if !tables.iter().any(|table| table.name == "schema_versions") {
+        return Ok(None);
+    }
+    connection
+        .query_row("SELECT max(version) FROM schema_versions", [], |row| row.get(0))
+        .map_err(|error| DatabaseError::sqlite("read the schema version of", path, error))
+}
+
+/// The columns of a table, in its own order.
+///
+/// # Errors
+/// SQLite's own.
+pub fn columns(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1, ?2)")?;
+    let rows = statement.query_map([table, schema], |row| row.get(0))?;
+    rows.collect()
+}
+
+/// A name as SQL takes it, whatever is in it (F39).
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,245 @@
+//! The files around a database: private temporary ones that name their maker, free space, syncing, sweeping up
+//! after a killed run (F33), and the fingerprint that tells without SQLite that nothing was written. No SQL here.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
+
+use super::DatabaseError;
+
+/// Our temporary files are called `.membridge-PID-…`, so that a later run knows whose they were.
+const PREFIX: &str = ".membridge-";
+
+/// Makes an empty file, 0600, that vanishes with the returned path.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn temporary(folder: &Path, what: &'static str) -> Result<TempPath, DatabaseError> {
+    crate::lock::local::make_private_folder(folder)
+        .map_err(|error| DatabaseError::io("make", folder, error))?;
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-{what}-", std::process::id()))
+        .suffix(".tmp")
+        .tempfile_in(folder)
+        .map(tempfile::NamedTempFile::into_temp_path)
+        .map_err(|error| DatabaseError::io("make a temporary file in", folder, error))
+}
+
+/// Removes temporary files whose maker is dead, with the journals that SQLite put beside them.
+pub fn sweep(folder: &Path) {
+    let Ok(children) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for child in children.flatten() {
+        let name = child.file_name();
+        let Some(maker) = name.to_str().and_then(maker) else {
+            continue;
+        };
+        let dead = maker != std::process::id() && !Path::new("/proc").join(maker.to_string()).exists();
+        if dead && let Err(error) = std::fs::remove_file(child.path()) {
+            tracing::debug!(path = %child.path().display(), %error, "a stale temporary file stays");
+        }
+    }
+}
+
+/// How many temporary files of dead runs there are.
+pub fn leftovers(folder: &Path) -> usize {
+    let Ok(children) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let makers = children
+        .flatten()
+        .filter_map(|child| child.file_name().to_str().and_then(maker));
+    makers
+        .filter(|maker| !Path::new("/proc").join(maker.to_string()).exists())
+        .count()
+}
+
+fn maker(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(PREFIX)?;
+    if !name.contains(".tmp") {
+        return None;
+    }
+    rest.split('-').next()?.parse().ok()
+}
+
+/// The real file behind a path: links are followed (F15). The file itself may be missing, its folder too.
+///
+/// # Errors
+/// A link that leads nowhere sensible.
+pub fn resolve(path: &Path) -> Result<PathBuf, DatabaseError> {
+    match std::fs::canonicalize(path) {
+        Ok(real) => Ok(real),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A dangling link names the file that we should make.
+            let target = match std::fs::read_link(path) {
+                Ok(link) if link.is_absolute() => link,
+                Ok(link) => path.parent().unwrap_or(Path::new("/")).join(link),
+                Err(_) => path.to_owned(),
+            };
+            let absolute =
+                std::path::absolute(&target).map_err(|error| DatabaseError::io("find", path, error))?;
+            match absolute
+                .parent()
+                .and_then(|folder| std::fs::canonicalize(folder).ok())
+            {
+                Some(folder) => Ok(folder.join(absolute.file_name().unwrap_or_default())),
+                None => Ok(absolute),
+            }
+        }
+        Err(error) => Err(DatabaseError::io("find", path, error)),
+    }
+}
+
+/// Refuses when a folder has not `needed` bytes free.
+///
+/// # Errors
+/// [`DatabaseError::NoSpace`].
+pub fn require_space(folder: &Path, needed: u64) -> Result<(), DatabaseError> {
+    let free = free_space(folder)?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(DatabaseError::NoSpace {
+        path: folder.to_owned(),
+        needed,
+        free,
+    })
+}
+
+/// Bytes that we may still write below a folder (or below the nearest one above it that exists).
+///
+/// # Errors
+/// The file system does not say.
+pub fn free_space(folder: &Path) -> Result<u64, DatabaseError> {
+    let existing = folder
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("/"));
+    let stat = nix::sys::statvfs::statvfs(existing)
+        .map_err(|error| DatabaseError::io("ask for the free space of", folder, error.into()))?;
+    // The field widths differ between targets.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    Ok((stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64))
+}
+
+/// Bytes of a database with its write-ahead log; 0 where there is none.
+pub fn size_with_wal(path: &Path) -> u64 {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    size(path) + size(&beside(path, "-wal"))
+}
+
+/// `claude-mem.db` and `-wal` → `claude-mem.db-wal`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes a file's content durable.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_file(path: &Path) -> Result<(), DatabaseError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| DatabaseError::io("sync", path, error))
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_folder(path: &Path) -> Result<(), DatabaseError> {
+    match File::open(path).and_then(|folder| folder.sync_all()) {
+        // Some network file systems cannot sync a folder.
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => Ok(()),
+        other => other.map_err(|error| DatabaseError::io("sync", path, error)),
+    }
+}
+
+/// What the file system says about a database and its log: when it is the same, nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    main: FilePrint,
+    wal: Option<FilePrint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FilePrint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: i128,
+}
+
+impl Fingerprint {
+    /// Of the files as they are now; `None` where there is no database, or where the last write is so recent
+    /// that another one could hide in the same tick of the file system's clock.
+    pub fn take(path: &Path) -> Option<Self> {
+        let main = FilePrint::take(path)?;
+        // An empty log is as good as none: SQLite makes one for every reader.
+        let wal = FilePrint::take(&beside(path, "-wal")).filter(|wal| wal.size > 0);
+        let print = Self { main, wal };
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()?
+            .as_nanos();
+        let settled = [Some(&print.main), print.wal.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|file| file.settled(now));
+        settled.then_some(print)
+    }
+}
+
+impl FilePrint {
+    fn take(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Some(Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.len(),
+            modified,
+        })
+    }
+
+    fn settled(&self, now: u128) -> bool {
+        // Whole seconds: a file system with a coarse clock (FAT: two seconds).
+        let coarse = self.modified % 1_000_000_000 == 0;
+        let tick = if coarse {
+            Duration::from_millis(2_500)
+        } else {
+            Duration::from_millis(40)
+        };
+        let age = i128::try_from(now).unwrap_or(i128::MAX) - self.modified;
+        age > i128::try_from(tick.as_nanos()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::maker;
+
+    #[test]
+    fn only_our_own_names_are_swept() {
+        let table = [
+            (".membridge-123-snapshot-abc.tmp", Some(123)),
+            (".membridge-123-snapshot-abc.tmp-journal", Some(123)),
+            (".membridge-x-snapshot-abc.tmp", None),
+            (".membridge-123", None),
+            ("claude-mem.db", None),
+            ("notes.tmp", None),
+        ];
+        for (name, pid) in table {
+            assert_eq!(maker(name), pid, "{name}");
+        }
+    }
+}
