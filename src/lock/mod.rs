@@ -17,6 +17,7 @@ use crate::identity::{Node, Project};
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::records::{self, LockRecord};
+use crate::storage::probe::Capability;
 use crate::storage::{Body, Condition, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
@@ -91,8 +92,8 @@ pub struct Request<'a> {
     pub node: &'a Node,
     /// See [`local::machine_token`].
     pub machine: &'a str,
-    /// Whether the store's conditional writes can be relied on; without them claims decide.
-    pub atomic: bool,
+    /// What the store's conditional writes are worth; where they are not, claims decide.
+    pub capability: &'a Capability,
     /// FORCE_PUSH.
     pub force: bool,
 }
@@ -116,11 +117,8 @@ pub struct Guard<'a> {
 pub async fn acquire(request: Request<'_>) -> Result<Guard<'_>, LockError> {
     const ATTEMPTS: u32 = 6;
     let owner = format!("{}-{}", request.machine, request.context.token()?);
-    let claim = if request.atomic {
-        None
-    } else {
-        Some(stake(&request, &owner).await?)
-    };
+    let verdict = request.capability.get(request.store, request.keys, request.context).await?;
+    let claim = if verdict.atomic() { None } else { Some(stake(&request, &owner).await?) };
     for _ in 0..ATTEMPTS {
         match attempt(&request, &owner, claim.as_ref()).await {
             Ok(Some((record, etag, took_over))) => {
@@ -350,7 +348,7 @@ impl<'a> Guard<'a> {
                 record.expires_at = Some(0);
                 record.state = Some("released".to_owned());
                 let body = records::to_bytes(&record).map_err(|error| LockError::Lost(error.to_string()))?;
-                if self.request.atomic {
+                if self.claim.is_none() {
                     conditional::write(self.request.store, &key, &body, Condition::IfMatch(&etag))
                         .await
                         .map(|_| ())
