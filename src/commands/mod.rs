@@ -1,6 +1,9 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
+mod doctor;
+mod leadership;
 mod project;
+mod push;
 
 use std::sync::Arc;
 
@@ -102,9 +105,10 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        _ => {
-            let _ = run.open()?;
-            Err(Failure::new("x"))
-        }
+        Command::Push => push::push(run).await,
+        Command::Pull => push::pull(run).await,
+        Command::Sync => push::sync(run).await,
+        Command::Leadership => leadership::run(run).await,
+        Command::Doctor => doctor::run(run).await,
     }
 }

@@ -10,7 +10,8 @@ use rusqlite::backup::{Backup, StepResult};
 
 use super::compare::{self, Relation};
 use super::{
-    BUSY, DatabaseError, Facts, facts, files, integrity_check, open_read_only, open_read_write, queue, snapshot,
+    BUSY, DatabaseError, Facts, facts, files, integrity_check, open_read_only, open_read_write, queue,
+    snapshot,
 };
 use crate::failpoint;
 use crate::ui::Progress;
@@ -50,12 +51,20 @@ pub fn swap(
         let old = back_up(live, backup)?;
         failpoint::reach("install.backed-up");
         if !approve(&old) {
-            return Ok(Swapped { old, replaced: false, queue_left: 0 });
+            return Ok(Swapped {
+                old,
+                replaced: false,
+                queue_left: 0,
+            });
         }
         let queue_left = queue::carry_over(live, image)?;
         failpoint::reach("install.queue");
         snapshot::run_steps(&copy, progress, |_| false).map_err(fail)?;
-        Swapped { old, replaced: true, queue_left }
+        Swapped {
+            old,
+            replaced: true,
+            queue_left,
+        }
     };
     failpoint::reach("install.committed");
     finish(target, live)?;
@@ -84,8 +93,13 @@ pub fn put_back(image: &Path, live: &Path) -> Result<(), DatabaseError> {
 /// likes when it starts. A different page size cannot be written in WAL mode; without other connections the
 /// mode can be left.
 fn prepare(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
-    let size = |connection: &Connection| connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
-    let mode = if size(source)? == size(target)? { "WAL" } else { "DELETE" };
+    let size =
+        |connection: &Connection| connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
+    let mode = if size(source)? == size(target)? {
+        "WAL"
+    } else {
+        "DELETE"
+    };
     let query = format!("PRAGMA journal_mode = {mode}");
     let got: String = target.query_row(&query, [], |row| row.get(0))?;
     tracing::debug!(mode = got, "install: journal mode");
@@ -114,7 +128,9 @@ fn finish(target: Connection, live: &Path) -> Result<(), DatabaseError> {
     // Readers keep the log alive as long as they need it; what cannot be folded in now is folded in by the worker.
     let folded = target.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     tracing::debug!(?folded, "install: checkpoint");
-    target.close().map_err(|(_, error)| DatabaseError::sqlite("close", live, error))?;
+    target
+        .close()
+        .map_err(|(_, error)| DatabaseError::sqlite("close", live, error))?;
     files::sync_file(live)
 }
 
@@ -134,7 +150,11 @@ pub fn back_up(live: &Path, target: &Path) -> Result<Facts, DatabaseError> {
     if after.digest != before.digest || after.counts != before.counts {
         return Err(DatabaseError::Damaged {
             path: target.to_owned(),
-            problem: format!("the backup holds {} instead of {}", after.counts.describe(), before.counts.describe()),
+            problem: format!(
+                "the backup holds {} instead of {}",
+                after.counts.describe(),
+                before.counts.describe()
+            ),
         });
     }
     Ok(after)
@@ -149,7 +169,8 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<(),
     for suffix in ["-wal", "-shm", "-journal"] {
         let orphan = files::beside(live, suffix);
         if orphan.exists() {
-            crate::lock::local::make_private_folder(aside).map_err(|error| DatabaseError::io("make", aside, error))?;
+            crate::lock::local::make_private_folder(aside)
+                .map_err(|error| DatabaseError::io("make", aside, error))?;
             let kept = aside.join(orphan.file_name().unwrap_or_default());
             std::fs::rename(&orphan, &kept)
                 .or_else(|_| std::fs::copy(&orphan, &kept).and_then(|_| std::fs::remove_file(&orphan)))
@@ -159,9 +180,10 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<(),
     failpoint::reach("install.place");
     match image.persist_noclobber(live) {
         Ok(()) => files::sync_folder(&folder_of(live)),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(DatabaseError::Busy { path: live.to_owned(), doing: "a database appeared there meanwhile" })
-        }
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Err(DatabaseError::Busy {
+            path: live.to_owned(),
+            doing: "a database appeared there meanwhile",
+        }),
         Err(error) => Err(DatabaseError::io("put the database at", live, error.error)),
     }
 }
@@ -183,7 +205,10 @@ pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Resul
         Relation::Equal | Relation::LocalHasMore => Ok(facts),
         Relation::RemoteHasMore | Relation::Diverged => Err(DatabaseError::Damaged {
             path: live.to_owned(),
-            problem: format!("after the replacement it lacks {}", comparison.describe(|table| table.only_there)),
+            problem: format!(
+                "after the replacement it lacks {}",
+                comparison.describe(|table| table.only_there)
+            ),
         }),
     }
 }
@@ -211,7 +236,10 @@ fn require_header(path: &Path) -> Result<(), DatabaseError> {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "the file is too short",
         Err(error) => return Err(DatabaseError::io("read", path, error)),
     };
-    Err(DatabaseError::Damaged { path: path.to_owned(), problem: problem.to_owned() })
+    Err(DatabaseError::Damaged {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    })
 }
 
 /// The folder of the database: where an image lies before it is installed, so that the last step stays on one disk.

@@ -10,8 +10,8 @@ use crate::identity::{Node, Project};
 use crate::lock::claim::Claim;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
-use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
 use crate::storage::probe::Capability;
+use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
 use crate::storage::{Body, Etag, Store, StoreError};
 use crate::ui::Progress;
 

@@ -16,8 +16,8 @@ use crate::error::Failure;
 use crate::identity::{Node, Project};
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
-use crate::storage::records::{self, LockRecord};
 use crate::storage::probe::Capability;
+use crate::storage::records::{self, LockRecord};
 use crate::storage::{Body, Condition, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
@@ -117,8 +117,15 @@ pub struct Guard<'a> {
 pub async fn acquire(request: Request<'_>) -> Result<Guard<'_>, LockError> {
     const ATTEMPTS: u32 = 6;
     let owner = format!("{}-{}", request.machine, request.context.token()?);
-    let verdict = request.capability.get(request.store, request.keys, request.context).await?;
-    let claim = if verdict.atomic() { None } else { Some(stake(&request, &owner).await?) };
+    let verdict = request
+        .capability
+        .get(request.store, request.keys, request.context)
+        .await?;
+    let claim = if verdict.atomic() {
+        None
+    } else {
+        Some(stake(&request, &owner).await?)
+    };
     for _ in 0..ATTEMPTS {
         match attempt(&request, &owner, claim.as_ref()).await {
             Ok(Some((record, etag, took_over))) => {

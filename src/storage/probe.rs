@@ -60,7 +60,10 @@ impl Capability {
     pub fn new(store: &Store, state: &Path) -> Self {
         let digest = <sha2::Sha256 as sha2::Digest>::digest(store.name().as_bytes());
         let name = format!("{}.json", hex(digest.get(..8).unwrap_or_default()));
-        Self { memory: state.join("probe").join(name), verdict: OnceCell::new() }
+        Self {
+            memory: state.join("probe").join(name),
+            verdict: OnceCell::new(),
+        }
     }
 
     /// The verdict that is remembered and still believed; asks nobody.
@@ -79,7 +82,10 @@ impl Capability {
         let probed = self.verdict.get_or_try_init(|| async {
             if let Store::Dir(_) = store {
                 // Ours: a lock file and a rename, tested by the same suite.
-                return Ok(Verdict { create: true, replace: true });
+                return Ok(Verdict {
+                    create: true,
+                    replace: true,
+                });
             }
             if let Some(verdict) = self.remembered(store, context) {
                 return Ok(verdict);
@@ -93,8 +99,14 @@ impl Capability {
 
     /// A verdict that cannot be written down is found out again next time.
     fn remember(&self, store: &Store, context: &Context, verdict: Verdict) {
-        let remembered = Remembered { store: store.name(), at: context.now().as_second(), verdict };
-        let Ok(text) = serde_json::to_vec_pretty(&remembered) else { return };
+        let remembered = Remembered {
+            store: store.name(),
+            at: context.now().as_second(),
+            verdict,
+        };
+        let Ok(text) = serde_json::to_vec_pretty(&remembered) else {
+            return;
+        };
         if let Err(error) = crate::database::files::write_private(&self.memory, &text) {
             tracing::debug!(%error, "the probe's verdict could not be remembered");
         }
@@ -107,7 +119,12 @@ impl Capability {
 /// Anything but a refusal of the condition itself.
 pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
     let token = context.token().map_err(|error| {
-        StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
+        StoreError::new(
+            StoreErrorKind::Local,
+            "this machine",
+            "get random numbers",
+            error.to_string(),
+        )
     })?;
     let sequence = format!("{}{token}-sequence", keys.probe());
     let race = format!("{}{token}-race", keys.probe());
@@ -138,14 +155,19 @@ pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verd
 }
 
 async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError> {
-    let none = Verdict { create: false, replace: false };
+    let none = Verdict {
+        create: false,
+        replace: false,
+    };
     if !held(&answer(store, key, b"first\n", Condition::IfAbsent).await?) {
         return Ok(none);
     }
     if held(&answer(store, key, b"second\n", Condition::IfAbsent).await?) {
         return Ok(none);
     }
-    let Some((bytes, meta)) = store.get(key).await? else { return Ok(none) };
+    let Some((bytes, meta)) = store.get(key).await? else {
+        return Ok(none);
+    };
     if bytes != b"first\n" {
         return Ok(none);
     }
@@ -153,11 +175,19 @@ async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError
     let replaced_again = held(&answer(store, key, b"fourth\n", Condition::IfMatch(&meta.etag)).await?);
     let there = store.get(key).await?.map(|(bytes, _)| bytes);
     let replace = replaced && !replaced_again && there.as_deref() == Some(b"third\n");
-    Ok(Verdict { create: true, replace })
+    Ok(Verdict {
+        create: true,
+        replace,
+    })
 }
 
 /// A server that does not know the header at all has answered the question.
-async fn answer(store: &Store, key: &str, body: &[u8], condition: Condition<'_>) -> Result<PutAnswer, StoreError> {
+async fn answer(
+    store: &Store,
+    key: &str,
+    body: &[u8],
+    condition: Condition<'_>,
+) -> Result<PutAnswer, StoreError> {
     match store.put_once(key, body, condition).await {
         Err(error) if error.kind == StoreErrorKind::NotSupported => Ok(PutAnswer::Refused),
         other => other,

@@ -47,15 +47,23 @@ impl Backup {
         make_private_folder(root).map_err(|error| DatabaseError::io("make", root, error))?;
         let name = at.strftime("%Y%m%d-%H%M%S").to_string();
         for attempt in 0..1000 {
-            let folder = if attempt == 0 { root.join(&name) } else { root.join(format!("{name}-{attempt}")) };
-            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&folder);
+            let folder = if attempt == 0 {
+                root.join(&name)
+            } else {
+                root.join(format!("{name}-{attempt}"))
+            };
+            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(&folder);
             match made {
                 Ok(()) => return Ok(Self { folder }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(DatabaseError::io("make", &folder, error)),
             }
         }
-        let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "a thousand backups of one second");
+        let error = std::io::Error::new(
+            std::io::ErrorKind::AlreadyExists,
+            "a thousand backups of one second",
+        );
         Err(DatabaseError::io("make", &root.join(name), error))
     }
 
@@ -95,7 +103,9 @@ impl Backup {
         let target = self.folder.join("chroma.sqlite3");
         let copied = files::temporary(&self.folder, "chroma").and_then(|temporary| {
             snapshot::Pinned::new(chroma)?.copy_to(&temporary, &Progress::hidden())?;
-            temporary.persist(&target).map_err(|error| DatabaseError::io("write", &target, error.error))
+            temporary
+                .persist(&target)
+                .map_err(|error| DatabaseError::io("write", &target, error.error))
         });
         if let Err(error) = copied {
             tracing::warn!(%error, "the vector index was not copied into the backup");
@@ -125,7 +135,9 @@ pub struct Listed {
 
 /// All backups, newest first. Foreign folders are not listed.
 pub fn list(root: &Path) -> Vec<Listed> {
-    let Ok(children) = std::fs::read_dir(root) else { return Vec::new() };
+    let Ok(children) = std::fs::read_dir(root) else {
+        return Vec::new();
+    };
     let mut listed: Vec<Listed> = children
         .flatten()
         .filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -135,8 +147,15 @@ pub fn list(root: &Path) -> Vec<Listed> {
             let folder = child.path();
             let manifest = std::fs::read(folder.join("manifest.json")).ok();
             let manifest = manifest.and_then(|text| serde_json::from_slice(&text).ok());
-            let size = std::fs::metadata(folder.join(DATABASE)).ok().map(|meta| meta.len());
-            Some(Listed { name, folder, manifest, size })
+            let size = std::fs::metadata(folder.join(DATABASE))
+                .ok()
+                .map(|meta| meta.len());
+            Some(Listed {
+                name,
+                folder,
+                manifest,
+                size,
+            })
         })
         .collect();
     listed.sort_by(|a, b| sort_key(&b.name).cmp(&sort_key(&a.name)));
@@ -159,7 +178,8 @@ pub fn retain(root: &Path, retention: BackupRetention, now: Timestamp) {
 fn expired<'a>(names: &[&'a str], retention: BackupRetention, now: Timestamp) -> Vec<&'a str> {
     let now = now.to_zoned(jiff::tz::TimeZone::UTC).datetime();
     let too_old = |name: &str| {
-        made_at(name).is_some_and(|at| now.duration_since(at).as_hours() > retention.max_days.saturating_mul(24))
+        made_at(name)
+            .is_some_and(|at| now.duration_since(at).as_hours() > retention.max_days.saturating_mul(24))
     };
     let max = usize::try_from(retention.max_count).unwrap_or(usize::MAX).max(1);
     names
@@ -176,7 +196,9 @@ fn made_at(name: &str) -> Option<DateTime> {
     let stamp = name.get(..15)?;
     let suffix = name.get(15..)?;
     let sound = suffix.is_empty()
-        || suffix.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
+        || suffix
+            .strip_prefix('-')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
     if !sound || !stamp.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return None;
     }
@@ -200,35 +222,77 @@ mod tests {
     #[test]
     fn f16_retention_keeps_the_newest_and_counts_only_ours() {
         let keep = |max_days, max_count| BackupRetention { max_days, max_count };
-        let names = ["20260315-110000-1", "20260315-110000", "20260310-000000", "20260201-000000"];
+        let names = [
+            "20260315-110000-1",
+            "20260315-110000",
+            "20260310-000000",
+            "20260201-000000",
+        ];
         let table = [
             (keep(14, 50), vec!["20260201-000000"]),
             (keep(14, 2), vec!["20260310-000000", "20260201-000000"]),
-            (keep(0, 1), vec!["20260315-110000", "20260310-000000", "20260201-000000"]),
+            (
+                keep(0, 1),
+                vec!["20260315-110000", "20260310-000000", "20260201-000000"],
+            ),
             (keep(36_500, 50), vec![]),
         ];
         for (retention, gone) in table {
             assert_eq!(expired(&names, retention, now()), gone, "{retention:?}");
         }
-        assert!(expired(&["20200101-000000"], keep(0, 1), now()).is_empty(), "the newest is never deleted");
+        assert!(
+            expired(&["20200101-000000"], keep(0, 1), now()).is_empty(),
+            "the newest is never deleted"
+        );
         assert!(expired(&[], keep(0, 1), now()).is_empty());
     }
 
     #[test]
     fn f16_foreign_names_are_not_backups() {
-        for name in ["notes", "20260101", "20260101-0000000", "2026-0101-000000", "20261301-000000", "20260101-000000-", "20260101-000000-x", "сад"] {
+        for name in [
+            "notes",
+            "20260101",
+            "20260101-0000000",
+            "2026-0101-000000",
+            "20261301-000000",
+            "20260101-000000-",
+            "20260101-000000-x",
+            "сад",
+        ] {
             assert!(made_at(name).is_none(), "{name}");
         }
         let root = tempfile::tempdir().unwrap();
-        for name in ["20200101-000000", "20200102-000000", "mine", "20200103-000000.bak"] {
+        for name in [
+            "20200101-000000",
+            "20200102-000000",
+            "mine",
+            "20200103-000000.bak",
+        ] {
             std::fs::create_dir(root.path().join(name)).unwrap();
         }
         std::fs::write(root.path().join("20200104-000000"), "a file").unwrap();
-        retain(root.path(), BackupRetention { max_days: 0, max_count: 1 }, now());
-        let mut left: Vec<_> =
-            std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        retain(
+            root.path(),
+            BackupRetention {
+                max_days: 0,
+                max_count: 1,
+            },
+            now(),
+        );
+        let mut left: Vec<_> = std::fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
-        assert_eq!(left, ["20200102-000000", "20200103-000000.bak", "20200104-000000", "mine"]);
+        assert_eq!(
+            left,
+            [
+                "20200102-000000",
+                "20200103-000000.bak",
+                "20200104-000000",
+                "mine"
+            ]
+        );
         assert_eq!(list(root.path()).len(), 1);
     }
 }

@@ -29,18 +29,29 @@ pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
 pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
     let config = &session.config;
     if !config.leadership.enabled {
-        session.ui.step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        session
+            .ui
+            .step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
     let standing = session.leadership().stand().await?;
-    let primary = standing.lease.as_ref().map_or("nobody", |lease| lease.primary_node_id.as_str());
-    session.ui.step("0/6", format!("Leadership: role={} (primary: {primary})", standing.role));
+    let primary = standing
+        .lease
+        .as_ref()
+        .map_or("nobody", |lease| lease.primary_node_id.as_str());
+    session.ui.step(
+        "0/6",
+        format!("Leadership: role={} (primary: {primary})", standing.role),
+    );
     if standing.role == Role::Primary || config.overrides.secondary_push {
         return Ok(Some(standing));
     }
     Err(Failure::with_exit(
         ExitCode::SecondaryRefusesPush,
-        format!("push refused: this node ({}) is secondary, {primary} is primary", config.node.id),
+        format!(
+            "push refused: this node ({}) is secondary, {primary} is primary",
+            config.node.id
+        ),
     )
     .hint("get the primary's memory: membridge pull_sqlite")
     .hint("push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite"))
@@ -53,17 +64,24 @@ pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
 pub async fn pull_role(session: &Session) -> CommandResult<Option<Role>> {
     let config = &session.config;
     if !config.leadership.enabled {
-        session.ui.step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        session
+            .ui
+            .step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
     let standing = session.leadership().stand().await?;
-    session.ui.step("2/7", format!("Leadership: role={}", standing.role));
+    session
+        .ui
+        .step("2/7", format!("Leadership: role={}", standing.role));
     if standing.role == Role::Secondary || config.overrides.primary_pull {
         return Ok(Some(standing.role));
     }
     Err(Failure::with_exit(
         ExitCode::PrimaryRefusesPull,
-        format!("pull refused: this node ({}) is primary and the bucket holds another database", config.node.id),
+        format!(
+            "pull refused: this node ({}) is primary and the bucket holds another database",
+            config.node.id
+        ),
     )
     .hint("send what is here: membridge push_sqlite")
     .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite"))
@@ -103,9 +121,19 @@ pub fn shrink(local: u64, head: Option<&Head>, force: bool) -> CommandResult {
 ///
 /// # Errors
 /// The image is newer than what the local claude-mem is known to understand.
-pub fn schema(image: &Facts, head: &Head, local_version: Option<&str>, local_schema: Option<i64>) -> CommandResult {
-    let Some(schema) = image.schema_version else { return Ok(()) };
-    let theirs = head.manifest.as_ref().and_then(|manifest| manifest.membridge.as_ref());
+pub fn schema(
+    image: &Facts,
+    head: &Head,
+    local_version: Option<&str>,
+    local_schema: Option<i64>,
+) -> CommandResult {
+    let Some(schema) = image.schema_version else {
+        return Ok(());
+    };
+    let theirs = head
+        .manifest
+        .as_ref()
+        .and_then(|manifest| manifest.membridge.as_ref());
     let their_version = theirs.and_then(|extra| extra.claude_mem_version.as_deref());
     let knows = match facts::gate(local_version, local_schema, their_version, schema) {
         Gate::Open => return Ok(()),
@@ -116,7 +144,9 @@ pub fn schema(image: &Facts, head: &Head, local_version: Option<&str>, local_sch
             _ => return Ok(()),
         },
     };
-    let here = local_version.map_or("the claude-mem of this machine".to_owned(), |v| format!("claude-mem {v} of this machine"));
+    let here = local_version.map_or("the claude-mem of this machine".to_owned(), |v| {
+        format!("claude-mem {v} of this machine")
+    });
     let there = their_version.map_or("a newer claude-mem".to_owned(), |v| format!("claude-mem {v}"));
     Err(Failure::new(format!(
         "pull refused: the database in the bucket has schema {schema}, written by {there}; {here} knows schema {knows} and would damage it"

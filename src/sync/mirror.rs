@@ -32,18 +32,28 @@ pub async fn write(session: &Session, upload: &Upload<'_>) -> CommandResult {
     let store = &session.store;
     let keys = &session.keys;
     let progress = session.ui.progress("upload", upload.digests.size);
-    let sent = store.put(&keys.database(), Body::File(upload.object, upload.digests), &progress).await;
+    let sent = store
+        .put(
+            &keys.database(),
+            Body::File(upload.object, upload.digests),
+            &progress,
+        )
+        .await;
     progress.done();
     sent?;
     failpoint::reach("mirror.database");
     confirm(session, upload.digests).await?;
     failpoint::reach("mirror.confirmed");
     let line = format!("{}  claude-mem.db\n", upload.digests.sha256);
-    store.put(&keys.sha256(), Body::Bytes(line.as_bytes()), &Progress::hidden()).await?;
+    store
+        .put(&keys.sha256(), Body::Bytes(line.as_bytes()), &Progress::hidden())
+        .await?;
     failpoint::reach("mirror.checksum");
     let manifest = records::to_bytes(&manifest(session, upload)?)
         .map_err(|error| Failure::new(format!("the manifest cannot be written: {error}")))?;
-    store.put(&keys.manifest(), Body::Bytes(&manifest), &Progress::hidden()).await?;
+    store
+        .put(&keys.manifest(), Body::Bytes(&manifest), &Progress::hidden())
+        .await?;
     failpoint::reach("mirror.manifest");
     Ok(())
 }
@@ -53,7 +63,9 @@ async fn confirm(session: &Session, digests: &Digests) -> CommandResult {
     let key = session.keys.database();
     let problem = match session.store.head(&key).await? {
         None => "it is not there".to_owned(),
-        Some(meta) if meta.size != digests.size => format!("it has {} bytes instead of {}", meta.size, digests.size),
+        Some(meta) if meta.size != digests.size => {
+            format!("it has {} bytes instead of {}", meta.size, digests.size)
+        }
         Some(meta) => {
             let etag = meta.etag.0.trim_matches('"').to_ascii_lowercase();
             // Servers that encrypt or compose objects answer other etags: those say nothing about the content,
@@ -67,13 +79,19 @@ async fn confirm(session: &Session, digests: &Digests) -> CommandResult {
             }
         }
     };
-    Err(Failure::new(format!("{key} at {} is not what was sent: {problem}", session.store.name()))
-        .hint("push again: membridge push_sqlite"))
+    Err(Failure::new(format!(
+        "{key} at {} is not what was sent: {problem}",
+        session.store.name()
+    ))
+    .hint("push again: membridge push_sqlite"))
 }
 
 fn manifest(session: &Session, upload: &Upload<'_>) -> CommandResult<Manifest> {
     let config = &session.config;
-    let token = session.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token = session
+        .context
+        .token()
+        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     Ok(Manifest {
         project: config.project.name.clone(),
         canonical_id: config.project.cid.clone(),

@@ -81,12 +81,32 @@ pub enum Pull {
 /// Decides a push.
 pub fn push(situation: Situation) -> Push {
     match situation {
-        Situation { local: Local::Missing, .. } => Push::NoDatabase,
-        Situation { remote: Remote::Absent, .. } => Push::Upload,
-        Situation { same_content: true, .. } => Push::UpToDate,
-        Situation { local: Local::Unchanged, remote: Remote::Unchanged, .. } => Push::UpToDate,
-        Situation { local: Local::Changed, remote: Remote::Unchanged, .. } => Push::Upload,
-        Situation { local: Local::Unchanged, remote: Remote::Changed, .. } => Push::NothingOfOurs,
+        Situation {
+            local: Local::Missing,
+            ..
+        } => Push::NoDatabase,
+        Situation {
+            remote: Remote::Absent,
+            ..
+        } => Push::Upload,
+        Situation {
+            same_content: true, ..
+        } => Push::UpToDate,
+        Situation {
+            local: Local::Unchanged,
+            remote: Remote::Unchanged,
+            ..
+        } => Push::UpToDate,
+        Situation {
+            local: Local::Changed,
+            remote: Remote::Unchanged,
+            ..
+        } => Push::Upload,
+        Situation {
+            local: Local::Unchanged,
+            remote: Remote::Changed,
+            ..
+        } => Push::NothingOfOurs,
         // Both changed, or nobody knows: the rows themselves say.
         Situation { relation, .. } => match relation {
             None => Push::Compare,
@@ -100,12 +120,32 @@ pub fn push(situation: Situation) -> Push {
 /// Decides a pull.
 pub fn pull(situation: Situation) -> Pull {
     match situation {
-        Situation { remote: Remote::Absent, .. } => Pull::NothingThere,
-        Situation { local: Local::Missing, .. } => Pull::Install,
-        Situation { same_content: true, .. } => Pull::UpToDate,
-        Situation { local: Local::Unchanged, remote: Remote::Unchanged, .. } => Pull::UpToDate,
-        Situation { local: Local::Changed, remote: Remote::Unchanged, .. } => Pull::LocalAhead,
-        Situation { local: Local::Unchanged, remote: Remote::Changed, .. } => Pull::FastForward,
+        Situation {
+            remote: Remote::Absent,
+            ..
+        } => Pull::NothingThere,
+        Situation {
+            local: Local::Missing,
+            ..
+        } => Pull::Install,
+        Situation {
+            same_content: true, ..
+        } => Pull::UpToDate,
+        Situation {
+            local: Local::Unchanged,
+            remote: Remote::Unchanged,
+            ..
+        } => Pull::UpToDate,
+        Situation {
+            local: Local::Changed,
+            remote: Remote::Unchanged,
+            ..
+        } => Pull::LocalAhead,
+        Situation {
+            local: Local::Unchanged,
+            remote: Remote::Changed,
+            ..
+        } => Pull::FastForward,
         // Both changed, or nobody knows: the rows themselves say.
         Situation { relation, .. } => match relation {
             None => Pull::Compare,
@@ -123,7 +163,12 @@ mod tests {
     use crate::database::compare::Relation;
 
     fn situation(local: Local, remote: Remote) -> Situation {
-        Situation { local, remote, same_content: false, relation: None }
+        Situation {
+            local,
+            remote,
+            same_content: false,
+            relation: None,
+        }
     }
 
     #[test]
@@ -164,9 +209,19 @@ mod tests {
             (Relation::Diverged, Push::Diverged, Pull::Diverged),
         ];
         for (relation, pushed, pulled) in table {
-            for (local, remote) in [(Local::Unknown, Remote::Unknown), (Local::Changed, Remote::Changed)] {
-                let situation = Situation { relation: Some(relation), ..situation(local, remote) };
-                assert_eq!((push(situation), pull(situation)), (pushed, pulled), "{relation:?}");
+            for (local, remote) in [
+                (Local::Unknown, Remote::Unknown),
+                (Local::Changed, Remote::Changed),
+            ] {
+                let situation = Situation {
+                    relation: Some(relation),
+                    ..situation(local, remote)
+                };
+                assert_eq!(
+                    (push(situation), pull(situation)),
+                    (pushed, pulled),
+                    "{relation:?}"
+                );
             }
         }
     }
@@ -175,8 +230,14 @@ mod tests {
     fn the_same_content_is_up_to_date_whatever_the_record_says() {
         for local in [Local::Unchanged, Local::Changed, Local::Unknown] {
             for remote in [Remote::Unchanged, Remote::Changed, Remote::Unknown] {
-                let situation = Situation { same_content: true, ..situation(local, remote) };
-                assert_eq!((push(situation), pull(situation)), (Push::UpToDate, Pull::UpToDate));
+                let situation = Situation {
+                    same_content: true,
+                    ..situation(local, remote)
+                };
+                assert_eq!(
+                    (push(situation), pull(situation)),
+                    (Push::UpToDate, Pull::UpToDate)
+                );
             }
         }
     }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::backups::{self, Backup, BackupManifest};
 use super::fetch::{self, Image};
+use super::gate;
 use super::plan::{self, Local, Pull, Remote, Situation};
 use super::push::situation;
 use super::record::{Base, Pending, RecordFile};
 use super::remote::{self, Head};
 use super::session::Session;
-use super::gate;
 use crate::database::compare::{self, Comparison};
-use crate::database::files::{self, Fingerprint};
+use crate::database::files;
 use crate::database::install::{self, Swapped};
 use crate::database::{self, Counts, Facts};
 use crate::error::{CommandResult, Failure};
@@ -42,19 +42,21 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
     let head = remote::read(&session.store, &session.keys).await?;
-    let decision = decide(session, record, head.as_ref()).await?;
+    let mut decision = decide(session, record, head.as_ref()).await?;
     let Some(head) = head.filter(|_| decision.plan != Pull::NothingThere) else {
         return Err(nothing_there(session));
     };
     match decision.plan {
-        Pull::UpToDate => return up_to_date(session, record, &head, decision.local),
+        Pull::UpToDate => return up_to_date(session, record, &head, decision.local.take()),
         Pull::LocalAhead => return local_ahead(session, record, &decision),
         _ => {}
     }
     session.ui.step("1/7", format!("Remote: {}", describe(&head)));
     let role = match decision.plan {
         Pull::Install => {
-            session.ui.step("2/7", "Leadership: not asked, there is no local database");
+            session
+                .ui
+                .step("2/7", "Leadership: not asked, there is no local database");
             None
         }
         _ => gate::pull_role(session).await?,
@@ -63,11 +65,18 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
         may_replace_diverged(session, role, &head, &decision)?;
     }
     failpoint::reach("pull.gated");
-    let image = match decision.image {
+    let image = match decision.image.take() {
         Some(image) => image,
         None => fetch::image(session, &head).await?,
     };
-    session.ui.step("3/7", format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)));
+    session.ui.step(
+        "3/7",
+        format!(
+            "Fetched and checked: {} ({})",
+            image.facts.counts.describe(),
+            human_bytes(image.size)
+        ),
+    );
     let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
     let local_schema = decision.local.as_ref().and_then(|facts| facts.schema_version);
     gate::schema(&image.facts, &head, version.as_deref(), local_schema)?;
@@ -75,18 +84,34 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let _critical = session.context.critical();
     match decision.plan {
         Pull::Install => install_first(session, record, &head, image).await,
-        plan => replace(session, record, &head, image, plan, decision.comparison.as_ref()).await,
+        _ => replace(session, record, &head, image, &decision).await,
     }
 }
 
 /// Reads both sides as cheaply as possible and decides.
 async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> CommandResult<Decision> {
-    let quick = |plan| Decision { plan, comparison: None, image: None, local: None };
+    let quick = |plan| Decision {
+        plan,
+        comparison: None,
+        image: None,
+        local: None,
+    };
     if !session.database.exists() {
-        let remote = if head.is_some() { Remote::Unknown } else { Remote::Absent };
-        return Ok(quick(plan::pull(Situation { local: Local::Missing, remote, same_content: false, relation: None })));
+        let remote = if head.is_some() {
+            Remote::Unknown
+        } else {
+            Remote::Absent
+        };
+        return Ok(quick(plan::pull(Situation {
+            local: Local::Missing,
+            remote,
+            same_content: false,
+            relation: None,
+        })));
     }
-    let Some(head) = head else { return Ok(quick(Pull::NothingThere)) };
+    let Some(head) = head else {
+        return Ok(quick(Pull::NothingThere));
+    };
     let base = record.record.base_for(Some(&head.sha256));
     if let Some(base) = &base
         && base.sha256 == head.sha256
@@ -96,9 +121,16 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
     }
     let local = session.read_local().await?;
     let mut situation = situation(base.as_ref(), &local.facts, Some(head));
-    let mut decision = Decision { plan: plan::pull(situation), comparison: None, image: None, local: None };
+    let mut decision = Decision {
+        plan: plan::pull(situation),
+        comparison: None,
+        image: None,
+        local: None,
+    };
     if decision.plan == Pull::Compare {
-        session.ui.line("no common history: the bucket's database is fetched once and compared row by row");
+        session
+            .ui
+            .line("no common history: the bucket's database is fetched once and compared row by row");
         let image = fetch::image(session, head).await?;
         situation.same_content = image.facts.digest == local.facts.digest;
         let (here, there) = (session.database.clone(), image.path.to_path_buf());
@@ -109,7 +141,12 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
         })
         .await?;
         situation.relation = Some(rows.relation());
-        decision = Decision { plan: plan::pull(situation), comparison: Some(rows), image: Some(image), local: None };
+        decision = Decision {
+            plan: plan::pull(situation),
+            comparison: Some(rows),
+            image: Some(image),
+            local: None,
+        };
     }
     decision.local = Some(local.facts);
     Ok(decision)
@@ -126,17 +163,34 @@ fn nothing_there(session: &Session) -> Failure {
     .hint("check CLAUDE_PROJECT_ID: membridge print_project")
 }
 
-fn up_to_date(session: &Session, record: &mut RecordFile, head: &Head, local: Option<Facts>) -> CommandResult<Report> {
+fn up_to_date(
+    session: &Session,
+    record: &mut RecordFile,
+    head: &Head,
+    local: Option<Facts>,
+) -> CommandResult<Report> {
     let counts = match local {
-        None => record.record.base.as_ref().map(|base| base.counts).unwrap_or_default(),
+        None => record
+            .record
+            .base
+            .as_ref()
+            .map(|base| base.counts)
+            .unwrap_or_default(),
         Some(facts) => {
             // The record was missing or behind: both sides agree now.
             let fingerprint = None;
-            record.agree(Base { sha256: head.sha256.clone(), digest: facts.digest, counts: facts.counts, fingerprint })?;
+            record.agree(Base {
+                sha256: head.sha256.clone(),
+                digest: facts.digest,
+                counts: facts.counts,
+                fingerprint,
+            })?;
             facts.counts
         }
     };
-    session.ui.line(format!("already up to date ({})", counts.describe()));
+    session
+        .ui
+        .line(format!("already up to date ({})", counts.describe()));
     Ok(Report::ok("up_to_date").with("observations", counts.observations))
 }
 
@@ -147,7 +201,11 @@ fn local_ahead(session: &Session, record: &mut RecordFile, decision: &Decision) 
         record.record.base = None;
         record.save()?;
     }
-    let counts = decision.local.as_ref().map(|facts| facts.counts).unwrap_or_default();
+    let counts = decision
+        .local
+        .as_ref()
+        .map(|facts| facts.counts)
+        .unwrap_or_default();
     session.ui.line(format!(
         "nothing to pull: the local database has unpushed rows ({}); send them with: membridge push_sqlite",
         counts.describe()
@@ -157,17 +215,27 @@ fn local_ahead(session: &Session, record: &mut RecordFile, decision: &Decision) 
 
 /// Both sides have memories that the other lacks. A secondary may replace its own after a backup; a primary only
 /// when it is told to; without roles nobody can say whose version counts.
-fn may_replace_diverged(session: &Session, role: Option<Role>, head: &Head, decision: &Decision) -> CommandResult {
+fn may_replace_diverged(
+    session: &Session,
+    role: Option<Role>,
+    head: &Head,
+    decision: &Decision,
+) -> CommandResult {
     if role == Some(Role::Secondary) || session.config.overrides.primary_pull {
         return Ok(());
     }
-    let here = decision.local.as_ref().map(|facts| facts.counts).unwrap_or_default();
+    let here = decision
+        .local
+        .as_ref()
+        .map(|facts| facts.counts)
+        .unwrap_or_default();
     Err(Failure::with_exit(
         ExitCode::Diverged,
         format!(
             "diverged: {} observations here, {} in the bucket{}",
             here.observations,
-            head.observations().map_or("an unknown number of".to_owned(), |count| count.to_string()),
+            head.observations()
+                .map_or("an unknown number of".to_owned(), |count| count.to_string()),
             only(decision.comparison.as_ref())
         ),
     )
@@ -186,9 +254,16 @@ fn only(comparison: Option<&Comparison>) -> String {
 }
 
 fn describe(head: &Head) -> String {
-    let Some(manifest) = &head.manifest else { return "a database without a manifest".to_owned() };
-    let count = manifest.observations.map_or("an unknown number of".to_owned(), |count| count.to_string());
-    format!("{count} observations, pushed by {} at {}", manifest.source_host, manifest.timestamp)
+    let Some(manifest) = &head.manifest else {
+        return "a database without a manifest".to_owned();
+    };
+    let count = manifest
+        .observations
+        .map_or("an unknown number of".to_owned(), |count| count.to_string());
+    format!(
+        "{count} observations, pushed by {} at {}",
+        manifest.source_host, manifest.timestamp
+    )
 }
 
 /// No database here yet (F36).
@@ -200,12 +275,19 @@ async fn install_first(
 ) -> CommandResult<Report> {
     record.begin(Pending::Pull)?;
     let live = session.database.clone();
-    let aside = session.config.paths.state.join("orphans").join(session.context.now().as_second().to_string());
+    let aside = session
+        .config
+        .paths
+        .state
+        .join("orphans")
+        .join(session.context.now().as_second().to_string());
     let Image { path, facts, .. } = image;
     database::blocking(move || install::place(path, &live, &aside)).await?;
     failpoint::reach("pull.placed");
-    session.ui.step("6/7", format!("Installed: {}", session.database.display()));
-    finish(session, record, head, &facts, None)
+    session
+        .ui
+        .step("6/7", format!("Installed: {}", session.database.display()));
+    finish(session, record, head, &facts.digest, facts.counts, None)
 }
 
 /// Replaces the database that is here.
@@ -214,14 +296,21 @@ async fn replace(
     record: &mut RecordFile,
     head: &Head,
     image: Image,
-    plan: Pull,
-    comparison: Option<&Comparison>,
+    decision: &Decision,
 ) -> CommandResult<Report> {
+    let plan = decision.plan;
     let quiesced = worker::quiesce(&session.config, &session.context).await?;
     let restart = !session.config.worker.leave_stopped;
-    session.ui.step("4/7", if quiesced.was_running.is_some() { "Worker: stopped" } else { "Worker: not running" });
+    session.ui.step(
+        "4/7",
+        if quiesced.was_running.is_some() {
+            "Worker: stopped"
+        } else {
+            "Worker: not running"
+        },
+    );
     failpoint::reach("pull.quiesced");
-    let end = exchange(session, record, head, &image, plan).await;
+    let end = exchange(session, record, head, &image, plan, decision.local.as_ref()).await;
     let (backup, swapped) = match end {
         Ok(done) => done,
         Err(failure) => {
@@ -231,7 +320,10 @@ async fn replace(
         }
     };
     if swapped.queue_left > 0 {
-        session.ui.warn(format!("{} queued events of unknown sessions are in the backup only", swapped.queue_left));
+        session.ui.warn(format!(
+            "{} queued events of unknown sessions are in the backup only",
+            swapped.queue_left
+        ));
     }
     failpoint::reach("pull.replaced");
     let facts = restart_or_roll_back(session, quiesced, restart, &image, &backup).await?;
@@ -239,16 +331,31 @@ async fn replace(
     if plan == Pull::Diverged {
         session.ui.warn(format!(
             "the local database had memories that the bucket lacks{}; they are in {}",
-            only(comparison),
+            only(decision.comparison.as_ref()),
             backup.display()
         ));
         session.ui.line(format!(
             "  → put it back with: membridge restore-backup {}",
-            backup.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy()
+            backup
+                .parent()
+                .and_then(Path::file_name)
+                .unwrap_or_default()
+                .to_string_lossy()
         ));
     }
-    backups::retain(&session.config.paths.pull_backups(), session.config.backups, session.context.now());
-    finish(session, record, head, &facts, Some(&backup))
+    backups::retain(
+        &session.config.paths.pull_backups(),
+        session.config.backups,
+        session.context.now(),
+    );
+    finish(
+        session,
+        record,
+        head,
+        &image.facts.digest,
+        facts.counts,
+        Some(&backup),
+    )
 }
 
 /// Backs up and replaces, under one write lock.
@@ -258,19 +365,20 @@ async fn exchange(
     head: &Head,
     image: &Image,
     plan: Pull,
+    decided_on: Option<&Facts>,
 ) -> CommandResult<(PathBuf, Swapped)> {
     record.begin(Pending::Pull)?;
     failpoint::reach("pull.before-swap");
     let backup = Backup::begin(&session.config.paths.pull_backups(), session.context.now())?;
     let target = backup.database()?;
-    let base = record.record.base.as_ref().map(|base| base.digest.clone());
     let (live, new, copy) = (session.database.clone(), image.path.to_path_buf(), target.clone());
     let progress = session.ui.progress("replace", image.size);
     // A fast-forward was decided about rows that both sides know; a worker may have written since.
     let strict = plan == Pull::FastForward;
-    let known = base.clone();
+    let known = decided_on.map(|facts| facts.digest.clone());
     let swapped = database::blocking(move || {
-        let approve = |old: &Facts| !strict || known.is_none() || known.as_deref() == Some(old.digest.as_str());
+        let approve =
+            |old: &Facts| !strict || known.is_none() || known.as_deref() == Some(old.digest.as_str());
         let swapped = install::swap(&live, &new, &copy, approve, &progress);
         progress.done();
         swapped
@@ -281,8 +389,10 @@ async fn exchange(
         Ok(_) => {
             backup.discard();
             clear_pending(record)?;
-            return Err(Failure::new("new memories were recorded here while the pull was prepared; nothing was replaced")
-                .hint("try again: membridge pull_sqlite"));
+            return Err(Failure::new(
+                "new memories were recorded here while the pull was prepared; nothing was replaced",
+            )
+            .hint("try again: membridge pull_sqlite"));
         }
         Err(failure) => {
             backup.discard();
@@ -291,8 +401,13 @@ async fn exchange(
         }
     };
     describe_backup(session, &backup, &target, head, &swapped.old, image, plan)?;
-    session.ui.step("5/7", format!("Backup: {} ({})", target.display(), swapped.old.counts.describe()));
-    session.ui.step("6/7", format!("Replaced: {}", image.facts.counts.describe()));
+    session.ui.step(
+        "5/7",
+        format!("Backup: {} ({})", target.display(), swapped.old.counts.describe()),
+    );
+    session
+        .ui
+        .step("6/7", format!("Replaced: {}", image.facts.counts.describe()));
     Ok((target, swapped))
 }
 
@@ -312,7 +427,13 @@ fn describe_backup(
 ) -> CommandResult {
     let digests = crate::storage::Digests::of_file(database)
         .map_err(|error| database::DatabaseError::io("read", database, error))?;
-    backup.add_vectors(&session.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3"));
+    backup.add_vectors(
+        &session
+            .config
+            .paths
+            .home
+            .join(".claude-mem/vector-db/chroma.sqlite3"),
+    );
     backup.describe(&BackupManifest {
         timestamp: records::iso(session.context.now()),
         hostname: session.config.node.host.clone(),
@@ -335,7 +456,11 @@ async fn restart_or_roll_back(
     image: &Image,
     backup: &Path,
 ) -> CommandResult<Facts> {
-    let (live, new, wanted) = (session.database.clone(), image.path.to_path_buf(), image.facts.clone());
+    let (live, new, wanted) = (
+        session.database.clone(),
+        image.path.to_path_buf(),
+        image.facts.clone(),
+    );
     let folder = session.config.paths.tmp();
     let checked = database::blocking(move || {
         failpoint::reach("pull.check");
@@ -385,8 +510,10 @@ fn rolled_back(why: &Failure, back: CommandResult, backup: &Path) -> Failure {
     match back {
         Ok(()) => Failure::new(format!("{why}; the old database was put back"))
             .hint("look into the worker's log, then try again: membridge pull_sqlite"),
-        Err(failure) => Failure::new(format!("{why}; the old database could not be put back: {failure}"))
-            .hint(format!("it is whole in {}", backup.display())),
+        Err(failure) => Failure::new(format!(
+            "{why}; the old database could not be put back: {failure}"
+        ))
+        .hint(format!("it is whole in {}", backup.display())),
     }
 }
 
@@ -401,20 +528,22 @@ fn finish(
     session: &Session,
     record: &mut RecordFile,
     head: &Head,
-    facts: &Facts,
+    digest: &str,
+    counts: Counts,
     backup: Option<&Path>,
 ) -> CommandResult<Report> {
     record.record.last_pull = Some(records::iso(session.context.now()));
-    let counts: Counts = facts.counts;
-    let digest = head.digest().map_or_else(|| facts.digest.clone(), str::to_owned);
     record.agree(Base {
         sha256: head.sha256.clone(),
-        digest,
+        digest: digest.to_owned(),
         counts,
-        fingerprint: Fingerprint::take(&session.database),
+        // The files were written a moment ago: the next look reads the content once and then trusts them.
+        fingerprint: None,
     })?;
     session.ui.line(format!("SYNC COMPLETE ({})", counts.describe()));
-    let report = Report::ok("pulled").with("observations", counts.observations).with("sha256", head.sha256.clone());
+    let report = Report::ok("pulled")
+        .with("observations", counts.observations)
+        .with("sha256", head.sha256.clone());
     Ok(match backup {
         Some(path) => report.with("backup", path.display().to_string()),
         None => report,

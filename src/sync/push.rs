@@ -4,12 +4,12 @@
 use tempfile::TempPath;
 
 use super::fetch::{self, short};
+use super::gate;
 use super::mirror::{self, Upload};
 use super::plan::{self, Local, Push, Remote, Situation};
 use super::record::{Base, Pending, RecordFile};
 use super::remote::{self, Head};
 use super::session::{LocalState, Session};
-use super::gate;
 use crate::database::compare::{self, Comparison};
 use crate::database::files::{self, Fingerprint};
 use crate::database::{self, Counts, DatabaseError, Facts, snapshot};
@@ -58,7 +58,9 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     if let Some(report) = nothing_written(session, base.as_ref(), seen.as_deref()) {
         return report;
     }
-    session.ui.step("1/6", format!("Local database: {}", session.database.display()));
+    session
+        .ui
+        .step("1/6", format!("Local database: {}", session.database.display()));
     let local = session.read_local().await?;
     if let Some(base) = same_content(base, &local, seen.as_deref()) {
         record.agree(base)?;
@@ -67,8 +69,7 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let snapshot = take_snapshot(session, local).await?;
     failpoint::reach("push.snapshot");
 
-    let claude_mem = worker::local_version(&site).await;
-    let upload = |snapshot: &Snapshot| (epoch, claude_mem.clone(), snapshot.digests.size);
+    let claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
     let _critical = session.context.critical();
     session.ui.step("3/6", "Lock");
     let mut guard = lock::acquire(session.lock_request()).await?;
@@ -77,11 +78,16 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     }
     failpoint::reach("push.locked");
     let verifier = guard.verifier();
-    let (epoch, claude_mem, _) = upload(&snapshot);
-    let end = guard.hold(under_lock(session, record, &snapshot, epoch, claude_mem, &verifier)).await;
+    let end = guard
+        .hold(under_lock(
+            session, record, &snapshot, epoch, claude_mem, &verifier,
+        ))
+        .await;
     failpoint::reach("push.before-release");
     if let Err(error) = guard.release().await {
-        session.ui.warn(format!("the lock could not be given back ({error}); it runs out by itself"));
+        session.ui.warn(format!(
+            "the lock could not be given back ({error}); it runs out by itself"
+        ));
     }
     let done = end?;
     failpoint::reach("push.before-record");
@@ -110,7 +116,12 @@ fn nothing_written(
         Some(sha256) if sha256 == base.sha256 => Remote::Unchanged,
         Some(_) => Remote::Changed,
     };
-    let situation = Situation { local: Local::Unchanged, remote, same_content: false, relation: None };
+    let situation = Situation {
+        local: Local::Unchanged,
+        remote,
+        same_content: false,
+        relation: None,
+    };
     match plan::push(situation) {
         Push::UpToDate => {
             tracing::info!("snapshot skipped: the files are as they were at the last sync");
@@ -125,11 +136,17 @@ fn nothing_written(
 fn same_content(base: Option<Base>, local: &LocalState, seen: Option<&str>) -> Option<Base> {
     let base = base.filter(|base| base.digest == local.facts.digest && Some(base.sha256.as_str()) == seen)?;
     tracing::info!("snapshot skipped: the content is as it was at the last sync");
-    Some(Base { fingerprint: local.fingerprint.clone(), counts: local.facts.counts, ..base })
+    Some(Base {
+        fingerprint: local.fingerprint.clone(),
+        counts: local.facts.counts,
+        ..base
+    })
 }
 
 fn up_to_date(session: &Session, counts: &Counts) -> CommandResult<Report> {
-    session.ui.line(format!("already up to date ({})", counts.describe()));
+    session
+        .ui
+        .line(format!("already up to date ({})", counts.describe()));
     Ok(Report::ok("up_to_date").with("observations", counts.observations))
 }
 
@@ -137,10 +154,21 @@ fn up_to_date(session: &Session, counts: &Counts) -> CommandResult<Report> {
 async fn take_snapshot(session: &Session, local: LocalState) -> CommandResult<Snapshot> {
     let size = files::size_with_wal(&session.database);
     let folder = session.config.paths.tmp();
-    session.ui.step("2/6", format!("Snapshot: {} ({})", local.facts.counts.describe(), human_bytes(size)));
+    session.ui.step(
+        "2/6",
+        format!(
+            "Snapshot: {} ({})",
+            local.facts.counts.describe(),
+            human_bytes(size)
+        ),
+    );
     tracing::info!("snapshot taken");
     let progress = session.ui.progress("snapshot", size);
-    let LocalState { pinned, facts, fingerprint } = local;
+    let LocalState {
+        pinned,
+        facts,
+        fingerprint,
+    } = local;
     database::blocking(move || {
         let image = files::temporary(&folder, "snapshot")?;
         files::require_space(&folder, size.saturating_mul(2))?;
@@ -157,12 +185,24 @@ async fn take_snapshot(session: &Session, local: LocalState) -> CommandResult<Sn
         database::integrity_check(&checked, &object)?;
         let counts = database::facts::counts(&checked, &object)?;
         if counts != facts.counts {
-            let problem = format!("the snapshot holds {} instead of {}", counts.describe(), facts.counts.describe());
-            return Err(DatabaseError::Damaged { path: object.to_path_buf(), problem });
+            let problem = format!(
+                "the snapshot holds {} instead of {}",
+                counts.describe(),
+                facts.counts.describe()
+            );
+            return Err(DatabaseError::Damaged {
+                path: object.to_path_buf(),
+                problem,
+            });
         }
         drop(checked);
         let digests = Digests::of_file(&object).map_err(|error| DatabaseError::io("read", &object, error))?;
-        Ok(Snapshot { facts, fingerprint, object, digests })
+        Ok(Snapshot {
+            facts,
+            fingerprint,
+            object,
+            digests,
+        })
     })
     .await
 }
@@ -179,11 +219,15 @@ async fn under_lock(
     let force = session.config.overrides.force_push;
     let head = read_head(session).await?;
     let decision = decide(session, record, snapshot, head.as_ref()).await?;
-    session.ui.step("4/6", format!("Decision: {}", describe(&decision.plan)));
+    session
+        .ui
+        .step("4/6", format!("Decision: {}", describe(&decision.plan)));
     match (decision.plan, head.as_ref()) {
         (Push::UpToDate, Some(head)) => return Ok(Done::UpToDate(head.clone())),
         (Push::NothingOfOurs, Some(head)) if !force => return Ok(Done::NothingOfOurs(head.clone())),
-        (Push::Diverged, Some(head)) if !force => return Err(diverged(snapshot, head, decision.comparison.as_ref())),
+        (Push::Diverged, Some(head)) if !force => {
+            return Err(diverged(snapshot, head, decision.comparison.as_ref()));
+        }
         _ => {}
     }
     gate::fence(epoch, head.as_ref())?;
@@ -191,7 +235,9 @@ async fn under_lock(
     if matches!(decision.plan, Push::Diverged | Push::NothingOfOurs) {
         keep_what_is_overwritten(session, head.as_ref()).await?;
     }
-    session.ui.step("5/6", format!("Upload: {}", human_bytes(snapshot.digests.size)));
+    session
+        .ui
+        .step("5/6", format!("Upload: {}", human_bytes(snapshot.digests.size)));
     record.begin(Pending::Push {
         sha256: snapshot.digests.sha256.clone(),
         digest: snapshot.facts.digest.clone(),
@@ -201,13 +247,32 @@ async fn under_lock(
     verifier.verify().await?;
     // A Python node that forces its way does not ask for the lock (F47).
     if read_head(session).await? != head {
-        return Err(Failure::new("the bucket changed while this push was being prepared; nothing was uploaded")
-            .hint("push again: membridge push_sqlite"));
+        return Err(Failure::new(
+            "the bucket changed while this push was being prepared; nothing was uploaded",
+        )
+        .hint("push again: membridge push_sqlite"));
     }
     failpoint::reach("push.verified");
-    let Snapshot { facts, object, digests, .. } = snapshot;
-    mirror::write(session, &Upload { object, digests, facts, epoch, claude_mem }).await?;
-    session.ui.step("6/6", format!("Verified: sha256 {}", short(&digests.sha256)));
+    let Snapshot {
+        facts,
+        object,
+        digests,
+        ..
+    } = snapshot;
+    mirror::write(
+        session,
+        &Upload {
+            object,
+            digests,
+            facts,
+            epoch,
+            claude_mem,
+        },
+    )
+    .await?;
+    session
+        .ui
+        .step("6/6", format!("Verified: sha256 {}", short(&digests.sha256)));
     Ok(Done::Uploaded)
 }
 
@@ -215,7 +280,9 @@ async fn under_lock(
 async fn read_head(session: &Session) -> CommandResult<Option<Head>> {
     match remote::read(&session.store, &session.keys).await {
         Err(failure) if session.config.overrides.force_push => {
-            session.ui.warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
+            session
+                .ui
+                .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
             match session.store.head(&session.keys.database()).await {
                 Ok(_) => Ok(None),
                 Err(error) if error.kind == StoreErrorKind::Unexpected => Ok(None),
@@ -242,12 +309,19 @@ async fn decide(
     let mut situation = situation(base.as_ref(), &snapshot.facts, head);
     let mut comparison = None;
     if let (Push::Compare, Some(head)) = (plan::push(situation), head) {
-        session.ui.line("      no common history: the bucket's database is fetched once and compared row by row");
+        session
+            .ui
+            .line("      no common history: the bucket's database is fetched once and compared row by row");
         let image = match fetch::image(session, head).await {
             Ok(image) => image,
             Err(failure) if session.config.overrides.force_push => {
-                session.ui.warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-                return Ok(Decision { plan: Push::Diverged, comparison: None });
+                session
+                    .ui
+                    .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
+                return Ok(Decision {
+                    plan: Push::Diverged,
+                    comparison: None,
+                });
             }
             Err(failure) => return Err(failure),
         };
@@ -261,7 +335,10 @@ async fn decide(
         situation.relation = Some(rows.relation());
         comparison = Some(rows);
     }
-    Ok(Decision { plan: plan::push(situation), comparison })
+    Ok(Decision {
+        plan: plan::push(situation),
+        comparison,
+    })
 }
 
 /// What changed since the record, on either side.
@@ -302,7 +379,9 @@ fn diverged(snapshot: &Snapshot, head: &Head, comparison: Option<&Comparison>) -
             rows.describe(|table| table.only_there)
         )
     });
-    let there = head.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());
+    let there = head
+        .observations()
+        .map_or("an unknown number of".to_owned(), |count| count.to_string());
     Failure::with_exit(
         ExitCode::Diverged,
         format!(
@@ -323,19 +402,38 @@ async fn keep_what_is_overwritten(session: &Session, head: Option<&Head>) -> Com
         return Ok(());
     }
     session.store.copy(&session.keys.database(), &kept).await?;
-    session.ui.line(format!("      what is overwritten is kept as {kept}"));
+    session
+        .ui
+        .line(format!("      what is overwritten is kept as {kept}"));
     failpoint::reach("push.kept");
     Ok(())
 }
 
-fn conclude(session: &Session, record: &mut RecordFile, snapshot: Snapshot, done: Done) -> CommandResult<Report> {
-    let Snapshot { facts, fingerprint, digests, .. } = snapshot;
-    let base = |sha256: String| Base { sha256, digest: facts.digest.clone(), counts: facts.counts, fingerprint };
+fn conclude(
+    session: &Session,
+    record: &mut RecordFile,
+    snapshot: Snapshot,
+    done: Done,
+) -> CommandResult<Report> {
+    let Snapshot {
+        facts,
+        fingerprint,
+        digests,
+        ..
+    } = snapshot;
+    let base = |sha256: String| Base {
+        sha256,
+        digest: facts.digest.clone(),
+        counts: facts.counts,
+        fingerprint,
+    };
     match done {
         Done::Uploaded => {
             record.record.last_push = Some(crate::storage::records::iso(session.context.now()));
             record.agree(base(digests.sha256.clone()))?;
-            session.ui.line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
+            session
+                .ui
+                .line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
             Ok(Report::ok("pushed")
                 .with("observations", facts.counts.observations)
                 .with("sha256", digests.sha256)
@@ -346,7 +444,9 @@ fn conclude(session: &Session, record: &mut RecordFile, snapshot: Snapshot, done
             up_to_date(session, &facts.counts)
         }
         Done::NothingOfOurs(head) => {
-            let there = head.observations().map_or(String::new(), |count| format!(" with {count} observations"));
+            let there = head
+                .observations()
+                .map_or(String::new(), |count| format!(" with {count} observations"));
             session.ui.line(format!(
                 "nothing of ours to push: the bucket is ahead{there} (pushed by {}); get it with: membridge pull_sqlite",
                 head.source()

@@ -18,7 +18,11 @@ pub struct Head {
 impl Head {
     /// The content digest, when a membridge node pushed it.
     pub fn digest(&self) -> Option<&str> {
-        self.manifest.as_ref()?.membridge.as_ref().map(|extra| extra.content_digest.as_str())
+        self.manifest
+            .as_ref()?
+            .membridge
+            .as_ref()
+            .map(|extra| extra.content_digest.as_str())
     }
 
     /// The fencing token of the push (F24).
@@ -28,7 +32,9 @@ impl Head {
 
     /// Who pushed it.
     pub fn source(&self) -> &str {
-        self.manifest.as_ref().map_or("an unknown host", |manifest| manifest.source_host.as_str())
+        self.manifest
+            .as_ref()
+            .map_or("an unknown host", |manifest| manifest.source_host.as_str())
     }
 
     /// Observations, when the manifest says.
@@ -42,12 +48,17 @@ impl Head {
 /// # Errors
 /// The store's; a record or checksum object that is not one.
 pub async fn read(store: &Store, keys: &Keys) -> CommandResult<Option<Head>> {
-    let manifest = records::read::<Manifest>(store, &keys.manifest()).await.map_err(repairable)?;
+    let manifest = records::read::<Manifest>(store, &keys.manifest())
+        .await
+        .map_err(repairable)?;
     let manifest = manifest.map(|(manifest, _)| manifest);
     let checksum = checksum(store, keys).await?;
     Ok(match (manifest, checksum) {
         (None, None) => None,
-        (Some(manifest), None) => Some(Head { sha256: manifest.sha256.clone(), manifest: Some(manifest) }),
+        (Some(manifest), None) => Some(Head {
+            sha256: manifest.sha256.clone(),
+            manifest: Some(manifest),
+        }),
         (manifest, Some(sha256)) => {
             let manifest = manifest.filter(|manifest| manifest.sha256 == sha256);
             Some(Head { sha256, manifest })
@@ -60,28 +71,45 @@ pub async fn read(store: &Store, keys: &Keys) -> CommandResult<Option<Head>> {
 /// # Errors
 /// The store's; a manifest that is not one.
 pub async fn peek(store: &Store, keys: &Keys) -> CommandResult<Option<Manifest>> {
-    let manifest = records::read::<Manifest>(store, &keys.manifest()).await.map_err(repairable)?;
+    let manifest = records::read::<Manifest>(store, &keys.manifest())
+        .await
+        .map_err(repairable)?;
     Ok(manifest.map(|(manifest, _)| manifest))
 }
 
 /// The first word of the checksum object.
 async fn checksum(store: &Store, keys: &Keys) -> CommandResult<Option<String>> {
     let key = keys.sha256();
-    let Some((bytes, _)) = store.get(&key).await? else { return Ok(None) };
-    let word = String::from_utf8_lossy(&bytes).split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    let Some((bytes, _)) = store.get(&key).await? else {
+        return Ok(None);
+    };
+    let word = String::from_utf8_lossy(&bytes)
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(Some(word));
     }
-    let what = if bytes.is_empty() { "is empty" } else { "does not start with 64 hex digits" };
-    Err(Failure::new(format!("read {key} at {}: the checksum object {what}", store.name()))
-        .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"))
+    let what = if bytes.is_empty() {
+        "is empty"
+    } else {
+        "does not start with 64 hex digits"
+    };
+    Err(Failure::new(format!(
+        "read {key} at {}: the checksum object {what}",
+        store.name()
+    ))
+    .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"))
 }
 
 /// A broken manifest is mended by pushing from the machine that has the memory.
 fn repairable(error: StoreError) -> Failure {
     let failure = Failure::from(error.clone());
     if error.kind == crate::storage::StoreErrorKind::Unexpected {
-        return failure.hint("then push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite");
+        return failure.hint(
+            "then push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite",
+        );
     }
     failure
 }

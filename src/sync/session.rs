@@ -68,33 +68,56 @@ impl Session {
         ui: Ui,
     ) -> CommandResult<(Self, RecordFile)> {
         let state = config.paths.state.clone();
-        let state_error =
-            |error: std::io::Error| Failure::new(format!("cannot use the state directory {}: {error}", state.display()));
+        let state_error = |error: std::io::Error| {
+            Failure::new(format!(
+                "cannot use the state directory {}: {error}",
+                state.display()
+            ))
+        };
         local::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;
         let id = Sha256::digest(database.as_os_str().as_encoded_bytes());
-        let path = state.join("locks").join(format!("{}.lock", hex(id.get(..8).unwrap_or_default())));
-        let local = LocalLock::acquire(&path, LOCAL_WAIT).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => Failure::new(format!(
-                "another membridge process of this machine has been working on {} for more than {} s",
-                database.display(),
-                LOCAL_WAIT.as_secs()
-            ))
-            .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
-            _ => state_error(error),
-        })?;
+        let path = state
+            .join("locks")
+            .join(format!("{}.lock", hex(id.get(..8).unwrap_or_default())));
+        let local = LocalLock::acquire(&path, LOCAL_WAIT)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::WouldBlock => Failure::new(format!(
+                    "another membridge process of this machine has been working on {} for more than {} s",
+                    database.display(),
+                    LOCAL_WAIT.as_secs()
+                ))
+                .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
+                _ => state_error(error),
+            })?;
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&crate::database::install::folder_of(&database));
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
-        let record =
-            RecordFile::load(&state, &store.name(), &config.project.name, &config.project.cid, &database)?;
+        let record = RecordFile::load(
+            &state,
+            &store.name(),
+            &config.project.name,
+            &config.project.cid,
+            &database,
+        )?;
         if let Some(damaged) = &record.damaged {
             ui.warn(damaged);
         }
         let keys = Keys::new(&config.project.cid);
         let capability = Capability::new(&store, &state);
-        let session = Self { config, store, context, ui, keys, capability, database, machine, _local: local };
+        let session = Self {
+            config,
+            store,
+            context,
+            ui,
+            keys,
+            capability,
+            database,
+            machine,
+            _local: local,
+        };
         Ok((session, record))
     }
 
@@ -147,6 +170,10 @@ impl Session {
             Ok((pinned, facts))
         })
         .await?;
-        Ok(LocalState { pinned, facts, fingerprint })
+        Ok(LocalState {
+            pinned,
+            facts,
+            fingerprint,
+        })
     }
 }

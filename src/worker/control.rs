@@ -158,7 +158,11 @@ impl RunningWorker {
 
 async fn describe(endpoint: Endpoint, process: Process, health: &Value, stats: &Value) -> RunningWorker {
     let text = |name: &str| health.get(name).and_then(Value::as_str).map(str::to_owned);
-    let count = |name: &str| stats.pointer(&format!("/database/{name}")).and_then(Value::as_i64);
+    let count = |name: &str| {
+        stats
+            .pointer(&format!("/database/{name}"))
+            .and_then(Value::as_i64)
+    };
     let counts = stats.get("database").map(|_| Counts {
         observations: count("observations"),
         sessions: count("sessions"),
@@ -320,12 +324,10 @@ async fn stop(worker: &RunningWorker, site: &Site) -> Result<(), WorkerError> {
         }
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        process
-            .signal(signal)
-            .map_err(|error| WorkerError::DoesNotStop {
-                pid: worker.pid,
-                problem: error.to_string(),
-            })?;
+        process.signal(signal).map_err(|error| WorkerError::DoesNotStop {
+            pid: worker.pid,
+            problem: error.to_string(),
+        })?;
         if process.ended(patience.terminate).await {
             return Ok(());
         }

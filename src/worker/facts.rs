@@ -181,9 +181,21 @@ mod tests {
         let table = [
             // local, local schema, writer, schema, verdict
             (Some("13.25.3"), Some(52), Some("10.6.3"), 23, Gate::Open),
-            (Some("10.6.3"), Some(23), Some("13.25.3"), 52, Gate::Closed { knows: 23 }),
+            (
+                Some("10.6.3"),
+                Some(23),
+                Some("13.25.3"),
+                52,
+                Gate::Closed { knows: 23 },
+            ),
             (Some("10.6.3"), Some(23), None, 49, Gate::Closed { knows: 23 }),
-            (Some("13.11.0"), None, Some("13.25.3"), 52, Gate::Closed { knows: 32 }),
+            (
+                Some("13.11.0"),
+                None,
+                Some("13.25.3"),
+                52,
+                Gate::Closed { knows: 32 },
+            ),
             (Some("10.5.0"), None, Some("10.6.3"), 23, Gate::Open),
             // Between two rows: the writer is not newer, or the local database is already there.
             (Some("13.20.0"), None, Some("13.18.0"), 50, Gate::Open),
@@ -193,7 +205,11 @@ mod tests {
             (Some("dev"), None, None, 52, Gate::Unknown),
         ];
         for (local, migrated, remote, schema, verdict) in table {
-            assert_eq!(gate(local, migrated, remote, schema), verdict, "{local:?} {remote:?} {schema}");
+            assert_eq!(
+                gate(local, migrated, remote, schema),
+                verdict,
+                "{local:?} {remote:?} {schema}"
+            );
         }
     }
 

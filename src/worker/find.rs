@@ -226,7 +226,11 @@ mod tests {
 
     fn site(home: &Path, variables: &[(&str, &str)]) -> Site {
         let mut values: Vec<(String, String)> = vec![("HOME".into(), home.to_str().unwrap().into())];
-        values.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        values.extend(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into())),
+        );
         let environment = Environment::from_values(values);
         let settings = Settings::load(&BTreeMap::new(), &environment, None).unwrap();
         let worker = worker(&settings).unwrap();
@@ -246,9 +250,18 @@ mod tests {
             start_ticks,
         };
         let table = [
-            (r#"{"pid": 4242, "port": 37777, "startedAt": "x"}"#, says(4242, Some(37_777), None)),
-            (r#"{"pid": 4242, "port": 1, "startToken": "155136"}"#, says(4242, Some(1), Some(155_136))),
-            (r#"{"pid": 4242, "port": 99999, "startToken": 5}"#, says(4242, None, None)),
+            (
+                r#"{"pid": 4242, "port": 37777, "startedAt": "x"}"#,
+                says(4242, Some(37_777), None),
+            ),
+            (
+                r#"{"pid": 4242, "port": 1, "startToken": "155136"}"#,
+                says(4242, Some(1), Some(155_136)),
+            ),
+            (
+                r#"{"pid": 4242, "port": 99999, "startToken": 5}"#,
+                says(4242, None, None),
+            ),
             (r#"{"pid": 4242, "port": "x"}"#, says(4242, None, None)),
             (r#"{"pid": 1}"#, PidFile::Damaged),
             (r#"{"pid": 0}"#, PidFile::Damaged),

@@ -76,7 +76,9 @@ impl Endpoint {
     async fn ask(&self, method: &str, path: &str, body: Option<String>) -> Result<Answer, HttpError> {
         let exchange = async {
             let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            stream.write_all(self.request(method, path, body).as_bytes()).await?;
+            stream
+                .write_all(self.request(method, path, body).as_bytes())
+                .await?;
             let mut raw = Vec::new();
             let mut chunk = [0_u8; 8192];
             loop {
@@ -190,7 +192,11 @@ mod tests {
     #[test]
     fn answers_are_read_to_their_end_and_no_further() {
         let table: [(&str, bool, Option<(u16, &str)>); 8] = [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, Some((200, "ok"))),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                false,
+                Some((200, "ok")),
+            ),
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", false, None),
             ("HTTP/1.1 503 No\r\n\r\nlater", true, Some((503, "later"))),
             ("HTTP/1.1 503 No\r\n\r\nlater", false, None),
@@ -199,8 +205,16 @@ mod tests {
                 false,
                 Some((200, "abcde")),
             ),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", false, None),
-            ("HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n", false, Some((204, ""))),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+                false,
+                None,
+            ),
+            (
+                "HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n",
+                false,
+                Some((204, "")),
+            ),
             ("HTTP/1.1 200", false, None),
         ];
         for (raw, ended, expected) in table {

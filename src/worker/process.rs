@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::facts::WORKER_WORD;
 
@@ -32,8 +32,8 @@ impl Process {
             return None;
         }
         // The descriptor comes first: what is read afterwards is about the process that it pins, or about nobody.
-        let pidfd = rustix::process::Pid::from_raw(pid)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let pidfd =
+            rustix::process::Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let owner = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
         let start_ticks = start_ticks(pid)?;
         (owner == nix::unistd::geteuid().as_raw()).then_some(Self {
@@ -54,7 +54,10 @@ impl Process {
             return Vec::new();
         };
         let holds = |process: &Self| {
-            let open = std::fs::read_dir(process.proc("fd")).into_iter().flatten().flatten();
+            let open = std::fs::read_dir(process.proc("fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
             open.filter_map(|entry| std::fs::metadata(entry.path()).ok())
                 .any(|meta| meta.dev() == wanted.dev() && meta.ino() == wanted.ino())
         };
@@ -89,7 +92,9 @@ impl Process {
 
     /// The program that it runs, unless it has been removed.
     pub fn program(&self) -> Option<PathBuf> {
-        std::fs::read_link(self.proc("exe")).ok().filter(|path| path.is_file())
+        std::fs::read_link(self.proc("exe"))
+            .ok()
+            .filter(|path| path.is_file())
     }
 
     /// Its environment as it was started with.
@@ -139,7 +144,9 @@ impl Process {
         let sent = match (&self.pidfd, signal) {
             (Some(pidfd), Signal::SIGKILL) => pidfd_send_signal(pidfd, rustix::process::Signal::KILL),
             (Some(pidfd), Signal::SIGTERM) => pidfd_send_signal(pidfd, rustix::process::Signal::TERM),
-            _ => return kill(Pid::from_raw(self.pid), signal).or_else(|error| self.unless_gone(error.into())),
+            _ => {
+                return kill(Pid::from_raw(self.pid), signal).or_else(|error| self.unless_gone(error.into()));
+            }
         };
         sent.or_else(|error| self.unless_gone(error.into()))
     }
@@ -203,7 +210,14 @@ mod tests {
 
     #[test]
     fn f34_only_a_worker_of_ours_is_found_and_signalled() {
-        for pid in [i32::MIN, -1, 0, 1, i32::try_from(std::process::id()).unwrap(), i32::MAX] {
+        for pid in [
+            i32::MIN,
+            -1,
+            0,
+            1,
+            i32::try_from(std::process::id()).unwrap(),
+            i32::MAX,
+        ] {
             assert!(Process::find(pid).is_none(), "{pid}");
         }
         let mut stranger = sleeper("stranger");
@@ -239,7 +253,10 @@ mod tests {
             .spawn()
             .unwrap();
         let holders = Process::workers_holding(file.path());
-        assert_eq!(holders.iter().map(Process::pid).collect::<Vec<_>>(), [pid(&child)]);
+        assert_eq!(
+            holders.iter().map(Process::pid).collect::<Vec<_>>(),
+            [pid(&child)]
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -186,7 +186,10 @@ mod tests {
         let home = Path::new("/home/ann");
         let table = [
             (r#"{"CLAUDE_MEM_DATA_DIR": "~/mem"}"#, Some("/home/ann/mem")),
-            (r#"{"env": {"CLAUDE_MEM_DATA_DIR": "/srv/mem"}}"#, Some("/srv/mem")),
+            (
+                r#"{"env": {"CLAUDE_MEM_DATA_DIR": "/srv/mem"}}"#,
+                Some("/srv/mem"),
+            ),
             (r#"{"CLAUDE_MEM_DATA_DIR": ""}"#, None),
         ];
         for (text, dir) in table {

@@ -26,9 +26,7 @@ impl Launch {
     /// # Errors
     /// The script or the runtime is nowhere to be found.
     pub(super) fn of(site: &Site, ran: &RunningWorker) -> Result<Self, WorkerError> {
-        let script = site
-            .script(ran.script.as_deref())
-            .ok_or(WorkerError::NoScript)?;
+        let script = site.script(ran.script.as_deref()).ok_or(WorkerError::NoScript)?;
         let runtime = site
             .runtime(ran.program.as_deref())
             .ok_or(WorkerError::NoRuntime)?;
@@ -36,7 +34,12 @@ impl Launch {
         Ok(Self {
             runtime,
             script,
-            environment: ran.environment.iter().filter(|pair| kept(pair)).cloned().collect(),
+            environment: ran
+                .environment
+                .iter()
+                .filter(|pair| kept(pair))
+                .cloned()
+                .collect(),
             directory: site.data_dir.clone(),
         })
     }
@@ -112,7 +115,11 @@ mod tests {
             ("BACKUP_KEY", "prefix-hunter22", false),
         ];
         for (name, value, kept) in table {
-            assert_eq!(keeps(OsStr::new(name), OsStr::new(value), &secrets), kept, "{name}");
+            assert_eq!(
+                keeps(OsStr::new(name), OsStr::new(value), &secrets),
+                kept,
+                "{name}"
+            );
         }
     }
 }

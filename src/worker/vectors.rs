@@ -84,6 +84,9 @@ mod tests {
             std::fs::write(home.path().join("chroma-sync-state.json"), text).unwrap();
             assert_eq!(reset(home.path(), &backup).is_ok(), text == "first");
         }
-        assert_eq!(std::fs::read(backup.join("chroma-sync-state.json")).unwrap(), b"first");
+        assert_eq!(
+            std::fs::read(backup.join("chroma-sync-state.json")).unwrap(),
+            b"first"
+        );
     }
 }
