@@ -47,6 +47,12 @@ pub enum Command {
     Pull,
     /// Pull, then push
     Sync,
+    /// List the safety backups of pulls, or put one back (what is here is backed up first)
+    #[command(name = "restore-backup", visible_alias = "restore_backup")]
+    RestoreBackup {
+        /// A name from the list
+        name: Option<String>,
+    },
     /// Check everything and say what is wrong; changes nothing
     Doctor,
     /// Show who is primary; changes nothing
@@ -64,6 +70,7 @@ impl Command {
             Self::Push => "push_sqlite",
             Self::Pull => "pull_sqlite",
             Self::Sync => "sync",
+            Self::RestoreBackup { .. } => "restore-backup",
             Self::Doctor => "doctor",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",

@@ -4,6 +4,7 @@ mod doctor;
 mod leadership;
 mod project;
 mod push;
+mod restore_backup;
 
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push => push::push(run).await,
         Command::Pull => push::pull(run).await,
         Command::Sync => push::sync(run).await,
+        Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor => doctor::run(run).await,
     }

@@ -12,5 +12,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod common;
+mod crash;
 mod first_sync;
 mod support_smoke;
+mod writers;
