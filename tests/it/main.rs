@@ -14,6 +14,8 @@ mod support;
 
 mod common;
 mod crash;
+mod decisions;
 mod first_sync;
+mod losing_rows;
 mod support_smoke;
 mod writers;

@@ -8,7 +8,7 @@ use crate::support::s3::S3Server;
 /// Every row that the writer was told is committed is in the database or in a backup that a report named.
 #[test]
 fn no_acknowledged_row_is_lost_in_fifty_pulls_and_fifty_pushes() {
-    const ROUNDS: usize = 5;
+    const ROUNDS: usize = 50;
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
     alpha
@@ -20,7 +20,11 @@ fn no_acknowledged_row_is_lost_in_fifty_pulls_and_fifty_pushes() {
     alpha.cmd("push_sqlite").run().assert_code(0);
     beta.cmd("pull_sqlite").run().assert_code(0);
 
-    let alphas = Writer::paced(alpha.db_path(), "live-alpha", std::time::Duration::from_millis(1));
+    let alphas = Writer::paced(
+        alpha.db_path(),
+        "live-alpha",
+        std::time::Duration::from_millis(20),
+    );
     let betas = Writer::start(beta.db_path(), "live-beta");
     let mut named = Vec::new();
     for round in 0..ROUNDS {
