@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Settings};
 use crate::context::Context;
+use crate::database::files;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
@@ -87,6 +88,15 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
     });
     // Blocking work that a signal left behind must not keep us here.
     runtime.shutdown_background();
+    if matches!(
+        end,
+        Err(Failure {
+            exit: ExitCode::Interrupted(_),
+            ..
+        })
+    ) {
+        files::abandon();
+    }
     end
 }
 

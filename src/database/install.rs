@@ -265,12 +265,14 @@ pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Resul
     }
 }
 
-/// Checks an image before anything live is touched (F09): SQLite, whole, claude-mem's.
+/// Checks an image before anything live is touched (F09): SQLite, whole, claude-mem's. An image that says WAL mode is
+/// made to say rollback journal: it has no log, and readers would leave one beside it.
 ///
 /// # Errors
 /// See [`DatabaseError`].
 pub fn inspect(image: &Path) -> Result<Facts, DatabaseError> {
     require_header(image)?;
+    snapshot::say_rollback_journal(image).map_err(|error| DatabaseError::io("prepare", image, error))?;
     let connection = open_read_only(image)?;
     integrity_check(&connection, image)?;
     facts::read(&connection, image)

@@ -172,8 +172,9 @@ async fn back_up_and_replace(
     record.begin(Pending::Pull)?;
     failpoint::reach("pull.before-swap");
     let backup = Backup::begin(&session.config.paths.pull_backups(), session.context.now())?;
-    let target = backup.database()?;
-    let (live, new, copy) = (session.database.clone(), image.path.to_path_buf(), target.clone());
+    let copy = backup.begin_database()?;
+    let target = backup.folder.join(backups::DATABASE);
+    let (live, new) = (session.database.clone(), image.path.to_path_buf());
     let progress = session.ui.progress("replace", image.size);
     let mut manifest = manifest(session, exchange);
     let (only_over, folder) = (exchange.only_over.clone(), backup.folder.clone());
@@ -183,15 +184,17 @@ async fn back_up_and_replace(
         .home
         .join(".claude-mem/vector-db/chroma.sqlite3");
     let swapped = database::blocking(move || {
+        let unfinished = copy.to_path_buf();
         let approve = |old: &Facts| {
+            let backup = Backup { folder };
+            let copy = backup.seal(copy)?;
             let digests = Digests::of_file(&copy).map_err(|error| DatabaseError::io("read", &copy, error))?;
             (manifest.local_sha, manifest.local_obs) = (digests.sha256, old.counts.observations);
-            let backup = Backup { folder };
             backup.add_vectors(&vectors);
             backup.describe(&manifest)?;
             Ok(only_over.is_none_or(|digest| digest == old.digest))
         };
-        let swapped = install::swap(&live, &new, &copy, approve, &progress);
+        let swapped = install::swap(&live, &new, &unfinished, approve, &progress);
         progress.done();
         swapped
     })

@@ -317,8 +317,9 @@ fn a_restored_backup_is_compared_before_anything_is_overwritten() {
         .env("ALLOW_SECONDARY_PUSH", "1")
         .run()
         .assert_code(4);
-    let newest = backups(&beta).into_iter().max().unwrap();
-    assert_eq!(rows(&beta.path(&newest)), theirs);
+    let listed = beta.cmd("restore-backup --json").run().json();
+    let newest = std::path::Path::new(listed["backups"][0]["folder"].as_str().unwrap()).join("claude-mem.db");
+    assert_eq!(rows(&newest), theirs);
 }
 
 #[test]

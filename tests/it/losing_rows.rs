@@ -168,8 +168,8 @@ fn f09_a_damaged_or_foreign_database_in_the_bucket_never_reaches_the_live_one() 
     let mut torn = good.clone();
     torn[40_000..60_000].fill(0x5a);
     let other = MemDb::create_as(beta.path("other.db"), Version::V13_25_3, "o");
-    other.execute("DROP TRIGGER observations_ai; DROP TRIGGER observations_ad; DROP TRIGGER observations_au; DROP TABLE observations_fts; DROP TABLE observations; VACUUM");
-    other.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    other.execute("DROP TRIGGER observations_ai; DROP TRIGGER observations_ad; DROP TRIGGER observations_au; DROP TABLE observations_fts; DROP TABLE observations");
+    claude_mem::dump(other.path(), "PRAGMA wal_checkpoint(TRUNCATE)");
     let foreign = std::fs::read(other.path()).unwrap();
     let table: [(&str, Vec<u8>, &str); 5] = [
         ("truncated", good[..good.len() / 2].to_vec(), "cannot be used"),
