@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::background;
+
 /// membridge keeps claude-mem's memory the same on all of your machines.
 #[derive(Debug, Parser)]
 #[command(
@@ -55,6 +57,9 @@ pub enum Command {
     /// Show the project's name and its canonical id
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
+    /// The short-lived copy of this program that starts another in a new session
+    #[command(name = background::START_COMMAND, hide = true)]
+    BackgroundStart,
 }
 
 impl Command {
@@ -67,6 +72,7 @@ impl Command {
             Self::Doctor => "doctor",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",
+            Self::BackgroundStart => background::START_COMMAND,
         }
     }
 }

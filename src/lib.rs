@@ -9,8 +9,10 @@
 //! - [`lock`] one holder per project, [`leadership`] one primary per project;
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
+//! - [`background`] work that outlives the process that started it;
 //! - [`config`], [`identity`], [`context`], [`error`], [`exit`] the ground.
 
+pub mod background;
 pub mod cli;
 pub mod commands;
 pub mod config;

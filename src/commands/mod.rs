@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::background;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Settings};
 use crate::context::Context;
@@ -36,6 +37,9 @@ impl Run {
 
 /// Runs one command to its end and prints how it ended.
 pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+    if matches!(cli.command, Command::BackgroundStart) {
+        return started_in_background();
+    }
     let ui = Ui {
         json: cli.json,
         quiet: cli.quiet,
@@ -46,6 +50,17 @@ pub fn run(cli: Cli, environment: Environment) -> ExitCode {
     match end {
         Ok(report) => report.exit,
         Err(failure) => failure.exit,
+    }
+}
+
+/// Its caller, a membridge too, reads what went wrong from the pipe.
+fn started_in_background() -> ExitCode {
+    match background::run_helper() {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::Error
+        }
     }
 }
 

@@ -162,6 +162,12 @@ pub struct WorkerConfig {
     pub host: String,
     /// MEMBRIDGE_NO_RESTART_WORKER
     pub leave_stopped: bool,
+    /// CLAUDE_MEM_WORKER_SCRIPT_PATH
+    pub script: Option<PathBuf>,
+    /// Where a runtime for the worker may be, in the order in which it is looked for.
+    pub runtimes: Vec<PathBuf>,
+    /// Claude Code's directory: CLAUDE_CONFIG_DIR, or `~/.claude`.
+    pub claude_dir: PathBuf,
 }
 
 /// Retention of pull-overwrite backups.
@@ -243,16 +249,7 @@ impl Config {
                 secondary_push: settings.switch("ALLOW_SECONDARY_PUSH")?,
                 primary_pull: settings.switch("ALLOW_PRIMARY_PULL_OVERRIDE")?,
             },
-            worker: WorkerConfig {
-                port: settings
-                    .number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?
-                    .and_then(|port| u16::try_from(port).ok()),
-                host: settings
-                    .get("CLAUDE_MEM_WORKER_HOST")
-                    .unwrap_or("127.0.0.1")
-                    .to_owned(),
-                leave_stopped: settings.switch("MEMBRIDGE_NO_RESTART_WORKER")?,
-            },
+            worker: worker(settings)?,
             backups: BackupRetention {
                 max_days: settings.number("PULL_BACKUP_MAX_DAYS", 0, 36_500)?.unwrap_or(14),
                 max_count: settings
@@ -292,6 +289,37 @@ pub fn node(settings: &Settings) -> Result<Node, ConfigError> {
         .get("MEMBRIDGE_NODE_ID")
         .map_or_else(|| host.clone(), str::to_owned);
     Ok(Node { host, id })
+}
+
+/// The worker's settings alone, for commands that need no store.
+///
+/// # Errors
+/// A port or a switch that is malformed.
+pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
+    let home = &settings.home;
+    let path_of = |name| settings.get(name).map(PathBuf::from);
+    let searched = settings
+        .get("PATH")
+        .map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+    let runtimes = (searched.into_iter().flatten())
+        .map(|dir| dir.join("bun"))
+        .chain(path_of("BUN"))
+        .chain(path_of("BUN_PATH"))
+        .chain([home.join(".bun/bin/bun")])
+        .collect();
+    Ok(WorkerConfig {
+        port: settings
+            .number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?
+            .and_then(|port| u16::try_from(port).ok()),
+        host: settings
+            .get("CLAUDE_MEM_WORKER_HOST")
+            .unwrap_or("127.0.0.1")
+            .to_owned(),
+        leave_stopped: settings.switch("MEMBRIDGE_NO_RESTART_WORKER")?,
+        script: path_of("CLAUDE_MEM_WORKER_SCRIPT_PATH"),
+        runtimes,
+        claude_dir: path_of("CLAUDE_CONFIG_DIR").unwrap_or_else(|| home.join(".claude")),
+    })
 }
 
 /// The store alone, for doctor, which works with half a configuration.

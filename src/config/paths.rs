@@ -42,7 +42,8 @@ impl Paths {
     }
 }
 
-fn expand_home(dir: &str, home: &Path) -> PathBuf {
+/// A path as people write it, with `~/` for the home directory.
+pub fn expand_home(dir: &str, home: &Path) -> PathBuf {
     match dir.strip_prefix("~/") {
         Some(rest) => home.join(rest),
         None => PathBuf::from(dir),
