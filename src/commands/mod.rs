@@ -1,5 +1,7 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
+mod hook;
+mod hooks;
 mod project;
 
 use std::sync::Arc;
@@ -37,8 +39,12 @@ impl Run {
 
 /// Runs one command to its end and prints how it ended.
 pub fn run(cli: Cli, environment: Environment) -> ExitCode {
-    if matches!(cli.command, Command::BackgroundStart) {
-        return started_in_background();
+    // These three have no person at the other end and must work with any configuration.
+    match cli.command {
+        Command::BackgroundStart => return started_in_background(),
+        Command::Hook { event } => return hook::called(&cli, &environment, event),
+        Command::HookWork { event } => return hook::work(&cli, &environment, event),
+        _ => {}
     }
     let ui = Ui {
         json: cli.json,
@@ -117,6 +123,7 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
+        Command::Hooks { action } => hooks::run(run, action),
         _ => {
             let _ = run.open()?;
             Err(Failure::new("x"))
