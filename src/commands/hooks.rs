@@ -44,16 +44,15 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
             scripts::install(bin, name, text).map_err(|error| cannot("write", &path, &error))?;
         }
     }
-    match edit {
-        Some(edit) => write(run, &settings, edit, options, "add our entries to")?,
-        None => {
-            run.ui.line(format!(
-                "Add this to {}, or run: membridge hooks install --write-settings",
-                settings.display()
-            ));
-            let fragment = serde_json::to_string_pretty(&registration::fragment(bin)).unwrap_or_default();
-            fragment.lines().for_each(|line| run.ui.line(line));
-        }
+    if let Some(edit) = edit {
+        write(run, &settings, edit, options, "add our entries to")?;
+    } else {
+        run.ui.line(format!(
+            "Add this to {}, or run: membridge hooks install --write-settings",
+            settings.display()
+        ));
+        let fragment = serde_json::to_string_pretty(&registration::fragment(bin)).unwrap_or_default();
+        fragment.lines().for_each(|line| run.ui.line(line));
     }
     Ok(report("installed", options)
         .with("bin", bin.display().to_string())

@@ -115,13 +115,15 @@ impl Queue {
 
 /// Waits for the bell, at most this long; whether it rang.
 async fn rung_within(bell: Option<&UnixDatagram>, time: Duration) -> bool {
-    match bell {
-        Some(bell) => tokio::time::timeout(time, bell.recv(&mut [0])).await.is_ok(),
-        None => {
-            tokio::time::sleep(time).await;
-            false
+    let ring = async {
+        if let Some(bell) = bell
+            && bell.recv(&mut [0]).await.is_ok()
+        {
+            return;
         }
-    }
+        std::future::pending().await
+    };
+    tokio::time::timeout(time, ring).await.is_ok()
 }
 
 /// How long to wait: the rest of the interval since the last start. A last start in the future (a clock that was set

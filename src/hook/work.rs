@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::worker::http::Endpoint;
 
 /// A command that takes longer hangs: the storage layer's own limits are far below.
-const COMMAND: Duration = Duration::from_secs(15 * 60);
+const COMMAND: Duration = Duration::from_mins(15);
 
 /// How long a command may take to give back its lock after SIGTERM.
 const GRACE: Duration = Duration::from_secs(15);
@@ -96,18 +96,15 @@ async fn run(command: &str) -> std::io::Result<End> {
         }
         child.wait().await
     };
-    let status = match tokio::time::timeout(COMMAND, read).await {
-        Ok(status) => status?,
-        Err(_) => {
-            terminate(&mut child).await?;
-            let message = format!(
-                "{command} took longer than {} s and was stopped",
-                COMMAND.as_secs()
-            );
-            return Ok(("failed".to_owned(), Some(1), message));
-        }
+    let Ok(status) = tokio::time::timeout(COMMAND, read).await else {
+        terminate(&mut child).await?;
+        let message = format!(
+            "{command} took longer than {} s and was stopped",
+            COMMAND.as_secs()
+        );
+        return Ok(("failed".to_owned(), Some(1), message));
     };
-    Ok(understand(status.code(), &report))
+    Ok(understand(status?.code(), &report))
 }
 
 async fn terminate(child: &mut Child) -> std::io::Result<()> {
