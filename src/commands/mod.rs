@@ -1,8 +1,11 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
+mod doctor;
 mod hook;
 mod hooks;
+mod leadership;
 mod project;
+mod push;
 
 use std::sync::Arc;
 
@@ -123,10 +126,14 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
+        Command::Push => push::push(run).await,
+        Command::Pull => push::pull(run).await,
+        Command::Sync => push::sync(run).await,
+        Command::Leadership => leadership::run(run).await,
+        Command::Doctor => doctor::run(run).await,
         Command::Hooks { action } => hooks::run(run, action),
-        _ => {
-            let _ = run.open()?;
-            Err(Failure::new("x"))
+        Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
+            Err(Failure::new("runs before the settings are read"))
         }
     }
 }

@@ -163,6 +163,27 @@ pub fn sync_folder(path: &Path) -> Result<(), DatabaseError> {
     }
 }
 
+/// Writes a small file of ours whole or not at all: 0600, synced, renamed into place.
+///
+/// # Errors
+/// The folder or the file cannot be written.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    crate::lock::local::make_private_folder(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-record-", std::process::id()))
+        .suffix(".tmp")
+        .tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    match File::open(folder)?.sync_all() {
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => Ok(()),
+        other => other,
+    }
+}
+
 /// What the file system says about a database and its log: when it is the same, nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {

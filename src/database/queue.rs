@@ -31,7 +31,8 @@ fn carry(connection: &rusqlite::Connection, local: &Path) -> rusqlite::Result<u6
     }
     connection.execute("ATTACH ?1 AS local", [local.to_string_lossy()])?;
     let queue_here = has("local")?;
-    connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM main.pending_messages;")?;
+    // Not IMMEDIATE: that would ask for a write lock on the local database too, which our own install holds.
+    connection.execute_batch("BEGIN; DELETE FROM main.pending_messages;")?;
     let mut left = 0;
     if queue_here {
         let theirs = columns(connection, "main", "pending_messages")?;

@@ -10,6 +10,7 @@ use crate::identity::{Node, Project};
 use crate::lock::claim::Claim;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
+use crate::storage::probe::Capability;
 use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
 use crate::storage::{Body, Etag, Store, StoreError};
 use crate::ui::Progress;
@@ -58,8 +59,8 @@ pub struct Leadership<'a> {
     pub project: &'a Project,
     /// Who we are.
     pub node: &'a Node,
-    /// Whether the store's conditional writes can be relied on.
-    pub atomic: bool,
+    /// What the store's conditional writes are worth.
+    pub capability: &'a Capability,
 }
 
 /// Our role and the term it holds in.
@@ -158,7 +159,8 @@ impl Leadership<'_> {
         };
         tracing::debug!(?term, "lease");
         let body = records::to_bytes(&lease).unwrap_or_default();
-        let won = if self.atomic {
+        let verdict = self.capability.get(self.store, self.keys, self.context).await?;
+        let won = if verdict.atomic() {
             let condition = conditional::replacing(etag.as_ref());
             conditional::write(self.store, &self.keys.lease(), &body, condition).await? != Outcome::Lost
         } else {

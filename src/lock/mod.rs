@@ -16,6 +16,7 @@ use crate::error::Failure;
 use crate::identity::{Node, Project};
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
+use crate::storage::probe::Capability;
 use crate::storage::records::{self, LockRecord};
 use crate::storage::{Body, Condition, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
@@ -91,8 +92,8 @@ pub struct Request<'a> {
     pub node: &'a Node,
     /// See [`local::machine_token`].
     pub machine: &'a str,
-    /// Whether the store's conditional writes can be relied on; without them claims decide.
-    pub atomic: bool,
+    /// What the store's conditional writes are worth; where they are not, claims decide.
+    pub capability: &'a Capability,
     /// FORCE_PUSH.
     pub force: bool,
 }
@@ -116,7 +117,11 @@ pub struct Guard<'a> {
 pub async fn acquire(request: Request<'_>) -> Result<Guard<'_>, LockError> {
     const ATTEMPTS: u32 = 6;
     let owner = format!("{}-{}", request.machine, request.context.token()?);
-    let claim = if request.atomic {
+    let verdict = request
+        .capability
+        .get(request.store, request.keys, request.context)
+        .await?;
+    let claim = if verdict.atomic() {
         None
     } else {
         Some(stake(&request, &owner).await?)
@@ -350,7 +355,7 @@ impl<'a> Guard<'a> {
                 record.expires_at = Some(0);
                 record.state = Some("released".to_owned());
                 let body = records::to_bytes(&record).map_err(|error| LockError::Lost(error.to_string()))?;
-                if self.request.atomic {
+                if self.claim.is_none() {
                     conditional::write(self.request.store, &key, &body, Condition::IfMatch(&etag))
                         .await
                         .map(|_| ())

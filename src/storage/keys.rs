@@ -39,6 +39,11 @@ impl Keys {
         format!("{}/locks/active.lock", self.root)
     }
 
+    /// Where a forced push keeps what it overwrites.
+    pub fn overwritten(&self, sha256: &str) -> String {
+        format!("{}/membridge/overwritten/{sha256}.db", self.root)
+    }
+
     /// The folder of claims for `what`, where conditional writes do not work.
     pub fn claims(&self, what: &str) -> String {
         format!("{}/membridge/claims/{what}/", self.root)

@@ -13,6 +13,7 @@ mod dir;
 mod error;
 mod http;
 pub mod keys;
+pub mod probe;
 pub mod records;
 mod retry;
 mod s3;

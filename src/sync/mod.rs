@@ -1,1 +1,15 @@
-//! placeholder
+//! The two stories, push and pull, the plan that decides them, and the record of the last one. They call the
+//! modules below, one step at a time; what a step is made of is the business of its module.
+
+pub mod backups;
+pub mod fetch;
+pub mod gate;
+pub mod mirror;
+pub mod plan;
+pub mod pull;
+pub mod push;
+pub mod record;
+pub mod remote;
+pub mod session;
+
+pub use session::Session;

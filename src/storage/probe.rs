@@ -1,0 +1,218 @@
+//! What a store's conditional writes are worth. Some servers ignore the conditions, some check them without
+//! being atomic (s3-servers.md), so the probe tries them in sequence and in a race, cleans up, and remembers the
+//! verdict for a day. Knows nothing of locks.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use super::conditional::held;
+use super::keys::Keys;
+use super::{Condition, PutAnswer, Store, StoreError, StoreErrorKind};
+use crate::context::{Context, hex};
+
+/// How long a verdict is believed, seconds.
+const BELIEVED: i64 = 86_400;
+
+/// What a store's conditional writes are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Creating with `If-None-Match: *` has one winner, also in a race.
+    pub create: bool,
+    /// Replacing with `If-Match` refuses an old etag and accepts the right one, also in a race.
+    pub replace: bool,
+}
+
+impl Verdict {
+    /// Both work: the lock and the lease can rest on them.
+    pub fn atomic(self) -> bool {
+        self.create && self.replace
+    }
+
+    /// As doctor says it.
+    pub fn describe(self) -> &'static str {
+        match (self.create, self.replace) {
+            (true, true) => "conditional writes work (create and replace)",
+            (true, false) => "conditional create works, replace does not: claims are used instead",
+            (false, _) => "conditional writes do not work: claims are used instead",
+        }
+    }
+}
+
+/// The verdict for one store, asked for when it is first needed.
+#[derive(Debug)]
+pub struct Capability {
+    memory: PathBuf,
+    verdict: OnceCell<Verdict>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    store: String,
+    at: i64,
+    #[serde(flatten)]
+    verdict: Verdict,
+}
+
+impl Capability {
+    /// For this store; `state` is our state directory.
+    pub fn new(store: &Store, state: &Path) -> Self {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(store.name().as_bytes());
+        let name = format!("{}.json", hex(digest.get(..8).unwrap_or_default()));
+        Self {
+            memory: state.join("probe").join(name),
+            verdict: OnceCell::new(),
+        }
+    }
+
+    /// The verdict that is remembered and still believed; asks nobody.
+    pub fn remembered(&self, store: &Store, context: &Context) -> Option<Verdict> {
+        let text = std::fs::read(&self.memory).ok()?;
+        let remembered: Remembered = serde_json::from_slice(&text).ok()?;
+        let age = context.now().as_second().saturating_sub(remembered.at);
+        (remembered.store == store.name() && (0..BELIEVED).contains(&age)).then_some(remembered.verdict)
+    }
+
+    /// The verdict: known, remembered, or found out now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn get(&self, store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
+        let probed = self.verdict.get_or_try_init(|| async {
+            if let Store::Dir(_) = store {
+                // Ours: a lock file and a rename, tested by the same suite.
+                return Ok(Verdict {
+                    create: true,
+                    replace: true,
+                });
+            }
+            if let Some(verdict) = self.remembered(store, context) {
+                return Ok(verdict);
+            }
+            let verdict = probe(store, keys, context).await?;
+            self.remember(store, context, verdict);
+            Ok(verdict)
+        });
+        probed.await.copied()
+    }
+
+    /// A verdict that cannot be written down is found out again next time.
+    fn remember(&self, store: &Store, context: &Context, verdict: Verdict) {
+        let remembered = Remembered {
+            store: store.name(),
+            at: context.now().as_second(),
+            verdict,
+        };
+        let Ok(text) = serde_json::to_vec_pretty(&remembered) else {
+            return;
+        };
+        if let Err(error) = crate::database::files::write_private(&self.memory, &text) {
+            tracing::debug!(%error, "the probe's verdict could not be remembered");
+        }
+    }
+}
+
+/// Tries the store's conditional writes on keys of our own, and removes them.
+///
+/// # Errors
+/// Anything but a refusal of the condition itself.
+pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
+    let token = context.token().map_err(|error| {
+        StoreError::new(
+            StoreErrorKind::Local,
+            "this machine",
+            "get random numbers",
+            error.to_string(),
+        )
+    })?;
+    let sequence = format!("{}{token}-sequence", keys.probe());
+    let race = format!("{}{token}-race", keys.probe());
+    let swap = format!("{}{token}-swap", keys.probe());
+    let verdict = async {
+        let in_sequence = try_in_sequence(store, &sequence).await?;
+        if !in_sequence.create {
+            return Ok(in_sequence);
+        }
+        let create = winners(store, &race, Condition::IfAbsent).await? == 1;
+        let replace = in_sequence.replace && {
+            store.put_once(&swap, b"start\n", Condition::IfAbsent).await?;
+            match store.get(&swap).await? {
+                Some((_, meta)) => winners(store, &swap, Condition::IfMatch(&meta.etag)).await? == 1,
+                None => false,
+            }
+        };
+        Ok(Verdict { create, replace })
+    }
+    .await;
+    for key in [&sequence, &race, &swap] {
+        if let Err(error) = store.delete(key).await {
+            tracing::debug!(%error, "a probe object stays");
+        }
+    }
+    tracing::debug!(?verdict, "probe");
+    verdict
+}
+
+async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError> {
+    let none = Verdict {
+        create: false,
+        replace: false,
+    };
+    if !held(&answer(store, key, b"first\n", Condition::IfAbsent).await?) {
+        return Ok(none);
+    }
+    if held(&answer(store, key, b"second\n", Condition::IfAbsent).await?) {
+        return Ok(none);
+    }
+    let Some((bytes, meta)) = store.get(key).await? else {
+        return Ok(none);
+    };
+    if bytes != b"first\n" {
+        return Ok(none);
+    }
+    let replaced = held(&answer(store, key, b"third\n", Condition::IfMatch(&meta.etag)).await?);
+    let replaced_again = held(&answer(store, key, b"fourth\n", Condition::IfMatch(&meta.etag)).await?);
+    let there = store.get(key).await?.map(|(bytes, _)| bytes);
+    let replace = replaced && !replaced_again && there.as_deref() == Some(b"third\n");
+    Ok(Verdict {
+        create: true,
+        replace,
+    })
+}
+
+/// A server that does not know the header at all has answered the question.
+async fn answer(
+    store: &Store,
+    key: &str,
+    body: &[u8],
+    condition: Condition<'_>,
+) -> Result<PutAnswer, StoreError> {
+    match store.put_once(key, body, condition).await {
+        Err(error) if error.kind == StoreErrorKind::NotSupported => Ok(PutAnswer::Refused),
+        other => other,
+    }
+}
+
+/// How many of six writers at once are told that they won.
+async fn winners(store: &Store, key: &str, condition: Condition<'_>) -> Result<usize, StoreError> {
+    let write = |body: &'static [u8]| store.put_once(key, body, condition);
+    let answers = tokio::join!(
+        write(b"a\n"),
+        write(b"b\n"),
+        write(b"c\n"),
+        write(b"d\n"),
+        write(b"e\n"),
+        write(b"f\n"),
+    );
+    let mut won = 0;
+    for answer in [answers.0, answers.1, answers.2, answers.3, answers.4, answers.5] {
+        match answer {
+            Ok(answer) => won += usize::from(held(&answer)),
+            // An unclear answer to one of six says nothing about the others.
+            Err(error) if error.may_have_happened() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(won)
+}

@@ -1,0 +1,94 @@
+//! Fetches the database of the bucket into a private file beside the local one, checked on the way: free space,
+//! size, checksum, SQLite's integrity, claude-mem's tables (F09). Touches nothing that is live.
+
+use tempfile::TempPath;
+
+use super::remote::Head;
+use super::session::Session;
+use crate::database::{self, Facts, files, install};
+use crate::error::{CommandResult, Failure};
+use crate::failpoint;
+use crate::storage::Sink;
+
+/// A checked image of what the bucket holds.
+#[derive(Debug)]
+pub struct Image {
+    /// The file; it vanishes with this.
+    pub path: TempPath,
+    /// What is in it.
+    pub facts: Facts,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Downloads and checks the database that `head` announces.
+///
+/// # Errors
+/// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
+pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
+    let key = session.keys.database();
+    let meta = session
+        .store
+        .head(&key)
+        .await?
+        .ok_or_else(|| missing(session, &key))?;
+    let folder = install::folder_of(&session.database);
+    let path = files::temporary(&folder, "pull")?;
+    // The image, once more as a write-ahead log while it is installed, and the backup of what is here.
+    let needed = meta
+        .size
+        .saturating_mul(2)
+        .saturating_add(files::size_with_wal(&session.database));
+    files::require_space(&folder, needed)?;
+
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .map_err(|error| database::DatabaseError::io("open", &path, error))?;
+    let progress = session.ui.progress("download", meta.size);
+    let mut sink = Sink::new(file, meta.size.saturating_add(1), progress);
+    failpoint::reach("fetch.download");
+    session
+        .store
+        .download(&key, &mut sink)
+        .await?
+        .ok_or_else(|| missing(session, &key))?;
+    let written = sink.finish().await;
+    let (size, sha256) = written.map_err(|error| database::DatabaseError::io("write", &path, error))?;
+    if sha256 != head.sha256 {
+        return Err(Failure::new(format!(
+            "{key} at {} has checksum {}, its announcement says {}: somebody is pushing, or a push was cut off",
+            session.store.name(),
+            short(&sha256),
+            short(&head.sha256)
+        ))
+        .hint("try again in a minute")
+        .hint("when it stays so, push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
+    }
+    failpoint::reach("fetch.downloaded");
+    let checked = path.to_path_buf();
+    let facts = database::blocking(move || install::inspect(&checked))
+        .await
+        .map_err(|failure| {
+            Failure {
+                message: format!("the database in the bucket cannot be used: {}", failure.message),
+                ..failure
+            }
+            .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
+        })?;
+    failpoint::reach("fetch.inspected");
+    Ok(Image { path, facts, size })
+}
+
+fn missing(session: &Session, key: &str) -> Failure {
+    Failure::new(format!(
+        "{key} is not there, although {} announces it",
+        session.store.name()
+    ))
+    .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
+}
+
+/// The first digits of a checksum, as people compare them.
+pub fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}

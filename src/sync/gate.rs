@@ -1,0 +1,155 @@
+//! Whether this machine may push or pull at all: role, epoch, Cloud Sync, schema, shrink guard. Each refusal says
+//! what was found and what to type. The rules are pure; asking the bucket is done by the leadership module.
+
+use super::remote::Head;
+use super::session::Session;
+use crate::database::Facts;
+use crate::error::{CommandResult, Failure};
+use crate::exit::ExitCode;
+use crate::leadership::{Role, Standing};
+use crate::worker::facts::{self, Gate};
+use crate::worker::find::Site;
+use crate::worker::settings;
+
+/// Refuses where whole-file replacement and what the local claude-mem does itself do not mix.
+///
+/// # Errors
+/// Built-in Cloud Sync is on, or SQLite is not claude-mem's store.
+pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
+    match settings::refusal(&site.settings) {
+        None => Ok(()),
+        Some(refusal) => Err(Failure::new(refusal.to_string()).hint(refusal.hint())),
+    }
+}
+
+/// The role for a push: only the primary pushes (exit 3). `None`: leadership is switched off.
+///
+/// # Errors
+/// This node is secondary; the lease cannot be read (F06, F07).
+pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
+    let config = &session.config;
+    if !config.leadership.enabled {
+        session
+            .ui
+            .step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        return Ok(None);
+    }
+    let standing = session.leadership().stand().await?;
+    let primary = standing
+        .lease
+        .as_ref()
+        .map_or("nobody", |lease| lease.primary_node_id.as_str());
+    session.ui.step(
+        "0/6",
+        format!("Leadership: role={} (primary: {primary})", standing.role),
+    );
+    if standing.role == Role::Primary || config.overrides.secondary_push {
+        return Ok(Some(standing));
+    }
+    Err(Failure::with_exit(
+        ExitCode::SecondaryRefusesPush,
+        format!(
+            "push refused: this node ({}) is secondary, {primary} is primary",
+            config.node.id
+        ),
+    )
+    .hint("get the primary's memory: membridge pull_sqlite")
+    .hint("push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite"))
+}
+
+/// The role for a pull that would change the local database: a primary refuses (exit 2).
+///
+/// # Errors
+/// This node is primary; the lease cannot be read (F06, F07).
+pub async fn pull_role(session: &Session) -> CommandResult<Option<Role>> {
+    let config = &session.config;
+    if !config.leadership.enabled {
+        session
+            .ui
+            .step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        return Ok(None);
+    }
+    let standing = session.leadership().stand().await?;
+    session
+        .ui
+        .step("2/7", format!("Leadership: role={}", standing.role));
+    if standing.role == Role::Secondary || config.overrides.primary_pull {
+        return Ok(Some(standing.role));
+    }
+    Err(Failure::with_exit(
+        ExitCode::PrimaryRefusesPull,
+        format!(
+            "pull refused: this node ({}) is primary and the bucket holds another database",
+            config.node.id
+        ),
+    )
+    .hint("send what is here: membridge push_sqlite")
+    .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite"))
+}
+
+/// A push under an older term than the bucket's last one comes from a node that was primary once (F24).
+///
+/// # Errors
+/// The epoch is lower than the head's.
+pub fn fence(ours: Option<i64>, head: Option<&Head>) -> CommandResult {
+    match (ours, head.and_then(Head::epoch)) {
+        (Some(ours), Some(theirs)) if ours < theirs => Err(Failure::new(format!(
+            "push refused: the bucket was written under epoch {theirs}, this node's term has epoch {ours}"
+        ))
+        .hint("see who is primary: membridge leadership_info")
+        .hint("get the newer memory first: membridge pull_sqlite")),
+        _ => Ok(()),
+    }
+}
+
+/// A database that lost more than half of its observations is more likely damaged than tidied (F45).
+///
+/// # Errors
+/// The remote holds more than twice as many observations.
+pub fn shrink(local: u64, head: Option<&Head>, force: bool) -> CommandResult {
+    match head.and_then(Head::observations) {
+        Some(remote) if !force && local.saturating_mul(2) < remote => Err(Failure::new(format!(
+            "push refused: the local database holds {local} observations, the bucket {remote}: more than half are missing"
+        ))
+        .hint("get the memory of the bucket: membridge pull_sqlite")
+        .hint("if they were deleted on purpose: FORCE_PUSH=1 membridge push_sqlite")),
+        _ => Ok(()),
+    }
+}
+
+/// A claude-mem that does not know the schema loses columns or never starts (F44).
+///
+/// # Errors
+/// The image is newer than what the local claude-mem is known to understand.
+pub fn schema(
+    image: &Facts,
+    head: &Head,
+    local_version: Option<&str>,
+    local_schema: Option<i64>,
+) -> CommandResult {
+    let Some(schema) = image.schema_version else {
+        return Ok(());
+    };
+    let theirs = head
+        .manifest
+        .as_ref()
+        .and_then(|manifest| manifest.membridge.as_ref());
+    let their_version = theirs.and_then(|extra| extra.claude_mem_version.as_deref());
+    let knows = match facts::gate(local_version, local_schema, their_version, schema) {
+        Gate::Open => return Ok(()),
+        Gate::Closed { knows } => knows,
+        // Nobody to ask: the local database shows how far the local claude-mem has come.
+        Gate::Unknown => match local_schema {
+            Some(local) if local < schema => local,
+            _ => return Ok(()),
+        },
+    };
+    let here = local_version.map_or("the claude-mem of this machine".to_owned(), |v| {
+        format!("claude-mem {v} of this machine")
+    });
+    let there = their_version.map_or("a newer claude-mem".to_owned(), |v| format!("claude-mem {v}"));
+    Err(Failure::new(format!(
+        "pull refused: the database in the bucket has schema {schema}, written by {there}; {here} knows schema {knows} and would damage it"
+    ))
+    .hint("update claude-mem on this machine, start it once, then: membridge pull_sqlite"))
+}

@@ -1,0 +1,179 @@
+//! What push and pull share: the database of this machine under the local file lock, the last-sync record, the
+//! project's place in the bucket. Opens things; decides nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::record::{Base, RecordFile};
+use crate::config::Config;
+use crate::context::{Context, hex};
+use crate::database::files::{self, Fingerprint};
+use crate::database::{Facts, snapshot};
+use crate::error::{CommandResult, Failure};
+use crate::leadership::Leadership;
+use crate::lock::local::{self, LocalLock};
+use crate::lock::{self};
+use crate::storage::Store;
+use crate::storage::keys::Keys;
+use crate::storage::probe::Capability;
+use crate::ui::Ui;
+
+/// How long one process of this machine waits for another.
+const LOCAL_WAIT: Duration = Duration::from_secs(60);
+
+/// One run's hold on the local side.
+pub struct Session {
+    /// The configuration.
+    pub config: Config,
+    /// The store.
+    pub store: Store,
+    /// Clock, chance, signals.
+    pub context: Arc<Context>,
+    /// The person.
+    pub ui: Ui,
+    /// Names in the bucket.
+    pub keys: Keys,
+    /// What the store's conditional writes are worth.
+    pub capability: Capability,
+    /// The real file of the database, links followed.
+    pub database: PathBuf,
+    /// See [`local::machine_token`].
+    pub machine: String,
+    _local: LocalLock,
+}
+
+/// The local database at one moment.
+#[derive(Debug)]
+pub struct LocalState {
+    /// The moment, held.
+    pub pinned: snapshot::Pinned,
+    /// What was in it.
+    pub facts: Facts,
+    /// The files just before.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Session {
+    /// Takes the local file lock, sweeps up after killed runs, loads the record.
+    ///
+    /// # Errors
+    /// The state directory cannot be used, or another process of this machine stays at work.
+    pub async fn open(
+        config: Config,
+        store: Store,
+        context: Arc<Context>,
+        ui: Ui,
+    ) -> CommandResult<(Self, RecordFile)> {
+        let state = config.paths.state.clone();
+        let state_error = |error: std::io::Error| {
+            Failure::new(format!(
+                "cannot use the state directory {}: {error}",
+                state.display()
+            ))
+        };
+        local::make_private_folder(&state).map_err(state_error)?;
+        let database = files::resolve(&config.database)?;
+        let id = Sha256::digest(database.as_os_str().as_encoded_bytes());
+        let path = state
+            .join("locks")
+            .join(format!("{}.lock", hex(id.get(..8).unwrap_or_default())));
+        let local = LocalLock::acquire(&path, LOCAL_WAIT)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::WouldBlock => Failure::new(format!(
+                    "another membridge process of this machine has been working on {} for more than {} s",
+                    database.display(),
+                    LOCAL_WAIT.as_secs()
+                ))
+                .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
+                _ => state_error(error),
+            })?;
+        files::sweep(&config.paths.tmp());
+        files::sweep(&state.join("records"));
+        files::sweep(&crate::database::install::folder_of(&database));
+        let machine = local::machine_token(&state, &context).map_err(state_error)?;
+        let record = RecordFile::load(
+            &state,
+            &store.name(),
+            &config.project.name,
+            &config.project.cid,
+            &database,
+        )?;
+        if let Some(damaged) = &record.damaged {
+            ui.warn(damaged);
+        }
+        let keys = Keys::new(&config.project.cid);
+        let capability = Capability::new(&store, &state);
+        let session = Self {
+            config,
+            store,
+            context,
+            ui,
+            keys,
+            capability,
+            database,
+            machine,
+            _local: local,
+        };
+        Ok((session, record))
+    }
+
+    /// Leadership of this project, as this node sees it.
+    pub fn leadership(&self) -> Leadership<'_> {
+        Leadership {
+            store: &self.store,
+            context: &self.context,
+            keys: &self.keys,
+            config: &self.config.leadership,
+            project: &self.config.project,
+            node: &self.config.node,
+            capability: &self.capability,
+        }
+    }
+
+    /// A request for the project's lock.
+    pub fn lock_request(&self) -> lock::Request<'_> {
+        lock::Request {
+            store: &self.store,
+            context: &self.context,
+            keys: &self.keys,
+            times: self.config.lock,
+            project: &self.config.project,
+            node: &self.config.node,
+            machine: &self.machine,
+            capability: &self.capability,
+            force: self.config.overrides.force_push,
+        }
+    }
+
+    /// Whether the files are as they were when both sides last agreed: no SQLite work at all.
+    pub fn untouched(&self, base: &Base) -> bool {
+        let now = Fingerprint::take(&self.database);
+        let untouched = base.fingerprint.is_some() && base.fingerprint == now;
+        tracing::debug!(untouched, "local fingerprint");
+        untouched
+    }
+
+    /// The local database pinned, what is in it, and the fingerprint from before it was read.
+    ///
+    /// # Errors
+    /// See [`crate::database::DatabaseError`].
+    pub async fn read_local(&self) -> CommandResult<LocalState> {
+        let fingerprint = Fingerprint::take(&self.database);
+        let path = self.database.clone();
+        let (pinned, facts) = crate::database::blocking(move || {
+            let pinned = snapshot::Pinned::new(&path)?;
+            let facts = pinned.facts()?;
+            Ok((pinned, facts))
+        })
+        .await?;
+        Ok(LocalState {
+            pinned,
+            facts,
+            fingerprint,
+        })
+    }
+}

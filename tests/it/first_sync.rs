@@ -1,0 +1,118 @@
+//! A first whole sync between two machines, over both kinds of store, with writers attached.
+
+use crate::support::claude_mem::{self, Version, Writer};
+use crate::support::machine::{Machine, Store};
+use crate::support::s3::S3Server;
+
+/// Rows of the four core tables, as text, in an order of their own.
+fn rows(machine: &Machine) -> Vec<String> {
+    let mut all = Vec::new();
+    for (table, order) in [
+        ("sdk_sessions", "content_session_id"),
+        ("observations", "title, created_at_epoch"),
+        (
+            "session_summaries",
+            "memory_session_id, prompt_number, created_at_epoch",
+        ),
+        ("user_prompts", "content_session_id, prompt_number"),
+    ] {
+        all.extend(claude_mem::dump(
+            machine.db_path(),
+            &format!("SELECT * FROM {table} ORDER BY {order}"),
+        ));
+    }
+    all
+}
+
+fn push_and_pull_over(store: &Store) {
+    let alpha = Machine::new("alpha", store);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(40)
+        .add_summaries(3)
+        .add_prompts(5);
+    let beta = Machine::new("beta", store);
+
+    alpha
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("[0/6] Leadership: role=primary")
+        .stdout_has("PUSH COMPLETE");
+    beta.cmd("pull_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("SYNC COMPLETE");
+    assert_eq!(rows(&alpha), rows(&beta));
+    assert!(claude_mem::fts_ok(beta.db_path()));
+    assert_eq!(claude_mem::integrity(beta.db_path()), "ok");
+
+    alpha
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("already up to date");
+    alpha
+        .cmd("pull_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("already up to date");
+    beta.cmd("pull_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("already up to date");
+}
+
+#[test]
+fn a_push_and_a_pull_over_s3() {
+    let server = S3Server::start();
+    push_and_pull_over(&Store::from(&server));
+}
+
+#[test]
+fn a_push_and_a_pull_over_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    push_and_pull_over(&Store::from(folder.path()));
+}
+
+#[test]
+fn a_push_and_a_pull_with_writers_attached_on_both_sides() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(200)
+        .add_prompts(5);
+    let writer = Writer::start(alpha.db_path(), "live-alpha");
+    writer.wait_for(20);
+    let before = writer.acknowledged();
+    alpha
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("PUSH COMPLETE");
+    writer.stop();
+
+    let beta = Machine::new("beta", &server);
+    beta.create_db(Version::V13_25_3)
+        .add_session("b")
+        .add_observations(10);
+    let writer = Writer::start(beta.db_path(), "live-beta");
+    writer.wait_for(20);
+    beta.cmd("pull_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("SYNC COMPLETE");
+    writer.stop();
+    let titles = claude_mem::titles(beta.db_path());
+    for title in &before {
+        assert!(
+            titles.contains(title),
+            "{title} was recorded before the push and is not in the pulled database"
+        );
+    }
+    assert_eq!(claude_mem::integrity(beta.db_path()), "ok");
+    assert!(claude_mem::fts_ok(beta.db_path()));
+}
