@@ -1,6 +1,8 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
 mod doctor;
+mod hook;
+mod hooks;
 mod leadership;
 mod project;
 mod push;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::background;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Settings};
 use crate::context::Context;
@@ -41,6 +44,13 @@ impl Run {
 
 /// Runs one command to its end and prints how it ended.
 pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+    // These three have no person at the other end and must work with any configuration.
+    match cli.command {
+        Command::BackgroundStart => return started_in_background(),
+        Command::Hook { event } => return hook::called(&cli, &environment, event),
+        Command::HookWork { event } => return hook::work(&cli, &environment, event),
+        _ => {}
+    }
     let ui = Ui {
         json: cli.json,
         quiet: cli.quiet,
@@ -51,6 +61,17 @@ pub fn run(cli: Cli, environment: Environment) -> ExitCode {
     match end {
         Ok(report) => report.exit,
         Err(failure) => failure.exit,
+    }
+}
+
+/// Its caller, a membridge too, reads what went wrong from the pipe.
+fn started_in_background() -> ExitCode {
+    match background::run_helper() {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::Error
+        }
     }
 }
 
@@ -122,5 +143,9 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor => doctor::run(run).await,
+        Command::Hooks { action } => hooks::run(run, action),
+        Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
+            Err(Failure::new("runs before the settings are read"))
+        }
     }
 }
