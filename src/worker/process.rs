@@ -111,6 +111,10 @@ impl Process {
     }
 
     /// Waits until it has ended; `false` when it has not within that time.
+    #[expect(
+        deprecated,
+        reason = "the replacement is unsafe; the descriptor is ours and outlives the watch"
+    )]
     pub async fn ended(&self, within: Duration) -> bool {
         let gone = async {
             if let Some(pidfd) = &self.pidfd

@@ -12,5 +12,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod docs;
 mod first_sync;
 mod support_smoke;
