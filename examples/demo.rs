@@ -16,7 +16,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use support::claude_mem::{self, Counts, Version};
@@ -52,9 +52,9 @@ fn main() -> ExitCode {
 }
 
 /// One story: desk has worked on, board is behind; desk pushes, board pulls. True when both end up the same.
-fn tell(binary: &PathBuf, store: &Store) -> bool {
-    let desk = Machine::with_binary(binary.clone(), "desk", store);
-    let board = Machine::with_binary(binary.clone(), "board", store);
+fn tell(binary: &Path, store: &Store) -> bool {
+    let desk = Machine::with_binary(binary.to_owned(), "desk", store);
+    let board = Machine::with_binary(binary.to_owned(), "board", store);
     // The same label makes the same rows: board holds what desk held some time ago.
     for (machine, observations, prompts) in [(&desk, 3_000, 400), (&board, 2_000, 250)] {
         claude_mem::MemDb::create_as(machine.db_path(), Version::V13_25_3, "memory")
