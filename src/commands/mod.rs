@@ -2,6 +2,7 @@
 
 mod doctor;
 mod leadership;
+mod preview;
 mod project;
 mod push;
 
@@ -105,9 +106,12 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        Command::Push => push::push(run).await,
-        Command::Pull => push::pull(run).await,
-        Command::Sync => push::sync(run).await,
+        Command::Push(plan) if plan.dry_run => preview::push(run).await,
+        Command::Pull(plan) if plan.dry_run => preview::pull(run).await,
+        Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
+        Command::Push(_) => push::push(run).await,
+        Command::Pull(_) => push::pull(run).await,
+        Command::Sync(_) => push::sync(run).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor => doctor::run(run).await,
     }

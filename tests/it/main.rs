@@ -13,5 +13,6 @@
 mod support;
 
 mod docs;
+mod dry_run;
 mod first_sync;
 mod support_smoke;
