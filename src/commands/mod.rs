@@ -4,6 +4,7 @@ mod doctor;
 mod hook;
 mod hooks;
 mod leadership;
+mod preview;
 mod project;
 mod push;
 mod restore_backup;
@@ -43,12 +44,12 @@ impl Run {
 }
 
 /// Runs one command to its end and prints how it ended.
-pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+pub fn run(cli: Cli, environment: &Environment) -> ExitCode {
     // These three have no person at the other end and must work with any configuration.
     match cli.command {
         Command::BackgroundStart => return started_in_background(),
-        Command::Hook { event } => return hook::called(&cli, &environment, event),
-        Command::HookWork { event } => return hook::work(&cli, &environment, event),
+        Command::Hook { event } => return hook::called(&cli, environment, event),
+        Command::HookWork { event } => return hook::work(&cli, environment, event),
         _ => {}
     }
     let ui = Ui {
@@ -56,7 +57,7 @@ pub fn run(cli: Cli, environment: Environment) -> ExitCode {
         quiet: cli.quiet,
     };
     let name = cli.command.name();
-    let end = prepare(&cli, &environment, ui.clone()).and_then(|run| execute(run, cli.command));
+    let end = prepare(&cli, environment, ui.clone()).and_then(|run| execute(&run, cli.command));
     ui.finish(name, &end);
     match end {
         Ok(report) => report.exit,
@@ -86,7 +87,7 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
 }
 
 /// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
-fn execute(run: Run, command: Command) -> CommandResult<Report> {
+fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -94,7 +95,7 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     let context = Arc::clone(&run.context);
     let end = runtime.block_on(async {
-        let mut command = std::pin::pin!(dispatch(&run, command));
+        let mut command = std::pin::pin!(dispatch(run, command));
         let mut stopped = std::pin::pin!(signals(&context));
         tokio::select! {
             end = &mut command => return end,
@@ -137,9 +138,12 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        Command::Push => push::push(run).await,
-        Command::Pull => push::pull(run).await,
-        Command::Sync => push::sync(run).await,
+        Command::Push(plan) if plan.dry_run => preview::push(run).await,
+        Command::Pull(plan) if plan.dry_run => preview::pull(run).await,
+        Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
+        Command::Push(_) => push::push(run).await,
+        Command::Pull(_) => push::pull(run).await,
+        Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor => doctor::run(run).await,

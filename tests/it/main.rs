@@ -15,6 +15,8 @@ mod support;
 mod common;
 mod crash;
 mod decisions;
+mod docs;
+mod dry_run;
 mod first_sync;
 mod losing_rows;
 mod support_smoke;
