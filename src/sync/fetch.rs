@@ -26,6 +26,19 @@ pub struct Image {
 /// # Errors
 /// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
 pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
+    download(session, Some(&head.sha256)).await
+}
+
+/// Downloads whatever whole database is there, announced or not: a push that was cut off between the database and its
+/// checksum left one (F21). Good for asking which rows are in it, never for installing it.
+///
+/// # Errors
+/// As [`image`], without the checksum.
+pub async fn whatever_is_there(session: &Session) -> CommandResult<Image> {
+    download(session, None).await
+}
+
+async fn download(session: &Session, announced: Option<&str>) -> CommandResult<Image> {
     let key = session.keys.database();
     let meta = session
         .store
@@ -55,12 +68,14 @@ pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
         .ok_or_else(|| missing(session, &key))?;
     let written = sink.finish().await;
     let (size, sha256) = written.map_err(|error| database::DatabaseError::io("write", &path, error))?;
-    if sha256 != head.sha256 {
+    if let Some(announced) = announced
+        && sha256 != announced
+    {
         return Err(Failure::new(format!(
             "{key} at {} has checksum {}, its announcement says {}: somebody is pushing, or a push was cut off",
             session.store.name(),
             short(&sha256),
-            short(&head.sha256)
+            short(announced)
         ))
         .hint("try again in a minute")
         .hint("when it stays so, push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));

@@ -304,11 +304,11 @@ async fn decide(
     let base = record.record.base_for(head.map(|head| head.sha256.as_str()));
     let mut situation = situation(base.as_ref(), &snapshot.facts, head);
     let mut comparison = None;
-    if let (Push::Compare, Some(head)) = (plan::push(situation), head) {
+    if plan::push(situation) == Push::Compare {
         session
             .ui
             .line("      no common history: the bucket's database is fetched once and compared row by row");
-        let image = match fetch::image(session, head).await {
+        let image = match fetch::whatever_is_there(session).await {
             Ok(image) => image,
             Err(failure) if session.config.overrides.force_push => {
                 session

@@ -13,6 +13,7 @@
 mod support;
 
 mod common;
+mod contract;
 mod crash;
 mod decisions;
 mod docs;
