@@ -19,6 +19,8 @@ pub struct Image {
     pub facts: Facts,
     /// Bytes.
     pub size: u64,
+    /// SHA-256 of the object it came from.
+    pub sha256: String,
 }
 
 /// Downloads and checks the database that `head` announces.
@@ -92,7 +94,12 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
             .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
         })?;
     failpoint::reach("fetch.inspected");
-    Ok(Image { path, facts, size })
+    Ok(Image {
+        path,
+        facts,
+        size,
+        sha256,
+    })
 }
 
 fn missing(session: &Session, key: &str) -> Failure {
