@@ -9,6 +9,7 @@ pub mod digest;
 pub mod facts;
 pub mod files;
 pub mod install;
+pub mod look;
 pub mod queue;
 pub mod snapshot;
 

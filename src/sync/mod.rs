@@ -11,5 +11,6 @@ pub mod push;
 pub mod record;
 pub mod remote;
 pub mod session;
+pub mod state;
 
 pub use session::Session;
