@@ -24,8 +24,8 @@ pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
     let status = Status::of(&checked);
     show(&run.ui, &checked);
     run.ui.toned(status_tone(status), &status.line(), "");
-    let mut report = Report::ok(status.word())
-        .with("status", status.line())
+    let mut report = Report::ok("checked")
+        .with("status", status.word())
         .with("checks", checked.iter().map(Checked::to_json).collect::<Vec<_>>());
     if args.strict && status != Status::Ok {
         report.exit = ExitCode::Error;

@@ -3,10 +3,13 @@
 mod completions;
 mod config;
 mod doctor;
+mod hook;
+mod hooks;
 mod leadership;
 mod man;
 mod project;
 mod push;
+mod restore_backup;
 mod status;
 
 use std::io::IsTerminal;
@@ -15,9 +18,11 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::background;
 use crate::cli::{Cli, Color, Command, ConfigAction};
 use crate::config::{Config, ConfigError, Environment, Settings, settings};
 use crate::context::Context;
+use crate::database::files;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
@@ -49,6 +54,13 @@ impl Run {
 
 /// Runs one command to its end and prints how it ended.
 pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+    // These three have no person at the other end and must work with any configuration.
+    match cli.command {
+        Command::BackgroundStart => return started_in_background(),
+        Command::Hook { event } => return hook::called(&cli, &environment, event),
+        Command::HookWork { event } => return hook::work(&cli, &environment, event),
+        _ => {}
+    }
     let ui = Ui {
         json: cli.json,
         quiet: cli.quiet,
@@ -64,6 +76,17 @@ pub fn run(cli: Cli, environment: Environment) -> ExitCode {
     match end {
         Ok(report) => report.exit,
         Err(failure) => failure.exit,
+    }
+}
+
+/// Its caller, a membridge too, reads what went wrong from the pipe.
+fn started_in_background() -> ExitCode {
+    match background::run_helper() {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::Error
+        }
     }
 }
 
@@ -111,6 +134,15 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
     });
     // Blocking work that a signal left behind must not keep us here.
     runtime.shutdown_background();
+    if matches!(
+        end,
+        Err(Failure {
+            exit: ExitCode::Interrupted(_),
+            ..
+        })
+    ) {
+        files::abandon();
+    }
     end
 }
 
@@ -133,6 +165,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push => push::push(run).await,
         Command::Pull => push::pull(run).await,
         Command::Sync => push::sync(run).await,
+        Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor(args) => doctor::run(run, args).await,
         Command::Status => status::run(run).await,
@@ -142,5 +175,9 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         } => config::init(run).await,
         Command::Completions { shell } => Ok(completions::run(run, shell)),
         Command::Man => man::run(run),
+        Command::Hooks { action } => hooks::run(run, action),
+        Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
+            Err(Failure::new("runs before the settings are read"))
+        }
     }
 }

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use super::Run;
 use crate::config::Config;
 use crate::database::{self, files};
-use crate::doctor::hooks::HookResults;
+use crate::doctor::hooks::results;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
+use crate::hook::Journal;
+use crate::hook::journal::{Entry, LastResults};
 use crate::leadership::{Leadership, LeadershipError, Standing};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
@@ -80,7 +82,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         report = show_lock(run, bucket, report);
         report = show_head(ui, bucket.head.as_ref(), report);
     }
-    show_hooks(ui, &HookResults::read(&config.paths.state));
+    show_hooks(ui, &Journal::of(&config.paths.home).last_results());
     if failed {
         report.exit = ExitCode::Error;
     }
@@ -222,11 +224,11 @@ fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {
 }
 
 /// A hook that failed is what a person would otherwise never see (F12).
-fn show_hooks(ui: &Ui, results: &HookResults) {
-    for (name, result) in results.all().filter(|(_, result)| result.failed()) {
+fn show_hooks(ui: &Ui, last: &LastResults) {
+    for entry in results(last).filter(|entry| Entry::failed(entry)) {
         ui.warn(format!(
-            "the last {name} hook failed at {}: {} (see membridge doctor)",
-            result.time, result.message
+            "the last {} hook failed at {}: {} (see: membridge doctor)",
+            entry.event, entry.time, entry.message
         ));
     }
 }

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hooks::{HookResults, HookSettings};
+use super::hooks::HookSettings;
 use crate::config::{self, Config, ConfigError, Paths, Settings, StoreConfig};
 use crate::context::Context;
 use crate::database::look::look;
 use crate::database::{self, DatabaseError, Facts, facts, files, install};
 use crate::error::Failure;
+use crate::hook::Journal;
+use crate::hook::journal::LastResults;
 use crate::identity::{Node, Project};
 use crate::storage::keys::Keys;
 use crate::storage::probe::{Capability, Verdict};
@@ -151,7 +153,7 @@ pub struct Evidence {
     /// Hooks in Claude Code's settings.
     pub hooks: HookSettings,
     /// What the hooks did last.
-    pub results: HookResults,
+    pub results: LastResults,
     /// Safety backups of pulls.
     pub backups: Vec<Listed>,
     /// What was agreed on at the last sync.
@@ -239,7 +241,7 @@ pub async fn gather(
             .and_then(|folder| files::free_space(folder).ok()),
         local: read_database(database).await,
         hooks: HookSettings::read(&claude_dir.join("settings.json"), &paths.home),
-        results: HookResults::read(&paths.state),
+        results: Journal::of(&paths.home).last_results(),
         backups: backups::list(&paths.pull_backups()),
         node: config::node(&settings).ok(),
         settings,

@@ -3,22 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::evidence::Evidence;
 use super::{Check, Finding};
+use crate::hook::journal::{Entry, LastResults};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "hook_session_start",
         run: session_start,
-        remedy: "add a SessionStart hook that runs claude-mem-hook-pull: see hooks/settings.example.json",
+        remedy: "membridge hooks install --write-settings",
     },
     Check {
         name: "hook_stop",
         run: stop,
-        remedy: "add a Stop hook that runs claude-mem-hook-push: see hooks/settings.example.json",
+        remedy: "membridge hooks install --write-settings",
     },
     Check {
         name: "last_hooks",
@@ -111,72 +111,11 @@ fn script(command: &str, home: &Path) -> Option<PathBuf> {
     word.starts_with('/').then(|| PathBuf::from(word))
 }
 
-/// `last-result.json` in our state directory: the last result of each kind of hook (F12).
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct HookResults {
-    /// The last pull.
-    #[serde(rename = "session-start")]
-    pub session_start: Option<HookResult>,
-    /// The last push after a turn.
-    pub stop: Option<HookResult>,
-    /// The last push at the end of a session.
-    #[serde(rename = "session-end")]
-    pub session_end: Option<HookResult>,
-}
-
-/// How one hook went.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct HookResult {
-    /// When it ended, UTC.
-    pub time: String,
-    /// One word.
-    pub outcome: String,
-    /// Exit code of the command, where one ran.
-    pub code: Option<i32>,
-    /// What to know beside that.
-    pub message: String,
-}
-
-impl HookResult {
-    /// A secondary's refused push and a primary's refused pull are how roles work.
-    pub fn failed(&self) -> bool {
-        !matches!(self.code, None | Some(0 | 2 | 3)) || self.outcome == "failed"
-    }
-
-    fn describe(&self, name: &str) -> String {
-        let code = self
-            .code
-            .map_or(String::new(), |code| format!(", exit code {code}"));
-        let message = if self.message.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", self.message)
-        };
-        format!("{name} {}{code} at {}{message}", self.outcome, self.time)
-    }
-}
-
-impl HookResults {
-    /// Reads the file; one that is missing or damaged says nothing.
-    pub fn read(state: &Path) -> Self {
-        std::fs::read(state.join("last-result.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
-    }
-
-    /// Each result with the name of its hook.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, &HookResult)> {
-        [
-            ("session-start", &self.session_start),
-            ("stop", &self.stop),
-            ("session-end", &self.session_end),
-        ]
+/// Each last result (F12), the pull first.
+pub fn results(last: &LastResults) -> impl Iterator<Item = &Entry> {
+    [&last.session_start, &last.stop, &last.session_end]
         .into_iter()
-        .filter_map(|(name, result)| Some((name, result.as_ref()?)))
-    }
+        .flatten()
 }
 
 fn session_start(evidence: &Evidence) -> Finding {
@@ -212,31 +151,39 @@ fn judge(settings: &HookSettings, event: &str, word: &str) -> Finding {
         Some(Hook {
             missing: Some(path), ..
         }) => Finding::error(format!("{event}: {} is not there", path.display()))
-            .remedy("install the wrapper scripts: make install"),
+            .remedy("install the wrapper scripts: membridge hooks install"),
         Some(hook) => Finding::ok(format!("{event}: {}", hook.command)),
     }
 }
 
 fn last(evidence: &Evidence) -> Finding {
-    let lines: Vec<_> = evidence
-        .results
-        .all()
-        .map(|(name, result)| result.describe(name))
-        .collect();
+    let lines: Vec<_> = results(&evidence.results).map(describe).collect();
     if lines.is_empty() {
         return Finding::info("last hooks: none has run yet");
     }
     let line = format!("last hooks: {}", lines.join("; "));
-    if evidence.results.all().any(|(_, result)| result.failed()) {
+    if results(&evidence.results).any(Entry::failed) {
         Finding::warning(line)
     } else {
         Finding::ok(line)
     }
 }
 
+fn describe(entry: &Entry) -> String {
+    let code = entry
+        .code
+        .map_or(String::new(), |code| format!(", exit code {code}"));
+    let said = if entry.message.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", entry.message)
+    };
+    format!("{} {}{code} at {}{said}", entry.event, entry.outcome, entry.time)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{HookResults, HookSettings};
+    use super::HookSettings;
     use std::path::Path;
 
     fn read(text: &str) -> HookSettings {
@@ -295,40 +242,5 @@ mod tests {
         }
         let missing = HookSettings::read(Path::new("/nonexistent/settings.json"), Path::new("/"));
         assert!(matches!(missing, HookSettings::Missing(_)));
-    }
-
-    #[test]
-    fn f12_a_failed_hook_is_told_from_a_refused_one() {
-        let state = tempfile::tempdir().unwrap();
-        let table = [
-            (
-                r#"{"stop": {"time": "t", "outcome": "pushed", "code": 0}}"#,
-                1,
-                false,
-            ),
-            (
-                r#"{"stop": {"time": "t", "outcome": "refused", "code": 3}}"#,
-                1,
-                false,
-            ),
-            (
-                r#"{"session-start": {"outcome": "failed", "code": 1, "message": "m"}}"#,
-                1,
-                true,
-            ),
-            (
-                r#"{"session-end": {"outcome": "failed", "code": null}, "future": 7}"#,
-                1,
-                true,
-            ),
-            ("[", 0, false),
-            (r#"{"stop": 7}"#, 0, false),
-        ];
-        for (text, count, failed) in table {
-            std::fs::write(state.path().join("last-result.json"), text).unwrap();
-            let results = HookResults::read(state.path());
-            assert_eq!(results.all().count(), count, "{text}");
-            assert_eq!(results.all().any(|(_, result)| result.failed()), failed, "{text}");
-        }
     }
 }

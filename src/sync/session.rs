@@ -94,6 +94,7 @@ impl Session {
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&crate::database::install::folder_of(&database));
+        super::backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
         let record = RecordFile::load(
             &state,

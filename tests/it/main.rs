@@ -12,5 +12,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod common;
+mod crash;
+mod decisions;
 mod first_sync;
+mod losing_rows;
 mod support_smoke;
+mod writers;
