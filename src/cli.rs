@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::background;
 use crate::hook::Event;
@@ -12,7 +12,7 @@ use crate::hook::Event;
 #[derive(Debug, Parser)]
 #[command(
     name = "membridge",
-    version,
+    version = crate::version::line(),
     about,
     disable_help_subcommand = true,
     arg_required_else_help = true
@@ -34,6 +34,15 @@ pub struct Cli {
     /// Print errors only
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Say on stderr what is done (-v), and how (-vv); MEMBRIDGE_LOG says it finer
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours in the report: auto means on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: Color,
+    /// What -v and MEMBRIDGE_LOG print: lines, or one JSON object per line [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
     /// Settings given on the command line.
     #[command(flatten)]
     pub settings: SettingFlags,
@@ -45,6 +54,47 @@ pub struct PlanArgs {
     /// Print what would be done, and change nothing: neither here nor in the store
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Also into a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What doctor can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DoctorArgs {
+    /// Do not ask the store
+    #[arg(long)]
+    pub no_network: bool,
+    /// Exit with 1 unless the status is OK
+    #[arg(long)]
+    pub strict: bool,
+    /// Try the store's conditional writes now (writes and removes small objects of its own)
+    #[arg(long, conflicts_with = "no_network")]
+    pub probe: bool,
+}
+
+/// What config can be told to do.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigAction {
+    /// Write a config.env (0600) from flags, the environment and answers, once the connection works
+    Init,
 }
 
 /// The commands.
@@ -65,7 +115,22 @@ pub enum Command {
         name: Option<String>,
     },
     /// Check everything and say what is wrong; changes nothing
-    Doctor,
+    Doctor(DoctorArgs),
+    /// Show on one screen where this machine and the bucket stand; changes nothing
+    Status,
+    /// Show every setting, its value and where it comes from
+    Config {
+        /// What to do instead of showing.
+        #[command(subcommand)]
+        action: Option<ConfigAction>,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Show who is primary; changes nothing
     #[command(name = "leadership_info", visible_aliases = ["leadership", "leadership-info"])]
     Leadership,
@@ -120,14 +185,30 @@ pub struct HooksOptions {
 }
 
 impl Command {
+    /// Whether it goes on when config.env cannot be read: it says so, writes the file, or does not care.
+    pub fn needs_no_file(&self) -> bool {
+        match self {
+            Self::Doctor(_) | Self::Completions { .. } | Self::Man => true,
+            Self::Config { action } => action.is_some(),
+            _ => false,
+        }
+    }
+
     /// The name in `--json` output.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Push(_) => "push_sqlite",
             Self::Pull(_) => "pull_sqlite",
             Self::Sync(_) => "sync",
+            Self::Doctor(_) => "doctor",
+            Self::Status => "status",
+            Self::Config { action: None } => "config",
+            Self::Config {
+                action: Some(ConfigAction::Init),
+            } => "config init",
+            Self::Completions { .. } => "completions",
+            Self::Man => "man",
             Self::RestoreBackup { .. } => "restore-backup",
-            Self::Doctor => "doctor",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",

@@ -11,7 +11,7 @@
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
 //! - [`background`] work that outlives the process that started it;
-//! - [`config`], [`identity`], [`context`], [`error`], [`exit`] the ground.
+//! - [`config`], [`identity`], [`context`], [`error`], [`exit`], [`version`] the ground.
 
 pub mod background;
 pub mod cli;
@@ -31,4 +31,5 @@ pub mod logging;
 pub mod storage;
 pub mod sync;
 pub mod ui;
+pub mod version;
 pub mod worker;

@@ -206,6 +206,16 @@ pub struct Config {
     pub pinned_cid: Option<String>,
 }
 
+/// What must be set for a bucket, in the order in which a missing one is reported. A directory store needs no keys.
+pub const REQUIRED: [&str; 6] = [
+    "MINIO_ENDPOINT",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
+    "MINIO_BUCKET",
+    "CLAUDE_PROJECT_ID",
+    "CLAUDE_MEM_DB",
+];
+
 const MAX_SECONDS: i64 = 10 * 366 * 86_400;
 
 impl Config {

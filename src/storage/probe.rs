@@ -97,6 +97,21 @@ impl Capability {
         probed.await.copied()
     }
 
+    /// The verdict found out now, whatever is remembered, and remembered from now on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn probe_now(
+        &self,
+        store: &Store,
+        keys: &Keys,
+        context: &Context,
+    ) -> Result<Verdict, StoreError> {
+        let verdict = probe(store, keys, context).await?;
+        self.remember(store, context, verdict);
+        Ok(verdict)
+    }
+
     /// A verdict that cannot be written down is found out again next time.
     fn remember(&self, store: &Store, context: &Context, verdict: Verdict) {
         let remembered = Remembered {

@@ -14,5 +14,6 @@ pub mod remote;
 mod replace;
 pub mod restore_backup;
 pub mod session;
+pub mod state;
 
 pub use session::Session;
