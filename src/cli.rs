@@ -118,6 +118,8 @@ setting_flags! {
         leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
         pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
         pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
+        history_max_count = "HISTORY_MAX_COUNT", "Number of pushes that the bucket's history keeps [default: 50]";
+        history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
         worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
         worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
         data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";
