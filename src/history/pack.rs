@@ -18,7 +18,7 @@ const END: [u8; 8] = *b"\nMBPEND\n";
 const VERSION: u16 = 1;
 /// Magic, version, kind, zero, page size, page count, zero, parent.
 const HEADER: u64 = 8 + 2 + 1 + 1 + 4 + 4 + 4 + 32;
-/// Records, zero, SHA-256 of the stream, SHA-256 of the image, end mark.
+/// Records, zero, SHA-256 of the image, checksum, end mark.
 const TRAILER: u64 = 4 + 4 + 32 + 32 + 8;
 /// zstd looks back at most 2^20 bytes, so that a reader needs little memory.
 const WINDOW_LOG: u32 = 20;
@@ -63,7 +63,7 @@ pub enum PackError {
         /// Found.
         found: u32,
     },
-    /// The uncompressed stream has another checksum.
+    /// Head, pages and trailer have another checksum.
     #[error("its checksum does not fit its content")]
     Checksum,
     /// The local disk.
@@ -182,10 +182,18 @@ impl<W: Write> Write for Tee<W> {
     }
 }
 
+/// The part of the trailer that the checksum covers, after the header and the uncompressed stream.
+fn trailer_head(records: u32, image: &[u8; 32]) -> Vec<u8> {
+    let mut bytes = records.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(image);
+    bytes
+}
+
 /// Writes a pack, page by page.
 pub struct PackWriter<W: Write> {
     stream: zstd::stream::write::Encoder<'static, Tee<W>>,
-    sha256: Sha256,
+    checksum: Sha256,
     header: Header,
     records: u32,
 }
@@ -202,12 +210,13 @@ impl<W: Write> PackWriter<W> {
             sha256: Sha256::new(),
             md5: Md5::new(),
         };
-        tee.write_all(&header.to_bytes())?;
+        let head = header.to_bytes();
+        tee.write_all(&head)?;
         let mut stream = zstd::stream::write::Encoder::new(tee, LEVEL)?;
         stream.window_log(WINDOW_LOG)?;
         Ok(Self {
             stream,
-            sha256: Sha256::new(),
+            checksum: Sha256::new_with_prefix(&head),
             header,
             records: 0,
         })
@@ -223,7 +232,7 @@ impl<W: Write> PackWriter<W> {
         }
         let number = pgno.to_le_bytes();
         for bytes in [&number[..], page] {
-            self.sha256.update(bytes);
+            self.checksum.update(bytes);
             self.stream.write_all(bytes)?;
         }
         self.records += 1;
@@ -241,10 +250,9 @@ impl<W: Write> PackWriter<W> {
     /// The disk's.
     pub fn finish(self, image: [u8; 32]) -> io::Result<(W, Digests)> {
         let mut tee = self.stream.finish()?;
-        tee.write_all(&self.records.to_le_bytes())?;
-        tee.write_all(&[0; 4])?;
-        tee.write_all(&self.sha256.finalize())?;
-        tee.write_all(&image)?;
+        let counts = trailer_head(self.records, &image);
+        tee.write_all(&counts)?;
+        tee.write_all(&self.checksum.chain_update(&counts).finalize())?;
         tee.write_all(&END)?;
         tee.flush()?;
         let digests = Digests {
@@ -259,9 +267,9 @@ impl<W: Write> PackWriter<W> {
 /// Reads a pack, page by page.
 pub struct PackReader<R: Read> {
     stream: zstd::stream::read::Decoder<'static, BufReader<Take<R>>>,
-    sha256: Sha256,
+    checksum: Sha256,
     announced: u32,
-    checksum: [u8; 32],
+    wanted: [u8; 32],
     found: u32,
     last: u32,
     /// The head.
@@ -283,8 +291,8 @@ impl<R: Read + Seek> PackReader<R> {
         from.seek(SeekFrom::Start(HEADER + body))?;
         let announced = u32::from_le_bytes(take(&mut from)?);
         let zeros: [u8; 4] = take(&mut from)?;
-        let checksum = take(&mut from)?;
         let image = take(&mut from)?;
+        let wanted = take(&mut from)?;
         let end: [u8; 8] = take(&mut from)?;
         if end != END {
             return Err(PackError::NotAPack);
@@ -306,9 +314,9 @@ impl<R: Read + Seek> PackReader<R> {
             .map_err(PackError::Compression)?;
         Ok(Self {
             stream,
-            sha256: Sha256::new(),
+            checksum: Sha256::new_with_prefix(header.to_bytes()),
             announced,
-            checksum,
+            wanted,
             found: 0,
             last: 0,
             header,
@@ -347,8 +355,8 @@ impl<R: Read + Seek> PackReader<R> {
         }
         page.resize(usize::try_from(self.header.page_size).unwrap_or(0), 0);
         self.fill(page, false)?;
-        self.sha256.update(number);
-        self.sha256.update(&page);
+        self.checksum.update(number);
+        self.checksum.update(&page);
         self.last = pgno;
         self.found += 1;
         Ok(Some(pgno))
@@ -376,7 +384,8 @@ impl<R: Read + Seek> PackReader<R> {
                 found: self.found,
             });
         }
-        if self.sha256.clone().finalize().as_slice() != self.checksum {
+        let counts = trailer_head(self.announced, &self.image);
+        if self.checksum.clone().chain_update(counts).finalize().as_slice() != self.wanted {
             return Err(PackError::Checksum);
         }
         Ok(None)

@@ -85,8 +85,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         if let Ok(got) = apply_to(&base.concat(), &bytes) {
-            // What is left to change: bits that zstd does not look at, and the two checksums of images, which the
-            // caller compares.
+            // What is left to change: bits that zstd does not look at.
             prop_assert!(got == image.concat());
         }
     }
@@ -99,20 +98,20 @@ proptest! {
 
 /// A pack put together by hand: what a writer of ours would never write.
 fn forged(page_count: u32, records: u32, stream: &[u8], window_log: u32) -> Vec<u8> {
-    let mut bytes = Header {
+    let head = Header {
         content: Content::Delta([7; 32]),
         page_size: 512,
         page_count,
     }
     .to_bytes();
+    let mut bytes = head.clone();
     let mut encoder = zstd::stream::write::Encoder::new(&mut bytes, 1).unwrap();
     encoder.window_log(window_log).unwrap();
     encoder.write_all(stream).unwrap();
     encoder.finish().unwrap();
-    bytes.extend_from_slice(&records.to_le_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&Sha256::digest(stream));
-    bytes.extend_from_slice(&[1; 32]);
+    let trailer = super::trailer_head(records, &[1; 32]);
+    bytes.extend_from_slice(&trailer);
+    bytes.extend_from_slice(&Sha256::digest([&head[..], stream, &trailer].concat()));
     bytes.extend_from_slice(b"\nMBPEND\n");
     bytes
 }
@@ -221,9 +220,15 @@ fn every_field_of_the_header_is_checked() {
         assert!(check(&error), "{name}: {error:?}");
     }
     let mut bytes = whole.clone();
-    let at = bytes.len() - 8 - 32 - 32;
-    bytes[at] ^= 1;
-    assert!(matches!(apply_to(&[], &bytes), Err(PackError::Checksum)));
+    for (name, from_the_end) in [("checksum", 8 + 1), ("image", 8 + 32 + 1)] {
+        bytes.copy_from_slice(&whole);
+        let at = bytes.len() - from_the_end;
+        bytes[at] ^= 1;
+        assert!(
+            matches!(apply_to(&[], &bytes), Err(PackError::Checksum)),
+            "{name}"
+        );
+    }
     for length in 0..whole.len() {
         assert!(apply_to(&[], &whole[..length]).is_err(), "cut at {length}");
     }
