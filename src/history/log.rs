@@ -2,13 +2,16 @@
 //! one wins, the others find out. Retention removes from the oldest end only, so what is there is always one
 //! unbroken run of numbers, and a commit without a successor is the head.
 
+use std::path::Path;
+
 use super::commit::Commit;
 use super::spool::Spooled;
 use super::{HistoryError, Kind};
+use crate::database::{DatabaseError, files};
 use crate::failpoint;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
-use crate::storage::{Body, Condition, Digests, Entry, Meta, Store};
+use crate::storage::{Body, Condition, Digests, Entry, Meta, Sink, Store};
 use crate::ui::Progress;
 
 /// Steps from a remembered head to the present one, before a listing is cheaper.
@@ -119,7 +122,7 @@ pub async fn upload_pack(
         .put(&key, Body::File(&spooled.path, &spooled.digests), progress)
         .await?;
     failpoint::reach("history.pack-sent");
-    confirm(store, &key, &sent, &spooled.digests).await?;
+    confirm(store, &key, &sent, spooled).await?;
     failpoint::reach("history.pack-confirmed");
     Ok(())
 }
@@ -128,8 +131,9 @@ pub async fn upload_pack(
 #[derive(Debug, PartialEq, Eq)]
 enum Confirmed {
     Yes,
-    No,
-    /// The etag is no checksum of the content: encrypted or composed objects, or a server of its own kind.
+    /// It looks like a checksum and is another one: damage, or a server that encrypts with keys of its own.
+    Other,
+    /// It is no checksum: composed objects, or a server of its own kind.
     Unsaid,
 }
 
@@ -143,32 +147,49 @@ fn by_etag(etag: &str, digests: &Digests) -> Confirmed {
     };
     if etag == *wanted {
         Confirmed::Yes
-    } else if etag.len() == 32 {
-        // Servers with encryption of their own answer 32 hex digits that are no MD5.
-        Confirmed::Unsaid
     } else {
-        Confirmed::No
+        Confirmed::Other
     }
 }
 
-/// The etag that answered the put is a checksum that the store computed; where it says nothing, the stored size is
-/// asked for, and the transfer itself was signed over its SHA-256.
-async fn confirm(store: &Store, key: &str, sent: &Meta, digests: &Digests) -> Result<(), HistoryError> {
+/// The etag that answered the put is a checksum that the store computed. Where it is none, the stored size is asked
+/// for, and the transfer itself was signed over its SHA-256. Where it is another one, the object is read back.
+async fn confirm(store: &Store, key: &str, sent: &Meta, spooled: &Spooled) -> Result<(), HistoryError> {
+    let digests = &spooled.digests;
     let problem = match by_etag(&sent.etag.0, digests) {
         Confirmed::Yes => return Ok(()),
-        Confirmed::No => "it has another checksum".to_owned(),
         Confirmed::Unsaid => match store.head(key).await? {
+            Some(meta) if meta.size == digests.size => return Ok(()),
+            Some(meta) => format!("it has {} bytes instead of {}", meta.size, digests.size),
             None => "it is not there".to_owned(),
-            Some(meta) if meta.size != digests.size => {
-                format!("it has {} bytes instead of {}", meta.size, digests.size)
-            }
-            Some(_) => return Ok(()),
+        },
+        Confirmed::Other => match read_back(store, key, spooled).await? {
+            Some(sha256) if sha256 == digests.sha256 => return Ok(()),
+            Some(_) => "it has another checksum".to_owned(),
+            None => "it is not there".to_owned(),
         },
     };
     Err(HistoryError::Content {
         what: format!("{key} at {}", store.name()),
         problem,
     })
+}
+
+/// The SHA-256 of the stored object, which may be cut or longer than what was sent.
+async fn read_back(store: &Store, key: &str, spooled: &Spooled) -> Result<Option<String>, HistoryError> {
+    let folder = spooled.path.parent().unwrap_or(Path::new("/"));
+    let path = files::temporary(folder, "read-back")?;
+    let fail = |error| DatabaseError::io("write", &path, error);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .map_err(fail)?;
+    let mut sink = Sink::new(file, spooled.digests.size, Progress::hidden());
+    if store.download(key, &mut sink).await?.is_none() {
+        return Ok(None);
+    }
+    let (_, sha256) = sink.finish().await.map_err(fail)?;
+    Ok(Some(sha256))
 }
 
 /// What keeps two writers from both making the same commit.

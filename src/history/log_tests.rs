@@ -134,8 +134,8 @@ fn what_an_etag_says_about_a_pack() {
         (format!("\"{}\"", "cd".repeat(16)), Confirmed::Yes),
         ("CD".repeat(16), Confirmed::Yes),
         ("ab".repeat(32), Confirmed::Yes),
-        ("ff".repeat(32), Confirmed::No),
-        ("ff".repeat(16), Confirmed::Unsaid),
+        ("ff".repeat(32), Confirmed::Other),
+        ("ff".repeat(16), Confirmed::Other),
         (format!("{}-2", "cd".repeat(16)), Confirmed::Unsaid),
         (String::new(), Confirmed::Unsaid),
     ];

@@ -16,6 +16,9 @@ pub mod pages;
 pub mod retention;
 pub mod spool;
 
+#[cfg(test)]
+mod format_tests;
+
 use crate::database::DatabaseError;
 use crate::error::Failure;
 use crate::storage::StoreError;

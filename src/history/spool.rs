@@ -171,4 +171,4 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 #[path = "spool_tests.rs"]
-mod tests;
+pub(super) mod tests;
