@@ -47,6 +47,36 @@ pub enum Command {
     Pull,
     /// Pull, then push
     Sync,
+    /// List the pushes that the bucket keeps, newest first
+    History {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Bring an earlier push back into the local database, after a verified backup; or into a file
+    Restore {
+        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC): the last push before it
+        #[arg(value_name = "N|TIME")]
+        what: String,
+        /// Write this new file instead of the local database
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Show which rows were added, changed and removed between two pushes
+    Diff {
+        /// The earlier push: number, `head` or time
+        #[arg(value_name = "A")]
+        from: String,
+        /// The later push
+        #[arg(value_name = "B", default_value = "head")]
+        to: String,
+    },
+    /// Download what the history needs and compare every image with its checksum; changes nothing
+    Verify {
+        /// Every push that is kept, not only the newest
+        #[arg(long)]
+        all: bool,
+    },
     /// Check everything and say what is wrong; changes nothing
     Doctor,
     /// Show who is primary; changes nothing
@@ -64,6 +94,10 @@ impl Command {
             Self::Push => "push_sqlite",
             Self::Pull => "pull_sqlite",
             Self::Sync => "sync",
+            Self::History { .. } => "history",
+            Self::Restore { .. } => "restore",
+            Self::Diff { .. } => "diff",
+            Self::Verify { .. } => "verify",
             Self::Doctor => "doctor",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",

@@ -1,6 +1,7 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
 mod doctor;
+mod history;
 mod leadership;
 mod project;
 mod push;
@@ -108,6 +109,10 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push => push::push(run).await,
         Command::Pull => push::pull(run).await,
         Command::Sync => push::sync(run).await,
+        Command::History { limit } => history::history(run, limit).await,
+        Command::Restore { what, to } => history::restore(run, &what, to.as_deref()).await,
+        Command::Diff { from, to } => history::diff(run, &from, &to).await,
+        Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor => doctor::run(run).await,
     }

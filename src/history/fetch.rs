@@ -219,7 +219,12 @@ async fn apply_all(
     Ok((path, drifted, downloaded))
 }
 
-async fn download(fetch: Fetch<'_>, commit: &Commit, link: &Link) -> Result<TempPath, HistoryError> {
+/// Downloads one pack of a commit's chain, and compares its size and checksum.
+pub(super) async fn download(
+    fetch: Fetch<'_>,
+    commit: &Commit,
+    link: &Link,
+) -> Result<TempPath, HistoryError> {
     let key = fetch.keys.pack(&link.pack);
     files::require_space(fetch.scratch, link.size)?;
     let path = files::temporary(fetch.scratch, "pack")?;
@@ -247,7 +252,8 @@ async fn download(fetch: Fetch<'_>, commit: &Commit, link: &Link) -> Result<Temp
     Ok(path)
 }
 
-fn apply_one(
+/// Applies one downloaded pack to the file of its parent's image.
+pub(super) fn apply_one(
     packed: &Path,
     link: &Link,
     parent: Option<&str>,

@@ -5,6 +5,7 @@
 //! - [`pages`] reads the pages of a live database in one read transaction; [`pagemap`] remembers their hashes;
 //! - [`pack`] is the format of pages on the wire; [`spool`] makes a pack, in one pass over a database;
 //! - [`commit`] is one push; [`log`] writes and reads them; [`fetch`] brings an image back;
+//! - [`select`] finds the commit that a person means; [`verify`] proves that all of them can be restored;
 //! - [`retention`] decides what is kept, and removes the rest.
 
 pub mod commit;
@@ -14,7 +15,9 @@ pub mod pack;
 pub mod pagemap;
 pub mod pages;
 pub mod retention;
+pub mod select;
 pub mod spool;
+pub mod verify;
 
 #[cfg(test)]
 mod format_tests;

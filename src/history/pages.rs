@@ -89,7 +89,14 @@ pub fn for_each(
     let mut statement = pinned
         .connection()
         .prepare("SELECT pgno, data FROM sqlite_dbpage")
-        .map_err(fail)?;
+        .map_err(|error| {
+            // `cargo install` from elsewhere does not see .cargo/config.toml.
+            if error.to_string().contains("no such table: sqlite_dbpage") {
+                let doing = "use SQLite's page table (build membridge inside its source tree) for";
+                return DatabaseError::sqlite(doing, path, error);
+            }
+            fail(error)
+        })?;
     let mut rows = statement.query([]).map_err(fail)?;
     let mut number = 0;
     while let Some(row) = rows.next().map_err(fail)? {

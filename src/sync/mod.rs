@@ -10,6 +10,7 @@ pub mod pull;
 pub mod push;
 pub mod record;
 pub mod remote;
+pub mod restore;
 pub mod session;
 
 pub use session::Session;

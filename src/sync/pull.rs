@@ -359,7 +359,7 @@ async fn replace(
 }
 
 /// Backs up and replaces, under one write lock.
-async fn exchange(
+pub(super) async fn exchange(
     session: &Session,
     record: &mut RecordFile,
     head: &Head,
@@ -449,7 +449,7 @@ fn describe_backup(
 }
 
 /// Looks whether what is in place is good, lets the worker go on, and puts the backup back when either fails (F09).
-async fn restart_or_roll_back(
+pub(super) async fn restart_or_roll_back(
     session: &Session,
     quiesced: Quiesced,
     restart: bool,
@@ -518,7 +518,7 @@ fn rolled_back(why: &Failure, back: CommandResult, backup: &Path) -> Failure {
 }
 
 /// Lets the worker go on after a failure; its own trouble is only reported.
-async fn resume(session: &Session, quiesced: Quiesced, restart: bool) {
+pub(super) async fn resume(session: &Session, quiesced: Quiesced, restart: bool) {
     if let Err(error) = quiesced.resume(restart).await {
         session.ui.warn(format!("{error}: {}", error.hint()));
     }
