@@ -13,4 +13,5 @@
 mod support;
 
 mod first_sync;
+mod history_commands;
 mod support_smoke;
