@@ -3,6 +3,7 @@
 mod doctor;
 mod leadership;
 mod project;
+mod promote;
 mod push;
 
 use std::sync::Arc;
@@ -109,6 +110,12 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Pull => push::pull(run).await,
         Command::Sync => push::sync(run).await,
         Command::Leadership => leadership::run(run).await,
+        Command::Promote {
+            node,
+            lease_seconds,
+            force,
+        } => promote::promote(run, node, lease_seconds, force).await,
+        Command::Demote { node } => promote::demote(run, node).await,
         Command::Doctor => doctor::run(run).await,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::Client;
@@ -18,6 +18,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{Body, Condition, Digests, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
@@ -56,6 +57,7 @@ impl S3Store {
             .endpoint_url(&config.endpoint)
             .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
             .http_client(http::client(config)?)
+            .time_source(SigningClock(Arc::clone(context)))
             .retry_config(RetryConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -465,6 +467,16 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Signs with the store's time where ours is far off: a board without a clock battery would be refused otherwise (F48).
+#[derive(Debug)]
+struct SigningClock(Arc<Context>);
+
+impl TimeSource for SigningClock {
+    fn now(&self) -> SystemTime {
+        self.0.signing_now().into()
+    }
 }
 
 /// Learns the server's time from each answer (F48).

@@ -38,7 +38,7 @@ pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
     let primary = standing
         .lease
         .as_ref()
-        .map_or("nobody", |lease| lease.primary_node_id.as_str());
+        .map_or("nobody", |lease| lease.primary_label());
     session.ui.step(
         "0/6",
         format!("Leadership: role={} (primary: {primary})", standing.role),
