@@ -102,6 +102,25 @@ pub fn fence(ours: Option<i64>, head: Option<&Head>) -> CommandResult {
     }
 }
 
+/// A hand-over (`promote`, an expired lease taken by another node) that came while the push was being prepared ends
+/// it: the new primary must not find writes of the old one after its own term began.
+///
+/// # Errors
+/// The lease has another epoch than at the beginning; it cannot be read.
+pub async fn same_term(session: &Session, ours: Option<i64>) -> CommandResult {
+    let Some(ours) = ours else { return Ok(()) };
+    let lease = session.leadership().look().await?.lease;
+    match lease {
+        Some(lease) if lease.epoch != ours => Err(Failure::new(format!(
+            "push refused: the lease went to {} (epoch {}) while this push was being prepared under epoch {ours}",
+            lease.primary_label(),
+            lease.epoch
+        ))
+        .hint("see who is primary: membridge leadership_info")),
+        _ => Ok(()),
+    }
+}
+
 /// A database that lost more than half of its observations is more likely damaged than tidied (F45).
 ///
 /// # Errors

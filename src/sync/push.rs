@@ -245,6 +245,7 @@ async fn under_lock(
     })?;
     failpoint::reach("push.before-upload");
     verifier.verify().await?;
+    gate::same_term(session, epoch).await?;
     // A Python node that forces its way does not ask for the lock (F47).
     if read_head(session).await? != head {
         return Err(Failure::new(
@@ -268,6 +269,7 @@ async fn under_lock(
             epoch,
             claude_mem,
         },
+        verifier,
     )
     .await?;
     session
