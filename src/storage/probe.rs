@@ -155,15 +155,18 @@ async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdi
         let mut verdict = try_in_sequence(store, &sequence).await?;
         for race in &races {
             // Servers that check first and write later pass one race by luck, but hardly all of them.
-            verdict.create = verdict.create && winners(store, race, Condition::IfAbsent).await? == 1;
+            verdict.create = verdict.create && winners(store, race, 0, Condition::IfAbsent).await? == 1;
         }
         if verdict.create && verdict.replace {
             answer(store, &swap, b"start\n", Condition::IfAbsent).await?;
-            for _ in 0..RACES {
+            for round in 0..RACES {
                 let there = store.get(&swap).await?;
                 verdict.replace = verdict.replace
                     && match there {
-                        Some((_, meta)) => winners(store, &swap, Condition::IfMatch(&meta.etag)).await? == 1,
+                        Some((_, meta)) => {
+                            let condition = Condition::IfMatch(&meta.etag);
+                            winners(store, &swap, round, condition).await? == 1
+                        }
                         None => false,
                     };
             }
@@ -223,21 +226,29 @@ async fn answer(
     }
 }
 
-/// How many of eight writers at once are told that they won.
-async fn winners(store: &Store, key: &str, condition: Condition<'_>) -> Result<usize, StoreError> {
-    let write = |body: &'static [u8]| store.put_once(key, body, condition);
-    let answers = tokio::join!(
-        write(b"a\n"),
-        write(b"b\n"),
-        write(b"c\n"),
-        write(b"d\n"),
-        write(b"e\n"),
-        write(b"f\n"),
-        write(b"g\n"),
-        write(b"h\n"),
+/// How many of eight writers at once are told that they won. Each writes bytes of its own in each round: a content
+/// that came back would bring its etag back.
+async fn winners(
+    store: &Store,
+    key: &str,
+    round: usize,
+    condition: Condition<'_>,
+) -> Result<usize, StoreError> {
+    let write = |writer: char| async move {
+        let body = format!("{writer} in round {round}\n");
+        store.put_once(key, body.as_bytes(), condition).await
+    };
+    let (a, b, c, d, e, f, g, h) = tokio::join!(
+        write('a'),
+        write('b'),
+        write('c'),
+        write('d'),
+        write('e'),
+        write('f'),
+        write('g'),
+        write('h'),
     );
     let mut won = 0;
-    let (a, b, c, d, e, f, g, h) = answers;
     for answer in [a, b, c, d, e, f, g, h] {
         won += usize::from(held(&answer?));
     }

@@ -30,6 +30,10 @@ use crate::ui::Progress;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time to the head of an answer, for requests without a large body.
 const ANSWER: Duration = Duration::from_secs(20);
+fn answer() -> Duration {
+    crate::failpoint::answer_limit().unwrap_or(ANSWER)
+}
+
 /// The slowest uplink that we still wait for, in bytes a second.
 const SLOWEST: u64 = 8 * 1024;
 
@@ -69,7 +73,7 @@ impl S3Store {
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT)
-                    .read_timeout(ANSWER)
+                    .read_timeout(answer())
                     .build(),
             )
             .build();
@@ -266,7 +270,7 @@ impl S3Store {
                 (request.interceptor(SignedPayload(digests.clone())), digests.size)
             }
         };
-        let whole = ANSWER + CONNECT + Duration::from_secs(length / SLOWEST);
+        let whole = answer() + CONNECT + Duration::from_secs(length / SLOWEST);
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .read_timeout(whole)

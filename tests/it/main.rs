@@ -12,5 +12,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capability;
 mod first_sync;
+mod lock_race;
+mod store_contract;
+mod stores;
 mod support_smoke;
