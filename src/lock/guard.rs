@@ -127,11 +127,12 @@ impl<'a> Guard<'a> {
             let end = tokio::select! {
                 biased;
                 signal = &mut signal => Err(Failure::interrupted(signal)),
-                end = &mut work => end,
+                // Before the work, so that the reason is the store's trouble and not only the time.
                 renewed = &mut renewal => {
                     renewed?;
                     continue;
                 }
+                end = &mut work => end,
             };
             let _ = tokio::time::timeout(SETTLE, renewal).await;
             return end;
@@ -144,19 +145,19 @@ impl<'a> Guard<'a> {
         let pause = (self.term.ttl / 20).min(Duration::from_secs(5));
         let mut trouble = "the store did not answer".to_owned();
         loop {
+            match tokio::time::timeout(self.term.left(context), self.renew()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(LockError::Store(error))) => trouble = error.to_string(),
+                Ok(Err(other)) => return Err(other),
+                Err(_) => {}
+            }
             let left = self.term.left(context);
             if left.is_zero() {
                 return Err(LockError::Lost(format!(
                     "it could not be renewed in time: {trouble}"
                 )));
             }
-            match tokio::time::timeout(left, self.renew()).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(LockError::Store(error))) => trouble = error.to_string(),
-                Ok(Err(other)) => return Err(other),
-                Err(_) => {}
-            }
-            tokio::time::sleep(pause.min(self.term.left(context))).await;
+            tokio::time::sleep(pause.min(left)).await;
         }
     }
 

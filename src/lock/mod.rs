@@ -27,7 +27,7 @@ use decide::{Situation, Verdict, decide};
 pub use guard::Guard;
 use guard::Term;
 use local::LocalLock;
-pub use verify::Verifier;
+pub use verify::{Seen, Verifier};
 
 /// How long one process of this machine waits for another one that works on the same project.
 const LOCAL_WAIT: Duration = Duration::from_secs(60);

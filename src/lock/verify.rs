@@ -8,7 +8,7 @@ use super::guard::Term;
 use super::{LockError, Request, holder};
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Meta};
+use crate::storage::{Body, Etag, Meta};
 use crate::ui::Progress;
 
 /// Lent to the work that is done under the lock.
@@ -61,6 +61,19 @@ impl<'a> Verifier<'a> {
         self.term.check(request.context)
     }
 
+    /// Remembers an object as it is. What is read or checked after this and before [`Verifier::write`] holds for the
+    /// moment of the write too.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn look(&self, key: String) -> Result<Seen, LockError> {
+        let etag = match &self.claim {
+            None => self.request.store.head(&key).await?.map(|meta| meta.etag),
+            Some(_) => None,
+        };
+        Ok(Seen { key, etag })
+    }
+
     /// Writes an object under the lock: look at the object, verify the lock, write on the condition that the object
     /// is as it was seen. A successor can take the lock only after the verification, and whatever it writes then
     /// changes the object: one of us is refused, and never unnoticed. Where the store has no conditional writes,
@@ -68,18 +81,23 @@ impl<'a> Verifier<'a> {
     ///
     /// # Errors
     /// [`LockError::Overtaken`]: somebody wrote the object since the look; [`LockError::Lost`]; the store's.
-    pub async fn write(&self, key: &str, body: Body<'_>, progress: &Progress) -> Result<Meta, LockError> {
-        let request = &self.request;
-        if self.claim.is_some() {
-            self.verify().await?;
-            return Ok(request.store.put(key, body, progress).await?);
-        }
-        let seen = request.store.head(key).await?.map(|meta| meta.etag);
+    pub async fn write(&self, seen: &Seen, body: Body<'_>, progress: &Progress) -> Result<Meta, LockError> {
         self.verify().await?;
-        let condition = conditional::replacing(seen.as_ref());
-        match conditional::write_any(request.store, key, body, condition, progress).await? {
+        let store = self.request.store;
+        if self.claim.is_some() {
+            return Ok(store.put(&seen.key, body, progress).await?);
+        }
+        let condition = conditional::replacing(seen.etag.as_ref());
+        match conditional::write_any(store, &seen.key, body, condition, progress).await? {
             Outcome::Won(meta) => Ok(meta),
-            Outcome::Lost => Err(LockError::Overtaken(key.to_owned())),
+            Outcome::Lost => Err(LockError::Overtaken(seen.key.clone())),
         }
     }
+}
+
+/// An object as it was when we looked: the condition of the write to come.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    key: String,
+    etag: Option<Etag>,
 }

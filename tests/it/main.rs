@@ -13,7 +13,9 @@
 mod support;
 
 mod capability;
+mod fencing;
 mod first_sync;
+mod lease;
 mod lock_race;
 mod store_contract;
 mod stores;
