@@ -1,8 +1,8 @@
 //! The lock while it is held: how long it may still be relied on, its renewal while work goes on, its release.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(super) struct Term {
     ttl: Duration,
     /// Milliseconds of [`Context::uptime`].
     began: AtomicU64,
+    /// Why the last renewal did not succeed.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Term {
@@ -31,6 +33,7 @@ impl Term {
         let term = Self {
             ttl: Duration::from_secs(ttl.unsigned_abs()),
             began: AtomicU64::new(0),
+            trouble: Mutex::new(None),
         };
         term.began(context.uptime());
         Arc::new(term)
@@ -39,6 +42,11 @@ impl Term {
     pub(super) fn began(&self, at: Duration) {
         let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         self.began.store(at, Ordering::SeqCst);
+        self.trouble(None);
+    }
+
+    fn trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn age(&self, context: &Context) -> Duration {
@@ -59,12 +67,14 @@ impl Term {
     /// # Errors
     /// [`LockError::Lost`] when the time is up.
     pub(super) fn check(&self, context: &Context) -> Result<(), LockError> {
-        if self.left(context).is_zero() {
-            return Err(LockError::Lost(
-                "its time ran out while this process was held up".to_owned(),
-            ));
+        if !self.left(context).is_zero() {
+            return Ok(());
         }
-        Ok(())
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(LockError::Lost(match trouble.as_deref() {
+            None => "its time ran out while this process was held up".to_owned(),
+            Some(trouble) => format!("it could not be renewed in time: {trouble}"),
+        }))
     }
 }
 
@@ -127,12 +137,11 @@ impl<'a> Guard<'a> {
             let end = tokio::select! {
                 biased;
                 signal = &mut signal => Err(Failure::interrupted(signal)),
-                // Before the work, so that the reason is the store's trouble and not only the time.
+                end = &mut work => end,
                 renewed = &mut renewal => {
                     renewed?;
                     continue;
                 }
-                end = &mut work => end,
             };
             let _ = tokio::time::timeout(SETTLE, renewal).await;
             return end;
@@ -143,21 +152,16 @@ impl<'a> Guard<'a> {
     async fn renew_in_time(&mut self) -> Result<(), LockError> {
         let context = self.request.context;
         let pause = (self.term.ttl / 20).min(Duration::from_secs(5));
-        let mut trouble = "the store did not answer".to_owned();
         loop {
-            match tokio::time::timeout(self.term.left(context), self.renew()).await {
+            let trouble = match tokio::time::timeout(self.term.left(context), self.renew()).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(LockError::Store(error))) => trouble = error.to_string(),
+                Ok(Err(LockError::Store(error))) => error.to_string(),
                 Ok(Err(other)) => return Err(other),
-                Err(_) => {}
-            }
-            let left = self.term.left(context);
-            if left.is_zero() {
-                return Err(LockError::Lost(format!(
-                    "it could not be renewed in time: {trouble}"
-                )));
-            }
-            tokio::time::sleep(pause.min(left)).await;
+                Err(_) => "the store did not answer".to_owned(),
+            };
+            self.term.trouble(Some(trouble));
+            self.term.check(context)?;
+            tokio::time::sleep(pause.min(self.term.left(context))).await;
         }
     }
 

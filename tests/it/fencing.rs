@@ -117,7 +117,10 @@ fn f18_a_holder_stopped_past_its_time_does_not_commit() {
             .stdout_has("LOCK ACTIVE — held by alpha for");
         // TTL and grace pass by the server's clock.
         server.set_clock_offset(7200 + 60 + 30);
+        // Once database and checksum are alpha's, its push is there for everybody, and only a forced one goes over it.
+        let force = if failpoint == "mirror.checksum" { "1" } else { "0" };
         beta.cmd("push_sqlite")
+            .env("FORCE_PUSH", force)
             .run()
             .assert_code(0)
             .stdout_has("PUSH COMPLETE");

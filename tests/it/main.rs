@@ -16,6 +16,7 @@ mod capability;
 mod fencing;
 mod first_sync;
 mod lease;
+mod live;
 mod lock_race;
 mod store_contract;
 mod stores;
