@@ -10,6 +10,7 @@ mod leadership;
 mod man;
 mod preview;
 mod project;
+mod promote;
 mod push;
 mod restore_backup;
 mod status;
@@ -176,6 +177,12 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
+        Command::Promote {
+            node,
+            lease_seconds,
+            force,
+        } => promote::promote(run, node, lease_seconds, force).await,
+        Command::Demote { node } => promote::demote(run, node).await,
         Command::Doctor(args) => doctor::run(run, args).await,
         Command::Status => status::run(run).await,
         Command::Config { action: None } => config::show(run),
