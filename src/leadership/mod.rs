@@ -12,7 +12,7 @@ use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
 use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
-use crate::storage::{Body, Etag, Store, StoreError};
+use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
 pub use decide::Role;
@@ -34,13 +34,20 @@ pub enum LeadershipError {
 
 impl From<LeadershipError> for Failure {
     fn from(error: LeadershipError) -> Self {
-        let text = error.to_string();
-        let failure = Self::new(text);
-        let failure = match error {
-            LeadershipError::Store(error) => failure.hint(error.remedy()),
+        let failure = Self::new(error.to_string());
+        match error {
+            LeadershipError::Store(error) => {
+                let failure = failure.hint(error.remedy());
+                // Where it is the lease itself that cannot be used, there is a way to do without (F07).
+                match error.kind {
+                    StoreErrorKind::Denied | StoreErrorKind::Unexpected => {
+                        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+                    }
+                    _ => failure,
+                }
+            }
             LeadershipError::Contended(_) | LeadershipError::Random(_) => failure.hint("try again"),
-        };
-        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+        }
     }
 }
 

@@ -69,6 +69,9 @@ impl From<LockError> for Failure {
             LockError::Lost(_) => {
                 Self::new(text).hint("nothing was committed; try again: membridge push_sqlite")
             }
+            LockError::Store(error) if error.kind == StoreErrorKind::Unexpected => {
+                Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
+            }
             LockError::Store(error) => error.into(),
             LockError::Random(_) => Self::new(text),
         }
