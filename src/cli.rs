@@ -48,6 +48,14 @@ pub struct Cli {
     pub settings: SettingFlags,
 }
 
+/// What every command that changes something can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PlanArgs {
+    /// Print what would be done, and change nothing: neither here nor in the store
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -94,12 +102,12 @@ pub enum ConfigAction {
 pub enum Command {
     /// Upload a consistent snapshot of the local database
     #[command(name = "push_sqlite", visible_aliases = ["push", "push-sqlite"])]
-    Push,
+    Push(PlanArgs),
     /// Replace the local database by the one in the bucket, after a verified backup
     #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
-    Pull,
+    Pull(PlanArgs),
     /// Pull, then push
-    Sync,
+    Sync(PlanArgs),
     /// List the safety backups of pulls, or put one back (what is here is backed up first)
     #[command(name = "restore-backup", visible_alias = "restore_backup")]
     RestoreBackup {
@@ -189,9 +197,9 @@ impl Command {
     /// The name in `--json` output.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Push => "push_sqlite",
-            Self::Pull => "pull_sqlite",
-            Self::Sync => "sync",
+            Self::Push(_) => "push_sqlite",
+            Self::Pull(_) => "pull_sqlite",
+            Self::Sync(_) => "sync",
             Self::Doctor(_) => "doctor",
             Self::Status => "status",
             Self::Config { action: None } => "config",

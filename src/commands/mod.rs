@@ -7,6 +7,7 @@ mod hook;
 mod hooks;
 mod leadership;
 mod man;
+mod preview;
 mod project;
 mod push;
 mod restore_backup;
@@ -53,12 +54,12 @@ impl Run {
 }
 
 /// Runs one command to its end and prints how it ended.
-pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+pub fn run(cli: Cli, environment: &Environment) -> ExitCode {
     // These three have no person at the other end and must work with any configuration.
     match cli.command {
         Command::BackgroundStart => return started_in_background(),
-        Command::Hook { event } => return hook::called(&cli, &environment, event),
-        Command::HookWork { event } => return hook::work(&cli, &environment, event),
+        Command::Hook { event } => return hook::called(&cli, environment, event),
+        Command::HookWork { event } => return hook::work(&cli, environment, event),
         _ => {}
     }
     let ui = Ui {
@@ -71,7 +72,7 @@ pub fn run(cli: Cli, environment: Environment) -> ExitCode {
         },
     };
     let name = cli.command.name();
-    let end = prepare(&cli, &environment, ui.clone()).and_then(|run| execute(run, cli.command));
+    let end = prepare(&cli, environment, ui.clone()).and_then(|run| execute(&run, cli.command));
     ui.finish(name, &end);
     match end {
         Ok(report) => report.exit,
@@ -111,7 +112,7 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
 }
 
 /// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
-fn execute(run: Run, command: Command) -> CommandResult<Report> {
+fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -119,7 +120,7 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     let context = Arc::clone(&run.context);
     let end = runtime.block_on(async {
-        let mut command = std::pin::pin!(dispatch(&run, command));
+        let mut command = std::pin::pin!(dispatch(run, command));
         let mut stopped = std::pin::pin!(signals(&context));
         tokio::select! {
             end = &mut command => return end,
@@ -162,9 +163,12 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        Command::Push => push::push(run).await,
-        Command::Pull => push::pull(run).await,
-        Command::Sync => push::sync(run).await,
+        Command::Push(plan) if plan.dry_run => preview::push(run).await,
+        Command::Pull(plan) if plan.dry_run => preview::pull(run).await,
+        Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
+        Command::Push(_) => push::push(run).await,
+        Command::Pull(_) => push::pull(run).await,
+        Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor(args) => doctor::run(run, args).await,

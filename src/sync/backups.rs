@@ -171,7 +171,7 @@ pub fn list(root: &Path) -> Vec<Listed> {
             })
         })
         .collect();
-    listed.sort_by(|a, b| sort_key(&b.name).cmp(&sort_key(&a.name)));
+    listed.sort_by_key(|backup| std::cmp::Reverse(sort_key(&backup.name)));
     listed
 }
 

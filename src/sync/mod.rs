@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod gate;
 pub mod mirror;
 pub mod plan;
+pub mod preview;
 pub mod pull;
 pub mod push;
 pub mod record;

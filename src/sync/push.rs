@@ -56,7 +56,7 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let seen = peek(session).await?;
     let base = record.record.base_for(seen.as_deref());
     if let Some(report) = nothing_written(session, base.as_ref(), seen.as_deref()) {
-        return report;
+        return Ok(report);
     }
     session
         .ui
@@ -64,7 +64,7 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let local = session.read_local().await?;
     if let Some(base) = same_content(base, &local, seen.as_deref()) {
         record.agree(base)?;
-        return up_to_date(session, &local.facts.counts);
+        return Ok(up_to_date(session, &local.facts.counts));
     }
     let snapshot = take_snapshot(session, local).await?;
     failpoint::reach("push.snapshot");
@@ -105,11 +105,7 @@ async fn peek(session: &Session) -> CommandResult<Option<String>> {
 }
 
 /// The files were not written to since the last sync: no SQLite work, and the plan is known.
-fn nothing_written(
-    session: &Session,
-    base: Option<&Base>,
-    seen: Option<&str>,
-) -> Option<CommandResult<Report>> {
+fn nothing_written(session: &Session, base: Option<&Base>, seen: Option<&str>) -> Option<Report> {
     let base = base.filter(|base| session.untouched(base))?;
     let remote = match seen {
         None => Remote::Absent,
@@ -143,11 +139,11 @@ fn same_content(base: Option<Base>, local: &LocalState, seen: Option<&str>) -> O
     })
 }
 
-fn up_to_date(session: &Session, counts: &Counts) -> CommandResult<Report> {
+fn up_to_date(session: &Session, counts: &Counts) -> Report {
     session
         .ui
         .line(format!("already up to date ({})", counts.describe()));
-    Ok(Report::ok("up_to_date").with("observations", counts.observations))
+    Report::ok("up_to_date").with("observations", counts.observations)
 }
 
 /// Copies the pinned database, checks the copy, and makes the object for the bucket from it.
@@ -221,7 +217,7 @@ async fn under_lock(
     let decision = decide(session, record, snapshot, head.as_ref()).await?;
     session
         .ui
-        .step("4/6", format!("Decision: {}", describe(&decision.plan)));
+        .step("4/6", format!("Decision: {}", describe(decision.plan)));
     match (decision.plan, head.as_ref()) {
         (Push::UpToDate, Some(head)) => return Ok(Done::UpToDate(head.clone())),
         (Push::NothingOfOurs, Some(head)) if !force => return Ok(Done::NothingOfOurs(head.clone())),
@@ -308,11 +304,11 @@ async fn decide(
     let base = record.record.base_for(head.map(|head| head.sha256.as_str()));
     let mut situation = situation(base.as_ref(), &snapshot.facts, head);
     let mut comparison = None;
-    if let (Push::Compare, Some(head)) = (plan::push(situation), head) {
+    if plan::push(situation) == Push::Compare {
         session
             .ui
             .line("      no common history: the bucket's database is fetched once and compared row by row");
-        let image = match fetch::image(session, head).await {
+        let image = match fetch::whatever_is_there(session).await {
             Ok(image) => image,
             Err(failure) if session.config.overrides.force_push => {
                 session
@@ -325,7 +321,9 @@ async fn decide(
             }
             Err(failure) => return Err(failure),
         };
-        situation.same_content = image.facts.digest == snapshot.facts.digest;
+        // An announcement of another database than the one that is there is mended by writing all three again (F21).
+        let torn = head.is_some_and(|head| head.manifest.is_none() || head.sha256 != image.sha256);
+        situation.same_content = !torn && image.facts.digest == snapshot.facts.digest;
         let (local, folder) = (snapshot.object.to_path_buf(), session.config.paths.tmp());
         let rows = database::blocking(move || {
             let scratch = files::temporary(&folder, "compare")?;
@@ -360,7 +358,7 @@ pub(super) fn situation(base: Option<&Base>, local: &Facts, head: Option<&Head>)
     }
 }
 
-fn describe(plan: &Push) -> &'static str {
+fn describe(plan: Push) -> &'static str {
     match plan {
         Push::NoDatabase => "there is no database here",
         Push::UpToDate => "both sides are the same",
@@ -441,7 +439,7 @@ fn conclude(
         }
         Done::UpToDate(head) => {
             record.agree(base(head.sha256))?;
-            up_to_date(session, &facts.counts)
+            Ok(up_to_date(session, &facts.counts))
         }
         Done::NothingOfOurs(head) => {
             let there = head

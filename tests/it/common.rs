@@ -61,7 +61,7 @@ pub fn assert_no_leftovers(machine: &Machine) {
     let left: Vec<_> = machine
         .files()
         .into_iter()
-        .filter(|file| file.contains(".membridge-") || file.ends_with(".tmp"))
+        .filter(|file| file.contains(".membridge-") || file.contains(".tmp"))
         .collect();
     assert!(left.is_empty(), "left behind on {}: {left:?}", machine.name);
 }

@@ -205,10 +205,7 @@ fn f09_a_damaged_or_foreign_database_in_the_bucket_never_reaches_the_live_one() 
 
 fn python_node_sha(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    membridge::context::hex(&Sha256::digest(bytes))
 }
 
 #[test]

@@ -13,9 +13,12 @@
 mod support;
 
 mod common;
+mod contract;
 mod crash;
 mod decisions;
+mod docs;
 mod doctor;
+mod dry_run;
 mod errors;
 mod first_sync;
 mod losing_rows;
