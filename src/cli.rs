@@ -114,6 +114,36 @@ pub enum Command {
         /// A name from the list
         name: Option<String>,
     },
+    /// List the pushes that the bucket keeps, newest first
+    History {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Bring an earlier push back into the local database, after a verified backup; or into a file
+    Restore {
+        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC): the last push before it
+        #[arg(value_name = "N|TIME")]
+        what: String,
+        /// Write this new file instead of the local database
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Show which rows were added, changed and removed between two pushes
+    Diff {
+        /// The earlier push: number, `head` or time
+        #[arg(value_name = "A")]
+        from: String,
+        /// The later push
+        #[arg(value_name = "B", default_value = "head")]
+        to: String,
+    },
+    /// Download what the history needs and compare every image with its checksum; changes nothing
+    Verify {
+        /// Every push that is kept, not only the newest
+        #[arg(long)]
+        all: bool,
+    },
     /// Check everything and say what is wrong; changes nothing
     Doctor(DoctorArgs),
     /// Show on one screen where this machine and the bucket stand; changes nothing
@@ -209,6 +239,10 @@ impl Command {
             Self::Completions { .. } => "completions",
             Self::Man => "man",
             Self::RestoreBackup { .. } => "restore-backup",
+            Self::History { .. } => "history",
+            Self::Restore { .. } => "restore",
+            Self::Diff { .. } => "diff",
+            Self::Verify { .. } => "verify",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",
@@ -266,6 +300,8 @@ setting_flags! {
         leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
         pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
         pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
+        history_max_count = "HISTORY_MAX_COUNT", "Number of pushes that the bucket's history keeps [default: 50]";
+        history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
         worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
         worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
         data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";

@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod doctor;
+mod history;
 mod hook;
 mod hooks;
 mod leadership;
@@ -170,6 +171,10 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Pull(_) => push::pull(run).await,
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
+        Command::History { limit } => history::history(run, limit).await,
+        Command::Restore { what, to } => history::restore(run, &what, to.as_deref()).await,
+        Command::Diff { from, to } => history::diff(run, &from, &to).await,
+        Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor(args) => doctor::run(run, args).await,
         Command::Status => status::run(run).await,

@@ -183,6 +183,15 @@ pub struct BackupRetention {
     pub max_count: i64,
 }
 
+/// Retention of the history in the bucket: a commit goes when it is beyond both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryRetention {
+    /// This many stay in any case (at least 1: the head).
+    pub max_count: i64,
+    /// Younger ones stay in any case (days).
+    pub max_days: i64,
+}
+
 /// Everything a command needs to know, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -204,6 +213,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Backup retention.
     pub backups: BackupRetention,
+    /// History retention.
+    pub history: HistoryRetention,
     /// Files of ours and of claude-mem.
     pub paths: Paths,
     /// CLAUDE_CANONICAL_PROJECT_ID, which is ignored but warned about (F05).
@@ -269,6 +280,10 @@ impl Config {
                 max_count: settings
                     .number("PULL_BACKUP_MAX_COUNT", 1, 100_000)?
                     .unwrap_or(50),
+            },
+            history: HistoryRetention {
+                max_count: settings.number("HISTORY_MAX_COUNT", 1, 1_000_000)?.unwrap_or(50),
+                max_days: settings.number("HISTORY_MAX_DAYS", 0, 36_500)?.unwrap_or(30),
             },
             paths: Paths::new(settings),
             pinned_cid: settings.get("CLAUDE_CANONICAL_PROJECT_ID").map(str::to_owned),

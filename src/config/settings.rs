@@ -47,6 +47,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("FORCE_PUSH", Some("0")),
     setting("PULL_BACKUP_MAX_DAYS", Some("14")),
     setting("PULL_BACKUP_MAX_COUNT", Some("50")),
+    setting("HISTORY_MAX_COUNT", Some("50")),
+    setting("HISTORY_MAX_DAYS", Some("30")),
     setting("MEMBRIDGE_NODE_ID", None),
     setting("PRIMARY_NODE_ID", None),
     setting("MEMBRIDGE_HOSTNAME", None),

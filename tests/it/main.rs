@@ -21,6 +21,7 @@ mod doctor;
 mod dry_run;
 mod errors;
 mod first_sync;
+mod history_commands;
 mod losing_rows;
 mod output;
 mod output_docs;
