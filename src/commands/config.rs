@@ -21,7 +21,7 @@ use crate::ui::{Report, Tone};
 /// Read from the environment, but no settings of ours.
 const BORROWED: [&str; 1] = ["PATH"];
 
-pub(super) fn show(run: &Run) -> CommandResult<Report> {
+pub(super) fn show(run: &Run) -> Report {
     let ui = &run.ui;
     let settings = &run.settings;
     let file = settings.file.as_ref().map(|path| path.display().to_string());
@@ -47,7 +47,7 @@ pub(super) fn show(run: &Run) -> CommandResult<Report> {
     if let Some(problem) = &problem {
         ui.warn(format!("{problem}: push and pull will not start"));
     }
-    Ok(report.with("problem", json!(problem)))
+    report.with("problem", json!(problem))
 }
 
 /// A question to the person, for a setting that nothing else has answered.
@@ -208,7 +208,7 @@ fn render(settings: &Settings) -> CommandResult<String> {
                 "{name} holds a line break, which config.env cannot hold"
             )));
         }
-        text.push_str(&format!("{name}='{}'\n", value.replace('\'', "'\\''")));
+        text.extend([name, "='", &value.replace('\'', "'\\''"), "'\n"]);
     }
     Ok(text)
 }

@@ -185,7 +185,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Demote { node } => promote::demote(run, node).await,
         Command::Doctor(args) => doctor::run(run, args).await,
         Command::Status => status::run(run).await,
-        Command::Config { action: None } => config::show(run),
+        Command::Config { action: None } => Ok(config::show(run)),
         Command::Config {
             action: Some(ConfigAction::Init),
         } => config::init(run).await,

@@ -112,11 +112,12 @@ async fn ask(run: &Run, config: &Config, store: &Store) -> CommandResult<Bucket>
         let read = records::read::<LockRecord>(store, &lock_key).await;
         read.map_err(|error: StoreError| Failure::from(error))
     };
-    let (standing, lock, head) = tokio::try_join!(role, lock, remote::read(store, &keys))?;
+    // All at once, and judged in a fixed order: the same trouble gives the same words.
+    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys));
     Ok(Bucket {
-        standing,
-        lock: lock.map(|(record, _)| record),
-        head,
+        standing: standing?,
+        lock: lock?.map(|(record, _)| record),
+        head: head?,
     })
 }
 

@@ -51,14 +51,18 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
             ConfigError::NotSet { name } => Some(format!(
-                "set {name} in the environment or in ~/.claude-mem-minio/config.env (see config.env.example)"
+                "set {name} in the environment or in ~/.claude-mem-minio/config.env; to make that file: membridge config init"
             )),
             ConfigError::Unreadable { path, .. } => Some(format!(
                 "check that {} exists and is yours: ls -l {0}",
                 path.display()
             )),
             ConfigError::BadLine { path, .. } => Some(format!("edit {}", path.display())),
-            _ => None,
+            ConfigError::NoHome => None,
+            ConfigError::BadSwitch { .. }
+            | ConfigError::BadNumber { .. }
+            | ConfigError::NotUtf8 { .. }
+            | ConfigError::BadValue { .. } => Some("see where it comes from: membridge config".to_owned()),
         };
         let failure = Self::new(error.to_string());
         match hint {

@@ -59,12 +59,12 @@ fn role(evidence: &Evidence) -> Finding {
                 config.leadership.primary.as_deref(),
                 evidence.now,
             );
-            let note = if lease.is_none() {
+            let when = if lease.is_none() {
                 " (once the first push makes the lease)"
             } else {
                 ""
             };
-            Finding::ok(format!("role: {}{note}", decision.role))
+            Finding::ok(format!("role: {}{when}", decision.role))
         }
     }
 }

@@ -93,7 +93,12 @@ impl Finding {
     /// A failure with the first thing to do about it.
     fn failed(failure: &Failure) -> Self {
         let finding = Self::error(failure.message.clone());
-        match failure.hints.first() {
+        // To run doctor is no advice from doctor.
+        match failure
+            .hints
+            .iter()
+            .find(|hint| !hint.contains("membridge doctor"))
+        {
             Some(hint) => finding.remedy(hint),
             None => finding,
         }

@@ -41,17 +41,26 @@ pub enum LeadershipError {
 
 impl From<LeadershipError> for Failure {
     fn from(error: LeadershipError) -> Self {
-        let text = error.to_string();
-        let failure = Self::new(text);
-        let failure = match error {
-            LeadershipError::Senseless(_) => return failure,
-            LeadershipError::Store(error) if error.kind == StoreErrorKind::Unexpected => {
-                failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
+        let failure = Self::new(error.to_string());
+        match error {
+            LeadershipError::Senseless(_) => failure,
+            LeadershipError::Store(error) => {
+                let failure = match error.kind {
+                    StoreErrorKind::Unexpected => {
+                        failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
+                    }
+                    _ => failure.hint(error.remedy()),
+                };
+                // Where it is the lease itself that cannot be used, there is a way to do without (F07).
+                match error.kind {
+                    StoreErrorKind::Denied | StoreErrorKind::Unexpected => {
+                        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+                    }
+                    _ => failure,
+                }
             }
-            LeadershipError::Store(error) => failure.hint(error.remedy()),
             LeadershipError::Contended(_) | LeadershipError::Random(_) => failure.hint("try again"),
-        };
-        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+        }
     }
 }
 

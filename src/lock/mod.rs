@@ -98,6 +98,9 @@ impl From<LockError> for Failure {
                 Self::new(text).hint("check the rights and the free space of ~/.membridge")
             }
             LockError::Interrupted(signal) => Self::interrupted(signal),
+            LockError::Store(error) if error.kind == StoreErrorKind::Unexpected => {
+                Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
+            }
             LockError::Store(error) => error.into(),
             LockError::Random(_) => Self::new(text),
         }

@@ -181,13 +181,17 @@ pub async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Optio
     let Some((bytes, meta)) = store.get(key).await? else {
         return Ok(None);
     };
-    match serde_json::from_slice::<T>(&bytes) {
+    let read = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
+        _ => serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string()),
+    };
+    match read {
         Ok(record) => Ok(Some((record, meta.etag))),
-        Err(error) => Err(StoreError::new(
+        Err(problem) => Err(StoreError::new(
             StoreErrorKind::Unexpected,
             store.name(),
             format!("read {key}"),
-            format!("the object is not what it should be: {error}"),
+            format!("the object is not what it should be: {problem}"),
         )),
     }
 }

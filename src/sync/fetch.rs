@@ -87,11 +87,10 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
     let facts = database::blocking(move || install::inspect(&checked))
         .await
         .map_err(|failure| {
-            Failure {
-                message: format!("the database in the bucket cannot be used: {}", failure.message),
-                ..failure
-            }
-            .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
+            // Our temporary file says nothing to anybody, and what would mend a local file does not mend the bucket.
+            let problem = failure.message.replace(&path.display().to_string(), &key);
+            Failure::new(format!("the database in the bucket cannot be used: {problem}"))
+                .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
         })?;
     failpoint::reach("fetch.inspected");
     Ok(Image {

@@ -99,8 +99,8 @@ pub fn judge_pull(session: &Session, standing: &Standing) -> CommandResult<Role>
             config.node.id
         ),
     )
-    .hint("send what is here: membridge push_sqlite")
-    .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite"))
+    .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")
+    .hint("or send what is here: membridge push_sqlite"))
 }
 
 /// A push under an older term than the bucket's last one comes from a node that was primary once (F24).

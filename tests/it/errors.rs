@@ -137,8 +137,7 @@ macro_rules! assert_transcript {
                 (r"for \d+s", "for [N]s"),
                 (r"in \d+s", "in [N]s"),
                 (r"\(\d+\.\d+ [kMG]B\)", "([SIZE])"),
-                (r"\.tmp[A-Za-z0-9]{6}", "[TEMP]"),
-                (r"[0-9a-f]{12}\b", "[SHORT]"),
+                (r"\b[0-9a-f]{12}\b", "[SHORT]"),
             ],
             prepend_module_to_snapshot => false,
             omit_expression => true,
@@ -454,7 +453,10 @@ fn roles_rows_and_local_trouble() {
             ("f45 most of the memory is gone", "push_sqlite", 1, |g| {
                 g.alpha.db().execute("DELETE FROM observations WHERE id > 2");
             }),
-            ("no database", "push_sqlite", 1, |g| g.go_to_beta()),
+            ("no database", "push_sqlite", 1, |g| std::fs::remove_file(
+                g.alpha.db_path()
+            )
+            .unwrap()),
             ("the database is a folder", "push_sqlite", 1, |g| {
                 std::fs::remove_file(g.alpha.db_path()).unwrap();
                 std::fs::create_dir(g.alpha.db_path()).unwrap();

@@ -159,7 +159,7 @@ fn json_has_the_documented_fields_and_no_others() {
         printed.take(&beta, command);
     }
     alpha.db().add_observations(1);
-    printed.take(&alpha, "push_sqlite");
+    printed.take(&alpha, "sync");
     printed.take(&beta, "pull_sqlite");
     let listed = printed.take(&beta, "restore-backup");
     let name = listed["backups"][0]["name"].as_str().unwrap().to_owned();
