@@ -269,10 +269,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     #[test]
-    fn every_kept_commit_is_restored_to_the_image_that_was_pushed(steps in prop::collection::vec(step(), 8..28)) {
+    fn every_kept_commit_is_restored_to_the_image_that_was_pushed(steps in prop::collection::vec(step(), 8..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ground = Ground::new();

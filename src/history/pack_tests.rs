@@ -258,3 +258,22 @@ fn the_page_of_the_locks_is_left_out_and_stays_empty() {
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut there, 1 << 30).unwrap();
     assert!(there == vec![0; 65536]);
 }
+
+#[test]
+fn a_large_delta_goes_on_in_a_second_frame() {
+    // Contents that do not compress to nothing: more than the first frame takes.
+    let pages = |salt: u32| -> Pages {
+        (0..600_u32)
+            .map(|n| {
+                let seed = Sha256::digest([n.to_le_bytes(), salt.to_le_bytes()].concat());
+                seed.repeat(4096 / 32)
+            })
+            .collect()
+    };
+    let (before, after) = (pages(1), pages(2));
+    let delta = pack(&after, Some(&before));
+    let magic = 0xFD2F_B528_u32.to_le_bytes();
+    let frames = delta.windows(4).filter(|bytes| *bytes == magic).count();
+    assert!(frames >= 2, "{frames}");
+    assert!(apply_to(&before.concat(), &delta).unwrap() == after.concat());
+}
