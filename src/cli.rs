@@ -56,6 +56,17 @@ pub struct PlanArgs {
     pub dry_run: bool,
 }
 
+/// What a push can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PushArgs {
+    /// See [`PlanArgs`].
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Send what changed and leave the objects for Python nodes to a later push, as hooks do after each turn
+    #[arg(long)]
+    pub background: bool,
+}
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -102,7 +113,7 @@ pub enum ConfigAction {
 pub enum Command {
     /// Upload a consistent snapshot of the local database
     #[command(name = "push_sqlite", visible_aliases = ["push", "push-sqlite"])]
-    Push(PlanArgs),
+    Push(PushArgs),
     /// Replace the local database by the one in the bucket, after a verified backup
     #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
     Pull(PlanArgs),

@@ -30,6 +30,7 @@ use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::storage::Store;
+use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
 
 /// What a command works with.
@@ -165,10 +166,11 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        Command::Push(plan) if plan.dry_run => preview::push(run).await,
+        Command::Push(args) if args.plan.dry_run => preview::push(run).await,
         Command::Pull(plan) if plan.dry_run => preview::pull(run).await,
         Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
-        Command::Push(_) => push::push(run).await,
+        Command::Push(args) if args.background => push::push(run, Style::Background).await,
+        Command::Push(_) => push::push(run, Style::Whole).await,
         Command::Pull(_) => push::pull(run).await,
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,

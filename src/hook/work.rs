@@ -71,7 +71,7 @@ impl Work {
         let Some(_turn) = turn else {
             return Ok((COALESCED.to_owned(), None, "a push is waiting already".to_owned()));
         };
-        run(self.event.command()).await
+        run(self.event.command(), self.event.arguments()).await
     }
 }
 
@@ -80,10 +80,11 @@ const COALESCED: &str = "coalesced";
 /// Outcome, exit code, message.
 type End = (String, Option<i32>, String);
 
-async fn run(command: &str) -> std::io::Result<End> {
+async fn run(command: &str, arguments: &[&str]) -> std::io::Result<End> {
     let mut child = Command::new(background::SELF)
         .arg0("membridge")
         .args([command, "--json"])
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
