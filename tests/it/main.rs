@@ -13,4 +13,6 @@
 mod support;
 
 mod first_sync;
+mod hooks;
 mod support_smoke;
+mod worker;
