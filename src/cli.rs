@@ -39,17 +39,31 @@ pub struct Cli {
     pub settings: SettingFlags,
 }
 
+/// What every command that changes something can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PlanArgs {
+    /// Print what would be done, and change nothing: neither here nor in the store
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// The commands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Upload a consistent snapshot of the local database
     #[command(name = "push_sqlite", visible_aliases = ["push", "push-sqlite"])]
-    Push,
+    Push(PlanArgs),
     /// Replace the local database by the one in the bucket, after a verified backup
     #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
-    Pull,
+    Pull(PlanArgs),
     /// Pull, then push
-    Sync,
+    Sync(PlanArgs),
+    /// List the safety backups of pulls, or put one back (what is here is backed up first)
+    #[command(name = "restore-backup", visible_alias = "restore_backup")]
+    RestoreBackup {
+        /// A name from the list
+        name: Option<String>,
+    },
     /// Check everything and say what is wrong; changes nothing
     Doctor,
     /// Show who is primary; changes nothing
@@ -69,6 +83,8 @@ pub enum Command {
         #[command(subcommand)]
         action: HooksAction,
     },
+    /// Sync in the foreground until stopped, for machines without Claude Code's hooks
+    Watch(WatchOptions),
     /// The background part of a hook
     #[command(name = "hook-work", hide = true)]
     HookWork {
@@ -78,6 +94,17 @@ pub enum Command {
     /// The short-lived copy of this program that starts another in a new session
     #[command(name = background::START_COMMAND, hide = true)]
     BackgroundStart,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct WatchOptions {
+    /// Push when the database has not changed for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub settle: u64,
+    /// Look for what other machines pushed every so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub every: u64,
 }
 
 /// What to do with the hooks.
@@ -109,14 +136,16 @@ impl Command {
     /// The name in `--json` output.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Push => "push_sqlite",
-            Self::Pull => "pull_sqlite",
-            Self::Sync => "sync",
+            Self::Push(_) => "push_sqlite",
+            Self::Pull(_) => "pull_sqlite",
+            Self::Sync(_) => "sync",
+            Self::RestoreBackup { .. } => "restore-backup",
             Self::Doctor => "doctor",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",
+            Self::Watch(_) => "watch",
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }

@@ -5,7 +5,7 @@
 //!
 //! - [`cli`] what can be typed; [`commands`] one file per command, the only place (with [`ui`]) that prints;
 //! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
-//! - [`hook`] what Claude Code's hooks call;
+//! - [`hook`] what Claude Code's hooks call, [`watch`] for machines without them;
 //! - [`doctor`] the checks; [`worker`] the claude-mem worker;
 //! - [`lock`] one holder per project, [`leadership`] one primary per project;
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
@@ -31,4 +31,5 @@ pub mod logging;
 pub mod storage;
 pub mod sync;
 pub mod ui;
+pub mod watch;
 pub mod worker;

@@ -22,7 +22,13 @@ impl Trace {
         };
         let look = |path: &Path| {
             let meta = std::fs::metadata(path).ok()?;
-            Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+            Some((
+                meta.dev(),
+                meta.ino(),
+                meta.size(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+            ))
         };
         Self(vec![look(database), look(Path::new(&wal))])
     }
@@ -95,7 +101,11 @@ impl Watch {
         if changed && now >= due {
             return Step::Push;
         }
-        let wake = if changed { due.min(self.next_pull) } else { self.next_pull };
+        let wake = if changed {
+            due.min(self.next_pull)
+        } else {
+            self.next_pull
+        };
         Step::Wait(wake.saturating_sub(now))
     }
 

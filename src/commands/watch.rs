@@ -47,12 +47,16 @@ pub(super) async fn run(run: &Run, options: WatchOptions) -> CommandResult<Repor
                 }
             }
             Step::Pull => {
-                let Some(end) = command(run, &queue, "pull_sqlite").await else { break };
+                let Some(end) = command(run, &queue, "pull_sqlite").await else {
+                    break;
+                };
                 watch.pulled(start.elapsed(), settled(&end));
                 report(run, "pull", &end);
             }
             Step::Push => {
-                let Some(end) = command(run, &queue, "push_sqlite").await else { break };
+                let Some(end) = command(run, &queue, "push_sqlite").await else {
+                    break;
+                };
                 watch.pushed(start.elapsed(), trace, settled(&end));
                 report(run, "push", &end);
             }
@@ -79,10 +83,7 @@ async fn command(run: &Run, queue: &Queue, name: &'static str) -> Option<End> {
     Some(done.unwrap_or_else(|error| End::failed(error.to_string())))
 }
 
-async fn ended(
-    work: impl Future<Output = std::io::Result<End>>,
-    run: &Run,
-) -> Option<std::io::Result<End>> {
+async fn ended(work: impl Future<Output = std::io::Result<End>>, run: &Run) -> Option<std::io::Result<End>> {
     let end = work.await;
     // The command heard of the signal through us and gave back what it held.
     (!run.context.was_interrupted()).then_some(end)
@@ -102,6 +103,9 @@ fn report(run: &Run, what: &str, end: &End) {
     } else {
         format!(": {}", clean(&end.message))
     };
-    run.ui
-        .line(format!("{:.0} {what} {}{message}", run.context.now(), end.outcome));
+    run.ui.line(format!(
+        "{:.0} {what} {}{message}",
+        run.context.now(),
+        end.outcome
+    ));
 }

@@ -121,7 +121,7 @@ async fn rung_within(bell: Option<&UnixDatagram>, time: Duration) -> bool {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::time::timeout(time, ring).await.is_ok()
 }
@@ -167,7 +167,7 @@ mod tests {
     use super::{Queue, wait_for};
     use std::time::{Duration, SystemTime};
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn the_wait_is_the_rest_of_the_interval() {

@@ -34,7 +34,15 @@ pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
             .step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
-    let standing = session.leadership().stand().await?;
+    judge_push(session, session.leadership().stand().await?).map(Some)
+}
+
+/// The rule of a push for a role that is known.
+///
+/// # Errors
+/// This node is secondary.
+pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standing> {
+    let config = &session.config;
     let primary = standing
         .lease
         .as_ref()
@@ -44,7 +52,7 @@ pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
         format!("Leadership: role={} (primary: {primary})", standing.role),
     );
     if standing.role == Role::Primary || config.overrides.secondary_push {
-        return Ok(Some(standing));
+        return Ok(standing);
     }
     Err(Failure::with_exit(
         ExitCode::SecondaryRefusesPush,
@@ -69,12 +77,20 @@ pub async fn pull_role(session: &Session) -> CommandResult<Option<Role>> {
             .step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
-    let standing = session.leadership().stand().await?;
+    judge_pull(session, &session.leadership().stand().await?).map(Some)
+}
+
+/// The rule of a pull for a role that is known.
+///
+/// # Errors
+/// This node is primary.
+pub fn judge_pull(session: &Session, standing: &Standing) -> CommandResult<Role> {
+    let config = &session.config;
     session
         .ui
         .step("2/7", format!("Leadership: role={}", standing.role));
     if standing.role == Role::Secondary || config.overrides.primary_pull {
-        return Ok(Some(standing.role));
+        return Ok(standing.role);
     }
     Err(Failure::with_exit(
         ExitCode::PrimaryRefusesPull,

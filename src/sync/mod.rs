@@ -6,10 +6,13 @@ pub mod fetch;
 pub mod gate;
 pub mod mirror;
 pub mod plan;
+pub mod preview;
 pub mod pull;
 pub mod push;
 pub mod record;
 pub mod remote;
+mod replace;
+pub mod restore_backup;
 pub mod session;
 
 pub use session::Session;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::record::{Base, RecordFile};
+use super::record::{Base, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::{Context, hex};
 use crate::database::files::{self, Fingerprint};
@@ -22,7 +22,7 @@ use crate::storage::probe::Capability;
 use crate::ui::Ui;
 
 /// How long one process of this machine waits for another.
-const LOCAL_WAIT: Duration = Duration::from_secs(60);
+const LOCAL_WAIT: Duration = Duration::from_mins(1);
 
 /// One run's hold on the local side.
 pub struct Session {
@@ -42,7 +42,8 @@ pub struct Session {
     pub database: PathBuf,
     /// See [`local::machine_token`].
     pub machine: String,
-    _local: LocalLock,
+    /// Held while anything may be changed.
+    _local: Option<LocalLock>,
 }
 
 /// The local database at one moment.
@@ -94,6 +95,7 @@ impl Session {
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&crate::database::install::folder_of(&database));
+        super::backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
         let record = RecordFile::load(
             &state,
@@ -116,7 +118,45 @@ impl Session {
             capability,
             database,
             machine,
-            _local: local,
+            _local: Some(local),
+        };
+        Ok((session, record))
+    }
+
+    /// Opens the local side for looking only: takes no lock, sweeps nothing, writes no state. What needs a file on
+    /// the way gets it in `scratch`, a private folder of the caller's.
+    ///
+    /// # Errors
+    /// The path of the database leads nowhere; the state directory cannot be read.
+    pub fn look(
+        mut config: Config,
+        store: Store,
+        context: Arc<Context>,
+        ui: Ui,
+        scratch: PathBuf,
+    ) -> CommandResult<(Self, Option<SyncRecord>)> {
+        let database = files::resolve(&config.database)?;
+        let state = std::mem::replace(&mut config.paths.state, scratch);
+        let record = RecordFile::peek(&state, &store.name(), &config.project.cid, &database);
+        // Where no run has left an id yet, no lock can be of an earlier run.
+        let machine = if state.join("installation-id").exists() {
+            local::machine_token(&state, &context)
+                .map_err(|error| Failure::new(format!("cannot read {}: {error}", state.display())))?
+        } else {
+            String::new()
+        };
+        let keys = Keys::new(&config.project.cid);
+        let capability = Capability::new(&store, &config.paths.state);
+        let session = Self {
+            config,
+            store,
+            context,
+            ui,
+            keys,
+            capability,
+            database,
+            machine,
+            _local: None,
         };
         Ok((session, record))
     }

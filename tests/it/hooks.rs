@@ -185,7 +185,8 @@ fn no_hook_waits_for_the_store_or_for_its_input() {
 
 /// How long a run takes whose standard input is never closed.
 fn time(machine: &Machine, words: &str) -> Duration {
-    let mut child = child_of(machine, words)
+    let mut child = bare(machine, env!("CARGO_BIN_EXE_membridge"))
+        .args(words.split_whitespace())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -199,18 +200,11 @@ fn time(machine: &Machine, words: &str) -> Duration {
 }
 
 /// A bare command in the machine's environment, for what `Run` does not measure.
-fn child_of(machine: &Machine, words: &str) -> Command {
-    let script = machine.write("environment.sh", "env -0 > \"$1\"\n");
-    let file = machine.path("environment");
-    machine
-        .program("/bin/sh")
-        .arg(&script)
-        .arg(&file)
-        .run()
-        .assert_code(0);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_membridge"));
-    command.args(words.split_whitespace()).env_clear();
-    for pair in std::fs::read_to_string(file).unwrap().split_terminator('\0') {
+fn bare(machine: &Machine, program: &str) -> Command {
+    let shown = machine.program("/usr/bin/env").arg("-0").run();
+    let mut command = Command::new(program);
+    command.env_clear().current_dir(machine.home());
+    for pair in shown.stdout.split_terminator('\0') {
         let (name, value) = pair.split_once('=').unwrap();
         command.env(name, value);
     }
@@ -243,21 +237,13 @@ fn a_parent_that_waits_for_the_end_of_the_pipes_gets_it_while_the_push_goes_on()
     // A third descriptor on the pipe, as a careless parent leaves it.
     let hook = format!("exec 3>&1; exec {} hook stop", env!("CARGO_BIN_EXE_membridge"));
     let script = machine.write("hook.sh", hook);
-    let mut child = child_of(&machine, "");
-    let mut child = {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg(&script).env_clear();
-        for (name, value) in child.get_envs() {
-            shell.env(name, value.unwrap());
-        }
-        child = shell;
-        child
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
-    };
+    let mut child = bare(&machine, "/bin/sh")
+        .arg(&script)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut said = String::new();
     // Returns at the end of the pipe and not before.
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();

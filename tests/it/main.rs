@@ -12,7 +12,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod common;
+mod crash;
+mod decisions;
+mod docs;
+mod dry_run;
 mod first_sync;
 mod hooks;
+mod losing_rows;
+mod real_worker;
 mod support_smoke;
+mod watch;
 mod worker;
+mod writers;

@@ -1,0 +1,53 @@
+# What people and CI type. `make help` lists it.
+CARGO ?= cargo
+PREFIX ?= $(HOME)/.local
+BIN_DIR ?= $(HOME)/.claude-mem-minio/bin
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+.PHONY: help build test lint fmt deny demo bench-memory release dist test-dist reproducible install uninstall
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+build: ## Development build
+	$(CARGO) build --locked --bin membridge
+
+test: ## All tests
+	$(CARGO) test --locked
+
+lint: ## Format and lint checks, as CI runs them
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+deny: ## Licences, sources, duplicate and banned crates; DENY_CHECKS=advisories too where its database can be fetched
+	scripts/deny.sh $(DENY_CHECKS)
+
+demo: ## Two machines, a push and a pull, over a directory and over S3
+	$(CARGO) build --locked --bin membridge --example demo
+	MEMBRIDGE_BIN=$(TARGET_DIR)/debug/membridge $(TARGET_DIR)/debug/examples/demo
+
+bench-memory: release ## Peak memory of a push and a pull of a 300 MB database: under 32 MB or it fails
+	$(CARGO) build --locked --example bench_memory
+	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_memory 300 32
+
+release: ## Optimised build for this machine
+	$(CARGO) build --locked --release --bin membridge
+
+dist: ## Static binaries, checksums and SBOM in dist/
+	scripts/dist.sh
+
+test-dist: ## Run what is in dist/: natively, and under qemu-user for the other architectures
+	$(CARGO) build --locked --example bench_memory
+	TRY=$(TARGET_DIR)/debug/examples/bench_memory scripts/test-dist.sh
+
+reproducible: ## Build twice in two folders and compare the bytes
+	scripts/reproducible.sh
+
+install: release ## Install the binary and the hook scripts for this user
+	scripts/install-local.sh install "$(TARGET_DIR)/release/membridge" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(BIN_DIR)"
+
+uninstall: ## Remove what `make install` installed; settings, memory and state stay
+	scripts/install-local.sh uninstall - "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(BIN_DIR)"

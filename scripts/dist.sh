@@ -1,0 +1,59 @@
+#!/bin/sh
+# Builds the static binaries that people install: one per architecture, stripped, and the same bytes from every folder.
+# Result in dist/: membridge-VERSION-TARGET, SHA256SUMS, the SBOM. Usage: scripts/dist.sh [TARGET…]
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/toolchain.sh
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+target_dir=${MEMBRIDGE_DIST_TARGET_DIR:-$(target_dir)/dist}
+out=${MEMBRIDGE_DIST_DIR:-$PWD/dist}
+wanted=${*:-"x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf"}
+
+need_zig
+mkdir -p "$out"
+
+# Paths of this machine must not reach the binary: neither through panic messages nor through C's __FILE__.
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+sysroot=$(rustc --print sysroot)
+unit=$(printf '\037')
+CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$target_dir=/target${unit}--remap-path-prefix=$PWD=/membridge"
+CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS${unit}--remap-path-prefix=$cargo_home=/cargo${unit}--remap-path-prefix=$sysroot=/rust"
+maps="-ffile-prefix-map=$target_dir=/target -ffile-prefix-map=$PWD=/membridge -ffile-prefix-map=$cargo_home=/cargo"
+CFLAGS="-g0 $maps"
+SOURCE_DATE_EPOCH=0
+export CARGO_ENCODED_RUSTFLAGS CFLAGS SOURCE_DATE_EPOCH
+unset RUSTFLAGS
+# Features that a dependency's build script would guess from this machine's folders are pinned by Cargo.lock; the
+# incremental cache is off in the release profile.
+
+built=
+for target in $wanted; do
+    if ! has_target "$target"; then
+        echo "dist: $target is left out: its Rust standard library cannot be installed here (rustup target add $target)"
+        continue
+    fi
+    echo "dist: building $target"
+    cargo zigbuild --locked --release --bin membridge --target "$target" --target-dir "$target_dir"
+    name=membridge-$version-$target
+    cp "$target_dir/$target/release/membridge" "$out/$name"
+    chmod 755 "$out/$name"
+    built="$built $name"
+done
+[ -n "$built" ] || { echo "dist: nothing was built" >&2; exit 1; }
+
+scripts/sbom.py "$version" > "$out/membridge-$version.cdx.json"
+cp install.sh "$out/install.sh"
+(cd "$out" && sha256sum $built "membridge-$version.cdx.json" install.sh > SHA256SUMS)
+
+limit=$((15 * 1000 * 1000 / 2))
+status=0
+for name in $built; do
+    size=$(wc -c < "$out/$name")
+    printf 'dist: %-50s %5s kB\n' "$name" $((size / 1000))
+    if [ "$size" -gt "$limit" ]; then
+        echo "dist: $name is larger than $((limit / 1000)) kB" >&2
+        status=1
+    fi
+done
+exit $status

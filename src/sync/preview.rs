@@ -1,0 +1,284 @@
+//! `--dry-run`: reads both sides, decides by the same rules as push and pull, and says what they would do. Takes no
+//! lock, writes no lease, no probe, no record; its temporary files are gone when it ends.
+
+use super::gate;
+use super::plan::{self, Local, Pull, Push, Remote, Situation};
+use super::push::situation;
+use super::record::SyncRecord;
+use super::remote::{self, Head};
+use super::session::Session;
+use crate::database::compare::{self, Comparison};
+use crate::database::{self, DatabaseError, Facts, files, look};
+use crate::error::{CommandResult, Failure};
+use crate::exit::ExitCode;
+use crate::leadership::{Role, Standing};
+use crate::lock::LockError;
+use crate::lock::decide::{self, Verdict};
+use crate::storage::records::{self, LockRecord};
+use crate::ui::{Report, human_bytes};
+use crate::worker::find::Site;
+
+/// Both sides as they are, and what the decision rests on.
+struct Looked {
+    head: Option<Head>,
+    situation: Situation,
+    comparison: Option<Comparison>,
+    /// What the local database holds; `None` where there is none.
+    local: Option<Facts>,
+}
+
+/// What a push would do now.
+///
+/// # Errors
+/// The refusals of a push, with its exit codes, and whatever could not be read.
+pub async fn push(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
+    gate::store_is_ours_to_sync(&Site::of(&session.config))?;
+    let standing = standing(session, "0/6").await?;
+    let epoch = match standing {
+        Some(standing) => gate::judge_push(session, standing)?.epoch(),
+        None => None,
+    };
+    let looked = both_sides(session, record).await?;
+    let Some(local) = &looked.local else {
+        return Err(DatabaseError::Missing(session.database.clone()).into());
+    };
+    let force = session.config.overrides.force_push;
+    let head = looked.head.as_ref();
+    let uploads = match plan::push(looked.situation) {
+        Push::UpToDate => return Ok(done(session, "up_to_date", "already up to date")),
+        Push::NothingOfOurs if !force => {
+            let what = "nothing of ours to push: the bucket is ahead; get it with: membridge pull_sqlite";
+            return Ok(done(session, "remote_ahead", what));
+        }
+        Push::Diverged if !force => return Err(diverged(&looked)),
+        Push::Diverged | Push::NothingOfOurs => {
+            "would overwrite the bucket's memory and keep a copy of it there"
+        }
+        _ => "would upload",
+    };
+    gate::fence(epoch, head)?;
+    gate::shrink(local.counts.observations, head, force)?;
+    lock_is_free(session).await?;
+    let size = human_bytes(files::size_with_wal(&session.database));
+    let what = format!("{uploads}: {} (about {size})", local.counts.describe());
+    Ok(done(session, "would_push", &what).with("observations", local.counts.observations))
+}
+
+/// What a pull would do now.
+///
+/// # Errors
+/// The refusals of a pull, with its exit codes, and whatever could not be read.
+pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
+    gate::store_is_ours_to_sync(&Site::of(&session.config))?;
+    let looked = both_sides(session, record).await?;
+    let Some(head) = &looked.head else {
+        return Err(Failure::new(format!(
+            "nothing to pull: {} holds no database for project {} ({})",
+            session.store.name(),
+            session.config.project.name,
+            session.config.project.cid
+        ))
+        .hint("check CLAUDE_PROJECT_ID: membridge print_project"));
+    };
+    let there = head
+        .observations()
+        .map_or("an unknown number of".to_owned(), |count| count.to_string());
+    let there = format!("{there} observations, pushed by {}", head.source());
+    let plan = plan::pull(looked.situation);
+    let text = match plan {
+        Pull::UpToDate => return Ok(done(session, "up_to_date", "already up to date")),
+        Pull::LocalAhead => {
+            let what = "nothing to pull: the local database has unpushed rows; send them with: membridge push_sqlite";
+            return Ok(done(session, "local_ahead", what));
+        }
+        Pull::Install => format!("would install {} with {there}", session.database.display()),
+        _ => format!(
+            "would back up {} and replace it by {there}",
+            session.database.display()
+        ),
+    };
+    if plan != Pull::Install {
+        let role = match standing(session, "2/7").await? {
+            Some(standing) => Some(gate::judge_pull(session, &standing)?),
+            None => None,
+        };
+        let allowed = role == Some(Role::Secondary) || session.config.overrides.primary_pull;
+        if plan == Pull::Diverged && !allowed {
+            return Err(diverged(&looked));
+        }
+    }
+    Ok(done(session, "would_pull", &text).with("sha256", head.sha256.clone()))
+}
+
+/// What a pull and then a push would do now.
+///
+/// # Errors
+/// Those of both; a secondary's push is not one.
+pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
+    let pulled = match remote::read(&session.store, &session.keys).await? {
+        None => done(
+            session,
+            "nothing_there",
+            "nothing to pull: the bucket holds nothing yet",
+        ),
+        Some(_) => pull(session, record).await?,
+    };
+    let pulled = outcome(&pulled);
+    let pushed = if pulled == "would_pull" || !session.database.exists() {
+        session.ui.line("push: nothing of ours would be left to send");
+        "nothing".to_owned()
+    } else {
+        match push(session, record).await {
+            Ok(report) => outcome(&report),
+            Err(failure) if failure.exit == ExitCode::SecondaryRefusesPush => {
+                session.ui.line(format!("not pushed: {}", failure.message));
+                "refused_secondary".to_owned()
+            }
+            Err(failure) => return Err(failure),
+        }
+    };
+    Ok(Report::ok("would_sync")
+        .with("dry_run", true)
+        .with("pulled", pulled)
+        .with("pushed", pushed))
+}
+
+fn outcome(report: &Report) -> String {
+    let outcome = report.facts.get("outcome").and_then(serde_json::Value::as_str);
+    outcome.unwrap_or_default().to_owned()
+}
+
+fn done(session: &Session, outcome: &str, text: &str) -> Report {
+    session.ui.line(format!("DRY RUN: {text}"));
+    Report::ok(outcome).with("dry_run", true)
+}
+
+/// The role as the lease stands; what a real run would write first is only said.
+async fn standing(session: &Session, step: &str) -> CommandResult<Option<Standing>> {
+    if !session.config.leadership.enabled {
+        session
+            .ui
+            .step(step, "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        return Ok(None);
+    }
+    let standing = session.leadership().look().await?;
+    if standing.lease.is_none() {
+        session
+            .ui
+            .step(step, "Leadership: no lease yet; a real run would make one");
+    }
+    Ok(Some(standing))
+}
+
+async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Looked> {
+    let head = remote::read(&session.store, &session.keys).await?;
+    if !session.database.exists() {
+        let situation = Situation {
+            local: Local::Missing,
+            remote: if head.is_some() {
+                Remote::Unknown
+            } else {
+                Remote::Absent
+            },
+            same_content: false,
+            relation: None,
+        };
+        return Ok(Looked {
+            head,
+            situation,
+            comparison: None,
+            local: None,
+        });
+    }
+    let base = record.and_then(|record| record.base_for(head.as_ref().map(|head| head.sha256.as_str())));
+    let path = session.database.clone();
+    let read = move || look::look(&path, |connection| database::facts::read(connection, &path));
+    let local = database::blocking(read).await?;
+    let mut looked = Looked {
+        situation: situation(base.as_ref(), &local, head.as_ref()),
+        head,
+        comparison: None,
+        local: Some(local),
+    };
+    if plan::push(looked.situation) == Push::Compare || plan::pull(looked.situation) == Pull::Compare {
+        compare(session, &mut looked).await?;
+    }
+    Ok(looked)
+}
+
+/// Fetches the bucket's database beside ours and compares row by row.
+async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
+    let (Some(head), Some(local)) = (&looked.head, &looked.local) else {
+        return Ok(());
+    };
+    session
+        .ui
+        .line("no common history: the bucket's database is fetched once and compared row by row");
+    let image = super::fetch::image(session, head).await?;
+    looked.situation.same_content = image.facts.digest == local.digest;
+    let (here, folder) = (session.database.clone(), session.config.paths.tmp());
+    let rows = database::blocking(move || {
+        let (copy, scratch) = (
+            files::temporary(&folder, "copy")?,
+            files::temporary(&folder, "compare")?,
+        );
+        look::look(&here, |connection| {
+            connection
+                .backup("main", &copy, None::<fn(rusqlite::backup::Progress)>)
+                .map_err(|error| DatabaseError::sqlite("copy", &here, error))
+        })?;
+        compare::compare(&copy, &image.path, &scratch)
+    })
+    .await?;
+    looked.situation.relation = Some(rows.relation());
+    looked.comparison = Some(rows);
+    Ok(())
+}
+
+async fn lock_is_free(session: &Session) -> CommandResult {
+    let key = session.keys.lock();
+    let there = records::read::<LockRecord>(&session.store, &key).await?;
+    let verdict = decide::decide(&decide::Situation {
+        record: there.as_ref().map(|(record, _)| record),
+        host: &session.config.node.host,
+        machine: &session.machine,
+        now: session.context.server_now().as_second(),
+        ttl: session.config.lock.ttl,
+        grace: session.config.lock.grace,
+        force: session.config.overrides.force_push,
+    });
+    match verdict {
+        Verdict::Refuse {
+            host,
+            age,
+            free_in,
+            in_grace,
+        } => Err(LockError::Held {
+            host,
+            age,
+            free_in,
+            in_grace,
+        }
+        .into()),
+        Verdict::TakeOver(why) => {
+            session.ui.line(format!("the lock would be taken over: {why}"));
+            Ok(())
+        }
+        Verdict::Take => Ok(()),
+    }
+}
+
+fn diverged(looked: &Looked) -> Failure {
+    let only = looked.comparison.as_ref().map_or(String::new(), |rows| {
+        format!(
+            ": only here: {}; only there: {}",
+            rows.describe(|table| table.only_here),
+            rows.describe(|table| table.only_there)
+        )
+    });
+    Failure::with_exit(
+        ExitCode::Diverged,
+        format!("diverged: both sides have memories that the other lacks{only}"),
+    )
+    .hint("see the ways out: membridge sync")
+}

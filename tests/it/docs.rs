@@ -1,0 +1,121 @@
+//! The files that people copy and read say what the program does: config.env.example names every setting with its
+//! default, and the README's table of exit codes is the one in the help text.
+
+use std::path::{Path, PathBuf};
+
+use membridge::config::env_file;
+use membridge::config::settings::SETTINGS;
+use membridge::exit::ExitCode;
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+pub fn read(name: &str) -> String {
+    let path = root().join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn home(name: &str) -> Option<String> {
+    (name == "HOME").then(|| "/home/ann".to_owned())
+}
+
+/// The example with its `#NAME=value` lines switched on.
+fn everything_switched_on() -> String {
+    let setting = |line: &str| {
+        let name = line.strip_prefix('#')?.split_once('=')?.0;
+        let is_name = name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        is_name.then(|| line[1..].to_owned())
+    };
+    read("config.env.example")
+        .lines()
+        .map(|line| setting(line).unwrap_or_else(|| line.to_owned()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+const REQUIRED: [&str; 6] = [
+    "MINIO_ENDPOINT",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
+    "MINIO_BUCKET",
+    "CLAUDE_PROJECT_ID",
+    "CLAUDE_MEM_DB",
+];
+
+#[test]
+fn config_env_example_sets_the_six_required_variables_and_nothing_else() {
+    let values = env_file::parse(&read("config.env.example"), home).unwrap();
+    let mut names: Vec<_> = values.keys().map(String::as_str).collect();
+    let mut required = REQUIRED;
+    names.sort_unstable();
+    required.sort_unstable();
+    assert_eq!(names, required);
+    assert!(values.values().all(|value| !value.is_empty()));
+    assert_eq!(values["CLAUDE_MEM_DB"], "/home/ann/.claude-mem/claude-mem.db");
+}
+
+#[test]
+fn config_env_example_names_every_setting_with_its_default() {
+    let values = env_file::parse(&everything_switched_on(), home).unwrap();
+    for setting in SETTINGS {
+        let value = values
+            .get(setting.name)
+            .unwrap_or_else(|| panic!("config.env.example lacks {}", setting.name));
+        if !REQUIRED.contains(&setting.name) {
+            assert_eq!(value, setting.default.unwrap_or_default(), "{}", setting.name);
+        }
+    }
+    for name in values.keys() {
+        let known = SETTINGS.iter().any(|setting| setting.name == name);
+        assert!(known, "config.env.example has {name}, which is no setting");
+    }
+}
+
+#[test]
+fn the_readme_lists_the_exit_codes_the_required_variables_and_the_test_command() {
+    let readme = read("README.md");
+    for code in [
+        ExitCode::Ok,
+        ExitCode::Error,
+        ExitCode::PrimaryRefusesPull,
+        ExitCode::SecondaryRefusesPush,
+        ExitCode::Diverged,
+    ] {
+        let row = format!("| {} |", code.code());
+        assert!(readme.contains(&row), "the README's table lacks exit code {row}");
+    }
+    for name in REQUIRED {
+        assert!(readme.contains(name), "the README lacks {name}");
+    }
+    for command in ["make demo", "make test"] {
+        assert!(readme.contains(command), "the README lacks {command}");
+    }
+}
+
+/// Recipes that people and CI run exist in the Makefile, so that no document can name one that is gone.
+#[test]
+fn every_make_target_that_a_document_names_exists() {
+    let makefile = read("Makefile");
+    let mut named = 0;
+    for document in ["README.md", ".ci/run"] {
+        for (at, _) in read(document).match_indices("make ") {
+            let text = &read(document)[at + 5..];
+            let target: String = text
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+                .collect();
+            let quoted = read(document)[..at].ends_with(['`', '\n']);
+            if target.is_empty() || !quoted {
+                continue;
+            }
+            named += 1;
+            assert!(
+                makefile.contains(&format!("\n{target}:")),
+                "{document} names 'make {target}', which the Makefile lacks"
+            );
+        }
+    }
+    assert!(named > 3, "the search for targets found only {named}");
+}
