@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -185,7 +185,8 @@ fn no_hook_waits_for_the_store_or_for_its_input() {
 
 /// How long a run takes whose standard input is never closed.
 fn time(machine: &Machine, words: &str) -> Duration {
-    let mut child = bare(machine, env!("CARGO_BIN_EXE_membridge"))
+    let mut child = machine
+        .bare(env!("CARGO_BIN_EXE_membridge"))
         .args(words.split_whitespace())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -197,18 +198,6 @@ fn time(machine: &Machine, words: &str) -> Duration {
     let _ = pipe.write_all(STOP.as_bytes());
     assert!(child.wait().unwrap().success());
     started.elapsed()
-}
-
-/// A bare command in the machine's environment, for what `Run` does not measure.
-fn bare(machine: &Machine, program: &str) -> Command {
-    let shown = machine.program("/usr/bin/env").arg("-0").run();
-    let mut command = Command::new(program);
-    command.env_clear().current_dir(machine.home());
-    for pair in shown.stdout.split_terminator('\0') {
-        let (name, value) = pair.split_once('=').unwrap();
-        command.env(name, value);
-    }
-    command
 }
 
 #[test]
@@ -237,7 +226,8 @@ fn a_parent_that_waits_for_the_end_of_the_pipes_gets_it_while_the_push_goes_on()
     // A third descriptor on the pipe, as a careless parent leaves it.
     let hook = format!("exec 3>&1; exec {} hook stop", env!("CARGO_BIN_EXE_membridge"));
     let script = machine.write("hook.sh", hook);
-    let mut child = bare(&machine, "/bin/sh")
+    let mut child = machine
+        .bare("/bin/sh")
         .arg(&script)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -345,15 +335,11 @@ fn the_wrapper_scripts_work_on_every_small_shell() {
         run("claude-mem-pull", &["--project", "mem", "--no-restart-worker"])
             .run()
             .assert_code(0);
-        run("claude-mem-doctor", &[])
-            .run()
-            .assert_code(0)
-            .stdout_has("STATUS:");
+        run("claude-mem-doctor", &[]).run().assert_code(0);
         run("claude-mem-status", &["--project", "сад"])
             .run()
             .assert_code(0)
-            .stdout_has("canonical_project_id: e4b16ee4be9e8cde")
-            .stdout_has("STATUS:");
+            .stdout_has("canonical_project_id: e4b16ee4be9e8cde");
         for (script, input) in [("claude-mem-hook-push", STOP), ("claude-mem-hook-pull", START)] {
             let outcome = run(script, &[]).stdin(input).run();
             outcome.assert_code(0);
