@@ -40,7 +40,7 @@ fn s3_at(port: u16) -> Store {
 }
 
 fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !reached() {
         assert!(Instant::now() < deadline, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -276,12 +276,12 @@ fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
         silent(&machine, "hook stop", STOP);
     }
     let took = started.elapsed().as_secs();
-    let manifest = "sqlite/manifest.json";
+    let name = "sqlite/manifest.json";
     let pushed = || {
         let key = server
             .keys("projects/")
             .into_iter()
-            .find(|key| key.ends_with(manifest));
+            .find(|key| key.ends_with(name));
         let text = key.and_then(|key| server.get(&key)).unwrap_or_default();
         let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();
         manifest["observations"].as_u64()
@@ -327,7 +327,7 @@ fn the_wrapper_scripts_work_on_every_small_shell() {
             let run = machine.program(shell);
             let run = argument
                 .into_iter()
-                .fold(run, |run, word| run.arg(word))
+                .fold(run, crate::support::machine::Run::arg)
                 .arg(bin.join(script));
             words.iter().fold(run, |run, word| run.arg(*word))
         };
@@ -335,11 +335,15 @@ fn the_wrapper_scripts_work_on_every_small_shell() {
         run("claude-mem-pull", &["--project", "mem", "--no-restart-worker"])
             .run()
             .assert_code(0);
-        run("claude-mem-doctor", &[]).run().assert_code(0);
+        run("claude-mem-doctor", &[])
+            .run()
+            .assert_code(0)
+            .stdout_has("STATUS:");
         run("claude-mem-status", &["--project", "сад"])
             .run()
             .assert_code(0)
-            .stdout_has("canonical_project_id: e4b16ee4be9e8cde");
+            .stdout_has("canonical_project_id: e4b16ee4be9e8cde")
+            .stdout_has("STATUS:");
         for (script, input) in [("claude-mem-hook-push", STOP), ("claude-mem-hook-pull", START)] {
             let outcome = run(script, &[]).stdin(input).run();
             outcome.assert_code(0);

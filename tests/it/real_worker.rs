@@ -93,7 +93,7 @@ impl RealMachine {
     }
 
     fn until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self
             .ask("GET", "/api/readiness", None)
             .is_none_or(|(status, _)| status != 200)

@@ -7,7 +7,7 @@ use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 
 fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !reached() {
         assert!(Instant::now() < deadline, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(50));
@@ -36,12 +36,12 @@ fn changes_go_out_and_come_in_and_sigterm_ends_it_cleanly() {
 
     let out = alpha
         .cmd("watch --settle 0 --every 3600")
-        .timeout(Duration::from_secs(300))
+        .timeout(Duration::from_mins(5))
         .spawn();
     out.wait_for_stdout("push pushed");
     let incoming = beta
         .cmd("watch --settle 3600 --every 1")
-        .timeout(Duration::from_secs(300))
+        .timeout(Duration::from_mins(5))
         .spawn();
     until("the first rows", || observations(&beta.db_path()) == 3);
     db.add_observations(4);
@@ -80,7 +80,7 @@ fn a_store_that_cannot_be_reached_does_not_end_it() {
         .env("MINIO_ENDPOINT", format!("http://127.0.0.1:{port}"))
         .env("MINIO_ACCESS_KEY", "key")
         .env("MINIO_SECRET_KEY", "secret")
-        .timeout(Duration::from_secs(300))
+        .timeout(Duration::from_mins(5))
         .spawn();
     running.wait_for_stdout("pull failed");
     running.wait_for_stdout("push failed");
