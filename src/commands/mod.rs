@@ -174,7 +174,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::History { limit } => history::history(run, limit).await,
-        Command::Restore { what, to } => history::restore(run, &what, to.as_deref()).await,
+        Command::Restore { what, to } => Box::pin(history::restore(run, &what, to.as_deref())).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
