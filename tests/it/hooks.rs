@@ -277,7 +277,7 @@ fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
     }
     let took = started.elapsed().as_secs();
     let name = "sqlite/manifest.json";
-    let pushed = || {
+    let in_bucket = || {
         let key = server
             .keys("projects/")
             .into_iter()
@@ -286,7 +286,7 @@ fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
         let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();
         manifest["observations"].as_u64()
     };
-    until("the last state", || pushed() == Some(20));
+    until("the last state", || in_bucket() == Some(20));
     until("quiet", || !runs(&machine));
     let pushes = server
         .keys("projects/")
