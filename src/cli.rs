@@ -205,6 +205,8 @@ pub enum Command {
         #[command(subcommand)]
         action: HooksAction,
     },
+    /// Sync in the foreground until stopped, for machines without Claude Code's hooks
+    Watch(WatchOptions),
     /// The background part of a hook
     #[command(name = "hook-work", hide = true)]
     HookWork {
@@ -214,6 +216,17 @@ pub enum Command {
     /// The short-lived copy of this program that starts another in a new session
     #[command(name = background::START_COMMAND, hide = true)]
     BackgroundStart,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct WatchOptions {
+    /// Push when the database has not changed for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub settle: u64,
+    /// Look for what other machines pushed every so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub every: u64,
 }
 
 /// What to do with the hooks.
@@ -276,6 +289,7 @@ impl Command {
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",
+            Self::Watch(_) => "watch",
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }

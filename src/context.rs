@@ -110,6 +110,11 @@ impl Context {
         }
     }
 
+    /// Whether a signal has come.
+    pub fn was_interrupted(&self) -> bool {
+        self.signal.borrow().is_some()
+    }
+
     /// While the returned guard lives, a signal does not drop the running command: it has a lock to give back
     /// or a database half way between old and new, and ends by itself.
     pub fn critical(&self) -> Critical<'_> {

@@ -14,6 +14,7 @@ mod promote;
 mod push;
 mod restore_backup;
 mod status;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -194,6 +195,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Completions { shell } => Ok(completions::run(run, shell)),
         Command::Man => man::run(run),
         Command::Hooks { action } => hooks::run(run, action),
+        Command::Watch(options) => watch::run(run, options).await,
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
             Err(Failure::new("runs before the settings are read"))
         }
