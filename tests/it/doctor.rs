@@ -187,7 +187,7 @@ fn the_probe_is_made_only_when_it_is_asked_for() {
 
 #[test]
 fn nothing_configured() {
-    let mut machine = Machine::new("alpha", &Store::Dir("/nonexistent".into()));
+    let mut machine = Machine::new("alpha", Store::Dir("/nonexistent".into()));
     for name in [
         "MINIO_ENDPOINT",
         "MINIO_BUCKET",

@@ -1,5 +1,7 @@
 //! What each command prints in its main situations, stdout and stderr together, in a home of its own.
 
+use std::fmt::Write;
+
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
 use crate::support::s3::S3Server;
@@ -31,12 +33,12 @@ fn told(machine: &Machine, commands: &[&str]) -> String {
     let mut all = String::new();
     for command in commands {
         let outcome = machine.cmd(command).run();
-        all += &format!("{}$ membridge {command}\n{}", machine.name, outcome.stdout);
+        write!(all, "{}$ membridge {command}\n{}", machine.name, outcome.stdout).unwrap();
         for line in outcome.stderr.lines() {
-            all += &format!("(stderr) {line}\n");
+            writeln!(all, "(stderr) {line}").unwrap();
         }
         if outcome.code != 0 {
-            all += &format!("[exit code {}]\n", outcome.code);
+            writeln!(all, "[exit code {}]", outcome.code).unwrap();
         }
     }
     machine.normalise(&all)
@@ -301,6 +303,7 @@ fn doctor_on_a_machine_without_a_worker() {
       info     last pull to here: none on record
       ok       interrupted: nothing
       ok       backups: none (no pull has replaced anything)
+      info     history: none yet
       ok       bucket: 6 objects, [SIZE]
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
@@ -386,6 +389,8 @@ fn config_shows_sources_and_hides_secrets() {
     FORCE_PUSH=0 (default)
     PULL_BACKUP_MAX_DAYS=14 (default)
     PULL_BACKUP_MAX_COUNT=50 (default)
+    HISTORY_MAX_COUNT=50 (default)
+    HISTORY_MAX_DAYS=30 (default)
     MEMBRIDGE_NODE_ID=alpha (environment)
     PRIMARY_NODE_ID=alpha (config.env)
     MEMBRIDGE_HOSTNAME=alpha (environment)
