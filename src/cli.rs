@@ -164,6 +164,22 @@ pub enum Command {
     /// Show who is primary; changes nothing
     #[command(name = "leadership_info", visible_aliases = ["leadership", "leadership-info"])]
     Leadership,
+    /// Make a node primary now, whoever is it (without NODE: this node)
+    Promote {
+        /// The node's MEMBRIDGE_NODE_ID
+        node: Option<String>,
+        /// Lifetime of the lease [default: LEADERSHIP_LEASE_SECONDS]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
+        lease_seconds: Option<i64>,
+        /// Also replace a lease that cannot be read
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take the lease from the primary: NODE gets it, or, without NODE, nobody until the configured primary comes
+    Demote {
+        /// The node that becomes primary instead
+        node: Option<String>,
+    },
     /// Show the project's name and its canonical id
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
@@ -244,6 +260,8 @@ impl Command {
             Self::Diff { .. } => "diff",
             Self::Verify { .. } => "verify",
             Self::Leadership => "leadership_info",
+            Self::Promote { .. } => "promote",
+            Self::Demote { .. } => "demote",
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",

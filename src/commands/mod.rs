@@ -10,6 +10,7 @@ mod leadership;
 mod man;
 mod preview;
 mod project;
+mod promote;
 mod push;
 mod restore_backup;
 mod status;
@@ -172,10 +173,16 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::History { limit } => history::history(run, limit).await,
-        Command::Restore { what, to } => history::restore(run, &what, to.as_deref()).await,
+        Command::Restore { what, to } => Box::pin(history::restore(run, &what, to.as_deref())).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
+        Command::Promote {
+            node,
+            lease_seconds,
+            force,
+        } => promote::promote(run, node, lease_seconds, force).await,
+        Command::Demote { node } => promote::demote(run, node).await,
         Command::Doctor(args) => doctor::run(run, args).await,
         Command::Status => status::run(run).await,
         Command::Config { action: None } => Ok(config::show(run)),

@@ -71,6 +71,8 @@ impl StoreError {
                 | StoreErrorKind::Refused
                 | StoreErrorKind::Interrupted
                 | StoreErrorKind::ServerBusy
+                // The refusal told us the server's time, and the next request is signed with it.
+                | StoreErrorKind::ClockSkew
         )
     }
 

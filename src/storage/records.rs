@@ -87,6 +87,16 @@ pub struct LeaseRecord {
     pub nonce: Option<String>,
 }
 
+impl LeaseRecord {
+    /// The primary as people read it: a demotion without a successor leaves nobody.
+    pub fn primary_label(&self) -> &str {
+        match self.primary_node_id.as_str() {
+            "" => "nobody",
+            name => name,
+        }
+    }
+}
+
 /// `leadership/audit/….json`: the lease, then what happened to it.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditRecord<'a> {

@@ -240,7 +240,9 @@ async fn under_lock(
         counts: snapshot.facts.counts,
     })?;
     failpoint::reach("push.before-upload");
+    let over = verifier.look(session.keys.database()).await?;
     verifier.verify().await?;
+    gate::same_term(session, epoch).await?;
     // A Python node that forces its way does not ask for the lock (F47).
     if read_head(session).await? != head {
         return Err(Failure::new(
@@ -259,11 +261,13 @@ async fn under_lock(
         session,
         &Upload {
             object,
+            over: &over,
             digests,
             facts,
             epoch,
             claude_mem,
         },
+        verifier,
     )
     .await?;
     session

@@ -188,6 +188,7 @@ impl Session {
             project: &self.config.project,
             node: &self.config.node,
             machine: &self.machine,
+            state: &self.config.paths.state,
             capability: &self.capability,
             force: self.config.overrides.force_push,
         }

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capability;
 mod common;
 mod contract;
 mod crash;
@@ -20,10 +21,16 @@ mod docs;
 mod doctor;
 mod dry_run;
 mod errors;
+mod fencing;
 mod first_sync;
 mod history_commands;
+mod lease;
+mod live;
+mod lock_race;
 mod losing_rows;
 mod output;
 mod output_docs;
+mod store_contract;
+mod stores;
 mod support_smoke;
 mod writers;
