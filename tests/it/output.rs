@@ -294,7 +294,7 @@ fn doctor_on_a_machine_without_a_worker() {
       info     last hooks: none has run yet
     [+] Leadership
       ok       role: primary
-      info     primary: alpha (the first to come; set PRIMARY_NODE_ID on all machines to choose)
+      info     primary: alpha (the first to come; to choose: membridge promote NODE)
       ok       epoch: 1
       ok       lease: valid for another [N] min
     [+] Sync
@@ -345,7 +345,7 @@ fn leadership_and_project() {
     epoch: 1
     expires_at: [TIME] (in [N]s)
     issued_by: alpha
-    needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)
+    needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)
     beta$ membridge print_project --json
     {
       "schema": 1,
@@ -364,7 +364,7 @@ fn leadership_and_project() {
     epoch: 1
     expires_at: [TIME] (in [N]s)
     issued_by: alpha
-    needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)
+    needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)
     "#);
 }
 

@@ -180,6 +180,8 @@ fn json_has_the_documented_fields_and_no_others() {
     ] {
         printed.take(&alpha, command);
     }
+    printed.take(&alpha, "promote beta");
+    printed.take(&beta, "demote");
     let gamma = Machine::new("gamma", &server);
     printed.take(&gamma, "config init");
     server.fault(Fault::Status(403, "AccessDenied")).forever();
