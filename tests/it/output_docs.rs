@@ -37,10 +37,7 @@ fn reference(machine: &Machine) -> String {
     };
     for command in listed(&top) {
         let own = help(&command);
-        text += &format!(
-            "\n## membridge {command}\n\n```text\n{}\n```\n",
-            without_globals(&own)
-        );
+        text += &section("##", &command, &own);
         for inner in listed(&own) {
             let help = help(&format!("{command} {inner}"));
             text += &section("###", &format!("{command} {inner}"), &help);
@@ -101,7 +98,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let mut section = String::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("## ") {
-            section = name.trim_matches('`').to_owned();
+            name.trim_matches('`').clone_into(&mut section);
         } else if let Some(rest) = line.strip_prefix("| `") {
             let name = rest.split('`').next().unwrap();
             sections
