@@ -171,6 +171,8 @@ async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdi
                     };
             }
         }
+        // Replacing is raced only where creating works, and believed only after the race.
+        verdict.replace = verdict.replace && verdict.create;
         Ok(verdict)
     }
     .await;
