@@ -115,7 +115,9 @@ fn demoted(
             needs_ui_selection: false,
             seconds: None,
         }),
-        None if current.is_empty() => Err("nobody is primary; make a node primary: membridge promote NODE".to_owned()),
+        None if current.is_empty() => {
+            Err("nobody is primary; make a node primary: membridge promote NODE".to_owned())
+        }
         // It would take the lease back with its next command.
         None if current == node && configured == Some(node) => Err(format!(
             "PRIMARY_NODE_ID of this machine names this node ({node}); name another node: membridge demote NODE"

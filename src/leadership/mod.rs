@@ -19,8 +19,8 @@ use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
 pub use decide::Role;
-pub use handover::{Handed, Promotion};
 use decide::{NewTerm, decide};
+pub use handover::{Handed, Promotion};
 
 /// Why the role is not known.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +45,9 @@ impl From<LeadershipError> for Failure {
         let failure = Self::new(text);
         let failure = match error {
             LeadershipError::Senseless(_) => return failure,
-            LeadershipError::Store(error) if error.kind == StoreErrorKind::Unexpected => failure
-                .hint("to replace a lease that cannot be read: membridge promote NODE --force"),
+            LeadershipError::Store(error) if error.kind == StoreErrorKind::Unexpected => {
+                failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
+            }
             LeadershipError::Store(error) => failure.hint(error.remedy()),
             LeadershipError::Contended(_) | LeadershipError::Random(_) => failure.hint("try again"),
         };

@@ -154,7 +154,11 @@ impl Claim {
     pub async fn withdraw(&self, store: &Store) -> Result<(), StoreError> {
         let prefix = format!("{}{}.", self.folder, self.token);
         let ours = store.list(&prefix).await?;
-        remove(store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
+        remove(
+            store,
+            &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>(),
+        )
+        .await
     }
 
     async fn look(&self, store: &Store, context: &Context) -> Result<Scene, StoreError> {
@@ -197,7 +201,9 @@ fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {
             continue;
         }
         // Each claimer says how long it lives; settings may differ between machines.
-        let theirs = rest.rsplit_once('.').and_then(|(_, seconds)| seconds.parse().ok());
+        let theirs = rest
+            .rsplit_once('.')
+            .and_then(|(_, seconds)| seconds.parse().ok());
         let lifetime = us.lifetime.max(theirs.unwrap_or(0));
         let earlier_run = us
             .machine

@@ -30,7 +30,7 @@ use local::LocalLock;
 pub use verify::{Seen, Verifier};
 
 /// How long one process of this machine waits for another one that works on the same project.
-const LOCAL_WAIT: Duration = Duration::from_secs(60);
+const LOCAL_WAIT: Duration = Duration::from_mins(1);
 /// How long a request that is on its way may take to end once its caller has to stop.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -94,7 +94,9 @@ impl From<LockError> for Failure {
                 LOCAL_WAIT.as_secs()
             ))
             .hint("try again when it is done: membridge push_sqlite"),
-            LockError::Local(_) => Self::new(text).hint("check the rights and the free space of ~/.membridge"),
+            LockError::Local(_) => {
+                Self::new(text).hint("check the rights and the free space of ~/.membridge")
+            }
             LockError::Interrupted(signal) => Self::interrupted(signal),
             LockError::Store(error) => error.into(),
             LockError::Random(_) => Self::new(text),
@@ -191,7 +193,11 @@ async fn take(request: Request<'_>) -> Result<Guard<'_>, LockError> {
 async fn stake(request: &Request<'_>, owner: &str) -> Result<Claim, LockError> {
     // A lock that somebody holds is reason enough to go away, with the holder's name.
     let (there, now) = read(request).await?;
-    verdict(request, there.as_ref().and_then(|(record, _)| record.as_ref()), now)?;
+    verdict(
+        request,
+        there.as_ref().and_then(|(record, _)| record.as_ref()),
+        now,
+    )?;
     let folder = request.keys.claims("lock");
     let claim = Claim::stake(
         request.store,
@@ -296,7 +302,11 @@ async fn try_once(
         term.began(claim.announced());
     }
     let (there, now) = read(request).await?;
-    let took_over = verdict(request, there.as_ref().and_then(|(record, _)| record.as_ref()), now)?;
+    let took_over = verdict(
+        request,
+        there.as_ref().and_then(|(record, _)| record.as_ref()),
+        now,
+    )?;
     let record = LockRecord {
         hostname: request.node.host.clone(),
         timestamp: now,

@@ -105,9 +105,7 @@ async fn look(
                 Ok(PutAnswer::Written(meta)) => Some(&meta.etag),
                 _ => None,
             };
-            let ours = there
-                .as_ref()
-                .is_some_and(|meta| is_file(meta, digests, written));
+            let ours = there.as_ref().is_some_and(|meta| is_file(meta, digests, written));
             Ok((there, ours))
         }
     }

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -199,10 +199,7 @@ impl DirStore {
                 }
                 // No hard links here (FAT): the lock file alone decides.
                 Err(error) => {
-                    error
-                        .file
-                        .persist(&path)
-                        .map_err(|error| fail(&error.error))?;
+                    error.file.persist(&path).map_err(|error| fail(&error.error))?;
                 }
             }
         } else {
@@ -229,7 +226,9 @@ impl DirStore {
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         let source = self.path(from)?;
         let operation = format!("copy {from} to {to}");
-        let digests = files::digests(&source).await.map_err(|error| self.io(&operation, &error))?;
+        let digests = files::digests(&source)
+            .await
+            .map_err(|error| self.io(&operation, &error))?;
         self.put(
             to,
             Body::File(&source, &digests),

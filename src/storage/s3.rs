@@ -466,10 +466,7 @@ where
             } else {
                 Kind::Unexpected
             };
-            (
-                kind,
-                format!("answered {status} with something that is not S3"),
-            )
+            (kind, format!("answered {status} with something that is not S3"))
         }
         _ => (Kind::Local, chain(error)),
     }

@@ -128,10 +128,7 @@ fn f18_a_holder_stopped_past_its_time_does_not_commit() {
         stopped.sigcont();
         // Stopped before it read the bucket, it finds both sides changed; later, that the lock is gone.
         let refused = if failpoint == "push.locked" { 4 } else { 1 };
-        stopped
-            .wait()
-            .assert_code(refused)
-            .stdout_lacks("PUSH COMPLETE");
+        stopped.wait().assert_code(refused).stdout_lacks("PUSH COMPLETE");
         bucket_is(&server, &beta);
         lock_is_free(&server);
     }
@@ -364,7 +361,11 @@ fn f19_the_lock_is_released_on_error_and_on_signals() {
                 .is_ok_and(|log| log.lines().any(|line| line == failpoint))
         });
         assert_eq!(lock(&server)["state"], "held");
-        if term { push.sigterm() } else { push.sigint() };
+        if term {
+            push.sigterm()
+        } else {
+            push.sigint()
+        };
         std::fs::remove_file(&gate).unwrap();
         std::fs::remove_file(alpha.path("passed")).unwrap();
         push.wait().assert_code(if term { 143 } else { 130 });
@@ -466,7 +467,11 @@ fn f18_sixteen_machines_pushing_at_once() {
         })
         .collect();
     let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
-    let won: Vec<_> = ends.iter().zip(&machines).filter(|(end, _)| end.code == 0).collect();
+    let won: Vec<_> = ends
+        .iter()
+        .zip(&machines)
+        .filter(|(end, _)| end.code == 0)
+        .collect();
     assert_eq!(won.len(), 1, "{ends:#?}");
     bucket_is(&server, won[0].1);
     for end in &ends {

@@ -98,10 +98,7 @@ fn f06_f07_a_lease_that_cannot_be_read_stops_everything() {
             (&beta, "pull_sqlite"),
             (&beta, "push_sqlite"),
         ] {
-            let end = machine
-                .cmd(command)
-                .env("MEMBRIDGE_TEST_ANSWER_MS", "300")
-                .run();
+            let end = machine.cmd(command).env("MEMBRIDGE_TEST_ANSWER_MS", "300").run();
             assert_eq!(end.code, 1, "{what}: {end:?}");
             end.stdout_has("leadership:");
             end.stdout_has("LEADERSHIP_ENABLED=0");
@@ -165,8 +162,7 @@ fn f48_the_age_of_a_lock_is_counted_by_the_servers_clock() {
             server.set_clock_offset(passed);
             let end = beta.cmd("push_sqlite").run();
             if free {
-                end.assert_code(0)
-                    .stdout_has("the lock was taken over: stale");
+                end.assert_code(0).stdout_has("the lock was taken over: stale");
             } else {
                 end.assert_code(1).stdout_has("LOCK ACTIVE — held by alpha for");
                 let seconds = end
@@ -356,10 +352,7 @@ fn f32_a_store_that_cannot_be_reached_is_named_soon() {
     alpha.use_store(&server);
     let _hole = server.fault(Fault::BlackHole);
     for command in ["push_sqlite", "pull_sqlite", "leadership_info"] {
-        let end = alpha
-            .cmd(command)
-            .env("MEMBRIDGE_TEST_ANSWER_MS", "200")
-            .run();
+        let end = alpha.cmd(command).env("MEMBRIDGE_TEST_ANSWER_MS", "200").run();
         end.assert_code(1).stdout_has(&server.endpoint());
         assert!(end.took.as_secs() < 30, "{end:?}");
     }

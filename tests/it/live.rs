@@ -33,7 +33,9 @@ async fn verdict(subject: &Subject) -> probe::Verdict {
 
 #[tokio::test]
 async fn live_contract() {
-    let Some(mut subject) = Subject::live() else { return };
+    let Some(mut subject) = Subject::live() else {
+        return;
+    };
     let verdict = verdict(&subject).await;
     let word = |works: bool| if works { "yes" } else { "no" };
     property("create", word(verdict.create));
@@ -120,7 +122,11 @@ fn live_sixteen_machines_pushing_at_once() {
         })
         .collect();
     let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
-    let won: Vec<_> = ends.iter().zip(&machines).filter(|(end, _)| end.code == 0).collect();
+    let won: Vec<_> = ends
+        .iter()
+        .zip(&machines)
+        .filter(|(end, _)| end.code == 0)
+        .collect();
     for end in &ends {
         assert!([0, 1, 4].contains(&end.code), "{end:?}");
     }

@@ -55,11 +55,22 @@ async fn objects(store: &Store, folder: &str) {
     let large = vec![b'x'; (1 << 20) + 1];
     put(store, &key, &large).await;
     let refused = store.get(&key).await.unwrap_err();
-    assert_eq!(refused.kind, StoreErrorKind::Unexpected, "no record is that large");
+    assert_eq!(
+        refused.kind,
+        StoreErrorKind::Unexpected,
+        "no record is that large"
+    );
 }
 
 async fn names(store: &Store, folder: &str) {
-    for name in ["with space", "plus+and%25", "сад", "quote'\"", "a/deep/er/name", "&=?#"] {
+    for name in [
+        "with space",
+        "plus+and%25",
+        "сад",
+        "quote'\"",
+        "a/deep/er/name",
+        "&=?#",
+    ] {
         let key = format!("{folder}/names/{name}");
         put(store, &key, name.as_bytes()).await;
         assert_eq!(
@@ -133,7 +144,10 @@ async fn conditions(subject: &Subject, folder: &str) {
     let Outcome::Won(first) = write(b"first", Condition::IfAbsent).await.unwrap() else {
         panic!("{}: nobody was there", subject.name);
     };
-    assert_eq!(write(b"second", Condition::IfAbsent).await.unwrap(), Outcome::Lost);
+    assert_eq!(
+        write(b"second", Condition::IfAbsent).await.unwrap(),
+        Outcome::Lost
+    );
     // A retry that meets its own first success has not lost against itself.
     assert!(matches!(
         write(b"first", Condition::IfAbsent).await.unwrap(),

@@ -134,4 +134,3 @@ pub fn unique(what: &str) -> String {
     let token = Context::default().token().expect("random numbers");
     format!("membridge-test-{what}-{token}")
 }
-
