@@ -7,10 +7,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// This program, also after it was replaced on disk.
-const SELF: &str = "/proc/self/exe";
+pub const SELF: &str = "/proc/self/exe";
 
 /// The hidden command that is the other half of [`start`].
 pub const START_COMMAND: &str = "background-start";
@@ -102,21 +102,20 @@ pub fn leave() -> io::Result<()> {
     }
 }
 
-/// Starts this binary again as a session of its own, with this environment and the standard streams on /dev/null,
-/// and does not wait. The command that runs there calls [`leave`] first.
+/// Starts this binary again with the standard streams on /dev/null and these variables beside our own, and does not
+/// wait. The command that runs there calls [`leave`] first.
 ///
 /// # Errors
 /// It could not be started.
-pub fn start_self(arguments: &[&OsStr], directory: &Path) -> io::Result<()> {
+pub fn start_self(arguments: &[&str], variables: &[(&str, OsString)]) -> io::Result<Child> {
     Command::new(SELF)
         .arg0("membridge")
         .args(arguments)
-        .current_dir(directory)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map(drop)
 }
 
 /// Lowest priority for processor time, and with it for the disk: the kernel derives the I/O priority of a process

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::background;
+use crate::hook::Event;
+
 /// membridge keeps claude-mem's memory the same on all of your machines.
 #[derive(Debug, Parser)]
 #[command(
@@ -55,6 +58,12 @@ pub enum Command {
     Pull(PlanArgs),
     /// Pull, then push
     Sync(PlanArgs),
+    /// List the safety backups of pulls, or put one back (what is here is backed up first)
+    #[command(name = "restore-backup", visible_alias = "restore_backup")]
+    RestoreBackup {
+        /// A name from the list
+        name: Option<String>,
+    },
     /// Check everything and say what is wrong; changes nothing
     Doctor,
     /// Show who is primary; changes nothing
@@ -63,6 +72,51 @@ pub enum Command {
     /// Show the project's name and its canonical id
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
+    /// What Claude Code's hooks call: silent, always exit code 0, work goes on in the background
+    Hook {
+        /// Which hook.
+        event: Event,
+    },
+    /// Install, remove or show the hooks that sync by themselves
+    Hooks {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: HooksAction,
+    },
+    /// The background part of a hook
+    #[command(name = "hook-work", hide = true)]
+    HookWork {
+        /// Which hook.
+        event: Event,
+    },
+    /// The short-lived copy of this program that starts another in a new session
+    #[command(name = background::START_COMMAND, hide = true)]
+    BackgroundStart,
+}
+
+/// What to do with the hooks.
+#[derive(Debug, Clone, Subcommand)]
+pub enum HooksAction {
+    /// Write the wrapper scripts, and print what belongs into Claude Code's settings.json
+    Install(HooksOptions),
+    /// Remove the wrapper scripts, and say what to take out of settings.json
+    Uninstall(HooksOptions),
+    /// Show which scripts and which settings are there
+    Status(HooksOptions),
+}
+
+/// Options of `hooks`.
+#[derive(Debug, Clone, Args)]
+pub struct HooksOptions {
+    /// Claude Code's settings file [default: ~/.claude/settings.json]
+    #[arg(long, value_name = "PATH")]
+    pub settings: Option<PathBuf>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Edit the settings file too, after a backup
+    #[arg(long)]
+    pub write_settings: bool,
 }
 
 impl Command {
@@ -72,9 +126,14 @@ impl Command {
             Self::Push(_) => "push_sqlite",
             Self::Pull(_) => "pull_sqlite",
             Self::Sync(_) => "sync",
+            Self::RestoreBackup { .. } => "restore-backup",
             Self::Doctor => "doctor",
             Self::Leadership => "leadership_info",
             Self::Project => "print_project",
+            Self::Hook { .. } => "hook",
+            Self::Hooks { .. } => "hooks",
+            Self::HookWork { .. } => "hook-work",
+            Self::BackgroundStart => background::START_COMMAND,
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`cli`] what can be typed; [`commands`] one file per command, the only place (with [`ui`]) that prints;
 //! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
+//! - [`hook`] what Claude Code's hooks call;
 //! - [`doctor`] the checks; [`worker`] the claude-mem worker;
 //! - [`lock`] one holder per project, [`leadership`] one primary per project;
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
@@ -22,6 +23,7 @@ pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod failpoint;
+pub mod hook;
 pub mod identity;
 pub mod leadership;
 pub mod lock;

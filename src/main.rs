@@ -21,6 +21,6 @@ fn main() {
         }
     };
     membridge::logging::start(&environment);
-    let exit = membridge::commands::run(cli, environment);
+    let exit = membridge::commands::run(cli, &environment);
     std::process::exit(exit.code());
 }

@@ -1,18 +1,23 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
 mod doctor;
+mod hook;
+mod hooks;
 mod leadership;
 mod preview;
 mod project;
 mod push;
+mod restore_backup;
 
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::background;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Settings};
 use crate::context::Context;
+use crate::database::files;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
@@ -39,17 +44,35 @@ impl Run {
 }
 
 /// Runs one command to its end and prints how it ended.
-pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+pub fn run(cli: Cli, environment: &Environment) -> ExitCode {
+    // These three have no person at the other end and must work with any configuration.
+    match cli.command {
+        Command::BackgroundStart => return started_in_background(),
+        Command::Hook { event } => return hook::called(&cli, environment, event),
+        Command::HookWork { event } => return hook::work(&cli, environment, event),
+        _ => {}
+    }
     let ui = Ui {
         json: cli.json,
         quiet: cli.quiet,
     };
     let name = cli.command.name();
-    let end = prepare(&cli, &environment, ui.clone()).and_then(|run| execute(run, cli.command));
+    let end = prepare(&cli, environment, ui.clone()).and_then(|run| execute(&run, cli.command));
     ui.finish(name, &end);
     match end {
         Ok(report) => report.exit,
         Err(failure) => failure.exit,
+    }
+}
+
+/// Its caller, a membridge too, reads what went wrong from the pipe.
+fn started_in_background() -> ExitCode {
+    match background::run_helper() {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::Error
+        }
     }
 }
 
@@ -64,7 +87,7 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
 }
 
 /// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
-fn execute(run: Run, command: Command) -> CommandResult<Report> {
+fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -72,7 +95,7 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     let context = Arc::clone(&run.context);
     let end = runtime.block_on(async {
-        let mut command = std::pin::pin!(dispatch(&run, command));
+        let mut command = std::pin::pin!(dispatch(run, command));
         let mut stopped = std::pin::pin!(signals(&context));
         tokio::select! {
             end = &mut command => return end,
@@ -87,6 +110,15 @@ fn execute(run: Run, command: Command) -> CommandResult<Report> {
     });
     // Blocking work that a signal left behind must not keep us here.
     runtime.shutdown_background();
+    if matches!(
+        end,
+        Err(Failure {
+            exit: ExitCode::Interrupted(_),
+            ..
+        })
+    ) {
+        files::abandon();
+    }
     end
 }
 
@@ -112,7 +144,12 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push(_) => push::push(run).await,
         Command::Pull(_) => push::pull(run).await,
         Command::Sync(_) => push::sync(run).await,
+        Command::RestoreBackup { name } => restore_backup::run(run, name).await,
         Command::Leadership => leadership::run(run).await,
         Command::Doctor => doctor::run(run).await,
+        Command::Hooks { action } => hooks::run(run, action),
+        Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
+            Err(Failure::new("runs before the settings are read"))
+        }
     }
 }

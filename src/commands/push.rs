@@ -6,7 +6,7 @@ use crate::exit::ExitCode;
 use crate::sync::{Session, pull, push};
 use crate::ui::Report;
 
-async fn session(run: &Run) -> CommandResult<(Session, crate::sync::record::RecordFile)> {
+pub(super) async fn session(run: &Run) -> CommandResult<(Session, crate::sync::record::RecordFile)> {
     let (config, store) = run.open()?;
     Session::open(config, store, std::sync::Arc::clone(&run.context), run.ui.clone()).await
 }

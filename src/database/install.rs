@@ -3,10 +3,10 @@
 //! same SQLite transaction, so that a row that another connection commits is in the backup or in the database.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ErrorCode};
 
 use super::compare::{self, Relation};
 use super::{
@@ -15,6 +15,11 @@ use super::{
 };
 use crate::failpoint;
 use crate::ui::Progress;
+
+/// How long we ask for the write lock.
+const PATIENCE: Duration = BUSY.saturating_mul(2);
+/// SQLite gives the lock to whoever asks at the right moment.
+const RETRY: Duration = Duration::from_micros(500);
 
 /// What became of a replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +33,8 @@ pub struct Swapped {
 }
 
 /// Replaces the live database by `image`, with other connections attached. Backs the old content up into `backup`
-/// (an existing empty file) first, asks `approve` about it, and then writes the image as one transaction.
+/// (an existing empty file) first, hands the facts of the backup to `approve`, which makes the backup durable and says
+/// whether to go on, and then writes the image as one transaction.
 ///
 /// # Errors
 /// See [`DatabaseError`]. On any error the old content is in place.
@@ -36,21 +42,19 @@ pub fn swap(
     live: &Path,
     image: &Path,
     backup: &Path,
-    approve: impl FnOnce(&Facts) -> bool,
+    approve: impl FnOnce(&Facts) -> Result<bool, DatabaseError>,
     progress: &Progress,
 ) -> Result<Swapped, DatabaseError> {
     let source = open_read_only(image)?;
     let mut target = open_read_write(live)?;
     let fail = |error| DatabaseError::sqlite("replace", live, error);
-    prepare(&source, &target).map_err(fail)?;
-    let swapped = {
-        let copy = Backup::new(&source, &mut target).map_err(fail)?;
-        lock(&copy).map_err(fail)?;
+    patiently(|| prepare(&source, &target)).map_err(fail)?;
+    let swapped = under_write_lock(&source, &mut target, live, |copy| {
         failpoint::reach("install.locked");
         // Nobody can commit any more; readers, and so the backup, still see the last committed state.
         let old = back_up(live, backup)?;
         failpoint::reach("install.backed-up");
-        if !approve(&old) {
+        if !approve(&old)? {
             return Ok(Swapped {
                 old,
                 replaced: false,
@@ -59,15 +63,20 @@ pub fn swap(
         }
         let queue_left = queue::carry_over(live, image)?;
         failpoint::reach("install.queue");
-        snapshot::run_steps(&copy, progress, |_| false).map_err(fail)?;
-        Swapped {
+        copy.step(1).map_err(fail)?;
+        failpoint::reach("install.half");
+        snapshot::run_steps(copy, progress, |_| false).map_err(fail)?;
+        Ok(Swapped {
             old,
             replaced: true,
             queue_left,
-        }
-    };
+        })
+    })?;
     failpoint::reach("install.committed");
-    finish(target, live)?;
+    // It is committed: trouble with folding in the log must not be taken for a failed replacement.
+    if let Err(error) = finish(target, live) {
+        tracing::warn!(%error, "install: after the commit");
+    }
     Ok(swapped)
 }
 
@@ -80,12 +89,10 @@ pub fn put_back(image: &Path, live: &Path) -> Result<(), DatabaseError> {
     let source = open_read_only(image)?;
     let mut target = open_read_write(live)?;
     let fail = |error| DatabaseError::sqlite("replace", live, error);
-    prepare(&source, &target).map_err(fail)?;
-    {
-        let copy = Backup::new(&source, &mut target).map_err(fail)?;
-        lock(&copy).map_err(fail)?;
-        snapshot::run_steps(&copy, &Progress::hidden(), |_| false).map_err(fail)?;
-    }
+    patiently(|| prepare(&source, &target)).map_err(fail)?;
+    under_write_lock(&source, &mut target, live, |copy| {
+        snapshot::run_steps(copy, &Progress::hidden(), |_| false).map_err(fail)
+    })?;
     finish(target, live)
 }
 
@@ -95,32 +102,64 @@ pub fn put_back(image: &Path, live: &Path) -> Result<(), DatabaseError> {
 fn prepare(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
     let size =
         |connection: &Connection| connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
-    let mode = if size(source)? == size(target)? {
-        "WAL"
+    let wanted = if size(source)? == size(target)? {
+        "wal"
     } else {
-        "DELETE"
+        "delete"
     };
-    let query = format!("PRAGMA journal_mode = {mode}");
-    let got: String = target.query_row(&query, [], |row| row.get(0))?;
-    tracing::debug!(mode = got, "install: journal mode");
+    let mode: String = target.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode != wanted {
+        target.query_row(&format!("PRAGMA journal_mode = {wanted}"), [], |_| Ok(()))?;
+    }
     target.execute_batch("PRAGMA synchronous = FULL;")
 }
 
-/// Takes the write lock and copies nothing yet.
-fn lock(copy: &Backup<'_, '_>) -> rusqlite::Result<()> {
-    let until = Instant::now() + BUSY;
+/// Repeats what another connection is in the way of, more often than SQLite's own busy handler, which is not asked for
+/// every kind of lock and starves beside a writer without pause.
+fn patiently<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let until = Instant::now() + PATIENCE;
     loop {
-        match copy.step(0)? {
-            StepResult::Busy | StepResult::Locked if Instant::now() < until => {
-                // SQLite's busy handler has already waited; this is for the locks that it does not wait for.
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            StepResult::Busy | StepResult::Locked => {
-                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-                return Err(rusqlite::Error::SqliteFailure(code, None));
-            }
-            _ => return Ok(()),
+        match step() {
+            Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(RETRY),
+            other => return other,
         }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+/// Takes the live database's write lock by beginning the copy, and runs `work` under it. Unless `work` copies to the
+/// end, nothing is changed.
+fn under_write_lock<T>(
+    source: &Connection,
+    target: &mut Connection,
+    live: &Path,
+    work: impl FnOnce(&Backup<'_, '_>) -> Result<T, DatabaseError>,
+) -> Result<T, DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("replace", live, error);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let copy = Backup::new(source, target).map_err(fail)?;
+        match copy.step(0) {
+            Ok(StepResult::Busy | StepResult::Locked) => {}
+            // Somebody committed between our first look and the lock (SQLITE_BUSY_SNAPSHOT); this copy is spent.
+            Err(error) if is_busy(&error) => {}
+            Ok(_) => return work(&copy),
+            Err(error) => return Err(fail(error)),
+        }
+        if Instant::now() >= until {
+            return Err(DatabaseError::Busy {
+                path: live.to_owned(),
+                doing: "replace",
+            });
+        }
+        drop(copy);
+        std::thread::sleep(RETRY);
     }
 }
 
@@ -177,6 +216,7 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<(),
                 .map_err(|error| DatabaseError::io("move aside", &orphan, error))?;
         }
     }
+    in_wal_mode(&image)?;
     failpoint::reach("install.place");
     match image.persist_noclobber(live) {
         Ok(()) => files::sync_folder(&folder_of(live)),
@@ -186,6 +226,18 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<(),
         }),
         Err(error) => Err(DatabaseError::io("put the database at", live, error.error)),
     }
+}
+
+/// claude-mem's own choice for new databases (claude-mem.md section 1): readers and the writer do not wait for each
+/// other. The object in the bucket says rollback journal.
+fn in_wal_mode(image: &Path) -> Result<(), DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("finish", image, error);
+    let connection = open_read_write(image)?;
+    connection
+        .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+        .map_err(fail)?;
+    connection.close().map_err(|(_, error)| fail(error))?;
+    files::sync_file(image)
 }
 
 /// Looks whether what is installed is what was meant to be: whole, and with every row of the image. Rows on top
@@ -213,12 +265,14 @@ pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Resul
     }
 }
 
-/// Checks an image before anything live is touched (F09): SQLite, whole, claude-mem's.
+/// Checks an image before anything live is touched (F09): SQLite, whole, claude-mem's. An image that says WAL mode is
+/// made to say rollback journal: it has no log, and readers would leave one beside it.
 ///
 /// # Errors
 /// See [`DatabaseError`].
 pub fn inspect(image: &Path) -> Result<Facts, DatabaseError> {
     require_header(image)?;
+    snapshot::say_rollback_journal(image).map_err(|error| DatabaseError::io("prepare", image, error))?;
     let connection = open_read_only(image)?;
     integrity_check(&connection, image)?;
     facts::read(&connection, image)

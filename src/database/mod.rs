@@ -91,6 +91,7 @@ impl DatabaseError {
     /// Turns SQLite's answer into one that can be acted on.
     pub fn sqlite(doing: &'static str, path: &Path, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
+        tracing::debug!(doing, path = %path.display(), ?error, "sqlite");
         let path = path.to_owned();
         match error.sqlite_error_code() {
             Some(Code::NotADatabase | Code::DatabaseCorrupt) => Self::Damaged {

@@ -115,6 +115,13 @@ pub(super) fn run_steps(
     }
 }
 
+/// Marks a file that nobody has open as not being in WAL mode.
+pub(super) fn say_rollback_journal(image: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(image)?;
+    file.seek(SeekFrom::Start(18))?;
+    file.write_all(&[1, 1])
+}
+
 /// Bytes of the header that differ between equal databases (SQLite file format, section 1.3): journal mode
 /// (18, 19), change counter (24), schema cookie (40; the backup API raises it), version-valid-for (92) and the
 /// version of the library that wrote last (96).

@@ -119,6 +119,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with one")]
     fn term(reason: &'static str, primary: &str, epoch: i64, needs_ui_selection: bool) -> Option<NewTerm> {
         Some(NewTerm {
             reason,

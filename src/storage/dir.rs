@@ -136,13 +136,13 @@ impl DirStore {
         } else {
             self.path(folder)?
         };
-        self.walk(&start, folder, prefix, &mut entries)
+        Self::walk(&start, folder, prefix, &mut entries)
             .map_err(|error| self.io(&format!("list {prefix}"), &error))?;
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
     }
 
-    fn walk(&self, folder: &Path, base: &str, prefix: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
+    fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
         let children = match std::fs::read_dir(folder) {
             Ok(children) => children,
             Err(error)
@@ -175,7 +175,7 @@ impl DirStore {
             };
             if meta.is_dir() {
                 if key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")) {
-                    self.walk(&child.path(), &key, prefix, entries)?;
+                    Self::walk(&child.path(), &key, prefix, entries)?;
                 }
             } else if key.starts_with(prefix) {
                 let modified = meta

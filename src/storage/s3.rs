@@ -280,8 +280,9 @@ impl S3Store {
             })),
             Err(error) => match (condition, status(&error)) {
                 // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key (s3-servers.md).
-                (Condition::IfAbsent, Some(412 | 409 | 304))
-                | (Condition::IfMatch(_), Some(412 | 409 | 304)) => Ok(PutAnswer::Refused),
+                (Condition::IfAbsent | Condition::IfMatch(_), Some(412 | 409 | 304)) => {
+                    Ok(PutAnswer::Refused)
+                }
                 (Condition::IfMatch(_), Some(404)) if error.code() != Some("NoSuchBucket") => {
                     Ok(PutAnswer::Refused)
                 }

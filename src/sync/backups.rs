@@ -1,12 +1,12 @@
 //! The safety backups of pulls: `~/.claude-mem/backups/pull-overwrite/YYYYMMDD-HHMMSS/`, in the layout of the
 //! Python script. Makes them, lists them, and forgets old ones — never the newest, never what is not ours (F16).
 
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 
 use crate::config::BackupRetention;
 use crate::database::{DatabaseError, files, snapshot};
@@ -67,18 +67,22 @@ impl Backup {
         Err(DatabaseError::io("make", &root.join(name), error))
     }
 
-    /// An empty file, 0600, for the database.
+    /// An empty file, 0600, for the database; it gets its name when it is whole.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn database(&self) -> Result<PathBuf, DatabaseError> {
+    pub fn begin_database(&self) -> Result<TempPath, DatabaseError> {
+        files::temporary(&self.folder, "backup")
+    }
+
+    /// Gives the finished copy its name.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn seal(&self, copy: TempPath) -> Result<PathBuf, DatabaseError> {
         let path = self.folder.join(DATABASE);
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| DatabaseError::io("make", &path, error))?;
+        copy.persist(&path)
+            .map_err(|error| DatabaseError::io("write", &path, error.error))?;
         Ok(path)
     }
 
@@ -120,6 +124,15 @@ impl Backup {
     }
 }
 
+/// Removes what killed runs left half done.
+pub fn sweep(root: &Path) {
+    for backup in list(root) {
+        files::sweep(&backup.folder);
+        // Only an empty folder can be removed so.
+        let _ = std::fs::remove_dir(&backup.folder);
+    }
+}
+
 /// A backup that is there.
 #[derive(Debug, Clone)]
 pub struct Listed {
@@ -158,7 +171,7 @@ pub fn list(root: &Path) -> Vec<Listed> {
             })
         })
         .collect();
-    listed.sort_by(|a, b| sort_key(&b.name).cmp(&sort_key(&a.name)));
+    listed.sort_by_key(|backup| std::cmp::Reverse(sort_key(&backup.name)));
     listed
 }
 

@@ -11,6 +11,8 @@ pub mod pull;
 pub mod push;
 pub mod record;
 pub mod remote;
+mod replace;
+pub mod restore_backup;
 pub mod session;
 
 pub use session::Session;

@@ -123,13 +123,13 @@ pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         ),
         Some(_) => pull(session, record).await?,
     };
-    let pulled = outcome(pulled);
+    let pulled = outcome(&pulled);
     let pushed = if pulled == "would_pull" || !session.database.exists() {
         session.ui.line("push: nothing of ours would be left to send");
         "nothing".to_owned()
     } else {
         match push(session, record).await {
-            Ok(report) => outcome(report),
+            Ok(report) => outcome(&report),
             Err(failure) if failure.exit == ExitCode::SecondaryRefusesPush => {
                 session.ui.line(format!("not pushed: {}", failure.message));
                 "refused_secondary".to_owned()
@@ -143,7 +143,7 @@ pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         .with("pushed", pushed))
 }
 
-fn outcome(report: Report) -> String {
+fn outcome(report: &Report) -> String {
     let outcome = report.facts.get("outcome").and_then(serde_json::Value::as_str);
     outcome.unwrap_or_default().to_owned()
 }

@@ -56,7 +56,7 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let seen = peek(session).await?;
     let base = record.record.base_for(seen.as_deref());
     if let Some(report) = nothing_written(session, base.as_ref(), seen.as_deref()) {
-        return report;
+        return Ok(report);
     }
     session
         .ui
@@ -64,7 +64,7 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let local = session.read_local().await?;
     if let Some(base) = same_content(base, &local, seen.as_deref()) {
         record.agree(base)?;
-        return up_to_date(session, &local.facts.counts);
+        return Ok(up_to_date(session, &local.facts.counts));
     }
     let snapshot = take_snapshot(session, local).await?;
     failpoint::reach("push.snapshot");
@@ -105,11 +105,7 @@ async fn peek(session: &Session) -> CommandResult<Option<String>> {
 }
 
 /// The files were not written to since the last sync: no SQLite work, and the plan is known.
-fn nothing_written(
-    session: &Session,
-    base: Option<&Base>,
-    seen: Option<&str>,
-) -> Option<CommandResult<Report>> {
+fn nothing_written(session: &Session, base: Option<&Base>, seen: Option<&str>) -> Option<Report> {
     let base = base.filter(|base| session.untouched(base))?;
     let remote = match seen {
         None => Remote::Absent,
@@ -143,11 +139,11 @@ fn same_content(base: Option<Base>, local: &LocalState, seen: Option<&str>) -> O
     })
 }
 
-fn up_to_date(session: &Session, counts: &Counts) -> CommandResult<Report> {
+fn up_to_date(session: &Session, counts: &Counts) -> Report {
     session
         .ui
         .line(format!("already up to date ({})", counts.describe()));
-    Ok(Report::ok("up_to_date").with("observations", counts.observations))
+    Report::ok("up_to_date").with("observations", counts.observations)
 }
 
 /// Copies the pinned database, checks the copy, and makes the object for the bucket from it.
@@ -221,7 +217,7 @@ async fn under_lock(
     let decision = decide(session, record, snapshot, head.as_ref()).await?;
     session
         .ui
-        .step("4/6", format!("Decision: {}", describe(&decision.plan)));
+        .step("4/6", format!("Decision: {}", describe(decision.plan)));
     match (decision.plan, head.as_ref()) {
         (Push::UpToDate, Some(head)) => return Ok(Done::UpToDate(head.clone())),
         (Push::NothingOfOurs, Some(head)) if !force => return Ok(Done::NothingOfOurs(head.clone())),
@@ -360,7 +356,7 @@ pub(super) fn situation(base: Option<&Base>, local: &Facts, head: Option<&Head>)
     }
 }
 
-fn describe(plan: &Push) -> &'static str {
+fn describe(plan: Push) -> &'static str {
     match plan {
         Push::NoDatabase => "there is no database here",
         Push::UpToDate => "both sides are the same",
@@ -441,7 +437,7 @@ fn conclude(
         }
         Done::UpToDate(head) => {
             record.agree(base(head.sha256))?;
-            up_to_date(session, &facts.counts)
+            Ok(up_to_date(session, &facts.counts))
         }
         Done::NothingOfOurs(head) => {
             let there = head

@@ -105,8 +105,9 @@ async fn checksum(store: &Store, keys: &Keys) -> CommandResult<Option<String>> {
 
 /// A broken manifest is mended by pushing from the machine that has the memory.
 fn repairable(error: StoreError) -> Failure {
-    let failure = Failure::from(error.clone());
-    if error.kind == crate::storage::StoreErrorKind::Unexpected {
+    let kind = error.kind;
+    let failure = Failure::from(error);
+    if kind == crate::storage::StoreErrorKind::Unexpected {
         return failure.hint(
             "then push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite",
         );

@@ -22,7 +22,7 @@ use crate::storage::probe::Capability;
 use crate::ui::Ui;
 
 /// How long one process of this machine waits for another.
-const LOCAL_WAIT: Duration = Duration::from_secs(60);
+const LOCAL_WAIT: Duration = Duration::from_mins(1);
 
 /// One run's hold on the local side.
 pub struct Session {
@@ -95,6 +95,7 @@ impl Session {
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&crate::database::install::folder_of(&database));
+        super::backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
         let record = RecordFile::load(
             &state,

@@ -123,13 +123,13 @@ pub fn gate(local: Option<&str>, migrated: Option<i64>, remote: Option<&str>, sc
     let Some((local, known)) = local.and_then(|text| Some((version(text)?, knows(text)?))) else {
         return Gate::Unknown;
     };
-    let knows = known.max(migrated.unwrap_or(i64::MIN));
+    let reached = known.max(migrated.unwrap_or(i64::MIN));
     // Same release or newer than the writer's: whatever the table lacks, it can read what the older one wrote.
     let as_new = remote.and_then(version).is_some_and(|remote| local >= remote);
-    if schema <= knows || as_new {
+    if schema <= reached || as_new {
         Gate::Open
     } else {
-        Gate::Closed { knows }
+        Gate::Closed { knows: reached }
     }
 }
 

@@ -2,7 +2,7 @@
 //! Knows /proc and pidfds; knows nothing of HTTP or of what the worker is for.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::facts::WORKER_WORD;
 
@@ -111,17 +110,12 @@ impl Process {
     }
 
     /// Waits until it has ended; `false` when it has not within that time.
-    #[expect(
-        deprecated,
-        reason = "the replacement is unsafe; the descriptor is ours and outlives the watch"
-    )]
     pub async fn ended(&self, within: Duration) -> bool {
         let gone = async {
-            if let Some(pidfd) = &self.pidfd
-                && let Ok(watched) = AsyncFd::with_interest(pidfd.as_fd(), Interest::READABLE)
-            {
-                // Readable once the process has ended, reaped or not.
-                let _ = watched.readable().await;
+            // tokio cannot take a descriptor safely, so a thread of its own waits; it ends with the process or the
+            // time, whichever comes first.
+            if let Some(Ok(pidfd)) = self.pidfd.as_ref().map(OwnedFd::try_clone) {
+                let _ = tokio::task::spawn_blocking(move || wait_readable(&pidfd, within)).await;
             }
             // A kernel without pidfds gives us nothing to wait on.
             while self.alive() {
@@ -162,6 +156,12 @@ impl Process {
     fn proc(&self, what: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{what}", self.pid))
     }
+}
+
+/// A pidfd is readable once its process has ended, reaped or not.
+fn wait_readable(pidfd: &OwnedFd, within: Duration) {
+    let time = Timespec::try_from(within).ok();
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], time.as_ref());
 }
 
 /// Field 22 of /proc/PID/stat, when the process lives and is not a zombie.

@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::facts::SPAWN_LOCK_STALE;
 
+/// Marks a lock that membridge made.
+const OURS: &str = "membridge";
+
 /// Half-way to stale would do; three touches before it is stale survive a stalled board.
 const TOUCH: Duration = Duration::from_secs(25);
 
@@ -80,6 +83,8 @@ fn create(path: &Path, now: jiff::Timestamp) -> io::Result<File> {
     let body = serde_json::json!({
         "pid": std::process::id(),
         "startedAt": format!("{now:.3}"),
+        // claude-mem ignores it; our next run sees whose the file is when this one is killed.
+        "by": OURS,
     });
     file.write_all(body.to_string().as_bytes())?;
     Ok(file)
@@ -102,6 +107,12 @@ fn remove_stale(path: &Path) -> io::Result<bool> {
         Err(error) if gone(&error) => return Ok(true),
         Err(error) => return Err(error),
     };
+    if abandoned_by_us(path) {
+        return match std::fs::remove_file(path) {
+            Err(error) if !gone(&error) => Err(error),
+            _ => Ok(true),
+        };
+    }
     // A time in the future (a clock that was set back) counts as fresh, as it does for claude-mem.
     let age = SystemTime::now().duration_since(before).unwrap_or_default();
     if age <= SPAWN_LOCK_STALE || modified().ok() != Some(before) {
@@ -112,6 +123,19 @@ fn remove_stale(path: &Path) -> io::Result<bool> {
         Err(error) if gone(&error) => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// A lock that a killed run of ours left: its process is gone, and nobody is starting a worker.
+fn abandoned_by_us(path: &Path) -> bool {
+    let Ok(text) = std::fs::read(path) else {
+        return false;
+    };
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(&text) else {
+        return false;
+    };
+    let ours = body.get("by").and_then(serde_json::Value::as_str) == Some(OURS);
+    let pid = body.get("pid").and_then(serde_json::Value::as_u64);
+    ours && pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 #[cfg(test)]

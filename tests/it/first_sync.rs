@@ -1,28 +1,9 @@
 //! A first whole sync between two machines, over both kinds of store, with writers attached.
 
+use crate::common::rows;
 use crate::support::claude_mem::{self, Version, Writer};
 use crate::support::machine::{Machine, Store};
 use crate::support::s3::S3Server;
-
-/// Rows of the four core tables, as text, in an order of their own.
-fn rows(machine: &Machine) -> Vec<String> {
-    let mut all = Vec::new();
-    for (table, order) in [
-        ("sdk_sessions", "content_session_id"),
-        ("observations", "title, created_at_epoch"),
-        (
-            "session_summaries",
-            "memory_session_id, prompt_number, created_at_epoch",
-        ),
-        ("user_prompts", "content_session_id, prompt_number"),
-    ] {
-        all.extend(claude_mem::dump(
-            machine.db_path(),
-            &format!("SELECT * FROM {table} ORDER BY {order}"),
-        ));
-    }
-    all
-}
 
 fn push_and_pull_over(store: &Store) {
     let alpha = Machine::new("alpha", store);
@@ -44,7 +25,7 @@ fn push_and_pull_over(store: &Store) {
         .run()
         .assert_code(0)
         .stdout_has("SYNC COMPLETE");
-    assert_eq!(rows(&alpha), rows(&beta));
+    assert_eq!(rows(&alpha.db_path()), rows(&beta.db_path()));
     assert!(claude_mem::fts_ok(beta.db_path()));
     assert_eq!(claude_mem::integrity(beta.db_path()), "ok");
 

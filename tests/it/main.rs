@@ -12,7 +12,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod common;
+mod crash;
+mod decisions;
 mod docs;
 mod dry_run;
 mod first_sync;
+mod losing_rows;
 mod support_smoke;
+mod writers;

@@ -1,0 +1,146 @@
+//! `hook` and its detached part: the frame that never prints and always ends with 0.
+
+use std::ffi::OsString;
+use std::process::Child;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::background;
+use crate::cli::Cli;
+use crate::config::{Environment, Settings, settings::SETTINGS};
+use crate::context::Context;
+use crate::exit::ExitCode;
+use crate::failpoint;
+use crate::hook::queue::Queue;
+use crate::hook::work::Work;
+use crate::hook::{Decision, Entry, Event, Journal, SESSION_START, START_INPUT, STOP_INPUT, decide, input};
+
+/// What Claude Code waits for.
+pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> ExitCode {
+    let started = Instant::now();
+    let Some(home) = environment.home() else {
+        return ExitCode::Ok;
+    };
+    let journal = Journal::of(home);
+    let patience = match event {
+        Event::SessionStart => START_INPUT,
+        Event::Stop | Event::SessionEnd => STOP_INPUT,
+    };
+    let acted = match decide(event, &input::read(patience)) {
+        Decision::Skip(reason) => Err(("skipped", reason.to_owned())),
+        Decision::Act(event) => background::start_self(&["hook-work", event.name()], &variables(cli))
+            .map_err(|error| ("failed", format!("cannot start the background part: {error}"))),
+    };
+    let entry =
+        |outcome: &str, message: String| Entry::now(event, outcome, started, &context()).with(None, message);
+    // The journal may be on a full disk; the session must not notice.
+    let _ = match acted {
+        Ok(child) => {
+            let noted = journal.note(&entry("queued", String::new()));
+            if event == Event::SessionStart {
+                wait(child, SESSION_START.saturating_sub(started.elapsed()));
+            }
+            noted
+        }
+        Err((outcome @ "failed", message)) => journal.conclude(&entry(outcome, message)),
+        Err((outcome, message)) => journal.note(&entry(outcome, message)),
+    };
+    ExitCode::Ok
+}
+
+/// Waits for the pull, so that the session begins with what other machines know; it goes on without us when it takes
+/// longer.
+fn wait(mut child: Child, patience: Duration) {
+    let (sender, receiver) = mpsc::channel();
+    let waiter = std::thread::Builder::new().spawn(move || {
+        let _ = child.wait();
+        let _ = sender.send(());
+    });
+    if waiter.is_ok() {
+        let _ = receiver.recv_timeout(patience);
+    }
+}
+
+/// The flags that were given, as the variables that they stand for: arguments can be read by everybody.
+fn variables(cli: &Cli) -> Vec<(&'static str, OsString)> {
+    let file = cli
+        .config
+        .as_ref()
+        .map(|path| ("MEMBRIDGE_CONFIG_ENV", path.into()));
+    let given = cli.settings.given();
+    given
+        .into_iter()
+        .map(|(name, value)| (name, value.into()))
+        .chain(file)
+        .collect()
+}
+
+/// The detached part.
+pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCode {
+    let started = Instant::now();
+    if background::leave().is_err() {
+        return ExitCode::Error;
+    }
+    // A pull stays at normal priority: the session waits for it, and the worker that it starts would inherit ours.
+    if event != Event::SessionStart {
+        background::be_humble();
+    }
+    let Some(home) = environment.home() else {
+        return ExitCode::Error;
+    };
+    let journal = Journal::of(home);
+    let prepared = Settings::load(&cli.settings.given(), environment, cli.config.as_deref())
+        .map_err(|error| error.to_string())
+        .and_then(|settings| Ok((runtime()?, prepare(&settings, event, journal.clone())?)));
+    match prepared {
+        Ok((runtime, work)) => {
+            runtime.block_on(work.run(&context()));
+            runtime.shutdown_background();
+            ExitCode::Ok
+        }
+        Err(message) => {
+            let entry = Entry::now(event, "failed", started, &context());
+            let _ = journal.conclude(&entry.with(Some(ExitCode::Error.code()), message));
+            ExitCode::Error
+        }
+    }
+}
+
+fn prepare(settings: &Settings, event: Event, journal: Journal) -> Result<Work, String> {
+    let interval = settings
+        .number("MEMBRIDGE_PUSH_INTERVAL_SECONDS", 0, 86_400)
+        .map_err(|error| error.to_string())?;
+    let interval = Duration::from_secs(
+        interval
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(60),
+    );
+    let database = settings.get("CLAUDE_MEM_DB").unwrap_or_default();
+    let state = settings.home.join(".membridge");
+    let queue = Queue::of(&state, database, interval)
+        .map_err(|error| format!("cannot use {}: {error}", state.display()))?;
+    let secret = |name| settings.get(name).map(str::to_owned);
+    Ok(Work {
+        event,
+        journal,
+        queue,
+        project: settings.get("CLAUDE_PROJECT_ID").map(str::to_owned),
+        secrets: SETTINGS
+            .iter()
+            .filter(|setting| setting.secret)
+            .filter_map(|setting| secret(setting.name))
+            .collect(),
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+fn context() -> Context {
+    Context::new(jiff::SignedDuration::from_secs(failpoint::clock_offset()))
+}

@@ -1,0 +1,42 @@
+//! `restore-backup [NAME]`: lists the safety backups of pulls, or puts one back.
+
+use serde_json::{Value, json};
+
+use super::Run;
+use crate::config::Config;
+use crate::error::CommandResult;
+use crate::sync::{backups, restore_backup};
+use crate::ui::{Report, human_bytes};
+
+pub(super) async fn run(run: &Run, name: Option<String>) -> CommandResult<Report> {
+    match name {
+        Some(name) => {
+            let (session, mut record) = super::push::session(run).await?;
+            restore_backup::restore(&session, &mut record, &name).await
+        }
+        None => list(run),
+    }
+}
+
+fn list(run: &Run) -> CommandResult<Report> {
+    let config = Config::new(&run.settings)?;
+    let root = config.paths.pull_backups();
+    let listed = backups::list(&root);
+    if listed.is_empty() {
+        run.ui.line(format!("no backups in {}", root.display()));
+    }
+    let mut all = Vec::new();
+    for backup in &listed {
+        let size = backup.size.map_or("no database".to_owned(), human_bytes);
+        let rows = backup.manifest.as_ref().map(|manifest| manifest.local_obs);
+        let told = rows.map_or("no manifest".to_owned(), |rows| format!("{rows} observations"));
+        run.ui.line(format!("{}  {told}  {size}", backup.name));
+        all.push(
+            json!({"name": backup.name, "observations": rows, "bytes": backup.size, "folder": backup.folder}),
+        );
+    }
+    if !listed.is_empty() {
+        run.ui.line("put one back with: membridge restore-backup NAME");
+    }
+    Ok(Report::ok("listed").with("backups", Value::Array(all)))
+}

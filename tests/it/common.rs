@@ -1,0 +1,85 @@
+//! Words that several subjects share: all memory of a machine, leftovers, failpoints.
+
+use std::path::Path;
+
+use crate::support::claude_mem;
+use crate::support::machine::Machine;
+
+/// Rows of the four core tables, as text, in an order of their own.
+pub fn rows(database: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for (table, order) in [
+        ("sdk_sessions", "content_session_id"),
+        ("observations", "title, created_at_epoch"),
+        (
+            "session_summaries",
+            "memory_session_id, prompt_number, created_at_epoch",
+        ),
+        ("user_prompts", "content_session_id, prompt_number"),
+    ] {
+        all.extend(claude_mem::dump(
+            database,
+            &format!("SELECT * FROM {table} ORDER BY {order}"),
+        ));
+    }
+    all
+}
+
+/// The database is whole, and so are its search indexes.
+#[track_caller]
+pub fn assert_whole(database: &Path) {
+    assert_eq!(claude_mem::integrity(database), "ok", "{}", database.display());
+    assert!(
+        claude_mem::fts_ok(database),
+        "the search index of {}",
+        database.display()
+    );
+}
+
+/// Titles in the database and in every backup of it.
+pub fn titles_anywhere(machine: &Machine) -> Vec<String> {
+    let mut all = claude_mem::titles(machine.db_path());
+    for backup in backups(machine) {
+        all.extend(claude_mem::titles(machine.path(&backup)));
+    }
+    all
+}
+
+/// The databases in the safety backups, relative to the home.
+pub fn backups(machine: &Machine) -> Vec<String> {
+    let root = ".claude-mem/backups/pull-overwrite/";
+    machine
+        .files()
+        .into_iter()
+        .filter(|file| file.starts_with(root) && file.ends_with("/claude-mem.db"))
+        .collect()
+}
+
+/// No temporary file of ours is left on the machine.
+#[track_caller]
+pub fn assert_no_leftovers(machine: &Machine) {
+    let left: Vec<_> = machine
+        .files()
+        .into_iter()
+        .filter(|file| file.contains(".membridge-") || file.contains(".tmp"))
+        .collect();
+    assert!(left.is_empty(), "left behind on {}: {left:?}", machine.name);
+}
+
+/// The names of the failpoints that a command passes, in order, each once.
+pub fn failpoints(machine: &Machine, command: &str) -> Vec<String> {
+    let log = machine.path("failpoints.log");
+    let _ = std::fs::remove_file(&log);
+    machine
+        .cmd(command)
+        .env("MEMBRIDGE_FAILPOINT_LOG", &log)
+        .run()
+        .assert_code(0);
+    let mut names = Vec::new();
+    for name in std::fs::read_to_string(log).unwrap().lines() {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
