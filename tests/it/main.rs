@@ -16,6 +16,7 @@ mod common;
 mod crash;
 mod decisions;
 mod docs;
+mod documents;
 mod dry_run;
 mod first_sync;
 mod losing_rows;
