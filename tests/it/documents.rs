@@ -244,7 +244,7 @@ fn the_migration_guide_takes_over_from_python_and_goes_back() {
     assert_eq!(old_pi.remote_observations(), Some(90));
     assert_eq!(
         claude_mem::counts(folder.path().join("pulled.db")).observations,
-        70
+        90
     );
 }
 

@@ -15,6 +15,7 @@ mod support;
 mod common;
 mod crash;
 mod decisions;
+mod dist;
 mod docs;
 mod documents;
 mod dry_run;
