@@ -172,11 +172,9 @@ fn the_deb_holds_the_binary_and_its_papers() {
         return;
     }
     let out = tempfile::tempdir().unwrap();
-    let build = format!(
-        "packaging/debian/build.sh '{BINARY}' amd64 '{}'",
-        out.path().display()
-    );
-    sh(&build);
+    // Any file does for a binary; packing the real one with its debug information takes a minute.
+    let packed = out.path().display();
+    sh(&format!("packaging/debian/build.sh install.sh amd64 '{packed}'"));
     let package = std::fs::read_dir(out.path())
         .unwrap()
         .next()

@@ -21,5 +21,6 @@ mod documents;
 mod dry_run;
 mod first_sync;
 mod losing_rows;
+mod stand_ins;
 mod support_smoke;
 mod writers;
