@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::docs::{read, root};
+use super::docs::{python, read, root};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
 use crate::support::s3::S3Server;
@@ -121,13 +121,13 @@ fn the_shim_is_the_binary_for_programs_and_for_importers() {
     let mut machine = Machine::new("desk", &server);
     machine.set("MEMBRIDGE_BIN", BINARY);
     let shim = root().join("sqlite_minio_sync.py");
+    let Some(interpreter) = python() else { return };
     let python = |arguments: &[&str]| {
-        let path = std::env::var_os("PATH").unwrap();
-        let mut run = machine.program("/usr/bin/env").env("PATH", path);
+        let mut run = machine.program(&interpreter);
         run = run
             .env("PYTHONPATH", root().as_os_str())
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        for argument in ["python3"].iter().chain(arguments) {
+        for argument in arguments {
             run = run.arg(*argument);
         }
         run.run()
