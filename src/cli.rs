@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::background;
 use crate::hook::Event;
@@ -12,7 +12,7 @@ use crate::hook::Event;
 #[derive(Debug, Parser)]
 #[command(
     name = "membridge",
-    version,
+    version = crate::version::line(),
     about,
     disable_help_subcommand = true,
     arg_required_else_help = true
@@ -34,6 +34,15 @@ pub struct Cli {
     /// Print errors only
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Say on stderr what is done (-v), and how (-vv); MEMBRIDGE_LOG says it finer
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours in the report: auto means on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: Color,
+    /// What -v and MEMBRIDGE_LOG print: lines, or one JSON object per line [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
     /// Settings given on the command line.
     #[command(flatten)]
     pub settings: SettingFlags,
@@ -45,6 +54,47 @@ pub struct PlanArgs {
     /// Print what would be done, and change nothing: neither here nor in the store
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Also into a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What doctor can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DoctorArgs {
+    /// Do not ask the store
+    #[arg(long)]
+    pub no_network: bool,
+    /// Exit with 1 unless the status is OK
+    #[arg(long)]
+    pub strict: bool,
+    /// Try the store's conditional writes now (writes and removes small objects of its own)
+    #[arg(long, conflicts_with = "no_network")]
+    pub probe: bool,
+}
+
+/// What config can be told to do.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigAction {
+    /// Write a config.env (0600) from flags, the environment and answers, once the connection works
+    Init,
 }
 
 /// The commands.
@@ -64,11 +114,72 @@ pub enum Command {
         /// A name from the list
         name: Option<String>,
     },
+    /// List the pushes that the bucket keeps, newest first
+    History {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Bring an earlier push back into the local database, after a verified backup; or into a file
+    Restore {
+        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC): the last push before it
+        #[arg(value_name = "N|TIME")]
+        what: String,
+        /// Write this new file instead of the local database
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Show which rows were added, changed and removed between two pushes
+    Diff {
+        /// The earlier push: number, `head` or time
+        #[arg(value_name = "A")]
+        from: String,
+        /// The later push
+        #[arg(value_name = "B", default_value = "head")]
+        to: String,
+    },
+    /// Download what the history needs and compare every image with its checksum; changes nothing
+    Verify {
+        /// Every push that is kept, not only the newest
+        #[arg(long)]
+        all: bool,
+    },
     /// Check everything and say what is wrong; changes nothing
-    Doctor,
+    Doctor(DoctorArgs),
+    /// Show on one screen where this machine and the bucket stand; changes nothing
+    Status,
+    /// Show every setting, its value and where it comes from
+    Config {
+        /// What to do instead of showing.
+        #[command(subcommand)]
+        action: Option<ConfigAction>,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Show who is primary; changes nothing
     #[command(name = "leadership_info", visible_aliases = ["leadership", "leadership-info"])]
     Leadership,
+    /// Make a node primary now, whoever is it (without NODE: this node)
+    Promote {
+        /// The node's MEMBRIDGE_NODE_ID
+        node: Option<String>,
+        /// Lifetime of the lease [default: LEADERSHIP_LEASE_SECONDS]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
+        lease_seconds: Option<i64>,
+        /// Also replace a lease that cannot be read
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take the lease from the primary: NODE gets it, or, without NODE, nobody until the configured primary comes
+    Demote {
+        /// The node that becomes primary instead
+        node: Option<String>,
+    },
     /// Show the project's name and its canonical id
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
@@ -120,15 +231,37 @@ pub struct HooksOptions {
 }
 
 impl Command {
+    /// Whether it goes on when config.env cannot be read: it says so, writes the file, or does not care.
+    pub fn needs_no_file(&self) -> bool {
+        match self {
+            Self::Doctor(_) | Self::Completions { .. } | Self::Man => true,
+            Self::Config { action } => action.is_some(),
+            _ => false,
+        }
+    }
+
     /// The name in `--json` output.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Push(_) => "push_sqlite",
             Self::Pull(_) => "pull_sqlite",
             Self::Sync(_) => "sync",
+            Self::Doctor(_) => "doctor",
+            Self::Status => "status",
+            Self::Config { action: None } => "config",
+            Self::Config {
+                action: Some(ConfigAction::Init),
+            } => "config init",
+            Self::Completions { .. } => "completions",
+            Self::Man => "man",
             Self::RestoreBackup { .. } => "restore-backup",
-            Self::Doctor => "doctor",
+            Self::History { .. } => "history",
+            Self::Restore { .. } => "restore",
+            Self::Diff { .. } => "diff",
+            Self::Verify { .. } => "verify",
             Self::Leadership => "leadership_info",
+            Self::Promote { .. } => "promote",
+            Self::Demote { .. } => "demote",
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",
@@ -185,6 +318,8 @@ setting_flags! {
         leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
         pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
         pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
+        history_max_count = "HISTORY_MAX_COUNT", "Number of pushes that the bucket's history keeps [default: 50]";
+        history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
         worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
         worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
         data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";

@@ -2,8 +2,10 @@
 //! chance from here, so that tests can move the clock and nothing else has to know.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 /// What a run needs from the outside world besides files and the store.
@@ -37,6 +39,27 @@ impl Context {
     pub fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         now.checked_add(self.clock_offset).unwrap_or(now)
+    }
+
+    /// Time since some fixed moment, by a clock that neither steps when the time is set nor stands still while this
+    /// process is stopped or the machine sleeps: how long something of ours has been alive.
+    pub fn uptime(&self) -> Duration {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+        // The call fails for clocks that do not exist only; then nothing ever looks old, and the store's clock decides.
+        clock_gettime(CLOCK).map_or(Duration::ZERO, Duration::from)
+    }
+
+    /// The time to sign requests with: ours, unless the store's is so far away that it would refuse it.
+    pub fn signing_now(&self) -> Timestamp {
+        const TOLERATED: i64 = 240;
+        if self.skew_seconds().abs() > TOLERATED {
+            self.server_now()
+        } else {
+            self.now()
+        }
     }
 
     /// The time by the store's clock: ours, corrected by the last `Date` that the store sent.

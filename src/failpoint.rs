@@ -49,3 +49,17 @@ pub fn clock_offset() -> i64 {
 pub fn clock_offset() -> i64 {
     0
 }
+
+/// How long the store may take to answer, where a test does not want to wait for the real limit
+/// (`MEMBRIDGE_TEST_ANSWER_MS`); `None` in a release.
+#[cfg(feature = "failpoints")]
+pub fn answer_limit() -> Option<std::time::Duration> {
+    let text = std::env::var("MEMBRIDGE_TEST_ANSWER_MS").ok()?;
+    text.parse().ok().map(std::time::Duration::from_millis)
+}
+
+/// See the other version: `None` in a release.
+#[cfg(not(feature = "failpoints"))]
+pub fn answer_limit() -> Option<std::time::Duration> {
+    None
+}

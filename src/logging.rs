@@ -1,16 +1,23 @@
-//! Logs for the person who looks for a fault: tracing events on stderr, chosen by MEMBRIDGE_LOG,
-//! as text or (MEMBRIDGE_LOG_FORMAT=json) as one JSON object per line. Silent by default.
+//! Logs for the person who looks for a fault: tracing events on stderr, chosen by MEMBRIDGE_LOG or -v,
+//! as text or (--log-format json, MEMBRIDGE_LOG_FORMAT=json) as one JSON object per line. Silent by default.
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, registry};
 
+use crate::cli::LogFormat;
 use crate::config::Environment;
 
-/// Starts logging to stderr as the environment asks for.
-pub fn start(environment: &Environment) {
-    let Some(wanted) = environment.get("MEMBRIDGE_LOG") else {
+/// Starts logging to stderr: `-v` says what is done, `-vv` how; MEMBRIDGE_LOG is finer and comes first.
+pub fn start(environment: &Environment, verbose: u8, format: Option<LogFormat>) {
+    let by_flag = match verbose {
+        0 => None,
+        1 => Some("info"),
+        2 => Some("debug"),
+        _ => Some("trace"),
+    };
+    let Some(wanted) = environment.get("MEMBRIDGE_LOG").or(by_flag) else {
         return;
     };
     // A bare level is meant for us, not for the hundred crates below us.
@@ -26,13 +33,17 @@ pub fn start(environment: &Environment) {
             return;
         }
     };
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let lines = match environment.get("MEMBRIDGE_LOG_FORMAT") {
-        Some("json") => lines.json().with_filter(filter).boxed(),
-        _ => lines.with_filter(filter).boxed(),
+    let json = match format {
+        Some(format) => format == LogFormat::Json,
+        None => environment.get("MEMBRIDGE_LOG_FORMAT") == Some("json"),
     };
-    let started = registry().with(lines).try_init();
-    if let Err(error) = started {
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = if json {
+        lines.json().with_filter(filter).boxed()
+    } else {
+        lines.with_filter(filter).boxed()
+    };
+    if let Err(error) = registry().with(lines).try_init() {
         eprintln!("membridge: logging could not be started: {error}");
     }
 }

@@ -20,7 +20,7 @@ fn main() {
             std::process::exit(exit.code());
         }
     };
-    membridge::logging::start(&environment);
+    membridge::logging::start(&environment, cli.verbose, cli.log_format);
     let exit = membridge::commands::run(cli, &environment);
     std::process::exit(exit.code());
 }

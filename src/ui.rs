@@ -48,6 +48,36 @@ pub struct Ui {
     pub json: bool,
     /// Errors only.
     pub quiet: bool,
+    /// Colours on stdout.
+    pub color: bool,
+}
+
+/// What a colour means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Nothing special.
+    Plain,
+    /// Somebody should look at it.
+    Caution,
+    /// Does not work.
+    Bad,
+    /// Of little interest.
+    Faint,
+}
+
+impl Tone {
+    /// The terminal's code for it.
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Good => Some("32"),
+            Self::Plain => None,
+            Self::Caution => Some("33"),
+            Self::Bad => Some("31"),
+            Self::Faint => Some("2"),
+        }
+    }
 }
 
 impl Ui {
@@ -58,6 +88,30 @@ impl Ui {
         }
     }
 
+    /// One line of the report that opens with a coloured label.
+    pub fn toned(&self, tone: Tone, label: &str, text: &str) {
+        if self.json || self.quiet {
+            return;
+        }
+        print_clean(&format!("{}{}", self.paint(tone, &clean(label)), clean(text)));
+    }
+
+    /// Text as it is, for other programs: completions, the manual page.
+    pub fn verbatim(&self, text: &str) {
+        if !self.json {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes());
+            let _ = out.flush();
+        }
+    }
+
+    fn paint(&self, tone: Tone, text: &str) -> String {
+        match tone.code().filter(|_| self.color) {
+            Some(code) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            None => text.to_owned(),
+        }
+    }
+
     /// A numbered step: `[1/7] text`.
     pub fn step(&self, number: &str, text: impl AsRef<str>) {
         self.line(format!("[{number}] {}", text.as_ref()));
@@ -65,7 +119,7 @@ impl Ui {
 
     /// Something that is not an error but must be seen.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.line(format!("WARNING: {}", text.as_ref()));
+        self.toned(Tone::Caution, "WARNING: ", text.as_ref());
     }
 
     /// Prints how the command ended, as lines or as the one JSON object.
@@ -89,7 +143,11 @@ impl Ui {
             })),
             Err(failure) => {
                 // Callers of the Python script read errors on stdout; so do ours.
-                print_line(&format!("ERROR: {}", failure.message));
+                print_clean(&format!(
+                    "{}{}",
+                    self.paint(Tone::Bad, "ERROR: "),
+                    clean(&failure.message)
+                ));
                 for hint in &failure.hints {
                     print_line(&format!("  → {hint}"));
                 }
@@ -149,12 +207,14 @@ impl Progress {
 /// the bucket can neither move the cursor nor forge a line.
 pub fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| {
-            let invisible = c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if invisible { '\u{fffd}' } else { c }
-        })
+        .map(|c| if is_invisible(c) { '\u{fffd}' } else { c })
         .collect()
+}
+
+/// Controls, and the marks that reorder text or hide in it.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Bytes as people read them.
@@ -170,9 +230,13 @@ pub fn human_bytes(bytes: u64) -> String {
 }
 
 fn print_line(text: &str) {
+    print_clean(&clean(text));
+}
+
+fn print_clean(text: &str) {
     // A closed pipe is the reader's wish, not an error of ours.
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", clean(text));
+    let _ = writeln!(out, "{text}");
     let _ = out.flush();
 }
 
@@ -180,13 +244,27 @@ fn print_json(value: &Value) {
     let text =
         serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}");
+    let _ = writeln!(out, "{}", escape_invisible(&text));
     let _ = out.flush();
+}
+
+/// JSON text whose strings hold no character that a terminal would obey: those that serde leaves as they are.
+fn escape_invisible(json: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_invisible(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, human_bytes};
+    use super::{clean, escape_invisible, human_bytes};
 
     #[test]
     fn remote_text_cannot_move_the_cursor_or_forge_a_line() {
@@ -200,6 +278,16 @@ mod tests {
         for (raw, shown) in table {
             assert_eq!(clean(raw), shown);
         }
+    }
+
+    #[test]
+    fn json_carries_remote_text_without_obeying_it() {
+        let json =
+            serde_json::to_string_pretty(&serde_json::json!({"host": "a\u{9b}2J\n\u{202e}сад"})).unwrap();
+        let shown = escape_invisible(&json);
+        assert_eq!(shown, "{\n  \"host\": \"a\\u009b2J\\n\\u202eсад\"\n}");
+        let back: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(back["host"], "a\u{9b}2J\n\u{202e}сад");
     }
 
     #[test]

@@ -1,7 +1,63 @@
-//! x
+//! `doctor`: everything that could be wrong, and what to type about it. Changes nothing, needs no configuration.
+
 use super::Run;
+use crate::cli::DoctorArgs;
+use crate::doctor::evidence::{self, Scope};
+use crate::doctor::{self, Checked, Level, Status};
 use crate::error::CommandResult;
-use crate::ui::Report;
-pub(super) async fn run(_: &Run) -> CommandResult<Report> {
-    Ok(Report::ok("x"))
+use crate::exit::ExitCode;
+use crate::ui::{Report, Tone, Ui};
+
+pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
+    let scope = Scope {
+        no_network: args.no_network,
+        probe: args.probe,
+    };
+    let evidence = evidence::gather(
+        run.settings.clone(),
+        run.file_problem.clone(),
+        &run.context,
+        scope,
+    )
+    .await;
+    let checked = doctor::examine(&evidence);
+    let status = Status::of(&checked);
+    show(&run.ui, &checked);
+    run.ui.toned(status_tone(status), &status.line(), "");
+    let mut report = Report::ok("checked")
+        .with("status", status.word())
+        .with("checks", checked.iter().map(Checked::to_json).collect::<Vec<_>>());
+    if args.strict && status != Status::Ok {
+        report.exit = ExitCode::Error;
+    }
+    Ok(report)
+}
+
+fn show(ui: &Ui, checked: &[Checked]) {
+    let mut group = "";
+    for one in checked {
+        if one.group != group {
+            group = one.group;
+            ui.line(group);
+        }
+        let (label, tone) = match one.finding.level {
+            Level::Ok => ("  ok       ", Tone::Good),
+            Level::Info => ("  info     ", Tone::Plain),
+            Level::Warning => ("  WARNING  ", Tone::Caution),
+            Level::Error => ("  ERROR    ", Tone::Bad),
+            Level::Skipped => ("  skipped  ", Tone::Faint),
+        };
+        ui.toned(tone, label, &one.finding.text);
+        if let Some(remedy) = &one.finding.remedy {
+            ui.line(format!("           → {remedy}"));
+        }
+    }
+}
+
+fn status_tone(status: Status) -> Tone {
+    match status {
+        Status::Ok => Tone::Good,
+        Status::Degraded(_) => Tone::Caution,
+        Status::Error => Tone::Bad,
+    }
 }

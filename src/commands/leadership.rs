@@ -48,7 +48,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let left = lease
         .expires_at
         .saturating_sub(run.context.server_now().as_second());
-    ui.line(format!("primary: {}", lease.primary_node_id));
+    ui.line(format!("primary: {}", lease.primary_label()));
     ui.line(format!("epoch: {}", lease.epoch));
     match jiff::Timestamp::from_second(lease.expires_at) {
         Ok(at) if left > 0 => ui.line(format!("expires_at: {} (in {left}s)", records::iso(at))),
@@ -61,7 +61,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     }
     ui.line(format!("issued_by: {}", lease.issued_by));
     if lease.needs_ui_selection {
-        ui.line("needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)");
+        ui.line("needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)");
     }
     let value = serde_json::to_value(&lease).unwrap_or_default();
     Ok(report.with("lease", value).with("expires_in", left))

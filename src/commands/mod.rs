@@ -1,21 +1,29 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
+mod completions;
+mod config;
 mod doctor;
+mod history;
 mod hook;
 mod hooks;
 mod leadership;
+mod man;
 mod preview;
 mod project;
+mod promote;
 mod push;
 mod restore_backup;
+mod status;
 
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::background;
-use crate::cli::{Cli, Command};
-use crate::config::{Config, Environment, Settings};
+use crate::cli::{Cli, Color, Command, ConfigAction};
+use crate::config::{Config, ConfigError, Environment, Settings, settings};
 use crate::context::Context;
 use crate::database::files;
 use crate::error::{CommandResult, Failure};
@@ -32,6 +40,10 @@ pub struct Run {
     pub ui: Ui,
     /// Settings as texts.
     pub settings: Settings,
+    /// Why config.env is not among them, where a command can do without.
+    pub file_problem: Option<ConfigError>,
+    /// Where a new config.env would go.
+    pub config_target: PathBuf,
 }
 
 impl Run {
@@ -55,6 +67,11 @@ pub fn run(cli: Cli, environment: &Environment) -> ExitCode {
     let ui = Ui {
         json: cli.json,
         quiet: cli.quiet,
+        color: match cli.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => environment.get("NO_COLOR").is_none() && std::io::stdout().is_terminal(),
+        },
     };
     let name = cli.command.name();
     let end = prepare(&cli, environment, ui.clone()).and_then(|run| execute(&run, cli.command));
@@ -77,12 +94,22 @@ fn started_in_background() -> ExitCode {
 }
 
 fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
-    let settings = Settings::load(&cli.settings.given(), environment, cli.config.as_deref())?;
+    let flags = cli.settings.given();
+    let config_target = settings::file_to_write(environment, cli.config.as_deref());
+    let (settings, file_problem) = match Settings::load(&flags, environment, cli.config.as_deref()) {
+        Ok(settings) => (settings, None),
+        Err(problem) if cli.command.needs_no_file() => {
+            (Settings::without_file(&flags, environment), Some(problem))
+        }
+        Err(problem) => return Err(problem.into()),
+    };
     let offset = jiff::SignedDuration::from_secs(failpoint::clock_offset());
     Ok(Run {
         context: Arc::new(Context::new(offset)),
         ui,
         settings,
+        file_problem,
+        config_target,
     })
 }
 
@@ -145,8 +172,25 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Pull(_) => push::pull(run).await,
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name } => restore_backup::run(run, name).await,
+        Command::History { limit } => history::history(run, limit).await,
+        Command::Restore { what, to } => history::restore(run, &what, to.as_deref()).await,
+        Command::Diff { from, to } => history::diff(run, &from, &to).await,
+        Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
-        Command::Doctor => doctor::run(run).await,
+        Command::Promote {
+            node,
+            lease_seconds,
+            force,
+        } => promote::promote(run, node, lease_seconds, force).await,
+        Command::Demote { node } => promote::demote(run, node).await,
+        Command::Doctor(args) => doctor::run(run, args).await,
+        Command::Status => status::run(run).await,
+        Command::Config { action: None } => Ok(config::show(run)),
+        Command::Config {
+            action: Some(ConfigAction::Init),
+        } => config::init(run).await,
+        Command::Completions { shell } => Ok(completions::run(run, shell)),
+        Command::Man => man::run(run),
         Command::Hooks { action } => hooks::run(run, action),
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
             Err(Failure::new("runs before the settings are read"))

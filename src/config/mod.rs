@@ -51,14 +51,18 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
             ConfigError::NotSet { name } => Some(format!(
-                "set {name} in the environment or in ~/.claude-mem-minio/config.env (see config.env.example)"
+                "set {name} in the environment or in ~/.claude-mem-minio/config.env; to make that file: membridge config init"
             )),
             ConfigError::Unreadable { path, .. } => Some(format!(
                 "check that {} exists and is yours: ls -l {0}",
                 path.display()
             )),
             ConfigError::BadLine { path, .. } => Some(format!("edit {}", path.display())),
-            _ => None,
+            ConfigError::NoHome => None,
+            ConfigError::BadSwitch { .. }
+            | ConfigError::BadNumber { .. }
+            | ConfigError::NotUtf8 { .. }
+            | ConfigError::BadValue { .. } => Some("see where it comes from: membridge config".to_owned()),
         };
         let failure = Self::new(error.to_string());
         match hint {
@@ -179,6 +183,15 @@ pub struct BackupRetention {
     pub max_count: i64,
 }
 
+/// Retention of the history in the bucket: a commit goes when it is beyond both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryRetention {
+    /// This many stay in any case (at least 1: the head).
+    pub max_count: i64,
+    /// Younger ones stay in any case (days).
+    pub max_days: i64,
+}
+
 /// Everything a command needs to know, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -200,11 +213,23 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Backup retention.
     pub backups: BackupRetention,
+    /// History retention.
+    pub history: HistoryRetention,
     /// Files of ours and of claude-mem.
     pub paths: Paths,
     /// CLAUDE_CANONICAL_PROJECT_ID, which is ignored but warned about (F05).
     pub pinned_cid: Option<String>,
 }
+
+/// What must be set for a bucket, in the order in which a missing one is reported. A directory store needs no keys.
+pub const REQUIRED: [&str; 6] = [
+    "MINIO_ENDPOINT",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
+    "MINIO_BUCKET",
+    "CLAUDE_PROJECT_ID",
+    "CLAUDE_MEM_DB",
+];
 
 const MAX_SECONDS: i64 = 10 * 366 * 86_400;
 
@@ -255,6 +280,10 @@ impl Config {
                 max_count: settings
                     .number("PULL_BACKUP_MAX_COUNT", 1, 100_000)?
                     .unwrap_or(50),
+            },
+            history: HistoryRetention {
+                max_count: settings.number("HISTORY_MAX_COUNT", 1, 1_000_000)?.unwrap_or(50),
+                max_days: settings.number("HISTORY_MAX_DAYS", 0, 36_500)?.unwrap_or(30),
             },
             paths: Paths::new(settings),
             pinned_cid: settings.get("CLAUDE_CANONICAL_PROJECT_ID").map(str::to_owned),

@@ -36,6 +36,11 @@ impl Paths {
         self.home.join(".claude-mem/backups/pull-overwrite")
     }
 
+    /// The page map of the image that the database `id` was last pushed or pulled as.
+    pub fn page_map(&self, id: &str) -> PathBuf {
+        self.state.join("pagemaps").join(format!("{id}.map"))
+    }
+
     /// Our temporary files that need not lie beside the database.
     pub fn tmp(&self) -> PathBuf {
         self.state.join("tmp")

@@ -47,6 +47,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("FORCE_PUSH", Some("0")),
     setting("PULL_BACKUP_MAX_DAYS", Some("14")),
     setting("PULL_BACKUP_MAX_COUNT", Some("50")),
+    setting("HISTORY_MAX_COUNT", Some("50")),
+    setting("HISTORY_MAX_DAYS", Some("30")),
     setting("MEMBRIDGE_NODE_ID", None),
     setting("PRIMARY_NODE_ID", None),
     setting("MEMBRIDGE_HOSTNAME", None),
@@ -198,33 +200,32 @@ impl Settings {
             Some(path) => read_file(path, environment)?,
             None => BTreeMap::new(),
         };
-        let mut values = BTreeMap::new();
-        for setting in SETTINGS {
-            let name = setting.name;
-            if environment.unreadable.iter().any(|unreadable| unreadable == name) {
-                return Err(ConfigError::NotUtf8 { name });
-            }
-            let lower = lower_twin(name).and_then(|twin| environment.get(twin));
-            let found = None
-                .or_else(|| flags.get(name).map(|value| (value.clone(), Source::Flag)))
-                .or_else(|| {
-                    environment
-                        .get(name)
-                        .or(lower)
-                        .map(|value| (value.to_owned(), Source::Environment))
-                })
-                .or_else(|| {
-                    from_file
-                        .get(name)
-                        .filter(|value| !value.is_empty())
-                        .map(|value| (value.clone(), Source::File))
-                })
-                .or_else(|| setting.default.map(|value| (value.to_owned(), Source::Default)));
-            if let Some(found) = found {
-                values.insert(name, found);
-            }
+        if let Some(setting) = SETTINGS
+            .iter()
+            .find(|setting| environment.unreadable.iter().any(|name| name == setting.name))
+        {
+            return Err(ConfigError::NotUtf8 { name: setting.name });
         }
-        Ok(Self { values, file, home })
+        Ok(Self {
+            values: combine(flags, environment, &from_file),
+            file,
+            home,
+        })
+    }
+
+    /// Flags, environment and defaults, without any file: for doctor where the file is what is broken, and for
+    /// whoever is about to write it. What cannot be read counts as unset.
+    pub fn without_file(flags: &BTreeMap<&'static str, String>, environment: &Environment) -> Self {
+        Self {
+            values: combine(flags, environment, &BTreeMap::new()),
+            file: None,
+            home: environment.home().unwrap_or(Path::new("/")).to_owned(),
+        }
+    }
+
+    /// Gives a setting a value.
+    pub fn set(&mut self, name: &'static str, value: String, source: Source) {
+        self.values.insert(name, (value, source));
     }
 
     /// The value of a setting, when it has one.
@@ -297,6 +298,38 @@ impl Settings {
     }
 }
 
+/// Each setting's value from the first place that has one.
+fn combine(
+    flags: &BTreeMap<&'static str, String>,
+    environment: &Environment,
+    from_file: &BTreeMap<String, String>,
+) -> BTreeMap<&'static str, (String, Source)> {
+    let mut values = BTreeMap::new();
+    for setting in SETTINGS {
+        let name = setting.name;
+        let lower = lower_twin(name).and_then(|twin| environment.get(twin));
+        let found = None
+            .or_else(|| flags.get(name).map(|value| (value.clone(), Source::Flag)))
+            .or_else(|| {
+                environment
+                    .get(name)
+                    .or(lower)
+                    .map(|value| (value.to_owned(), Source::Environment))
+            })
+            .or_else(|| {
+                from_file
+                    .get(name)
+                    .filter(|value| !value.is_empty())
+                    .map(|value| (value.clone(), Source::File))
+            })
+            .or_else(|| setting.default.map(|value| (value.to_owned(), Source::Default)));
+        if let Some(found) = found {
+            values.insert(name, found);
+        }
+    }
+    values
+}
+
 /// A proxy URL can carry a user and a password.
 fn has_credentials(value: &str) -> bool {
     value.contains("://") && value.contains('@')
@@ -309,6 +342,23 @@ fn lower_twin(name: &str) -> Option<&'static str> {
         "HTTPS_PROXY" => Some("https_proxy"),
         "NO_PROXY" => Some("no_proxy"),
         _ => None,
+    }
+}
+
+/// Where a new config.env goes: the place that was named, else the first of the usual ones.
+pub fn file_to_write(environment: &Environment, flag: Option<&Path>) -> PathBuf {
+    if let Some(path) = flag {
+        return path.to_owned();
+    }
+    if let Some(path) = environment.get("MEMBRIDGE_CONFIG_ENV") {
+        return PathBuf::from(path);
+    }
+    match environment.get("MEMBRIDGE_DIR") {
+        Some(dir) => Path::new(dir).join("config.env"),
+        None => environment
+            .home()
+            .unwrap_or(Path::new("/"))
+            .join(".claude-mem-minio/config.env"),
     }
 }
 

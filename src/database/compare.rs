@@ -161,7 +161,7 @@ fn for_each_key(
 
 /// The SQL expressions that name a row the same on every machine; `None` for tables that we do not know, whose
 /// whole content is then the key.
-fn natural_key(table: &str, has: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
+pub(super) fn natural_key(table: &str, has: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
     let or_null = |name: &str| {
         if has(name) {
             format!("t.{}", quote(name))

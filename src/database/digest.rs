@@ -100,7 +100,8 @@ pub fn for_each_row(
     Ok(())
 }
 
-fn hash_value(hasher: &mut Sha256, name: &str, value: ValueRef<'_>) {
+/// Adds one value under its column's name; NULL adds nothing.
+pub(super) fn hash_value(hasher: &mut Sha256, name: &str, value: ValueRef<'_>) {
     let (tag, bytes): (u8, &[u8]) = match value {
         ValueRef::Null => return,
         ValueRef::Integer(number) => (1, &number.to_le_bytes()),

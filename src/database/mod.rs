@@ -4,6 +4,7 @@
 //! Rules of the house: a live database is read and written through SQLite only, never copied or renamed over
 //! (F03, F04); a snapshot is pinned by one read transaction; memory stays flat whatever the size.
 
+pub mod changes;
 pub mod compare;
 pub mod digest;
 pub mod facts;

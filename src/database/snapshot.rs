@@ -1,7 +1,7 @@
 //! A consistent snapshot of a database that others write to meanwhile. One read transaction pins it; what is
 //! said about it and what is copied come from that same transaction.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -35,6 +35,16 @@ impl Pinned {
             connection,
             path: path.to_owned(),
         })
+    }
+
+    /// The connection that holds the moment: for reading only, and without ending its transaction.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What is in it.
@@ -122,23 +132,32 @@ pub(super) fn say_rollback_journal(image: &Path) -> std::io::Result<()> {
     file.write_all(&[1, 1])
 }
 
-/// Bytes of the header that differ between equal databases (SQLite file format, section 1.3): journal mode
-/// (18, 19), change counter (24), schema cookie (40; the backup API raises it), version-valid-for (92) and the
-/// version of the library that wrote last (96).
-fn fix_header(image: &Path, cookie: u32) -> std::io::Result<()> {
+/// Gives the bytes of a first page that differ between equal databases fixed values (SQLite file format, section
+/// 1.3): journal mode (18, 19), change counter (24), version-valid-for (92) and the version of the library that wrote
+/// last (96); with `cookie` also the schema cookie (40), which the backup API raises. A shorter page is left alone.
+pub fn normalise_header(page: &mut [u8], cookie: Option<u32>) {
     const LIBRARY: u32 = 3_040_000;
-    let mut file = std::fs::OpenOptions::new().write(true).open(image)?;
-    for (offset, bytes) in [
-        (18, &[1_u8, 1][..]),
-        (24, &1_u32.to_be_bytes()),
-        (40, &cookie.to_be_bytes()),
-        (92, &1_u32.to_be_bytes()),
-        (96, &LIBRARY.to_be_bytes()),
-    ] {
-        file.seek(SeekFrom::Start(offset))?;
-        file.write_all(bytes)?;
+    let mut set = |offset: usize, bytes: &[u8]| {
+        if let Some(place) = page.get_mut(offset..offset + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    };
+    set(18, &[1, 1]);
+    set(24, &1_u32.to_be_bytes());
+    set(92, &1_u32.to_be_bytes());
+    set(96, &LIBRARY.to_be_bytes());
+    if let Some(cookie) = cookie {
+        set(40, &cookie.to_be_bytes());
     }
-    Ok(())
+}
+
+fn fix_header(image: &Path, cookie: u32) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(image)?;
+    let mut header = [0_u8; 100];
+    file.read_exact(&mut header)?;
+    normalise_header(&mut header, Some(cookie));
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&header)
 }
 
 /// Makes the object that Python nodes read: a compact copy, without free pages, of an image. Synced to the disk.

@@ -1,1 +1,315 @@
-//! placeholder
+//! doctor: each check is a name, a pure function of the evidence, and a remedy. [`evidence`] gathers once, read-only,
+//! from whatever configuration there is; the other files judge, one file per group. Prints nothing.
+
+mod bucket;
+mod configuration;
+mod database;
+pub mod evidence;
+pub mod hooks;
+mod identity;
+mod leadership;
+mod lock;
+mod memory;
+mod worker;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::Failure;
+use evidence::Evidence;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// It could not be made, or has no meaning here.
+    Skipped,
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Info,
+    /// Works, and somebody should look at it.
+    Warning,
+    /// Does not work.
+    Error,
+}
+
+impl Level {
+    /// As `--json` says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How it ended.
+    pub level: Level,
+    /// One line.
+    pub text: String,
+    /// What to type or look at, where the check's own remedy does not fit.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(level: Level, text: impl Into<String>) -> Self {
+        Self {
+            level,
+            text: text.into(),
+            remedy: None,
+        }
+    }
+
+    fn ok(text: impl Into<String>) -> Self {
+        Self::new(Level::Ok, text)
+    }
+
+    fn info(text: impl Into<String>) -> Self {
+        Self::new(Level::Info, text)
+    }
+
+    fn warning(text: impl Into<String>) -> Self {
+        Self::new(Level::Warning, text)
+    }
+
+    fn error(text: impl Into<String>) -> Self {
+        Self::new(Level::Error, text)
+    }
+
+    fn skipped(text: impl Into<String>) -> Self {
+        Self::new(Level::Skipped, text)
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// A failure with the first thing to do about it.
+    fn failed(failure: &Failure) -> Self {
+        let finding = Self::error(failure.message.clone());
+        // To run doctor is no advice from doctor.
+        match failure
+            .hints
+            .iter()
+            .find(|hint| !hint.contains("membridge doctor"))
+        {
+            Some(hint) => finding.remedy(hint),
+            None => finding,
+        }
+    }
+}
+
+/// One check.
+pub struct Check {
+    /// Its name in `--json`.
+    pub name: &'static str,
+    /// Judges the evidence.
+    pub run: fn(&Evidence) -> Finding,
+    /// What to do when it ends as a warning or an error and the finding knows nothing better.
+    pub remedy: &'static str,
+}
+
+/// Checks under one heading.
+pub struct Group {
+    /// The heading; the first seven are pinned by the compatibility contract.
+    pub heading: &'static str,
+    /// In the order in which they are shown.
+    pub checks: &'static [Check],
+}
+
+/// All checks, in the order in which they are shown.
+pub const GROUPS: &[Group] = &[
+    Group {
+        heading: "[1/5] Project identity",
+        checks: identity::CHECKS,
+    },
+    Group {
+        heading: "[2/5] MinIO connectivity",
+        checks: bucket::CHECKS,
+    },
+    Group {
+        heading: "[3/5] Lock status",
+        checks: lock::CHECKS,
+    },
+    Group {
+        heading: "[4/5] SQLite DB health",
+        checks: database::CHECKS,
+    },
+    Group {
+        heading: "[5/5] Worker health",
+        checks: worker::CHECKS,
+    },
+    Group {
+        heading: "[+] Hooks",
+        checks: hooks::CHECKS,
+    },
+    Group {
+        heading: "[+] Leadership",
+        checks: leadership::CHECKS,
+    },
+    Group {
+        heading: "[+] Sync",
+        checks: memory::CHECKS,
+    },
+    Group {
+        heading: "[+] Configuration",
+        checks: configuration::CHECKS,
+    },
+];
+
+/// One check, made.
+#[derive(Debug)]
+pub struct Checked {
+    /// The heading that it stands under.
+    pub group: &'static str,
+    /// The check's name.
+    pub name: &'static str,
+    /// What it found, with a remedy for each warning and error.
+    pub finding: Finding,
+}
+
+impl Checked {
+    /// As `--json` shows it.
+    pub fn to_json(&self) -> Value {
+        let mut fields = Map::new();
+        fields.insert("group".into(), self.group.into());
+        fields.insert("name".into(), self.name.into());
+        fields.insert("result".into(), self.finding.level.word().into());
+        fields.insert("text".into(), self.finding.text.clone().into());
+        fields.insert("remedy".into(), json!(self.finding.remedy));
+        Value::Object(fields)
+    }
+}
+
+/// Makes all checks.
+pub fn examine(evidence: &Evidence) -> Vec<Checked> {
+    let mut all = Vec::new();
+    for group in GROUPS {
+        for check in group.checks {
+            let mut finding = (check.run)(evidence);
+            if finding.level < Level::Warning {
+                finding.remedy = None;
+            } else if finding.remedy.is_none() {
+                finding.remedy = Some(check.remedy.to_owned());
+            }
+            all.push(Checked {
+                group: group.heading,
+                name: check.name,
+                finding,
+            });
+        }
+    }
+    all
+}
+
+/// What all of it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing to do.
+    Ok,
+    /// This many warnings.
+    Degraded(usize),
+    /// At least one error.
+    Error,
+}
+
+impl Status {
+    /// The sum of what was found.
+    pub fn of(checked: &[Checked]) -> Self {
+        let count = |level| checked.iter().filter(|one| one.finding.level == level).count();
+        match (count(Level::Error), count(Level::Warning)) {
+            (0, 0) => Self::Ok,
+            (0, warnings) => Self::Degraded(warnings),
+            _ => Self::Error,
+        }
+    }
+
+    /// One word for `--json`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded(_) => "degraded",
+            Self::Error => "error",
+        }
+    }
+
+    /// The last line, in the words of the compatibility contract.
+    pub fn line(self) -> String {
+        match self {
+            Self::Ok => "STATUS: OK — READY FOR PRODUCTION".to_owned(),
+            Self::Degraded(1) => "STATUS: DEGRADED — 1 warning above".to_owned(),
+            Self::Degraded(count) => format!("STATUS: DEGRADED — {count} warnings above"),
+            Self::Error => "STATUS: ERROR".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Checked, Finding, GROUPS, Level, Status};
+
+    #[test]
+    fn headings_and_names_are_as_pinned() {
+        let headings: Vec<_> = GROUPS.iter().map(|group| group.heading).collect();
+        assert_eq!(
+            headings.get(..7).unwrap(),
+            [
+                "[1/5] Project identity",
+                "[2/5] MinIO connectivity",
+                "[3/5] Lock status",
+                "[4/5] SQLite DB health",
+                "[5/5] Worker health",
+                "[+] Hooks",
+                "[+] Leadership"
+            ]
+        );
+        let mut names: Vec<_> = GROUPS
+            .iter()
+            .flat_map(|group| group.checks)
+            .map(|check| check.name)
+            .collect();
+        assert!(
+            GROUPS
+                .iter()
+                .flat_map(|group| group.checks)
+                .all(|check| !check.remedy.is_empty()),
+            "every check has a remedy"
+        );
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "no name stands twice");
+    }
+
+    #[test]
+    fn the_worst_finding_makes_the_status() {
+        let status = |levels: &[Level]| {
+            let checked: Vec<_> = levels
+                .iter()
+                .map(|level| Checked {
+                    group: "g",
+                    name: "n",
+                    finding: Finding::new(*level, "t"),
+                })
+                .collect();
+            Status::of(&checked).line()
+        };
+        use Level::{Error, Info, Ok, Skipped, Warning};
+        let table: [(&[Level], &str); 5] = [
+            (&[], "STATUS: OK — READY FOR PRODUCTION"),
+            (&[Ok, Info, Skipped], "STATUS: OK — READY FOR PRODUCTION"),
+            (&[Ok, Warning], "STATUS: DEGRADED — 1 warning above"),
+            (&[Warning, Warning], "STATUS: DEGRADED — 2 warnings above"),
+            (&[Warning, Error], "STATUS: ERROR"),
+        ];
+        for (levels, line) in table {
+            assert_eq!(status(levels), line);
+        }
+    }
+}

@@ -32,6 +32,8 @@ pub struct NewTerm {
     pub epoch: i64,
     /// Nobody has chosen this primary.
     pub needs_ui_selection: bool,
+    /// How long, where that differs from the setting.
+    pub seconds: Option<i64>,
 }
 
 /// Role now, and the write that should come first.
@@ -54,6 +56,7 @@ pub fn decide(lease: Option<&LeaseRecord>, node: &str, configured: Option<&str>,
                 primary: primary.to_owned(),
                 epoch: 1,
                 needs_ui_selection: configured.is_none(),
+                seconds: None,
             }),
         };
     };
@@ -63,6 +66,7 @@ pub fn decide(lease: Option<&LeaseRecord>, node: &str, configured: Option<&str>,
         primary: node.to_owned(),
         epoch,
         needs_ui_selection: lease.needs_ui_selection && configured != Some(node),
+        seconds: None,
     };
     if now < lease.expires_at {
         let half_gone = lease.expires_at.saturating_sub(now) <= lease.lease_seconds / 2;
@@ -126,6 +130,7 @@ mod tests {
             primary: primary.to_owned(),
             epoch,
             needs_ui_selection,
+            seconds: None,
         })
     }
 

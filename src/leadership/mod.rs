@@ -2,21 +2,25 @@
 //! Only "no such key" is absence; whatever else goes wrong stops the command (F06, F07).
 
 pub mod decide;
+mod handover;
+
+use std::time::Duration;
 
 use crate::config::LeadershipConfig;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::{Node, Project};
-use crate::lock::claim::Claim;
+use crate::lock::claim::{self, Claim};
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
-use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
-use crate::storage::{Body, Etag, Store, StoreError};
+use crate::storage::records::{self, AuditRecord, LeaseRecord, Manifest, POLICY};
+use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
 pub use decide::Role;
 use decide::{NewTerm, decide};
+pub use handover::{Handed, Promotion};
 
 /// Why the role is not known.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,9 @@ pub enum LeadershipError {
     /// Other nodes wrote the lease in each of our attempts.
     #[error("leadership: the lease changed under each of {0} attempts to write it")]
     Contended(u32),
+    /// The hand-over that was asked for makes no sense; says why.
+    #[error("{0}")]
+    Senseless(String),
     /// No random token to be had.
     #[error("leadership: no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -34,13 +41,26 @@ pub enum LeadershipError {
 
 impl From<LeadershipError> for Failure {
     fn from(error: LeadershipError) -> Self {
-        let text = error.to_string();
-        let failure = Self::new(text);
-        let failure = match error {
-            LeadershipError::Store(error) => failure.hint(error.remedy()),
+        let failure = Self::new(error.to_string());
+        match error {
+            LeadershipError::Senseless(_) => failure,
+            LeadershipError::Store(error) => {
+                let failure = match error.kind {
+                    StoreErrorKind::Unexpected => {
+                        failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
+                    }
+                    _ => failure.hint(error.remedy()),
+                };
+                // Where it is the lease itself that cannot be used, there is a way to do without (F07).
+                match error.kind {
+                    StoreErrorKind::Denied | StoreErrorKind::Unexpected => {
+                        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+                    }
+                    _ => failure,
+                }
+            }
             LeadershipError::Contended(_) | LeadershipError::Random(_) => failure.hint("try again"),
-        };
-        failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
+        }
     }
 }
 
@@ -61,6 +81,13 @@ pub struct Leadership<'a> {
     pub node: &'a Node,
     /// What the store's conditional writes are worth.
     pub capability: &'a Capability,
+}
+
+/// A lease ready to be written, and why.
+#[derive(Debug)]
+struct Full {
+    reason: &'static str,
+    lease: LeaseRecord,
 }
 
 /// Our role and the term it holds in.
@@ -118,7 +145,8 @@ impl Leadership<'_> {
                     lease,
                 });
             };
-            if let Some(lease) = self.write(&term, lease, etag).await? {
+            let term = self.full(&term, lease.as_ref()).await?;
+            if let Some(lease) = self.write(&term, lease.as_ref(), etag.as_ref()).await? {
                 return Ok(Standing {
                     role: decision.role,
                     lease: Some(lease),
@@ -137,60 +165,91 @@ impl Leadership<'_> {
         records::read(self.store, &self.keys.lease()).await
     }
 
+    /// The lease of a term. The epoch of a new one is above that of the last push too: a lease that was lost, or that
+    /// a Python node began anew, must not leave a primary whose pushes the fence refuses for ever (F24).
+    async fn full(&self, term: &NewTerm, old: Option<&LeaseRecord>) -> Result<Full, LeadershipError> {
+        let mut epoch = term.epoch;
+        if old.is_none_or(|old| old.epoch != epoch) {
+            epoch = epoch.max(self.last_pushed_epoch().await?.saturating_add(1));
+        }
+        let now = self.now();
+        let seconds = term.seconds.unwrap_or(self.config.lease_seconds);
+        Ok(Full {
+            reason: term.reason,
+            lease: LeaseRecord {
+                canonical_id: self.project.cid.clone(),
+                primary_node_id: term.primary.clone(),
+                issued_at: now,
+                expires_at: now.saturating_add(seconds),
+                lease_seconds: seconds,
+                epoch,
+                policy: POLICY.to_owned(),
+                issued_by: self.node.id.clone(),
+                needs_ui_selection: term.needs_ui_selection,
+                nonce: Some(self.context.token()?),
+            },
+        })
+    }
+
+    /// The epoch in the manifest; 0 where there is none, or where nobody can read it.
+    async fn last_pushed_epoch(&self) -> Result<i64, StoreError> {
+        match records::read::<Manifest>(self.store, &self.keys.manifest()).await {
+            Ok(manifest) => Ok(manifest
+                .and_then(|(manifest, _)| manifest.membridge?.epoch)
+                .unwrap_or(0)),
+            Err(error) if error.kind == StoreErrorKind::Unexpected => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a new term over the lease that the decision was based on. `None`: it has changed since.
     async fn write(
         &self,
-        term: &NewTerm,
-        old: Option<LeaseRecord>,
-        etag: Option<Etag>,
+        term: &Full,
+        old: Option<&LeaseRecord>,
+        etag: Option<&Etag>,
     ) -> Result<Option<LeaseRecord>, LeadershipError> {
-        let now = self.now();
-        let lease = LeaseRecord {
-            canonical_id: self.project.cid.clone(),
-            primary_node_id: term.primary.clone(),
-            issued_at: now,
-            expires_at: now.saturating_add(self.config.lease_seconds),
-            lease_seconds: self.config.lease_seconds,
-            epoch: term.epoch,
-            policy: POLICY.to_owned(),
-            issued_by: self.node.id.clone(),
-            needs_ui_selection: term.needs_ui_selection,
-            nonce: Some(self.context.token()?),
-        };
+        let lease = &term.lease;
         tracing::debug!(?term, "lease");
-        let body = records::to_bytes(&lease).unwrap_or_default();
+        let body = records::to_bytes(lease).unwrap_or_default();
         let verdict = self.capability.get(self.store, self.keys, self.context).await?;
         let won = if verdict.atomic() {
-            let condition = conditional::replacing(etag.as_ref());
+            let condition = conditional::replacing(etag);
             conditional::write(self.store, &self.keys.lease(), &body, condition).await? != Outcome::Lost
         } else {
-            self.write_alone(&body, old.as_ref()).await?
+            self.write_alone(&body, old).await?
         };
         if !won {
             return Ok(None);
         }
-        self.audit(&lease, term.reason).await;
-        Ok(Some(lease))
+        self.audit(lease, term.reason).await;
+        Ok(Some(lease.clone()))
     }
 
     /// Without conditional writes: only while nobody else claims the lease, and only when it still is what the
     /// decision was based on.
     async fn write_alone(&self, body: &[u8], old: Option<&LeaseRecord>) -> Result<bool, LeadershipError> {
         const CLAIM_SECONDS: i64 = 60;
+        /// A claimer who was held up for longer does not write.
+        const PATIENCE: Duration = Duration::from_secs(30);
         let token = self.context.token()?;
-        let staked = Claim::stake(
-            self.store,
-            self.keys,
-            self.context,
-            "lease",
-            &token,
-            CLAIM_SECONDS,
-        )
-        .await?;
+        let folder = self.keys.claims("lease");
+        let terms = claim::Terms {
+            folder: &folder,
+            token: &token,
+            machine: None,
+            lifetime: CLAIM_SECONDS,
+            force: false,
+        };
+        let staked = Claim::stake(self.store, self.context, terms).await?;
         let Some(claim) = staked else { return Ok(false) };
         let result = async {
-            let unchanged = self.read().await?.map(|(lease, _)| lease).as_ref() == old;
-            if !unchanged || !claim.alone(self.store, self.context).await? {
+            let there = match self.read().await {
+                // `promote --force` replaces what nobody can read.
+                Err(error) if error.kind == StoreErrorKind::Unexpected && old.is_none() => None,
+                other => other?.map(|(lease, _)| lease),
+            };
+            if there.as_ref() != old || claim.age(self.context) > PATIENCE {
                 return Ok(false);
             }
             self.store

@@ -1,94 +1,284 @@
-//! Mutual exclusion on stores without conditional writes: announce yourself, look around, go on only when you
-//! are alone. Two claimers can both step back; they can never both go on, because each lists after its own claim
-//! is visible (read-after-write and list consistency are all that the store must give).
+//! Mutual exclusion on stores without conditional writes: announce yourself, look around, go in only when you are
+//! alone. Two claimers can both step back; they can never both go in, because each lists after its own claim is
+//! visible (read-after-write and list consistency are all that the store must give). Who is in stays in for as
+//! long as its claim is renewed: whoever comes later sees it and steps back.
 
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::storage::keys::Keys;
-use crate::storage::{Body, Store, StoreError};
+use crate::storage::{Body, Entry, Store, StoreError};
 use crate::ui::Progress;
 
-/// Our announcement in the bucket.
+/// What is claimed, by whom, for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The folder of claims: see [`crate::storage::keys::Keys::claims`].
+    pub folder: &'a str,
+    /// Random, without dots; ours alone.
+    pub token: &'a str,
+    /// Claims whose token starts with this are of earlier runs of this machine, known to be dead.
+    pub machine: Option<&'a str>,
+    /// Seconds after which a claim that was not renewed is of the dead.
+    pub lifetime: i64,
+    /// Removes the claims of others instead of respecting them (FORCE_PUSH).
+    pub force: bool,
+}
+
+/// Our announcement in the bucket: `TOKEN.COUNT.LIFETIME`.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    key: String,
     folder: String,
+    token: String,
+    machine: Option<String>,
     lifetime: i64,
+    force: bool,
+    count: u64,
+    /// [`Context::uptime`] just before the last announcement.
+    announced: Duration,
+}
+
+/// What a listing of the claims says to one claimer.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Scene {
+    /// Our claim is among them.
+    present: bool,
+    /// Keys of others that may be alive.
+    alive: Vec<String>,
+    /// Keys of the dead.
+    dead: Vec<String>,
 }
 
 impl Claim {
-    /// Announces us; `None` when others stayed in the way for all attempts. `what` separates claims for different
-    /// things; claims older than `lifetime` seconds are of the dead.
+    /// Announces us; `None` when others stayed in the way for all attempts.
     ///
     /// # Errors
     /// The store's.
     pub async fn stake(
         store: &Store,
-        keys: &Keys,
         context: &Context,
-        what: &str,
-        token: &str,
-        lifetime: i64,
+        terms: Terms<'_>,
     ) -> Result<Option<Self>, StoreError> {
-        const ATTEMPTS: u32 = 8;
-        let folder = keys.claims(what);
-        let claim = Self {
-            key: format!("{folder}{token}"),
-            folder,
-            lifetime,
+        const ATTEMPTS: u32 = 10;
+        let mut claim = Self {
+            folder: terms.folder.to_owned(),
+            token: terms.token.to_owned(),
+            machine: terms.machine.map(str::to_owned),
+            lifetime: terms.lifetime,
+            force: terms.force,
+            count: 0,
+            announced: Duration::ZERO,
         };
+        let mut staked = false;
+        let mut end = Ok(());
         for attempt in 0..ATTEMPTS {
-            claim.announce(store).await?;
-            match claim.alone(store, context).await {
-                Ok(true) => return Ok(Some(claim)),
-                Ok(false) => claim.withdraw(store).await?,
+            match claim.try_once(store, context).await {
+                Ok(true) => {
+                    staked = true;
+                    break;
+                }
+                Ok(false) => pause(attempt).await,
                 Err(error) => {
-                    let _ = claim.withdraw(store).await;
-                    return Err(error);
+                    end = Err(error);
+                    break;
                 }
             }
-            let mut chance = [0_u8; 2];
-            let _ = getrandom::fill(&mut chance);
-            // The window widens: the more claimers there are, the longer it takes until one is alone.
-            let window = 200_u64 << attempt.min(4);
-            tokio::time::sleep(Duration::from_millis(
-                u64::from(u16::from_le_bytes(chance)) % window + 20,
-            ))
-            .await;
         }
-        Ok(None)
+        if staked {
+            return Ok(Some(claim));
+        }
+        let withdrawn = claim.withdraw(store).await;
+        end.and(withdrawn).map(|()| None)
     }
 
-    /// Writes the announcement again, so that its age starts anew.
+    /// One announcement and one look. Of those who meet, the one with the smallest name stays and looks again; the
+    /// others step back, so that somebody gets in soon.
+    async fn try_once(&mut self, store: &Store, context: &Context) -> Result<bool, StoreError> {
+        self.renew(store, context).await?;
+        let scene = self.look(store, context).await?;
+        let mut alive = scene.alive;
+        if self.force {
+            remove(store, &alive).await?;
+            alive = self.look(store, context).await?.alive;
+        }
+        if scene.present && alive.is_empty() {
+            // A dead claim that stays is only one more line in the next listing.
+            let _ = remove(store, &scene.dead).await;
+            return Ok(true);
+        }
+        if alive.iter().any(|other| *other < self.key()) {
+            self.withdraw(store).await?;
+        }
+        Ok(false)
+    }
+
+    /// Announces us again, so that our age starts anew. The new announcement is there before the old one goes: no
+    /// listing can miss us.
     ///
     /// # Errors
     /// The store's.
-    pub async fn announce(&self, store: &Store) -> Result<(), StoreError> {
+    pub async fn renew(&mut self, store: &Store, context: &Context) -> Result<(), StoreError> {
+        let old = (self.count > 0).then(|| self.key());
+        self.announced = context.uptime();
+        self.count += 1;
         store
-            .put(&self.key, Body::Bytes(b"{}\n"), &Progress::hidden())
-            .await
-            .map(|_| ())
+            .put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden())
+            .await?;
+        match old {
+            Some(old) => store.delete(&old).await,
+            None => Ok(()),
+        }
     }
 
-    /// Whether our claim is there and nobody else has a young one.
+    /// Whether our claim is still there: one that FORCE_PUSH removed is not.
     ///
     /// # Errors
     /// The store's.
-    pub async fn alone(&self, store: &Store, context: &Context) -> Result<bool, StoreError> {
-        let claims = store.list(&self.folder).await?;
-        let now = context.server_now().as_second();
-        let ours = claims.iter().any(|claim| claim.key == self.key);
-        let others = claims.iter().filter(|claim| claim.key != self.key);
-        let mut young = others.filter(|claim| now.saturating_sub(claim.modified) <= self.lifetime);
-        Ok(ours && young.next().is_none())
+    pub async fn present(&self, store: &Store, context: &Context) -> Result<bool, StoreError> {
+        Ok(self.look(store, context).await?.present)
     }
 
-    /// Takes the announcement back.
+    /// How long ago we announced ourselves.
+    pub fn age(&self, context: &Context) -> Duration {
+        context.uptime().saturating_sub(self.announced)
+    }
+
+    /// [`Context::uptime`] at the last announcement.
+    pub fn announced(&self) -> Duration {
+        self.announced
+    }
+
+    /// Takes all of our announcements back, also those whose writing ended unclear.
     ///
     /// # Errors
     /// The store's.
     pub async fn withdraw(&self, store: &Store) -> Result<(), StoreError> {
-        store.delete(&self.key).await
+        let prefix = format!("{}{}.", self.folder, self.token);
+        let ours = store.list(&prefix).await?;
+        remove(
+            store,
+            &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>(),
+        )
+        .await
+    }
+
+    async fn look(&self, store: &Store, context: &Context) -> Result<Scene, StoreError> {
+        let entries = store.list(&self.folder).await?;
+        let now = context.server_now().as_second();
+        Ok(scene(&entries, self, now))
+    }
+
+    fn key(&self) -> String {
+        format!("{}{}.{}.{}", self.folder, self.token, self.count, self.lifetime)
+    }
+}
+
+/// Whether anybody who rests on claims may be alive in this folder.
+///
+/// # Errors
+/// The store's.
+pub async fn anybody(store: &Store, context: &Context, terms: Terms<'_>) -> Result<bool, StoreError> {
+    let nobody = Claim {
+        folder: terms.folder.to_owned(),
+        token: terms.token.to_owned(),
+        machine: terms.machine.map(str::to_owned),
+        lifetime: terms.lifetime,
+        force: terms.force,
+        count: 0,
+        announced: Duration::ZERO,
+    };
+    Ok(!nobody.look(store, context).await?.alive.is_empty())
+}
+
+fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {
+    let mut scene = Scene::default();
+    for entry in entries {
+        let Some(name) = entry.key.strip_prefix(&us.folder) else {
+            continue;
+        };
+        let (token, rest) = name.split_once('.').unwrap_or((name, ""));
+        if token == us.token {
+            scene.present = true;
+            continue;
+        }
+        // Each claimer says how long it lives; settings may differ between machines.
+        let theirs = rest
+            .rsplit_once('.')
+            .and_then(|(_, seconds)| seconds.parse().ok());
+        let lifetime = us.lifetime.max(theirs.unwrap_or(0));
+        let earlier_run = us
+            .machine
+            .as_deref()
+            .is_some_and(|machine| token.split_once('-').is_some_and(|(theirs, _)| theirs == machine));
+        // A store that does not tell the time of a claim leaves it alive.
+        let old = entry.modified > 0 && now.saturating_sub(entry.modified) > lifetime;
+        if earlier_run || old {
+            scene.dead.push(entry.key.clone());
+        } else {
+            scene.alive.push(entry.key.clone());
+        }
+    }
+    scene
+}
+
+async fn remove(store: &Store, keys: &[String]) -> Result<(), StoreError> {
+    for key in keys {
+        store.delete(key).await?;
+    }
+    Ok(())
+}
+
+/// Waits a random time; the window widens, because the more claimers there are, the longer it takes.
+async fn pause(attempt: u32) {
+    let mut chance = [0_u8; 2];
+    // Without chance, all wait for the same time, which is worse for them and wrong for nobody.
+    let _ = getrandom::fill(&mut chance);
+    let window = 150_u64 << attempt.min(4);
+    let wait = u64::from(u16::from_le_bytes(chance)) % window + 20;
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Claim, Duration, Entry, scene};
+
+    #[test]
+    fn whose_claim_counts() {
+        const NOW: i64 = 1_000_000;
+        let us = Claim {
+            folder: "claims/".to_owned(),
+            token: "m1-aa".to_owned(),
+            machine: Some("m1".to_owned()),
+            lifetime: 100,
+            force: false,
+            count: 1,
+            announced: Duration::ZERO,
+        };
+        // name, age → ours, alive, dead
+        let table = [
+            ("m1-aa.1.100", 0, (true, 0, 0)),
+            ("m1-aa.7.100", 5000, (true, 0, 0)),
+            ("m2-bb.1.100", 0, (false, 1, 0)),
+            ("m2-bb.1.100", 100, (false, 1, 0)),
+            ("m2-bb.1.100", 101, (false, 0, 1)),
+            ("m2-bb.1.500", 101, (false, 1, 0)), // it said that it lives longer
+            ("m2-bb.1.10", 50, (false, 1, 0)),   // our own patience is the longer one
+            ("m1-cc.1.100", 0, (false, 0, 1)),   // an earlier run of this machine
+            ("m2-bb.1.100", -50, (false, 1, 0)),
+            ("m2-bb.1.100", NOW, (false, 1, 0)), // no time given
+            ("strange", 0, (false, 1, 0)),
+        ];
+        for (name, age, (present, alive, dead)) in table {
+            let entry = Entry {
+                key: format!("claims/{name}"),
+                size: 3,
+                modified: NOW - age,
+            };
+            let scene = scene(&[entry], &us, NOW);
+            assert_eq!(
+                (scene.present, scene.alive.len(), scene.dead.len()),
+                (present, alive, dead),
+                "{name} aged {age}"
+            );
+        }
     }
 }

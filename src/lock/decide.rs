@@ -65,7 +65,12 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
         return Verdict::TakeOver("forced by FORCE_PUSH");
     }
     let age = situation.now.saturating_sub(record.timestamp).max(0);
-    let free_at = situation.ttl.saturating_add(situation.grace);
+    // A holder that says how long it holds is believed: its LOCK_TTL_SECONDS may be longer than ours.
+    let promised = record
+        .expires_at
+        .map_or(0, |at| at.saturating_sub(record.timestamp));
+    let ttl = situation.ttl.max(promised);
+    let free_at = ttl.saturating_add(situation.grace);
     if age > free_at {
         return Verdict::TakeOver("stale");
     }
@@ -73,7 +78,7 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
         host: record.hostname.clone(),
         age,
         free_in: free_at.saturating_sub(age).saturating_add(1),
-        in_grace: age >= situation.ttl,
+        in_grace: age >= ttl,
     }
 }
 
@@ -175,7 +180,34 @@ mod tests {
                 refuse(0, false),
             ),
         ];
-        for (name, record, force, verdict) in table {
+        let long = LockRecord {
+            expires_at: Some(NOW - 200 + 500),
+            ..record("other", NOW - 200, Some("m2"))
+        };
+        let short = LockRecord {
+            expires_at: Some(NOW - 80),
+            ..record("other", NOW - 90, Some("m2"))
+        };
+        let more = [
+            (
+                "foreign, promised for longer than our TTL",
+                Some(long),
+                false,
+                Verdict::Refuse {
+                    host: "other".to_owned(),
+                    age: 200,
+                    free_in: 361,
+                    in_grace: false,
+                },
+            ),
+            (
+                "foreign, promised for less than our TTL",
+                Some(short),
+                false,
+                refuse(90, false),
+            ),
+        ];
+        for (name, record, force, verdict) in table.into_iter().chain(more) {
             let situation = Situation {
                 record: record.as_ref(),
                 host: "me",

@@ -45,6 +45,15 @@ impl LocalLock {
     }
 }
 
+/// Waits a little, longer each time and never as long as the others do.
+pub async fn pause(attempt: u32) {
+    let mut chance = [0_u8; 1];
+    let _ = getrandom::fill(&mut chance);
+    let window = 20_u64 << attempt.min(5);
+    let wait = u64::from(u8::from_le_bytes(chance)) % window;
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+}
+
 /// Makes a folder and those above it, for us only.
 ///
 /// # Errors
@@ -63,7 +72,11 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The state directory cannot be written.
 pub fn machine_token(state: &Path, context: &Context) -> io::Result<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    // Without a boot id nothing tells a cloned disk from its original: then no earlier lock is taken for ours.
+    let boot = match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(boot) => boot,
+        Err(_) => context.token().map_err(io::Error::other)?,
+    };
     make_private_folder(state)?;
     let path = state.join("installation-id");
     let id = match std::fs::read_to_string(&path) {

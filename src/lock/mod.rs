@@ -3,12 +3,13 @@
 
 pub mod claim;
 pub mod decide;
+mod guard;
 pub mod local;
+mod verify;
 
-use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::config::LockConfig;
 use crate::context::Context;
@@ -18,11 +19,20 @@ use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Condition, Etag, Store, StoreError, StoreErrorKind};
+use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
 use claim::Claim;
 use decide::{Situation, Verdict, decide};
+pub use guard::Guard;
+use guard::Term;
+use local::LocalLock;
+pub use verify::{Seen, Verifier};
+
+/// How long one process of this machine waits for another one that works on the same project.
+const LOCAL_WAIT: Duration = Duration::from_secs(60);
+/// How long a request that is on its way may take to end once its caller has to stop.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Why there is no lock, or no longer one.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +58,15 @@ pub enum LockError {
     /// It was ours, and is not any more.
     #[error("the lock was lost: {0}")]
     Lost(String),
+    /// Somebody wrote an object between our look at it and our write.
+    #[error("{0} was written by somebody else in the same moment")]
+    Overtaken(String),
+    /// Another process of this machine works on the project, or its lock file cannot be had.
+    #[error("the lock between processes of this machine: {0}")]
+    Local(std::io::Error),
+    /// A signal came while we were waiting for the lock (its number).
+    #[error("stopped by signal {0}")]
+    Interrupted(i32),
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,6 +87,19 @@ impl From<LockError> for Failure {
             LockError::Contended { .. } => Self::new(text).hint("try again: membridge push_sqlite"),
             LockError::Lost(_) => {
                 Self::new(text).hint("nothing was committed; try again: membridge push_sqlite")
+            }
+            LockError::Overtaken(_) => Self::new(text).hint("push again: membridge push_sqlite"),
+            LockError::Local(error) if error.kind() == std::io::ErrorKind::WouldBlock => Self::new(format!(
+                "another membridge process of this machine has held the project's lock for more than {} s",
+                LOCAL_WAIT.as_secs()
+            ))
+            .hint("try again when it is done: membridge push_sqlite"),
+            LockError::Local(_) => {
+                Self::new(text).hint("check the rights and the free space of ~/.membridge")
+            }
+            LockError::Interrupted(signal) => Self::interrupted(signal),
+            LockError::Store(error) if error.kind == StoreErrorKind::Unexpected => {
+                Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
             }
             LockError::Store(error) => error.into(),
             LockError::Random(_) => Self::new(text),
@@ -92,98 +124,151 @@ pub struct Request<'a> {
     pub node: &'a Node,
     /// See [`local::machine_token`].
     pub machine: &'a str,
+    /// Our state directory, for the lock between processes of this machine.
+    pub state: &'a Path,
     /// What the store's conditional writes are worth; where they are not, claims decide.
     pub capability: &'a Capability,
     /// FORCE_PUSH.
     pub force: bool,
 }
 
-/// The lock, held. It must be given back with [`Guard::release`]; a process that dies leaves it to its TTL.
-#[derive(Debug)]
-pub struct Guard<'a> {
-    request: Request<'a>,
-    record: LockRecord,
-    etag: Etag,
-    claim: Option<Claim>,
-    renewed: Instant,
-    /// Why an existing lock was taken over, when it was.
-    pub took_over: Option<&'static str>,
+impl Request<'_> {
+    fn claim_terms<'b>(&'b self, folder: &'b str, token: &'b str) -> claim::Terms<'b> {
+        claim::Terms {
+            folder,
+            token,
+            machine: Some(self.machine),
+            lifetime: self.times.ttl.saturating_add(self.times.grace),
+            force: self.force,
+        }
+    }
 }
 
-/// Takes the lock, or says who holds it. The caller holds the local file lock.
+/// Takes the lock, or says who holds it.
 ///
 /// # Errors
 /// See [`LockError`].
 pub async fn acquire(request: Request<'_>) -> Result<Guard<'_>, LockError> {
-    const ATTEMPTS: u32 = 6;
+    let mut signal = std::pin::pin!(request.context.interrupted());
+    let mut taking = std::pin::pin!(take(request));
+    let signal = tokio::select! {
+        end = &mut taking => return end,
+        signal = &mut signal => signal,
+    };
+    // What is on its way may still succeed, and must then be given back.
+    if let Ok(Ok(guard)) = tokio::time::timeout(SETTLE, taking).await {
+        let _ = guard.release().await;
+    }
+    Err(LockError::Interrupted(signal))
+}
+
+async fn take(request: Request<'_>) -> Result<Guard<'_>, LockError> {
+    // First of all the other processes of this machine, whatever database they work on: whoever gets past here
+    // knows that a lock with this machine's token was left by the dead.
+    let path = request
+        .state
+        .join("locks")
+        .join(format!("project-{}.lock", request.project.cid));
+    let local = LocalLock::acquire(&path, LOCAL_WAIT)
+        .await
+        .map_err(LockError::Local)?;
     let owner = format!("{}-{}", request.machine, request.context.token()?);
     let verdict = request
         .capability
         .get(request.store, request.keys, request.context)
         .await?;
-    let claim = if verdict.atomic() {
+    let mut claim = if verdict.atomic() {
         None
     } else {
         Some(stake(&request, &owner).await?)
     };
-    for _ in 0..ATTEMPTS {
-        match attempt(&request, &owner, claim.as_ref()).await {
-            Ok(Some((record, etag, took_over))) => {
-                return Ok(Guard {
-                    request,
-                    record,
-                    etag,
-                    claim,
-                    renewed: Instant::now(),
-                    took_over,
-                });
+    match contend(&request, &owner, &mut claim).await {
+        Ok(won) => Ok(Guard::new(request, won, claim, local)),
+        Err(error) => {
+            if let Some(claim) = &claim {
+                let _ = claim.withdraw(request.store).await;
             }
-            Ok(None) => {}
-            Err(error) => {
-                if let Some(claim) = &claim {
-                    let _ = claim.withdraw(request.store).await;
-                }
-                return Err(error);
-            }
+            Err(error)
         }
     }
-    if let Some(claim) = &claim {
-        let _ = claim.withdraw(request.store).await;
+}
+
+async fn stake(request: &Request<'_>, owner: &str) -> Result<Claim, LockError> {
+    // A lock that somebody holds is reason enough to go away, with the holder's name.
+    let (there, now) = read(request).await?;
+    verdict(
+        request,
+        there.as_ref().and_then(|(record, _)| record.as_ref()),
+        now,
+    )?;
+    let folder = request.keys.claims("lock");
+    let claim = Claim::stake(
+        request.store,
+        request.context,
+        request.claim_terms(&folder, owner),
+    )
+    .await?;
+    claim.ok_or(LockError::Contended { attempts: 10 })
+}
+
+/// A lock record of ours that is in the bucket.
+#[derive(Debug)]
+struct Won {
+    record: LockRecord,
+    etag: Etag,
+    term: Arc<Term>,
+    took_over: Option<&'static str>,
+}
+
+/// Several attempts, as long as others are faster.
+async fn contend(request: &Request<'_>, owner: &str, claim: &mut Option<Claim>) -> Result<Won, LockError> {
+    const ATTEMPTS: u32 = 6;
+    for attempt in 0..ATTEMPTS {
+        if let Some(won) = try_once(request, owner, claim.as_ref()).await? {
+            if claim.is_some() || !others_use_claims(request, owner).await? {
+                return Ok(won);
+            }
+            // Their probe found what ours did not. They look at the lock after they have claimed, we at the claims
+            // after we have locked: one of us sees the other.
+            tracing::debug!("others rest on claims: the lock is given back");
+            guard::give_back(request, &won.record, None).await?;
+        }
+        local::pause(attempt).await;
     }
     Err(LockError::Contended { attempts: ATTEMPTS })
 }
 
-async fn stake(request: &Request<'_>, owner: &str) -> Result<Claim, LockError> {
-    let lifetime = request.times.ttl.saturating_add(request.times.grace);
-    let claim = Claim::stake(
-        request.store,
-        request.keys,
-        request.context,
-        "lock",
-        owner,
-        lifetime,
-    )
-    .await?;
-    claim.ok_or(LockError::Contended { attempts: 8 })
+async fn others_use_claims(request: &Request<'_>, owner: &str) -> Result<bool, LockError> {
+    if request.force {
+        return Ok(false);
+    }
+    let folder = request.keys.claims("lock");
+    let terms = request.claim_terms(&folder, owner);
+    Ok(claim::anybody(request.store, request.context, terms).await?)
 }
 
-/// One round: read, decide, write under the condition that nothing changed. `None`: somebody was faster.
-async fn attempt(
-    request: &Request<'_>,
-    owner: &str,
-    claim: Option<&Claim>,
-) -> Result<Option<(LockRecord, Etag, Option<&'static str>)>, LockError> {
+type There = Option<(Option<LockRecord>, Etag)>;
+
+/// The lock as it is, and the store's time; a record that nobody can read is stepped over by FORCE_PUSH only.
+async fn read(request: &Request<'_>) -> Result<(There, i64), LockError> {
     let key = request.keys.lock();
     let there = match records::read::<LockRecord>(request.store, &key).await {
-        // Only FORCE_PUSH may step over a lock that nobody can read.
         Err(error) if error.kind == StoreErrorKind::Unexpected && request.force => {
             request.store.head(&key).await?.map(|meta| (None, meta.etag))
         }
         other => other?.map(|(record, etag)| (Some(record), etag)),
     };
-    let now = request.context.server_now().as_second();
+    Ok((there, request.context.server_now().as_second()))
+}
+
+/// May we have it? `Some`: it is taken over, and why.
+fn verdict(
+    request: &Request<'_>,
+    record: Option<&LockRecord>,
+    now: i64,
+) -> Result<Option<&'static str>, LockError> {
     let verdict = decide(&Situation {
-        record: there.as_ref().and_then(|(record, _)| record.as_ref()),
+        record,
         host: &request.node.host,
         machine: request.machine,
         now,
@@ -192,23 +277,39 @@ async fn attempt(
         force: request.force,
     });
     tracing::debug!(?verdict, "lock");
-    let took_over = match verdict {
-        Verdict::Take => None,
-        Verdict::TakeOver(why) => Some(why),
+    match verdict {
+        Verdict::Take => Ok(None),
+        Verdict::TakeOver(why) => Ok(Some(why)),
         Verdict::Refuse {
             host,
             age,
             free_in,
             in_grace,
-        } => {
-            return Err(LockError::Held {
-                host,
-                age,
-                free_in,
-                in_grace,
-            });
-        }
-    };
+        } => Err(LockError::Held {
+            host,
+            age,
+            free_in,
+            in_grace,
+        }),
+    }
+}
+
+/// One round: read, decide, write under the condition that nothing changed. `None`: somebody was faster.
+async fn try_once(
+    request: &Request<'_>,
+    owner: &str,
+    claim: Option<&Claim>,
+) -> Result<Option<Won>, LockError> {
+    let term = Term::start(request.context, request.times.ttl);
+    if let Some(claim) = claim {
+        term.began(claim.announced());
+    }
+    let (there, now) = read(request).await?;
+    let took_over = verdict(
+        request,
+        there.as_ref().and_then(|(record, _)| record.as_ref()),
+        now,
+    )?;
     let record = LockRecord {
         hostname: request.node.host.clone(),
         timestamp: now,
@@ -222,27 +323,31 @@ async fn attempt(
         renewals: Some(0),
     };
     let etag = there.map(|(_, etag)| etag);
-    match write(request, &record, etag.as_ref(), claim).await? {
-        Outcome::Won(meta) => Ok(Some((record, meta.etag, took_over))),
+    match write(request, &record, etag.as_ref(), claim, &term).await? {
+        Outcome::Won(meta) => Ok(Some(Won {
+            record,
+            etag: meta.etag,
+            term,
+            took_over,
+        })),
         Outcome::Lost => Ok(None),
     }
 }
 
-/// Writes the lock record: conditionally, or, with a claim, plainly with the claim checked before and after.
+/// Writes the lock record: conditionally, or, where only our claim keeps others away, plainly while it is young.
 async fn write(
     request: &Request<'_>,
     record: &LockRecord,
     etag: Option<&Etag>,
     claim: Option<&Claim>,
+    term: &Term,
 ) -> Result<Outcome, LockError> {
     let key = request.keys.lock();
     let body = records::to_bytes(record).map_err(|error| LockError::Lost(error.to_string()))?;
-    let Some(claim) = claim else {
+    if claim.is_none() {
         return Ok(conditional::write(request.store, &key, &body, conditional::replacing(etag)).await?);
-    };
-    if !claim.alone(request.store, request.context).await? {
-        return Ok(Outcome::Lost);
     }
+    term.check(request.context)?;
     request
         .store
         .put(&key, Body::Bytes(&body), &Progress::hidden())
@@ -253,165 +358,9 @@ async fn write(
     }
 }
 
-impl<'a> Guard<'a> {
-    fn ttl(&self) -> Duration {
-        Duration::from_secs(self.request.times.ttl.unsigned_abs())
-    }
-
-    /// Runs `work` while renewing at a third of the TTL. When the lock is lost, or cannot be renewed in time, or
-    /// a signal comes, the work is dropped at its next await and the reason is returned.
-    ///
-    /// # Errors
-    /// The work's own; [`LockError::Lost`]; the interruption.
-    pub async fn hold<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let context = self.request.context;
-        let mut work = std::pin::pin!(work);
-        let mut signal = std::pin::pin!(context.interrupted());
-        let third = self.ttl() / 3;
-        loop {
-            tokio::select! {
-                end = &mut work => return end,
-                signal = &mut signal => return Err(Failure::interrupted(signal)),
-                () = tokio::time::sleep_until(self.renewed + third) => {}
-            }
-            // The work goes on while the renewal is on its way.
-            let renewal = self.renew_in_time();
-            tokio::select! {
-                end = &mut work => return end,
-                signal = &mut signal => return Err(Failure::interrupted(signal)),
-                renewed = renewal => renewed?,
-            }
-        }
-    }
-
-    /// Renews; keeps trying through trouble until two thirds of the TTL are gone.
-    async fn renew_in_time(&mut self) -> Result<(), LockError> {
-        let give_up = self.renewed + self.ttl() * 2 / 3;
-        loop {
-            let error = match self.renew().await {
-                Ok(()) => return Ok(()),
-                Err(LockError::Store(error)) => error,
-                Err(other) => return Err(other),
-            };
-            if Instant::now() >= give_up {
-                return Err(LockError::Lost(format!("it could not be renewed: {error}")));
-            }
-            tokio::time::sleep((self.ttl() / 20).min(Duration::from_secs(5))).await;
-        }
-    }
-
-    async fn renew(&mut self) -> Result<(), LockError> {
-        let started = Instant::now();
-        let now = self.request.context.server_now().as_second();
-        let mut record = self.record.clone();
-        record.timestamp = now;
-        record.expires_at = Some(now.saturating_add(self.request.times.ttl));
-        record.renewals = record.renewals.map(|count| count + 1);
-        if let Some(claim) = &self.claim {
-            claim.announce(self.request.store).await?;
-        }
-        match write(&self.request, &record, Some(&self.etag), self.claim.as_ref()).await? {
-            Outcome::Won(meta) => {
-                (self.record, self.etag, self.renewed) = (record, meta.etag, started);
-                Ok(())
-            }
-            Outcome::Lost => {
-                // A renewal that was cut off and written all the same left our own token there.
-                match records::read::<LockRecord>(self.request.store, &self.request.keys.lock()).await? {
-                    Some((there, etag)) if there.owner == self.record.owner => {
-                        (self.record, self.etag) = (there, etag);
-                        Err(LockError::Store(StoreError::new(
-                            StoreErrorKind::Interrupted,
-                            self.request.store.name(),
-                            "renew the lock",
-                            "an earlier renewal came through late",
-                        )))
-                    }
-                    there => Err(LockError::Lost(holder(there.map(|(record, _)| record)))),
-                }
-            }
-        }
-    }
-
-    /// A verifier for the moment before the commit.
-    pub fn verifier(&self) -> Verifier<'a> {
-        Verifier {
-            request: self.request,
-            owner: self.record.owner.clone(),
-            claim: self.claim.clone(),
-        }
-    }
-
-    /// Gives the lock back: the same record with `timestamp` 0, which Python reads as stale, and only while the
-    /// token is still ours. Never a blind delete.
-    ///
-    /// # Errors
-    /// The store's; the lock then runs out by itself.
-    pub async fn release(self) -> Result<(), LockError> {
-        let key = self.request.keys.lock();
-        let released = match records::read::<LockRecord>(self.request.store, &key).await? {
-            Some((mut record, etag)) if record.owner == self.record.owner => {
-                record.timestamp = 0;
-                record.expires_at = Some(0);
-                record.state = Some("released".to_owned());
-                let body = records::to_bytes(&record).map_err(|error| LockError::Lost(error.to_string()))?;
-                if self.claim.is_none() {
-                    conditional::write(self.request.store, &key, &body, Condition::IfMatch(&etag))
-                        .await
-                        .map(|_| ())
-                } else {
-                    self.request
-                        .store
-                        .put(&key, Body::Bytes(&body), &Progress::hidden())
-                        .await
-                        .map(|_| ())
-                }
-            }
-            _ => Ok(()),
-        };
-        if let Some(claim) = &self.claim {
-            claim.withdraw(self.request.store).await?;
-        }
-        Ok(released?)
-    }
-}
-
-/// Checks from inside the work that the lock is still ours.
-#[derive(Debug)]
-pub struct Verifier<'a> {
-    request: Request<'a>,
-    owner: Option<String>,
-    claim: Option<Claim>,
-}
-
-impl Verifier<'_> {
-    /// Reads the lock and compares the token; a process that was stopped past its TTL finds out here.
-    ///
-    /// # Errors
-    /// [`LockError::Lost`], or the store's.
-    pub async fn verify(&self) -> Result<(), LockError> {
-        let there = records::read::<LockRecord>(self.request.store, &self.request.keys.lock()).await?;
-        let Some((record, _)) = there.filter(|(record, _)| record.owner == self.owner) else {
-            let there = records::read::<LockRecord>(self.request.store, &self.request.keys.lock()).await?;
-            return Err(LockError::Lost(holder(there.map(|(record, _)| record))));
-        };
-        let now = self.request.context.server_now().as_second();
-        if now.saturating_sub(record.timestamp) >= self.request.times.ttl {
-            return Err(LockError::Lost(
-                "its time ran out while this process was held up".to_owned(),
-            ));
-        }
-        if let Some(claim) = &self.claim
-            && !claim.alone(self.request.store, self.request.context).await?
-        {
-            return Err(LockError::Lost("another machine claims it".to_owned()));
-        }
-        Ok(())
-    }
-}
-
 fn holder(record: Option<LockRecord>) -> String {
     match record {
+        Some(record) if record.timestamp <= 0 => "it was taken over and released".to_owned(),
         Some(record) => format!("{} holds it now", record.hostname),
         None => "the lock object is gone".to_owned(),
     }

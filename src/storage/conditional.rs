@@ -2,7 +2,8 @@
 //! server that ignores conditions (F46), it can be a retry that meets its own first success. So the object is
 //! read back each time, and the bytes decide. The body must therefore be unique to its writer (a random token).
 
-use super::{Condition, Etag, Meta, PutAnswer, Store, StoreError};
+use super::{Body, Condition, Digests, Etag, Meta, PutAnswer, Store, StoreError};
+use crate::ui::Progress;
 
 /// How a conditional write ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,26 +43,40 @@ pub async fn write(
     body: &[u8],
     condition: Condition<'_>,
 ) -> Result<Outcome, StoreError> {
+    write_any(store, key, Body::Bytes(body), condition, &Progress::hidden()).await
+}
+
+/// The same for a body of any size. A file is told by its size and checksum, not by its bytes: two writers of the
+/// very same file have both won.
+///
+/// # Errors
+/// See [`write`].
+pub async fn write_any(
+    store: &Store,
+    key: &str,
+    body: Body<'_>,
+    condition: Condition<'_>,
+    progress: &Progress,
+) -> Result<Outcome, StoreError> {
     const ATTEMPTS: u32 = 4;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let answer = store.put_once(key, body, condition).await;
+        let answer = store.put_file_once(key, body, condition, progress).await;
         let certain = match &answer {
             Ok(_) => true,
             Err(error) if error.may_have_happened() || error.retryable() => false,
             Err(error) => return Err(error.clone()),
         };
-        let there = store.get(key).await?;
-        let ours = there.as_ref().is_some_and(|(bytes, _)| bytes == body);
+        let (there, ours) = look(store, key, body, &answer).await?;
         let unchanged = match (condition, &there) {
             (Condition::IfAbsent, None) => true,
-            (Condition::IfMatch(etag), Some((_, meta))) => meta.etag == *etag,
+            (Condition::IfMatch(etag), Some(meta)) => meta.etag == *etag,
             _ => false,
         };
         tracing::debug!(key, attempt, ?answer, ours, unchanged, "conditional write");
         match (settle(ours, unchanged, certain), there) {
-            (Settled::Won, Some((_, meta))) => return Ok(Outcome::Won(meta)),
+            (Settled::Won, Some(meta)) => return Ok(Outcome::Won(meta)),
             (Settled::Again, _) if attempt < ATTEMPTS => {
                 tokio::time::sleep(std::time::Duration::from_millis(150 * u64::from(attempt))).await;
             }
@@ -69,6 +84,41 @@ pub async fn write(
             _ => return Ok(Outcome::Lost),
         }
     }
+}
+
+/// What is there after an attempt, and whether it is what we sent.
+async fn look(
+    store: &Store,
+    key: &str,
+    body: Body<'_>,
+    answer: &Result<PutAnswer, StoreError>,
+) -> Result<(Option<Meta>, bool), StoreError> {
+    match body {
+        Body::Bytes(body) => {
+            let there = store.get(key).await?;
+            let ours = there.as_ref().is_some_and(|(bytes, _)| bytes == body);
+            Ok((there.map(|(_, meta)| meta), ours))
+        }
+        Body::File(_, digests) => {
+            let there = store.head(key).await?;
+            let written = match answer {
+                Ok(PutAnswer::Written(meta)) => Some(&meta.etag),
+                _ => None,
+            };
+            let ours = there.as_ref().is_some_and(|meta| is_file(meta, digests, written));
+            Ok((there, ours))
+        }
+    }
+}
+
+/// Whether an object is the file with these digests. `written`: the etag that the store gave our own put, which
+/// settles it where etags are no checksums (encrypted buckets).
+fn is_file(there: &Meta, digests: &Digests, written: Option<&Etag>) -> bool {
+    let etag = there.etag.0.trim_matches('"').to_ascii_lowercase();
+    there.size == digests.size
+        && (etag == digests.md5
+            || etag == digests.sha256
+            || written.is_some_and(|written| *written == there.etag && !etag.is_empty()))
 }
 
 fn unclear(store: &Store, key: &str) -> StoreError {

@@ -2,29 +2,29 @@
 //! a temporary file and renames it; conditional writes happen under a lock file that every node takes.
 //! The etag is the SHA-256 of the content.
 
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::sink::Digests;
+use super::dir_files::{self as files, OWN};
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind};
 use crate::context::{Context, hex};
 use crate::ui::Progress;
 
 /// How long a node waits for another one's short write.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
-/// Our own files in the root start with this; keys never do.
-const OWN: &str = ".membridge-";
 
 /// A directory.
 #[derive(Debug)]
 pub struct DirStore {
     root: PathBuf,
     context: Arc<Context>,
+    /// Set once the directory's clock has been asked for.
+    clock: OnceLock<()>,
 }
 
 impl DirStore {
@@ -32,6 +32,7 @@ impl DirStore {
         Self {
             root,
             context: Arc::clone(context),
+            clock: OnceLock::new(),
         }
     }
 
@@ -57,6 +58,7 @@ impl DirStore {
 
     pub(super) fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
         let operation = format!("get {key}");
+        self.clock.get_or_init(|| self.ask_the_time());
         let Some(mut file) = self.open(key, &operation)? else {
             return Ok(None);
         };
@@ -74,16 +76,16 @@ impl DirStore {
             ));
         }
         let meta = Meta {
-            etag: etag_of(&bytes),
+            etag: files::etag_of(&bytes),
             size: bytes.len() as u64,
         };
         Ok(Some((bytes, meta)))
     }
 
-    pub(super) fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+    pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         self.check()?;
         let path = self.path(key)?;
-        match Digests::of_file(&path) {
+        match files::digests(&path).await {
             Ok(digests) => Ok(Some(Meta {
                 etag: Etag(digests.sha256),
                 size: digests.size,
@@ -136,66 +138,15 @@ impl DirStore {
         } else {
             self.path(folder)?
         };
-        Self::walk(&start, folder, prefix, &mut entries)
+        files::walk(&start, folder, prefix, &mut entries)
             .map_err(|error| self.io(&format!("list {prefix}"), &error))?;
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
     }
 
-    fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
-        let children = match std::fs::read_dir(folder) {
-            Ok(children) => children,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        for child in children {
-            let child = child?;
-            let Ok(name) = child.file_name().into_string() else {
-                continue;
-            };
-            if name.starts_with(OWN) {
-                continue;
-            }
-            let key = if base.is_empty() {
-                name
-            } else {
-                format!("{base}/{name}")
-            };
-            let meta = match child.metadata() {
-                Ok(meta) => meta,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            if meta.is_dir() {
-                if key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")) {
-                    Self::walk(&child.path(), &key, prefix, entries)?;
-                }
-            } else if key.starts_with(prefix) {
-                let modified = meta
-                    .modified()
-                    .ok()
-                    .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-                let modified = modified
-                    .and_then(|age| i64::try_from(age.as_secs()).ok())
-                    .unwrap_or(0);
-                entries.push(Entry {
-                    key,
-                    size: meta.len(),
-                    modified,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn put(
+    /// The body is written beside first, which may take minutes and must neither block renewals nor outlive its
+    /// caller; the condition is then checked in the same moment in which the object appears.
+    pub(super) async fn put(
         &self,
         key: &str,
         body: Body<'_>,
@@ -206,10 +157,24 @@ impl DirStore {
         let operation = format!("put {key}");
         let path = self.path(key)?;
         let fail = |error: &io::Error| self.io(&operation, error);
-        let (temporary, meta) = self.stage(body, progress).map_err(|error| fail(&error))?;
-        let _lock = self.exclusive(&operation)?;
+        let staged = match body {
+            Body::Bytes(bytes) => files::stage_bytes(&self.root, bytes),
+            Body::File(source, digests) => {
+                let (root, source, digests, progress) = (
+                    self.root.clone(),
+                    source.to_owned(),
+                    digests.clone(),
+                    progress.clone(),
+                );
+                tokio::task::spawn_blocking(move || files::stage_file(&root, &source, &digests, &progress))
+                    .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)))
+            }
+        };
+        let (temporary, meta) = staged.map_err(|error| fail(&error))?;
+        let _lock = self.exclusive(&operation).await?;
         if condition != Condition::None {
-            let there = match Digests::of_file(&path) {
+            let there = match files::digests(&path).await {
                 Ok(digests) => Some(Etag(digests.sha256)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(fail(&error)),
@@ -224,76 +189,61 @@ impl DirStore {
             }
         }
         let folder = path.parent().unwrap_or(&self.root);
-        make_folder(folder).map_err(|error| fail(&error))?;
-        temporary.persist(&path).map_err(|error| fail(&error.error))?;
-        sync_folder(folder).map_err(|error| fail(&error))?;
+        files::make_folder(folder).map_err(|error| fail(&error))?;
+        if condition == Condition::IfAbsent {
+            // Atomic by itself on most file systems, also where flock does not reach the other machines.
+            match temporary.persist_noclobber(&path) {
+                Ok(_) => {}
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Ok(PutAnswer::Refused);
+                }
+                // No hard links here (FAT): the lock file alone decides.
+                Err(error) => {
+                    error.file.persist(&path).map_err(|error| fail(&error.error))?;
+                }
+            }
+        } else {
+            temporary.persist(&path).map_err(|error| fail(&error.error))?;
+        }
+        files::sync_folder(folder).map_err(|error| fail(&error))?;
         Ok(PutAnswer::Written(meta))
     }
 
-    /// Writes the body to a temporary file in the root, synced; the file's own time tells the server's clock.
-    fn stage(&self, body: Body<'_>, progress: &Progress) -> io::Result<(tempfile::NamedTempFile, Meta)> {
-        let mut temporary = tempfile::Builder::new()
-            .prefix(&format!("{OWN}put-"))
-            .tempfile_in(&self.root)?;
-        let meta = match body {
-            Body::Bytes(bytes) => {
-                temporary.write_all(bytes)?;
-                Meta {
-                    etag: etag_of(bytes),
-                    size: bytes.len() as u64,
-                }
-            }
-            Body::File(path, digests) => {
-                let mut source = std::fs::File::open(path)?;
-                let mut buffer = vec![0_u8; 256 * 1024];
-                loop {
-                    let count = source.read(&mut buffer)?;
-                    if count == 0 {
-                        break;
-                    }
-                    temporary.write_all(buffer.get(..count).unwrap_or_default())?;
-                    progress.add(count as u64);
-                }
-                Meta {
-                    etag: Etag(digests.sha256.clone()),
-                    size: digests.size,
-                }
-            }
-        };
-        temporary.as_file().sync_all()?;
-        if let Ok(at) = temporary.as_file().metadata()?.modified()
+    /// The file's own time tells the clock that all nodes share: on a network share the file server stamps it (F48).
+    /// A directory that cannot be written to leaves us with our own clock.
+    fn ask_the_time(&self) {
+        let asked = tempfile::Builder::new()
+            .prefix(&format!("{OWN}time-"))
+            .tempfile_in(&self.root)
+            .and_then(|file| file.as_file().metadata()?.modified());
+        if let Ok(at) = asked
             && let Ok(at) = jiff::Timestamp::try_from(at)
-            && self.context.skew_seconds() == 0
         {
-            // On a network share the file server stamps the file: its clock is the one all nodes share (F48).
-            let local = jiff::Timestamp::now();
-            if at.duration_since(local).as_secs().abs() > 1
-                || self.context.now().duration_since(local).as_secs() != 0
-            {
-                self.context.learn_server_time(at);
-            }
+            self.context.learn_server_time(at);
         }
-        Ok((temporary, meta))
     }
 
-    pub(super) fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
+    pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         let source = self.path(from)?;
         let operation = format!("copy {from} to {to}");
-        let digests = Digests::of_file(&source).map_err(|error| self.io(&operation, &error))?;
+        let digests = files::digests(&source)
+            .await
+            .map_err(|error| self.io(&operation, &error))?;
         self.put(
             to,
             Body::File(&source, &digests),
             Condition::None,
             &Progress::hidden(),
         )
+        .await
         .map(|_| ())
     }
 
-    pub(super) fn delete(&self, key: &str) -> Result<(), StoreError> {
+    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.check()?;
         let operation = format!("delete {key}");
         let path = self.path(key)?;
-        let _lock = self.exclusive(&operation)?;
+        let _lock = self.exclusive(&operation).await?;
         match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -311,7 +261,7 @@ impl DirStore {
     }
 
     /// Holds back every other writer of this directory, for the moment of a compare and a rename.
-    fn exclusive(&self, operation: &str) -> Result<Flock<std::fs::File>, StoreError> {
+    async fn exclusive(&self, operation: &str) -> Result<Flock<std::fs::File>, StoreError> {
         let path = self.root.join(format!("{OWN}lock"));
         let mut file = std::fs::OpenOptions::new()
             .create(true)
@@ -325,10 +275,17 @@ impl DirStore {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(lock),
                 Err((file, nix::errno::Errno::EWOULDBLOCK)) if started.elapsed() < LOCK_WAIT => file,
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    return Err(self.error(
+                        StoreErrorKind::ServerBusy,
+                        operation,
+                        "another machine has been writing here for more than 20 s",
+                    ));
+                }
                 Err((_, error)) => return Err(self.io(operation, &io::Error::from(error))),
             };
             // flock has no way to wait with a limit; the lock is held for milliseconds.
-            std::thread::sleep(Duration::from_millis(3));
+            tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
 
@@ -357,26 +314,5 @@ impl DirStore {
 
     fn error(&self, kind: StoreErrorKind, operation: &str, detail: &str) -> StoreError {
         StoreError::new(kind, self.name(), operation, detail)
-    }
-}
-
-fn etag_of(bytes: &[u8]) -> Etag {
-    Etag(hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes)))
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match std::fs::File::open(path)?.sync_all() {
-        // Some network file systems cannot sync a directory; the rename is as durable as they make it.
-        Err(error) if matches!(error.raw_os_error(), Some(libc_einval) if libc_einval == nix::errno::Errno::EINVAL as i32) => {
-            Ok(())
-        }
-        other => other,
     }
 }

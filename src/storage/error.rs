@@ -71,6 +71,8 @@ impl StoreError {
                 | StoreErrorKind::Refused
                 | StoreErrorKind::Interrupted
                 | StoreErrorKind::ServerBusy
+                // The refusal told us the server's time, and the next request is signed with it.
+                | StoreErrorKind::ClockSkew
         )
     }
 
@@ -99,6 +101,9 @@ impl StoreError {
             StoreErrorKind::WrongKey => "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
             StoreErrorKind::ClockSkew => "set this machine's clock (timedatectl set-ntp true, or ntpd -q)",
             StoreErrorKind::Denied => "give this key read, write and list rights on the bucket",
+            StoreErrorKind::MissingBucket if self.store.starts_with("file://") => {
+                "mount the disk, or make the folder that MINIO_ENDPOINT names (mkdir -p)"
+            }
             StoreErrorKind::MissingBucket => "check MINIO_BUCKET, or make the bucket (mc mb ALIAS/BUCKET)",
             StoreErrorKind::NotSupported | StoreErrorKind::Unexpected => "run: membridge doctor",
             StoreErrorKind::Local => "check the path, its rights and the free space",

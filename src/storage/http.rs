@@ -71,8 +71,12 @@ fn proxy(config: &S3Config) -> Result<ProxyConfig, StoreError> {
         ProxyConfig::http(host_only)
     };
     // The URL may hold a password: the message must not repeat it.
-    let mut built =
-        built.map_err(|_| local(name, "is not the URL of a proxy (http://host:port)".to_owned()))?;
+    let mut built = built.map_err(|_| {
+        local(
+            &format!("use {name}"),
+            "it is not the URL of a proxy (http://host:port)".to_owned(),
+        )
+    })?;
     if let Some(user) = user {
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
         let plain = |text: &str| {

@@ -44,6 +44,26 @@ impl Keys {
         format!("{}/membridge/overwritten/{sha256}.db", self.root)
     }
 
+    /// The folder of commits.
+    pub fn commits(&self) -> String {
+        format!("{}/membridge/commits/", self.root)
+    }
+
+    /// One commit; ten digits, so that the order of keys is the order of numbers.
+    pub fn commit(&self, number: u64) -> String {
+        format!("{}{number:010}.json", self.commits())
+    }
+
+    /// The folder of packs.
+    pub fn packs(&self) -> String {
+        format!("{}/membridge/packs/", self.root)
+    }
+
+    /// One pack, named by the SHA-256 of its bytes.
+    pub fn pack(&self, sha256: &str) -> String {
+        format!("{}{sha256}.zst", self.packs())
+    }
+
     /// The folder of claims for `what`, where conditional writes do not work.
     pub fn claims(&self, what: &str) -> String {
         format!("{}/membridge/claims/{what}/", self.root)
@@ -84,6 +104,14 @@ mod tests {
         assert_eq!(
             keys.audit("20260102T030405Z", "a/b:c"),
             "projects/6fe2e0f6071ac2bb/leadership/audit/20260102T030405Z-a_b_c.json"
+        );
+        assert_eq!(
+            keys.commit(42),
+            "projects/6fe2e0f6071ac2bb/membridge/commits/0000000042.json"
+        );
+        assert_eq!(
+            keys.pack("ab12"),
+            "projects/6fe2e0f6071ac2bb/membridge/packs/ab12.zst"
         );
     }
 }

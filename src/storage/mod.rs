@@ -10,6 +10,7 @@
 
 pub mod conditional;
 mod dir;
+mod dir_files;
 mod error;
 mod http;
 pub mod keys;
@@ -143,7 +144,7 @@ impl Store {
     pub async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         match self {
             Self::S3(store) => retry::reading(|| store.head(key)).await,
-            Self::Dir(store) => store.head(key),
+            Self::Dir(store) => store.head(key).await,
         }
     }
 
@@ -177,7 +178,7 @@ impl Store {
     pub async fn put(&self, key: &str, body: Body<'_>, progress: &Progress) -> Result<Meta, StoreError> {
         let answer = match self {
             Self::S3(store) => retry::reading(|| store.put(key, body, Condition::None, progress)).await?,
-            Self::Dir(store) => store.put(key, body, Condition::None, progress)?,
+            Self::Dir(store) => store.put(key, body, Condition::None, progress).await?,
         };
         match answer {
             PutAnswer::Written(meta) => Ok(meta),
@@ -200,10 +201,24 @@ impl Store {
         body: &[u8],
         condition: Condition<'_>,
     ) -> Result<PutAnswer, StoreError> {
-        let body = Body::Bytes(body);
+        self.put_file_once(key, Body::Bytes(body), condition, &Progress::hidden())
+            .await
+    }
+
+    /// The same for a body of any kind.
+    ///
+    /// # Errors
+    /// See [`Store::put_once`].
+    pub async fn put_file_once(
+        &self,
+        key: &str,
+        body: Body<'_>,
+        condition: Condition<'_>,
+        progress: &Progress,
+    ) -> Result<PutAnswer, StoreError> {
         match self {
-            Self::S3(store) => store.put(key, body, condition, &Progress::hidden()).await,
-            Self::Dir(store) => store.put(key, body, condition, &Progress::hidden()),
+            Self::S3(store) => store.put(key, body, condition, progress).await,
+            Self::Dir(store) => store.put(key, body, condition, progress).await,
         }
     }
 
@@ -214,7 +229,7 @@ impl Store {
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         match self {
             Self::S3(store) => retry::reading(|| store.copy(from, to)).await,
-            Self::Dir(store) => store.copy(from, to),
+            Self::Dir(store) => store.copy(from, to).await,
         }
     }
 
@@ -225,7 +240,7 @@ impl Store {
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self {
             Self::S3(store) => retry::reading(|| store.delete(key)).await,
-            Self::Dir(store) => store.delete(key),
+            Self::Dir(store) => store.delete(key).await,
         }
     }
 }

@@ -97,6 +97,21 @@ impl Capability {
         probed.await.copied()
     }
 
+    /// The verdict found out now, whatever is remembered, and remembered from now on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn probe_now(
+        &self,
+        store: &Store,
+        keys: &Keys,
+        context: &Context,
+    ) -> Result<Verdict, StoreError> {
+        let verdict = probe(store, keys, context).await?;
+        self.remember(store, context, verdict);
+        Ok(verdict)
+    }
+
     /// A verdict that cannot be written down is found out again next time.
     fn remember(&self, store: &Store, context: &Context, verdict: Verdict) {
         let remembered = Remembered {
@@ -113,11 +128,27 @@ impl Capability {
     }
 }
 
-/// Tries the store's conditional writes on keys of our own, and removes them.
+/// Tries the store's conditional writes on keys of our own, and removes them. An answer that got lost says nothing
+/// about the server, so the whole trial is made again.
 ///
 /// # Errors
 /// Anything but a refusal of the condition itself.
 pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
+    const TRIALS: u32 = 4;
+    let mut trial = 1;
+    loop {
+        match try_once(store, keys, context).await {
+            Err(error) if trial < TRIALS && (error.may_have_happened() || error.retryable()) => {
+                tracing::debug!(%error, "probe: unclear, once more");
+                tokio::time::sleep(std::time::Duration::from_millis(150) * trial).await;
+                trial += 1;
+            }
+            end => return end,
+        }
+    }
+}
+
+async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
     let token = context.token().map_err(|error| {
         StoreError::new(
             StoreErrorKind::Local,
@@ -126,26 +157,39 @@ pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verd
             error.to_string(),
         )
     })?;
-    let sequence = format!("{}{token}-sequence", keys.probe());
-    let race = format!("{}{token}-race", keys.probe());
-    let swap = format!("{}{token}-swap", keys.probe());
+    let mut used = Vec::new();
+    let mut key = |name: &str| {
+        let key = format!("{}{token}-{name}", keys.probe());
+        used.push(key.clone());
+        key
+    };
+    let sequence = key("sequence");
+    let races: [String; RACES] = std::array::from_fn(|round| key(&format!("race-{round}")));
+    let swap = key("swap");
     let verdict = async {
-        let in_sequence = try_in_sequence(store, &sequence).await?;
-        if !in_sequence.create {
-            return Ok(in_sequence);
+        let mut verdict = try_in_sequence(store, &sequence).await?;
+        for race in &races {
+            // Servers that check first and write later pass one race by luck, but hardly all of them.
+            verdict.create = verdict.create && winners(store, race, 0, Condition::IfAbsent).await? == 1;
         }
-        let create = winners(store, &race, Condition::IfAbsent).await? == 1;
-        let replace = in_sequence.replace && {
-            store.put_once(&swap, b"start\n", Condition::IfAbsent).await?;
-            match store.get(&swap).await? {
-                Some((_, meta)) => winners(store, &swap, Condition::IfMatch(&meta.etag)).await? == 1,
-                None => false,
+        if verdict.create && verdict.replace {
+            answer(store, &swap, b"start\n", Condition::IfAbsent).await?;
+            for round in 0..RACES {
+                let there = store.get(&swap).await?;
+                verdict.replace = verdict.replace
+                    && match there {
+                        Some((_, meta)) => {
+                            let condition = Condition::IfMatch(&meta.etag);
+                            winners(store, &swap, round, condition).await? == 1
+                        }
+                        None => false,
+                    };
             }
-        };
-        Ok(Verdict { create, replace })
+        }
+        Ok(verdict)
     }
     .await;
-    for key in [&sequence, &race, &swap] {
+    for key in &used {
         if let Err(error) = store.delete(key).await {
             tracing::debug!(%error, "a probe object stays");
         }
@@ -153,6 +197,9 @@ pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verd
     tracing::debug!(?verdict, "probe");
     verdict
 }
+
+/// How many races each kind of condition has to pass.
+const RACES: usize = 3;
 
 async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError> {
     let none = Verdict {
@@ -194,25 +241,31 @@ async fn answer(
     }
 }
 
-/// How many of six writers at once are told that they won.
-async fn winners(store: &Store, key: &str, condition: Condition<'_>) -> Result<usize, StoreError> {
-    let write = |body: &'static [u8]| store.put_once(key, body, condition);
-    let answers = tokio::join!(
-        write(b"a\n"),
-        write(b"b\n"),
-        write(b"c\n"),
-        write(b"d\n"),
-        write(b"e\n"),
-        write(b"f\n"),
+/// How many of eight writers at once are told that they won. Each writes bytes of its own in each round: a content
+/// that came back would bring its etag back.
+async fn winners(
+    store: &Store,
+    key: &str,
+    round: usize,
+    condition: Condition<'_>,
+) -> Result<usize, StoreError> {
+    let write = |writer: char| async move {
+        let body = format!("{writer} in round {round}\n");
+        store.put_once(key, body.as_bytes(), condition).await
+    };
+    let (a, b, c, d, e, f, g, h) = tokio::join!(
+        write('a'),
+        write('b'),
+        write('c'),
+        write('d'),
+        write('e'),
+        write('f'),
+        write('g'),
+        write('h'),
     );
     let mut won = 0;
-    for answer in [answers.0, answers.1, answers.2, answers.3, answers.4, answers.5] {
-        match answer {
-            Ok(answer) => won += usize::from(held(&answer)),
-            // An unclear answer to one of six says nothing about the others.
-            Err(error) if error.may_have_happened() => {}
-            Err(error) => return Err(error),
-        }
+    for answer in [a, b, c, d, e, f, g, h] {
+        won += usize::from(held(&answer?));
     }
     Ok(won)
 }

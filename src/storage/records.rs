@@ -87,6 +87,16 @@ pub struct LeaseRecord {
     pub nonce: Option<String>,
 }
 
+impl LeaseRecord {
+    /// The primary as people read it: a demotion without a successor leaves nobody.
+    pub fn primary_label(&self) -> &str {
+        match self.primary_node_id.as_str() {
+            "" => "nobody",
+            name => name,
+        }
+    }
+}
+
 /// `leadership/audit/….json`: the lease, then what happened to it.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditRecord<'a> {
@@ -171,13 +181,17 @@ pub async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Optio
     let Some((bytes, meta)) = store.get(key).await? else {
         return Ok(None);
     };
-    match serde_json::from_slice::<T>(&bytes) {
+    let read = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
+        _ => serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string()),
+    };
+    match read {
         Ok(record) => Ok(Some((record, meta.etag))),
-        Err(error) => Err(StoreError::new(
+        Err(problem) => Err(StoreError::new(
             StoreErrorKind::Unexpected,
             store.name(),
             format!("read {key}"),
-            format!("the object is not what it should be: {error}"),
+            format!("the object is not what it should be: {problem}"),
         )),
     }
 }

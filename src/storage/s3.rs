@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::Client;
@@ -18,6 +18,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{Body, Condition, Digests, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
@@ -29,6 +30,10 @@ use crate::ui::Progress;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time to the head of an answer, for requests without a large body.
 const ANSWER: Duration = Duration::from_secs(20);
+fn answer() -> Duration {
+    crate::failpoint::answer_limit().unwrap_or(ANSWER)
+}
+
 /// The slowest uplink that we still wait for, in bytes a second.
 const SLOWEST: u64 = 8 * 1024;
 
@@ -56,6 +61,7 @@ impl S3Store {
             .endpoint_url(&config.endpoint)
             .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
             .http_client(http::client(config)?)
+            .time_source(SigningClock(Arc::clone(context)))
             .retry_config(RetryConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -67,7 +73,7 @@ impl S3Store {
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT)
-                    .read_timeout(ANSWER)
+                    .read_timeout(answer())
                     .build(),
             )
             .build();
@@ -264,7 +270,7 @@ impl S3Store {
                 (request.interceptor(SignedPayload(digests.clone())), digests.size)
             }
         };
-        let whole = ANSWER + CONNECT + Duration::from_secs(length / SLOWEST);
+        let whole = answer() + CONNECT + Duration::from_secs(length / SLOWEST);
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .read_timeout(whole)
@@ -466,6 +472,16 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Signs with the store's time where ours is far off: a board without a clock battery would be refused otherwise (F48).
+#[derive(Debug)]
+struct SigningClock(Arc<Context>);
+
+impl TimeSource for SigningClock {
+    fn now(&self) -> SystemTime {
+        self.0.signing_now().into()
+    }
 }
 
 /// Learns the server's time from each answer (F48).

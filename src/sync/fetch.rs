@@ -19,6 +19,8 @@ pub struct Image {
     pub facts: Facts,
     /// Bytes.
     pub size: u64,
+    /// SHA-256 of the object it came from.
+    pub sha256: String,
 }
 
 /// Downloads and checks the database that `head` announces.
@@ -26,6 +28,19 @@ pub struct Image {
 /// # Errors
 /// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
 pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
+    download(session, Some(&head.sha256)).await
+}
+
+/// Downloads whatever whole database is there, announced or not: a push that was cut off between the database and its
+/// checksum left one (F21). Good for asking which rows are in it, never for installing it.
+///
+/// # Errors
+/// As [`image`], without the checksum.
+pub async fn whatever_is_there(session: &Session) -> CommandResult<Image> {
+    download(session, None).await
+}
+
+async fn download(session: &Session, announced: Option<&str>) -> CommandResult<Image> {
     let key = session.keys.database();
     let meta = session
         .store
@@ -55,12 +70,14 @@ pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
         .ok_or_else(|| missing(session, &key))?;
     let written = sink.finish().await;
     let (size, sha256) = written.map_err(|error| database::DatabaseError::io("write", &path, error))?;
-    if sha256 != head.sha256 {
+    if let Some(announced) = announced
+        && sha256 != announced
+    {
         return Err(Failure::new(format!(
             "{key} at {} has checksum {}, its announcement says {}: somebody is pushing, or a push was cut off",
             session.store.name(),
             short(&sha256),
-            short(&head.sha256)
+            short(announced)
         ))
         .hint("try again in a minute")
         .hint("when it stays so, push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
@@ -70,14 +87,18 @@ pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
     let facts = database::blocking(move || install::inspect(&checked))
         .await
         .map_err(|failure| {
-            Failure {
-                message: format!("the database in the bucket cannot be used: {}", failure.message),
-                ..failure
-            }
-            .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
+            // Our temporary file says nothing to anybody, and what would mend a local file does not mend the bucket.
+            let problem = failure.message.replace(&path.display().to_string(), &key);
+            Failure::new(format!("the database in the bucket cannot be used: {problem}"))
+                .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
         })?;
     failpoint::reach("fetch.inspected");
-    Ok(Image { path, facts, size })
+    Ok(Image {
+        path,
+        facts,
+        size,
+        sha256,
+    })
 }
 
 fn missing(session: &Session, key: &str) -> Failure {

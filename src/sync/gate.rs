@@ -46,7 +46,7 @@ pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standi
     let primary = standing
         .lease
         .as_ref()
-        .map_or("nobody", |lease| lease.primary_node_id.as_str());
+        .map_or("nobody", |lease| lease.primary_label());
     session.ui.step(
         "0/6",
         format!("Leadership: role={} (primary: {primary})", standing.role),
@@ -99,8 +99,8 @@ pub fn judge_pull(session: &Session, standing: &Standing) -> CommandResult<Role>
             config.node.id
         ),
     )
-    .hint("send what is here: membridge push_sqlite")
-    .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite"))
+    .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")
+    .hint("or send what is here: membridge push_sqlite"))
 }
 
 /// A push under an older term than the bucket's last one comes from a node that was primary once (F24).
@@ -114,6 +114,25 @@ pub fn fence(ours: Option<i64>, head: Option<&Head>) -> CommandResult {
         ))
         .hint("see who is primary: membridge leadership_info")
         .hint("get the newer memory first: membridge pull_sqlite")),
+        _ => Ok(()),
+    }
+}
+
+/// A hand-over (`promote`, an expired lease taken by another node) that came while the push was being prepared ends
+/// it: the new primary must not find writes of the old one after its own term began.
+///
+/// # Errors
+/// The lease has another epoch than at the beginning; it cannot be read.
+pub async fn same_term(session: &Session, ours: Option<i64>) -> CommandResult {
+    let Some(ours) = ours else { return Ok(()) };
+    let lease = session.leadership().look().await?.lease;
+    match lease {
+        Some(lease) if lease.epoch != ours => Err(Failure::new(format!(
+            "push refused: the lease went to {} (epoch {}) while this push was being prepared under epoch {ours}",
+            lease.primary_label(),
+            lease.epoch
+        ))
+        .hint("see who is primary: membridge leadership_info")),
         _ => Ok(()),
     }
 }

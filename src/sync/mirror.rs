@@ -5,6 +5,7 @@ use super::session::Session;
 use crate::database::Facts;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
+use crate::lock::{LockError, Seen, Verifier};
 use crate::storage::records::{self, Manifest, ManifestExtra};
 use crate::storage::{Body, Digests};
 use crate::ui::Progress;
@@ -14,6 +15,8 @@ use crate::ui::Progress;
 pub struct Upload<'a> {
     /// The database object.
     pub object: &'a std::path::Path,
+    /// The object that it replaces, as seen before the last checks.
+    pub over: &'a Seen,
     /// Its size and digests.
     pub digests: &'a Digests,
     /// What is in it.
@@ -28,34 +31,42 @@ pub struct Upload<'a> {
 ///
 /// # Errors
 /// The store's; a stored object that is not what was sent.
-pub async fn write(session: &Session, upload: &Upload<'_>) -> CommandResult {
-    let store = &session.store;
+pub async fn write(session: &Session, upload: &Upload<'_>, verifier: &Verifier<'_>) -> CommandResult {
     let keys = &session.keys;
     let progress = session.ui.progress("upload", upload.digests.size);
-    let sent = store
-        .put(
-            &keys.database(),
-            Body::File(upload.object, upload.digests),
-            &progress,
-        )
-        .await;
+    let body = Body::File(upload.object, upload.digests);
+    let sent = verifier.write(upload.over, body, &progress).await;
     progress.done();
     sent?;
     failpoint::reach("mirror.database");
     confirm(session, upload.digests).await?;
     failpoint::reach("mirror.confirmed");
     let line = format!("{}  claude-mem.db\n", upload.digests.sha256);
-    store
-        .put(&keys.sha256(), Body::Bytes(line.as_bytes()), &Progress::hidden())
-        .await?;
+    announce(verifier, keys.sha256(), line.as_bytes()).await?;
     failpoint::reach("mirror.checksum");
     let manifest = records::to_bytes(&manifest(session, upload)?)
         .map_err(|error| Failure::new(format!("the manifest cannot be written: {error}")))?;
-    store
-        .put(&keys.manifest(), Body::Bytes(&manifest), &Progress::hidden())
-        .await?;
+    announce(verifier, keys.manifest(), &manifest).await?;
     failpoint::reach("mirror.manifest");
-    Ok(())
+    // A Python node, or one that FORCE_PUSH let in, may have put another database under our announcements.
+    confirm(session, upload.digests).await
+}
+
+/// Writes an announcement of the database that is there now. A predecessor that was held up past its time may get
+/// one write in before us; as long as the lock is ours, ours goes over it.
+async fn announce(verifier: &Verifier<'_>, key: String, bytes: &[u8]) -> CommandResult {
+    const ATTEMPTS: u32 = 3;
+    let mut attempt = 1;
+    loop {
+        let seen = verifier.look(key.clone()).await?;
+        match verifier
+            .write(&seen, Body::Bytes(bytes), &Progress::hidden())
+            .await
+        {
+            Err(LockError::Overtaken(_)) if attempt < ATTEMPTS => attempt += 1,
+            end => return Ok(end.map(|_| ())?),
+        }
+    }
 }
 
 /// Compares size and, where the store's etag is one, checksum of the stored object with what was sent.

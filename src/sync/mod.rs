@@ -12,7 +12,9 @@ pub mod push;
 pub mod record;
 pub mod remote;
 mod replace;
+pub mod restore;
 pub mod restore_backup;
 pub mod session;
+pub mod state;
 
 pub use session::Session;

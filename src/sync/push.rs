@@ -240,7 +240,9 @@ async fn under_lock(
         counts: snapshot.facts.counts,
     })?;
     failpoint::reach("push.before-upload");
+    let over = verifier.look(session.keys.database()).await?;
     verifier.verify().await?;
+    gate::same_term(session, epoch).await?;
     // A Python node that forces its way does not ask for the lock (F47).
     if read_head(session).await? != head {
         return Err(Failure::new(
@@ -259,11 +261,13 @@ async fn under_lock(
         session,
         &Upload {
             object,
+            over: &over,
             digests,
             facts,
             epoch,
             claude_mem,
         },
+        verifier,
     )
     .await?;
     session
@@ -304,11 +308,11 @@ async fn decide(
     let base = record.record.base_for(head.map(|head| head.sha256.as_str()));
     let mut situation = situation(base.as_ref(), &snapshot.facts, head);
     let mut comparison = None;
-    if let (Push::Compare, Some(head)) = (plan::push(situation), head) {
+    if plan::push(situation) == Push::Compare {
         session
             .ui
             .line("      no common history: the bucket's database is fetched once and compared row by row");
-        let image = match fetch::image(session, head).await {
+        let image = match fetch::whatever_is_there(session).await {
             Ok(image) => image,
             Err(failure) if session.config.overrides.force_push => {
                 session
@@ -321,7 +325,9 @@ async fn decide(
             }
             Err(failure) => return Err(failure),
         };
-        situation.same_content = image.facts.digest == snapshot.facts.digest;
+        // An announcement of another database than the one that is there is mended by writing all three again (F21).
+        let torn = head.is_some_and(|head| head.manifest.is_none() || head.sha256 != image.sha256);
+        situation.same_content = !torn && image.facts.digest == snapshot.facts.digest;
         let (local, folder) = (snapshot.object.to_path_buf(), session.config.paths.tmp());
         let rows = database::blocking(move || {
             let scratch = files::temporary(&folder, "compare")?;

@@ -33,7 +33,12 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
         let size = std::fs::metadata(&path)
             .map_err(|error| DatabaseError::io("read", &path, error))?
             .len();
-        Ok(Image { path, facts, size })
+        Ok(Image {
+            path,
+            facts,
+            size,
+            sha256: String::new(),
+        })
     })
     .await?;
     let _critical = session.context.critical();

@@ -74,6 +74,10 @@ impl Session {
                 "cannot use the state directory {}: {error}",
                 state.display()
             ))
+            .hint(format!(
+                "it must be a folder of yours: ls -ld {}",
+                state.display()
+            ))
         };
         local::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;
@@ -184,6 +188,7 @@ impl Session {
             project: &self.config.project,
             node: &self.config.node,
             machine: &self.machine,
+            state: &self.config.paths.state,
             capability: &self.capability,
             force: self.config.overrides.force_push,
         }

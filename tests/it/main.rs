@@ -12,15 +12,28 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capability;
 mod common;
+mod contract;
 mod crash;
 mod decisions;
 mod dist;
 mod docs;
+mod doctor;
 mod documents;
 mod dry_run;
+mod errors;
+mod fencing;
 mod first_sync;
+mod history_commands;
+mod lease;
+mod live;
+mod lock_race;
 mod losing_rows;
+mod output;
+mod output_docs;
 mod stand_ins;
+mod store_contract;
+mod stores;
 mod support_smoke;
 mod writers;

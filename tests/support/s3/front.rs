@@ -44,11 +44,24 @@ pub struct Front {
 }
 
 impl Front {
-    fn date(&self) -> HeaderValue {
+    fn now(&self) -> jiff::Timestamp {
         let now = jiff::Timestamp::try_from(SystemTime::now()).expect("a time");
-        let ahead = jiff::SignedDuration::from_secs(self.clock_offset.load(Ordering::SeqCst));
-        let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&(now + ahead));
+        now + jiff::SignedDuration::from_secs(self.clock_offset.load(Ordering::SeqCst))
+    }
+
+    fn date(&self) -> HeaderValue {
+        let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&self.now());
         HeaderValue::from_str(&text.expect("a date")).expect("a header")
+    }
+
+    /// Signed at a time that is too far from ours.
+    fn too_skewed(&self, headers: &HeaderMap) -> bool {
+        let signed = headers
+            .get("x-amz-date")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok())
+            .and_then(|at| at.to_zoned(jiff::tz::TimeZone::UTC).ok());
+        signed.is_some_and(|at| at.timestamp().duration_since(self.now()).as_secs().abs() > 15 * 60)
     }
 
     /// Runs the hook off the async threads. It is taken out meanwhile, so that a hook which
@@ -95,7 +108,10 @@ impl Front {
         });
         self.run_hook(op, &entry.key).await;
 
-        let faults = self.faults.meet(op, &entry.key, conditional);
+        let mut faults = self.faults.meet(op, &entry.key, conditional);
+        if self.too_skewed(request.headers()) {
+            faults = vec![Fault::Status(403, "RequestTimeTooSkewed")];
+        }
         let served = self.serve(s3, request, &entry, &faults).await?;
         let mut response = match served {
             Served::Real(response) => response,

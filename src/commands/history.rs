@@ -1,0 +1,247 @@
+//! `history`, `restore`, `diff` and `verify`: what the bucket's past holds, and bringing it back.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Run;
+use crate::config::Config;
+use crate::database::{self, changes, files, install};
+use crate::error::{CommandResult, Failure};
+use crate::history::fetch::{self, Fetch, Fetched};
+use crate::history::{Commit, log, select, verify};
+use crate::storage::Store;
+use crate::storage::keys::Keys;
+use crate::sync::{Session, restore};
+use crate::ui::{Progress, Report, human_bytes};
+
+/// The bucket, for commands that only look.
+struct Past {
+    config: Config,
+    store: Store,
+    keys: Keys,
+}
+
+impl Past {
+    fn open(run: &Run) -> CommandResult<Self> {
+        let (config, store) = run.open()?;
+        let keys = Keys::new(&config.project.cid);
+        Ok(Self { config, store, keys })
+    }
+
+    /// The commit that `text` names.
+    async fn find(&self, text: &str) -> CommandResult<Commit> {
+        let selector = select::parse(text).ok_or_else(|| {
+            Failure::new(format!("'{text}' is neither the number of a push nor a time"))
+                .hint("numbers and times: membridge history")
+        })?;
+        let found = select::find(&self.store, &self.keys, selector).await?;
+        found.ok_or_else(|| {
+            Failure::new(format!(
+                "the history at {} holds nothing for '{text}'",
+                self.store.name()
+            ))
+            .hint("see what is kept: membridge history")
+        })
+    }
+
+    /// An image in our own temporary folder.
+    async fn image(&self, commit: &Commit, progress: &Progress) -> CommandResult<Fetched> {
+        let tmp = self.config.paths.tmp();
+        let fetch = self.fetch(&tmp, progress);
+        Ok(fetch::whole(fetch, commit).await?)
+    }
+
+    fn fetch<'a>(&'a self, folder: &'a Path, progress: &'a Progress) -> Fetch<'a> {
+        Fetch {
+            store: &self.store,
+            keys: &self.keys,
+            folder,
+            scratch: folder,
+            progress,
+        }
+    }
+}
+
+/// `history [--limit N]`: the newest pushes, newest first.
+pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
+    let past = Past::open(run)?;
+    let Some(head) = log::head(&past.store, &past.keys, None).await? else {
+        run.ui.line("no history yet: the next push begins it");
+        return Ok(Report::ok("empty").with("commits", Value::Array(Vec::new())));
+    };
+    // One more than is shown, so that the last line has a change too.
+    let commits = log::walk(&past.store, &past.keys, &head, limit.saturating_add(1)).await?;
+    let mut listed = Vec::new();
+    for (index, commit) in commits.iter().take(limit).enumerate() {
+        let change = change(commit, commits.get(index + 1));
+        run.ui.line(format!(
+            "#{}  {}  {}  {} observations{}, {} summaries, {} prompts  {} {}{}",
+            commit.number,
+            commit.time,
+            commit.author(),
+            commit.counts.observations,
+            change.map_or(String::new(), |change| format!(" ({change:+})")),
+            commit.counts.session_summaries,
+            commit.counts.user_prompts,
+            human_bytes(commit.pack_size),
+            log::describe(commit.kind),
+            if commit.adopted_from.is_some() {
+                ", from a Python node"
+            } else {
+                ""
+            },
+        ));
+        listed.push(json!({
+            "number": commit.number,
+            "time": commit.time,
+            "node_id": commit.node_id,
+            "host": commit.author(),
+            "counts": commit.counts,
+            "observations_change": change,
+            "bytes": commit.pack_size,
+            "image_bytes": commit.image_bytes(),
+            "kind": log::describe(commit.kind),
+            "sha256": commit.sha256,
+            "epoch": commit.epoch,
+            "adopted": commit.adopted_from.is_some(),
+        }));
+    }
+    Ok(Report::ok("shown")
+        .with("head", head.number)
+        .with("commits", Value::Array(listed)))
+}
+
+/// How many observations came (or went) with a commit; `None` when the one before is not kept.
+fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
+    let count = |commit: &Commit| i64::try_from(commit.counts.observations).ok();
+    let old = match (before, commit.parent) {
+        (Some(before), _) => count(before)?,
+        (None, None) => 0,
+        (None, Some(_)) => return None,
+    };
+    count(commit)?.checked_sub(old)
+}
+
+/// `restore N|TIME [--to FILE]`.
+pub(super) async fn restore(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
+    match to {
+        Some(file) => restore_to(run, what, file).await,
+        None => {
+            let past = Past::open(run)?;
+            let commit = past.find(what).await?;
+            let (session, mut record) =
+                Session::open(past.config, past.store, Arc::clone(&run.context), run.ui.clone()).await?;
+            restore::restore(&session, &mut record, &commit).await
+        }
+    }
+}
+
+async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report> {
+    let past = Past::open(run)?;
+    if file.symlink_metadata().is_ok() {
+        return Err(Failure::new(format!("{} is there already", file.display()))
+            .hint("name a file that is not there; a live database is restored without --to"));
+    }
+    let file = std::path::absolute(file).map_err(|error| database::DatabaseError::io("find", file, error))?;
+    let commit = past.find(what).await?;
+    let folder = install::folder_of(&file);
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("there is no folder {}", folder.display())));
+    }
+    let progress = run.ui.progress("download", commit.chain_bytes());
+    let fetch = past.fetch(&folder, &progress);
+    let fetched = fetch::whole(fetch, &commit).await?;
+    let target: PathBuf = file.clone();
+    let facts = database::blocking(move || {
+        let facts = install::inspect(&fetched.path)?;
+        files::sync_file(&fetched.path)?;
+        (fetched.path.persist_noclobber(&target))
+            .map_err(|error| database::DatabaseError::io("write", &target, error.error))?;
+        files::sync_folder(&install::folder_of(&target))?;
+        Ok(facts)
+    })
+    .await?;
+    run.ui.line(format!(
+        "commit {} of {} restored to {} ({})",
+        commit.number,
+        commit.time,
+        file.display(),
+        facts.counts.describe()
+    ));
+    Ok(Report::ok("restored")
+        .with("number", commit.number)
+        .with("sha256", commit.sha256)
+        .with("file", file.display().to_string()))
+}
+
+/// `diff A B`: rows added, changed and removed on the way from A to B, by table.
+pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Report> {
+    let past = Past::open(run)?;
+    let (older, newer) = (past.find(from).await?, past.find(to).await?);
+    let progress = run.ui.progress(
+        "download",
+        older.chain_bytes().saturating_add(newer.chain_bytes()),
+    );
+    let (a, b) = (
+        past.image(&older, &progress).await?,
+        past.image(&newer, &progress).await?,
+    );
+    let tmp = past.config.paths.tmp();
+    let changes = database::blocking(move || {
+        let scratch = files::temporary(&tmp, "diff")?;
+        changes::between(&a.path, &b.path, &scratch)
+    })
+    .await?;
+    run.ui.line(format!(
+        "from commit {} ({}) to commit {} ({})",
+        older.number, older.time, newer.number, newer.time
+    ));
+    if changes.is_empty() {
+        run.ui.line("the same memories");
+    }
+    for change in &changes {
+        run.ui.line(format!(
+            "{}: {} added, {} changed, {} removed",
+            change.table, change.added, change.changed, change.removed
+        ));
+    }
+    let tables = serde_json::to_value(&changes).unwrap_or_default();
+    Ok(Report::ok(if changes.is_empty() { "same" } else { "different" })
+        .with("from", older.number)
+        .with("to", newer.number)
+        .with("tables", tables))
+}
+
+/// `verify [--all]`: downloads, decodes and hashes what is kept.
+pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
+    let past = Past::open(run)?;
+    let tmp = past.config.paths.tmp();
+    let progress = run.ui.progress("verify", 0);
+    let verified = verify::verify(past.fetch(&tmp, &progress), all).await?;
+    for problem in &verified.problems {
+        run.ui.line(format!("DAMAGED: {problem}"));
+    }
+    let looked = format!(
+        "{} commits, {} packs, {}",
+        verified.commits,
+        verified.packs,
+        human_bytes(verified.bytes)
+    );
+    if !verified.problems.is_empty() {
+        let failure = Failure::new(format!(
+            "{} problems in the history ({looked} looked at): {}",
+            verified.problems.len(),
+            verified.problems.join("; ")
+        ));
+        return Err(failure
+            .hint("the local databases are not affected; push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
+    }
+    run.ui
+        .line(format!("verified: {looked}: every image is as it was pushed"));
+    Ok(Report::ok("verified")
+        .with("commits", verified.commits)
+        .with("packs", verified.packs)
+        .with("bytes", verified.bytes))
+}

@@ -1,0 +1,235 @@
+//! `status`: one screen. Project, role, where both sides stand, last push and pull, lock, head. Four small requests,
+//! no download, no full check: doctor does those. Changes nothing.
+
+use serde_json::{Value, json};
+
+use super::Run;
+use crate::config::Config;
+use crate::database::{self, files};
+use crate::doctor::hooks::results;
+use crate::error::{CommandResult, Failure};
+use crate::exit::ExitCode;
+use crate::hook::Journal;
+use crate::hook::journal::{Entry, LastResults};
+use crate::leadership::{Leadership, LeadershipError, Standing};
+use crate::storage::keys::Keys;
+use crate::storage::probe::Capability;
+use crate::storage::records::{self, LockRecord};
+use crate::storage::{Store, StoreError};
+use crate::sync::fetch::short;
+use crate::sync::record::{RecordFile, SyncRecord};
+use crate::sync::remote::{self, Head};
+use crate::sync::state::{self, Seen, State};
+use crate::ui::{Report, Tone, Ui};
+
+/// What the bucket said.
+struct Bucket {
+    standing: Standing,
+    lock: Option<LockRecord>,
+    head: Option<Head>,
+}
+
+pub(super) async fn run(run: &Run) -> CommandResult<Report> {
+    let (config, store) = run.open()?;
+    let ui = &run.ui;
+    ui.line(format!(
+        "project: {} ({})",
+        config.project.name, config.project.cid
+    ));
+    ui.line(format!("node: {}", config.node.id));
+    let real = files::resolve(&config.database)?;
+    let record = RecordFile::peek(&config.paths.state, &store.name(), &config.project.cid, &real);
+    let asked = ask(run, &config, &store).await;
+
+    let head = asked.as_ref().ok().and_then(|bucket| bucket.head.as_ref());
+    let base = record.as_ref().and_then(|record| match &asked {
+        Ok(_) => record.base_for(head.map(|head| head.sha256.as_str())),
+        Err(_) => record.base.clone(),
+    });
+    let (path, known) = (real.clone(), base.clone());
+    let local = database::blocking(move || state::quick_look(&path, known.as_ref())).await;
+
+    let mut report = Report::ok("shown")
+        .with("project_name", config.project.name.clone())
+        .with("canonical_project_id", config.project.cid.clone())
+        .with("node_id", config.node.id.clone())
+        .with("store", store.name());
+    let mut failed = false;
+    report = match &asked {
+        Ok(bucket) => show_role(ui, &config, &bucket.standing, report),
+        Err(failure) => {
+            failed = true;
+            show_failure(ui, "bucket", failure);
+            report
+                .with("error", failure.message.clone())
+                .with("hints", failure.hints.clone())
+        }
+    };
+    report = match (&local, &asked) {
+        (Err(failure), _) => {
+            failed = true;
+            show_failure(ui, "database", failure);
+            report.with("database_error", failure.message.clone())
+        }
+        (Ok(local), Ok(_)) => {
+            let state = state::judge(base.as_ref(), local.as_ref(), head);
+            show_state(ui, &state, report)
+        }
+        (Ok(local), Err(_)) => show_local(ui, local.as_ref(), report),
+    };
+    report = show_record(ui, record.as_ref(), report);
+    if let Ok(bucket) = &asked {
+        report = show_lock(run, bucket, report);
+        report = show_head(ui, bucket.head.as_ref(), report);
+    }
+    show_hooks(ui, &Journal::of(&config.paths.home).last_results());
+    if failed {
+        report.exit = ExitCode::Error;
+    }
+    Ok(report)
+}
+
+async fn ask(run: &Run, config: &Config, store: &Store) -> CommandResult<Bucket> {
+    let keys = Keys::new(&config.project.cid);
+    let lock_key = keys.lock();
+    let capability = Capability::new(store, &config.paths.state);
+    let leadership = Leadership {
+        store,
+        context: &run.context,
+        keys: &keys,
+        config: &config.leadership,
+        project: &config.project,
+        node: &config.node,
+        capability: &capability,
+    };
+    let role = async {
+        leadership
+            .look()
+            .await
+            .map_err(|error: LeadershipError| Failure::from(error))
+    };
+    let lock = async {
+        let read = records::read::<LockRecord>(store, &lock_key).await;
+        read.map_err(|error: StoreError| Failure::from(error))
+    };
+    // All at once, and judged in a fixed order: the same trouble gives the same words.
+    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys));
+    Ok(Bucket {
+        standing: standing?,
+        lock: lock?.map(|(record, _)| record),
+        head: head?,
+    })
+}
+
+fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
+    ui.toned(Tone::Bad, &format!("{what}: "), &failure.message);
+    for hint in &failure.hints {
+        ui.line(format!("  → {hint}"));
+    }
+}
+
+fn show_role(ui: &Ui, config: &Config, standing: &Standing, report: Report) -> Report {
+    let role = if config.leadership.enabled {
+        standing.role.to_string()
+    } else {
+        "off".to_owned()
+    };
+    let lease = match &standing.lease {
+        Some(lease) => format!("primary: {}, epoch: {}", lease.primary_node_id, lease.epoch),
+        None => "no lease yet".to_owned(),
+    };
+    ui.line(format!("role: {role} ({lease})"));
+    report.with("role", role).with(
+        "primary",
+        json!(standing.lease.as_ref().map(|lease| &lease.primary_node_id)),
+    )
+}
+
+fn show_state(ui: &Ui, state: &State, report: Report) -> Report {
+    let tone = match state.standing {
+        state::Standing::InSync => Tone::Good,
+        state::Standing::Diverged => Tone::Bad,
+        _ => Tone::Caution,
+    };
+    ui.toned(tone, "sync: ", &state.describe());
+    if let Some(remedy) = state.standing.remedy() {
+        ui.line(format!("  → {remedy}"));
+    }
+    report
+        .with("sync", state.standing.word())
+        .with("certain", state.certain)
+        .with("observations", json!(state.here))
+        .with("observations_in_bucket", json!(state.there))
+}
+
+fn show_local(ui: &Ui, local: Option<&Seen>, report: Report) -> Report {
+    let observations = local.map(|seen| seen.counts.observations);
+    ui.line(match local {
+        Some(seen) => format!("here: {}", seen.counts.describe()),
+        None => "here: no database".to_owned(),
+    });
+    report
+        .with("sync", "unknown")
+        .with("observations", json!(observations))
+}
+
+fn show_record(ui: &Ui, record: Option<&SyncRecord>, report: Report) -> Report {
+    let push = record.and_then(|record| record.last_push.clone());
+    let pull = record.and_then(|record| record.last_pull.clone());
+    ui.line(format!(
+        "last push: {}",
+        push.as_deref().unwrap_or("none on record")
+    ));
+    ui.line(format!(
+        "last pull: {}",
+        pull.as_deref().unwrap_or("none on record")
+    ));
+    report
+        .with("last_push", json!(push))
+        .with("last_pull", json!(pull))
+}
+
+fn show_lock(run: &Run, bucket: &Bucket, report: Report) -> Report {
+    let held = bucket
+        .lock
+        .as_ref()
+        .filter(|lock| lock.timestamp > 0 && lock.state.as_deref() != Some("released"));
+    let Some(lock) = held else {
+        run.ui.line("lock: free");
+        return report.with("lock", Value::Null);
+    };
+    let age = run
+        .context
+        .server_now()
+        .as_second()
+        .saturating_sub(lock.timestamp)
+        .max(0);
+    run.ui.line(format!("lock: held by {} for {age}s", lock.hostname));
+    report.with("lock", json!({"host": lock.hostname, "age_seconds": age}))
+}
+
+fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {
+    let Some(head) = head else {
+        ui.line("head: nothing in the bucket");
+        return report.with("head", Value::Null);
+    };
+    let at = head.manifest.as_ref().map(|manifest| manifest.timestamp.clone());
+    ui.line(format!(
+        "head: {}, pushed by {} at {}",
+        short(&head.sha256),
+        head.source(),
+        at.as_deref().unwrap_or("an unknown time")
+    ));
+    let value = json!({"sha256": head.sha256, "source_host": head.source(), "timestamp": at});
+    report.with("head", value)
+}
+
+/// A hook that failed is what a person would otherwise never see (F12).
+fn show_hooks(ui: &Ui, last: &LastResults) {
+    for entry in results(last).filter(|entry| Entry::failed(entry)) {
+        ui.warn(format!(
+            "the last {} hook failed at {}: {} (see: membridge doctor)",
+            entry.event, entry.time, entry.message
+        ));
+    }
+}

@@ -1,0 +1,142 @@
+//! Whether the store can be used, and what it is worth.
+
+use super::evidence::{Asked, Evidence};
+use super::{Check, Finding};
+use crate::worker::facts;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        name: "endpoint",
+        run: endpoint,
+        remedy: "say where the memory is kept: membridge config init",
+    },
+    Check {
+        name: "reach",
+        run: reach,
+        remedy: "look at the store's own log",
+    },
+    Check {
+        name: "clock",
+        run: clock,
+        remedy: "set this machine's clock: timedatectl set-ntp true (or: ntpd -q)",
+    },
+    Check {
+        name: "conditional_writes",
+        run: conditional_writes,
+        remedy: "try again: membridge doctor --probe",
+    },
+    Check {
+        name: "versions",
+        run: versions,
+        remedy: "update membridge on this machine",
+    },
+];
+
+fn endpoint(evidence: &Evidence) -> Finding {
+    match (&evidence.bucket.name, &evidence.bucket.reach) {
+        (Some(name), _) => Finding::ok(format!("endpoint: {name}")),
+        (None, Asked::Failed(failure)) => Finding::failed(failure),
+        (None, _) => {
+            let missing = [
+                "MINIO_ENDPOINT",
+                "MINIO_ACCESS_KEY",
+                "MINIO_SECRET_KEY",
+                "MINIO_BUCKET",
+            ];
+            let problem = missing
+                .into_iter()
+                .find(|name| evidence.settings.get(name).is_none())
+                .map_or("MINIO_ENDPOINT is malformed".to_owned(), |name| {
+                    format!("{name} not set")
+                });
+            Finding::error(format!("endpoint: {problem}"))
+        }
+    }
+}
+
+fn reach(evidence: &Evidence) -> Finding {
+    match &evidence.bucket.reach {
+        Asked::Got(()) => Finding::ok("reachable: yes, the bucket answers"),
+        Asked::Failed(failure) => {
+            let mut finding = Finding::failed(failure);
+            finding.text = format!("reachable: no: {}", failure.message);
+            finding
+        }
+        Asked::Not(why) => Finding::skipped(format!("reachable: not asked ({why})")),
+    }
+}
+
+/// F48. Servers refuse signatures that are 15 minutes off; some look the other way.
+fn clock(evidence: &Evidence) -> Finding {
+    const NOTICEABLE: i64 = 60;
+    let skew = evidence.bucket.skew;
+    // A server that refuses us because of the time has told us its own.
+    if evidence.bucket.reach.got().is_none() && skew == 0 {
+        return Finding::skipped("clock: not compared");
+    }
+    if evidence.bucket.directory {
+        return Finding::ok("clock: a directory store has this machine's clock");
+    }
+    if skew.abs() <= NOTICEABLE {
+        return Finding::ok(format!("clock: within {} s of the store's", skew.abs().max(1)));
+    }
+    let direction = if skew > 0 { "behind" } else { "ahead of" };
+    Finding::warning(format!(
+        "clock: this machine is {} {direction} the store",
+        duration(skew.abs())
+    ))
+}
+
+fn conditional_writes(evidence: &Evidence) -> Finding {
+    if evidence.bucket.directory {
+        return Finding::ok("conditional writes: a directory store has them");
+    }
+    match &evidence.bucket.verdict {
+        Asked::Got(Some(verdict)) if verdict.atomic() => Finding::ok(verdict.describe()),
+        Asked::Got(Some(verdict)) => Finding::info(verdict.describe()),
+        Asked::Got(None) => Finding::info(
+            "conditional writes: not known yet; the first push tries them, or: membridge doctor --probe",
+        ),
+        Asked::Failed(failure) => Finding::failed(failure),
+        Asked::Not(why) => Finding::skipped(format!("conditional writes: {why}")),
+    }
+}
+
+fn versions(evidence: &Evidence) -> Finding {
+    const OURS: &str = env!("CARGO_PKG_VERSION");
+    let writer = match &evidence.bucket.head {
+        Asked::Got(head) => head
+            .as_ref()
+            .and_then(|head| head.manifest.as_ref())
+            .map(|manifest| manifest.membridge.as_ref()),
+        Asked::Failed(_) | Asked::Not(_) => {
+            return Finding::skipped(format!("membridge: {OURS} here; the bucket was not asked"));
+        }
+    };
+    match writer {
+        None => Finding::ok(format!("membridge: {OURS} here")),
+        Some(None) => Finding::info(format!(
+            "membridge: {OURS} here; the bucket was last written by a Python node"
+        )),
+        Some(Some(extra)) if facts::version(&extra.version) > facts::version(OURS) => {
+            Finding::warning(format!(
+                "membridge: {OURS} here, {} wrote to the bucket last",
+                extra.version
+            ))
+        }
+        Some(Some(extra)) => Finding::ok(format!(
+            "membridge: {OURS} here, {} wrote to the bucket last",
+            extra.version
+        )),
+    }
+}
+
+/// Seconds as people say them.
+pub(super) fn duration(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

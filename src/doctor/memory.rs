@@ -1,0 +1,140 @@
+//! Whether the memory is safe: where both sides stand, when they last met, what was kept of what was replaced.
+//! What the bucket keeps of former states is judged here too: [`kept`] today, the list of commits beside it.
+
+use super::evidence::{Asked, Evidence, Local};
+use super::{Check, Finding};
+use crate::sync::record::Pending;
+use crate::sync::state::Standing;
+use crate::ui::human_bytes;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        name: "sync_state",
+        run: sync_state,
+        remedy: "membridge sync",
+    },
+    Check {
+        name: "last_push",
+        run: last_push,
+        remedy: "membridge push_sqlite",
+    },
+    Check {
+        name: "last_pull",
+        run: last_pull,
+        remedy: "membridge pull_sqlite",
+    },
+    Check {
+        name: "interrupted",
+        run: interrupted,
+        remedy: "the next run finds out how it ended: membridge sync",
+    },
+    Check {
+        name: "backups",
+        run: backups,
+        remedy: "look into ~/.claude-mem/backups/pull-overwrite",
+    },
+    Check {
+        name: "kept",
+        run: kept,
+        remedy: "look under projects/ID/membridge in the bucket",
+    },
+];
+
+fn sync_state(evidence: &Evidence) -> Finding {
+    let Some(state) = evidence.state() else {
+        let why = match (&evidence.local, &evidence.bucket.head) {
+            (Local::Broken(_), _) => "the local database cannot be read",
+            (Local::NotConfigured, _) => "CLAUDE_MEM_DB is not set",
+            (_, Asked::Not(why)) => why,
+            (_, Asked::Failed(failure)) => {
+                let finding = Finding::failed(failure);
+                return Finding {
+                    text: format!("sync: unknown: {}", failure.message),
+                    ..finding
+                };
+            }
+            (_, Asked::Got(_)) => "not known",
+        };
+        return Finding::skipped(format!("sync: unknown ({why})"));
+    };
+    let line = format!("sync: {}", state.describe());
+    let finding = match state.standing {
+        Standing::InSync => Finding::ok(line),
+        Standing::Ahead | Standing::Behind => Finding::info(line),
+        Standing::Nothing
+        | Standing::OnlyHere
+        | Standing::OnlyThere
+        | Standing::NotCompared
+        | Standing::Diverged => Finding::warning(line),
+    };
+    match state.standing.remedy() {
+        Some(remedy) => finding.remedy(remedy),
+        None => finding,
+    }
+}
+
+fn last_push(evidence: &Evidence) -> Finding {
+    let at = evidence
+        .record
+        .as_ref()
+        .and_then(|record| record.last_push.as_deref());
+    Finding::info(format!("last push from here: {}", at.unwrap_or("none on record")))
+}
+
+fn last_pull(evidence: &Evidence) -> Finding {
+    let at = evidence
+        .record
+        .as_ref()
+        .and_then(|record| record.last_pull.as_deref());
+    Finding::info(format!("last pull to here: {}", at.unwrap_or("none on record")))
+}
+
+fn interrupted(evidence: &Evidence) -> Finding {
+    match evidence
+        .record
+        .as_ref()
+        .and_then(|record| record.pending.as_ref())
+    {
+        None => Finding::ok("interrupted: nothing"),
+        Some(Pending::Push { .. }) => {
+            Finding::warning("interrupted: a push was cut off after it began to upload")
+        }
+        Some(Pending::Pull) => {
+            Finding::warning("interrupted: a pull was cut off while it replaced the database")
+        }
+    }
+}
+
+fn backups(evidence: &Evidence) -> Finding {
+    let Some(newest) = evidence.backups.first() else {
+        return Finding::ok("backups: none (no pull has replaced anything)");
+    };
+    let size = evidence.backups.iter().filter_map(|backup| backup.size).sum();
+    let count = evidence.backups.len();
+    let line = format!("backups: {count} ({}), newest {}", human_bytes(size), newest.name);
+    if newest.size.is_none_or(|size| size == 0) {
+        return Finding::warning(format!("{line}, and the newest holds no database"));
+    }
+    Finding::ok(line)
+}
+
+/// What forced pushes overwrote, and everything else of ours in the bucket.
+fn kept(evidence: &Evidence) -> Finding {
+    let objects = match &evidence.bucket.objects {
+        Asked::Not(why) => return Finding::skipped(format!("bucket: not listed ({why})")),
+        Asked::Failed(failure) => return Finding::failed(failure),
+        Asked::Got(objects) => objects,
+    };
+    let size = objects.iter().map(|object| object.size).sum();
+    let overwritten = objects
+        .iter()
+        .filter(|object| object.key.contains("/membridge/overwritten/"))
+        .count();
+    let line = format!("bucket: {} objects, {}", objects.len(), human_bytes(size));
+    if overwritten == 0 {
+        return Finding::ok(line);
+    }
+    Finding::ok(format!(
+        "{line}; {overwritten} databases kept that forced pushes overwrote"
+    ))
+}

@@ -1,0 +1,318 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Base, Fetch, image};
+use crate::config::{HistoryRetention, StoreConfig};
+use crate::context::Context;
+use crate::database::Facts;
+use crate::database::snapshot::Pinned;
+use crate::history::commit::{Author, Commit};
+use crate::history::log::{self, Created, Exclusive};
+use crate::history::pagemap::PageMap;
+use crate::history::retention::{GRACE, collect, rebase_due};
+use crate::history::spool::{spool, tests as databases};
+use crate::history::{HistoryError, Kind, format_tests, pages};
+use crate::storage::keys::Keys;
+use crate::storage::{Digests, Store};
+use crate::ui::Progress;
+
+/// A store, and one node with a database.
+struct Ground {
+    folder: tempfile::TempDir,
+    store: Store,
+    keys: Keys,
+    live: PathBuf,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("store");
+        std::fs::create_dir(&root).unwrap();
+        let store = Store::open(&StoreConfig::Dir(root), &Arc::new(Context::default())).unwrap();
+        let live = databases::database(folder.path());
+        Self {
+            folder,
+            store,
+            keys: Keys::new("6fe2e0f6071ac2bb"),
+            live,
+        }
+    }
+
+    fn map(&self) -> PathBuf {
+        self.folder.path().join("the.map")
+    }
+
+    fn sql(&self, text: &str) {
+        databases::sql(&self.live, text);
+    }
+
+    fn file(&self, key: &str) -> PathBuf {
+        self.folder.path().join("store").join(key)
+    }
+
+    /// A push, as the story of a push calls it.
+    async fn push(&self) -> Commit {
+        let parent = log::head(&self.store, &self.keys, None).await.unwrap();
+        let map = parent
+            .as_ref()
+            .filter(|parent| !rebase_due(&parent.chain))
+            .and_then(|parent| PageMap::open(&self.map(), &parent.sha256));
+        let pinned = Pinned::new(&self.live).unwrap();
+        let spooled = spool(&pinned, map, self.folder.path(), &Progress::hidden()).unwrap();
+        log::upload_pack(&self.store, &self.keys, &spooled, &Progress::hidden())
+            .await
+            .unwrap();
+        let facts = Facts {
+            counts: crate::database::Counts::default(),
+            tables: Vec::new(),
+            schema_version: None,
+            digest: String::new(),
+        };
+        let author = Author {
+            token: "a token".to_owned(),
+            ..Author::default()
+        };
+        let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
+        let created = log::create(&self.store, &self.keys, &commit, Exclusive::Conditional).await;
+        assert_eq!(created.unwrap(), Created::Won);
+        spooled.map.keep(&self.map()).unwrap();
+        commit
+    }
+
+    async fn fetch(&self, commit: &Commit, base: Option<Base>) -> Result<super::Fetched, HistoryError> {
+        let fetch = Fetch {
+            store: &self.store,
+            keys: &self.keys,
+            folder: self.folder.path(),
+            scratch: self.folder.path(),
+            progress: &Progress::hidden(),
+        };
+        let fetched = image(fetch, commit, base).await?;
+        assert_eq!(Digests::of_file(&fetched.path).unwrap().sha256, commit.sha256);
+        Ok(fetched)
+    }
+
+    /// The live database as the ground of a delta, with the map of `commit`.
+    fn base(&self, commit: &Commit) -> Option<Base> {
+        Some(Base {
+            pinned: Pinned::new(&self.live).unwrap(),
+            map: PageMap::open(&self.map(), &commit.sha256).unwrap(),
+        })
+    }
+
+    /// Makes everything in the store this much older.
+    fn age(&self, seconds: i64) {
+        for folder in [self.keys.commits(), self.keys.packs()] {
+            for entry in std::fs::read_dir(self.file(&folder)).unwrap() {
+                let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+                let modified = file.metadata().unwrap().modified().unwrap();
+                let earlier = modified - std::time::Duration::from_secs(u64::try_from(seconds).unwrap());
+                file.set_modified(earlier).unwrap();
+            }
+        }
+    }
+
+    async fn collect(&self, max_count: i64, limit: usize) -> (usize, usize, bool) {
+        let keep = HistoryRetention {
+            max_count,
+            max_days: 0,
+        };
+        let now = jiff::Timestamp::now().as_second();
+        let collected = collect(&self.store, &self.keys, keep, now, limit).await.unwrap();
+        (collected.commits, collected.packs, collected.more)
+    }
+
+    async fn kept(&self) -> Vec<u64> {
+        let listed = log::numbers(&self.store, &self.keys).await.unwrap();
+        listed.iter().map(|commit| commit.number).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_has_the_base_downloads_deltas_only() {
+    let ground = Ground::new();
+    let first = ground.push().await;
+    // Another node installs it through the backup API, which raises the schema cookie.
+    let other = Ground::new();
+    let installed = ground.fetch(&first, None).await.unwrap();
+    assert!(!installed.by_delta);
+    crate::database::install::put_back(&installed.path, &other.live).unwrap();
+    installed.map.keep(&other.map()).unwrap();
+
+    ground.sql("INSERT INTO t(x) VALUES ('second');");
+    let second = ground.push().await;
+    ground.sql("INSERT INTO t(x) SELECT hex(randomblob(40)) FROM t LIMIT 3;");
+    let third = ground.push().await;
+    for commit in [&second, &third] {
+        let fetched = ground.fetch(commit, other.base(&first)).await.unwrap();
+        assert!(fetched.by_delta, "to {}", commit.number);
+        assert!(fetched.downloaded * 4 < first.pack_size, "{}", fetched.downloaded);
+    }
+    // The same commit needs no download at all.
+    let same = ground.fetch(&first, other.base(&first)).await.unwrap();
+    assert_eq!((same.by_delta, same.downloaded), (true, 0));
+
+    // Housekeeping on a page that the delta brings anyway does not matter, on another one it costs the whole chain.
+    other.sql("INSERT INTO t(x) VALUES ('of the worker');");
+    let drifted = ground.fetch(&third, other.base(&first)).await.unwrap();
+    assert!(drifted.by_delta);
+    other.sql("UPDATE t SET x = 'elsewhere' WHERE id = 1000;");
+    let far = ground.fetch(&third, other.base(&first)).await.unwrap();
+    assert!(!far.by_delta);
+}
+
+#[tokio::test]
+async fn damage_in_the_store_is_found_and_named() {
+    let ground = Ground::new();
+    let first = ground.push().await;
+    ground.sql("INSERT INTO t(x) VALUES ('second');");
+    let second = ground.push().await;
+    assert_eq!(second.kind, Kind::Delta);
+
+    let mut forged = second.clone();
+    forged.sha256 = first.sha256.clone();
+    forged.chain.last_mut().unwrap().image = first.sha256.clone();
+    let wrong = ground.fetch(&forged, None).await.unwrap_err();
+    assert!(
+        wrong.to_string().contains("does not result in the image"),
+        "{wrong}"
+    );
+    let mut shuffled = second.clone();
+    shuffled.chain.remove(0);
+    let wrong = ground.fetch(&shuffled, None).await.unwrap_err();
+    assert!(wrong.to_string().contains("does not follow"), "{wrong}");
+    let mut resized = second.clone();
+    resized.page_count += 1;
+    assert!(ground.fetch(&resized, None).await.unwrap_err().is_damage());
+    let mut huge = second.clone();
+    huge.page_count = u32::MAX - 1;
+    let no_room = ground.fetch(&huge, None).await.unwrap_err();
+    assert!(no_room.to_string().contains("free space"), "{no_room}");
+
+    let pack = ground.file(&ground.keys.pack(&second.pack));
+    let good = std::fs::read(&pack).unwrap();
+    for damaged in [&good[..good.len() / 2], &[], &[&good[..], b"x"].concat()] {
+        std::fs::write(&pack, damaged).unwrap();
+        ground.fetch(&second, None).await.unwrap_err();
+    }
+    let mut flipped = good.clone();
+    flipped[60] ^= 1;
+    std::fs::write(&pack, &flipped).unwrap();
+    let wrong = ground.fetch(&second, None).await.unwrap_err();
+    assert!(wrong.to_string().contains(&second.pack), "{wrong}");
+    std::fs::remove_file(&pack).unwrap();
+    let gone = ground.fetch(&second, None).await.unwrap_err();
+    assert!(matches!(gone, HistoryError::Gone { .. }), "{gone}");
+    ground.fetch(&first, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
+    let ground = Ground::new();
+    for number in 0..6 {
+        ground.sql(&format!("INSERT INTO t(x) VALUES ('push {number}');"));
+        ground.push().await;
+    }
+    // A push that was cut off before its commit.
+    ground.sql("INSERT INTO t(x) VALUES ('cut off');");
+    let pinned = Pinned::new(&ground.live).unwrap();
+    let orphan = spool(&pinned, None, ground.folder.path(), &Progress::hidden()).unwrap();
+    let orphan_file = ground.file(&ground.keys.pack(&orphan.digests.sha256));
+    log::upload_pack(&ground.store, &ground.keys, &orphan, &Progress::hidden())
+        .await
+        .unwrap();
+
+    assert_eq!(ground.collect(1, 100).await, (0, 0, false), "all of it is young");
+    ground.age(GRACE + 100);
+    assert_eq!(ground.collect(4, 1).await, (1, 0, true), "one at a time");
+    assert_eq!(ground.collect(4, 100).await, (1, 1, false));
+    assert!(!orphan_file.exists(), "the orphan is past its grace");
+    assert_eq!(ground.kept().await, [3, 4, 5, 6]);
+    assert_eq!(
+        ground.collect(1, 100).await,
+        (3, 0, false),
+        "the head's chain needs every pack"
+    );
+    let head = log::head(&ground.store, &ground.keys, None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.chain.len(), 6);
+    ground.fetch(&head, None).await.unwrap();
+    assert_eq!(ground.collect(1, 100).await, (0, 0, false));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Rows(u32),
+    Delete(u32),
+    Rewrite(u32),
+    Vacuum,
+    LoseMap,
+    Collect,
+    Age,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1_u32..60).prop_map(Step::Rows),
+        2 => (2_u32..9).prop_map(Step::Delete),
+        2 => (1_u32..40).prop_map(Step::Rewrite),
+        1 => Just(Step::Vacuum),
+        1 => Just(Step::LoseMap),
+        2 => Just(Step::Collect),
+        2 => Just(Step::Age),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn every_kept_commit_is_restored_to_the_image_that_was_pushed(steps in prop::collection::vec(step(), 8..28)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ground = Ground::new();
+            ground.push().await;
+            for step in steps {
+                match step {
+                    Step::Rows(count) => ground.sql(&format!(
+                        "INSERT INTO t(x) SELECT hex(randomblob(100)) FROM t LIMIT {count};"
+                    )),
+                    Step::Delete(nth) => ground.sql(&format!("DELETE FROM t WHERE id % {nth} = 0 AND id > 3000;")),
+                    Step::Rewrite(from) => ground.sql(&format!(
+                        "UPDATE t SET x = hex(randomblob(80)) WHERE id BETWEEN {from} * 70 AND {from} * 70 + 300;"
+                    )),
+                    Step::Vacuum => ground.sql("VACUUM;"),
+                    Step::LoseMap => std::fs::remove_file(ground.map()).unwrap(),
+                    Step::Collect => {
+                        ground.collect(5, 7).await;
+                        continue;
+                    }
+                    Step::Age => {
+                        ground.age(GRACE / 2 + 1);
+                        continue;
+                    }
+                }
+                ground.push().await;
+            }
+            for number in ground.kept().await {
+                let commit = log::get(&ground.store, &ground.keys, number).await.unwrap().unwrap();
+                let fetched = ground.fetch(&commit, None).await.unwrap();
+                let bucket = ground.file("projects/6fe2e0f6071ac2bb");
+                let by_the_document = format_tests::restore(&bucket, number).unwrap();
+                assert!(by_the_document == std::fs::read(&fetched.path).unwrap());
+                let of_the_fetched = ground.folder.path().join("fetched.map");
+                fetched.map.keep(&of_the_fetched).unwrap();
+                let (image, hashes) = format_tests::page_map(&of_the_fetched);
+                assert_eq!(image, commit.sha256);
+                for (page, hash) in by_the_document.chunks(commit.page_size as usize).zip(hashes) {
+                    assert_eq!(hash, pages::hash(page));
+                }
+            }
+        });
+    }
+}

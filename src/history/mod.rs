@@ -1,0 +1,115 @@
+//! Every push of the past, and only what changed on the wire: numbered immutable commits and packs of database
+//! pages. The bytes are described in docs/format.md; this module writes and reads them and knows nothing of roles,
+//! locks and rows.
+//!
+//! - [`pages`] reads the pages of a live database in one read transaction; [`pagemap`] remembers their hashes;
+//! - [`pack`] is the format of pages on the wire; [`spool`] makes a pack, in one pass over a database;
+//! - [`commit`] is one push; [`log`] writes and reads them; [`fetch`] brings an image back;
+//! - [`select`] finds the commit that a person means; [`verify`] proves that all of them can be restored;
+//! - [`retention`] decides what is kept, and removes the rest.
+
+pub mod commit;
+pub mod fetch;
+pub mod log;
+pub mod pack;
+pub mod pagemap;
+pub mod pages;
+pub mod retention;
+pub mod select;
+pub mod spool;
+pub mod verify;
+
+#[cfg(test)]
+mod format_tests;
+
+use crate::database::DatabaseError;
+use crate::error::Failure;
+use crate::storage::StoreError;
+
+pub use commit::{Commit, Kind, Link};
+pub use pack::PackError;
+
+/// What can go wrong with the history.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// SQLite's, or the local disk's.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A pack that is not what it should be.
+    #[error("{what}: {error}")]
+    Pack {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        error: PackError,
+    },
+    /// A commit that is not what it should be.
+    #[error("{key} is not a commit that can be used: {problem}")]
+    Commit {
+        /// Which object.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An object that should be there is not.
+    #[error("{key} is not there, although {wanted_by} needs it")]
+    Gone {
+        /// Which object.
+        key: String,
+        /// Who says so.
+        wanted_by: String,
+    },
+    /// An image, or a stored object, with another checksum than announced.
+    #[error("{what} is not what it should be: {problem}")]
+    Content {
+        /// Which.
+        what: String,
+        /// What was found.
+        problem: String,
+    },
+}
+
+impl HistoryError {
+    /// Whether the trouble lies in what the bucket holds, and not in reaching it or in this machine: another copy of
+    /// the same content may still be good.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Pack { error, .. } => !matches!(error, PackError::Io(_)),
+            Self::Commit { .. } | Self::Gone { .. } | Self::Content { .. } => true,
+            Self::Store(_) | Self::Database(_) => false,
+        }
+    }
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(error) => error.into(),
+            HistoryError::Database(error) => error.into(),
+            other => Self::new(other.to_string())
+                .hint("see what else is damaged: membridge verify --all")
+                .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"),
+        }
+    }
+}
+
+/// Runs work on files off the runtime's only thread, so that the lock can be renewed meanwhile.
+///
+/// # Errors
+/// The work's own; a worker thread that died.
+pub async fn blocking<T, F>(work: F) -> Result<T, HistoryError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, HistoryError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(HistoryError::Content {
+            what: "a task on the history".to_owned(),
+            problem: format!("it ended early: {error}"),
+        }),
+    }
+}

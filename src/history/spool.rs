@@ -1,0 +1,174 @@
+//! Makes a pack of a pinned database in one pass: image checksum, page hashes, and the pages that the parent's image
+//! does not have. A delta writes its changed pages to the disk and nothing else.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use tempfile::TempPath;
+
+use super::HistoryError;
+use super::commit::Kind;
+use super::pack::{Content, Header, PackWriter};
+use super::pagemap::{FreshMap, MapWriter, PageMap};
+use super::pages::{self, Shape};
+use crate::context::hex;
+use crate::database::snapshot::Pinned;
+use crate::database::{DatabaseError, files};
+use crate::storage::Digests;
+use crate::ui::Progress;
+
+/// A pack in a private temporary file, and what it is a pack of.
+#[derive(Debug)]
+pub struct Spooled {
+    /// The pack; it vanishes with this.
+    pub path: TempPath,
+    /// Its size and digests.
+    pub digests: Digests,
+    /// All pages, or those that the parent's image lacks.
+    pub kind: Kind,
+    /// Pages in the pack.
+    pub pages: u32,
+    /// What the image looks like.
+    pub shape: Shape,
+    /// SHA-256 of the image, 64 hex digits.
+    pub sha256: String,
+    /// The image's page map, to be kept once the image is a commit.
+    pub map: FreshMap,
+}
+
+/// How a pass ended.
+enum Pass {
+    Done(Box<Spooled>),
+    /// A delta that would hold more than half of the pages, or whose parent map broke.
+    TakeAll,
+}
+
+/// Makes a pack of the pinned database: of the pages that differ from the image of `parent`, or of all where there is
+/// no parent, where its pages have another size, or where more than half of the pages changed.
+///
+/// # Errors
+/// SQLite's and the disk's.
+pub fn spool(
+    pinned: &Pinned,
+    parent: Option<PageMap>,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<Spooled, HistoryError> {
+    let (page_size, page_count) = pages::size(pinned)?;
+    let parent = parent.filter(|map| map.shape.page_size == page_size);
+    if let Some(map) = parent
+        && let Pass::Done(spooled) = pass(pinned, Some(map), (page_size, page_count), folder, progress)?
+    {
+        return Ok(*spooled);
+    }
+    files::require_space(folder, u64::from(page_size) * u64::from(page_count))?;
+    match pass(pinned, None, (page_size, page_count), folder, progress)? {
+        Pass::Done(spooled) => Ok(*spooled),
+        Pass::TakeAll => Err(HistoryError::Content {
+            what: pinned.path().display().to_string(),
+            problem: "a full pack cannot be too large a delta".to_owned(),
+        }),
+    }
+}
+
+fn pass(
+    pinned: &Pinned,
+    mut parent: Option<PageMap>,
+    (page_size, page_count): (u32, u32),
+    folder: &Path,
+    progress: &Progress,
+) -> Result<Pass, HistoryError> {
+    let kind = if parent.is_some() { Kind::Delta } else { Kind::Full };
+    let content = match &parent {
+        None => Content::Full,
+        Some(map) => Content::Delta(from_hex(&map.sha256).ok_or_else(|| HistoryError::Content {
+            what: "the page map".to_owned(),
+            problem: "its checksum is not one".to_owned(),
+        })?),
+    };
+    let path = files::temporary(folder, "pack")?;
+    let fail = |error| HistoryError::from(DatabaseError::io("write", &path, error));
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .map_err(fail)?;
+    let header = Header {
+        content,
+        page_size,
+        page_count,
+    };
+    let mut pack = PackWriter::new(BufWriter::with_capacity(64 * 1024, file), header).map_err(fail)?;
+    let mut map = MapWriter::create(folder)?;
+    let mut gave_up = false;
+    progress.set(0);
+    let shape = pages::for_each(pinned, None, |pgno, page| {
+        if gave_up {
+            return Ok(());
+        }
+        let hash = map.page(page)?;
+        let known = match &mut parent {
+            None => None,
+            Some(parent) => match parent.next_hash() {
+                Ok(known) => known,
+                Err(error) => {
+                    tracing::debug!(%error, "the page map broke: all pages are taken");
+                    gave_up = true;
+                    return Ok(());
+                }
+            },
+        };
+        if known != Some(hash) {
+            pack.page(pgno, page).map_err(fail)?;
+        }
+        if kind == Kind::Delta && pack.records() > page_count / 2 && page_count > 64 {
+            gave_up = true;
+        }
+        progress.add(u64::from(page_size));
+        Ok(())
+    })?;
+    if gave_up {
+        return Ok(Pass::TakeAll);
+    }
+    let map = map.finish(shape)?;
+    let pages = pack.records();
+    let (file, digests) = pack.finish(map.sha256).map_err(fail)?;
+    flush(file).map_err(fail)?;
+    progress.done();
+    Ok(Pass::Done(Box::new(Spooled {
+        path,
+        digests,
+        kind,
+        pages,
+        shape,
+        sha256: hex(&map.sha256),
+        map,
+    })))
+}
+
+/// The pack is read once more, by the upload, and then thrown away: it need not survive a power cut.
+fn flush(mut file: BufWriter<File>) -> std::io::Result<()> {
+    file.flush()
+}
+
+/// 64 hex digits as bytes.
+pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; 32];
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        // from_str_radix would take a sign.
+        if !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+pub(super) mod tests;

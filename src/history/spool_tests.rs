@@ -1,0 +1,170 @@
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::{Spooled, from_hex, spool};
+use crate::database::files;
+use crate::database::snapshot::Pinned;
+use crate::history::Kind;
+use crate::history::pack::{PackReader, apply};
+use crate::history::pagemap::PageMap;
+use crate::storage::Digests;
+use crate::ui::Progress;
+
+/// A database with some hundred pages.
+pub(in crate::history) fn database(folder: &Path) -> PathBuf {
+    let path = folder.join("x.db");
+    sql(
+        &path,
+        "PRAGMA journal_mode=WAL;
+         CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT); CREATE INDEX i ON t(x);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 4000)
+         INSERT INTO t SELECT i, hex(randomblob(80)) FROM n;",
+    );
+    path
+}
+
+pub(in crate::history) fn sql(path: &Path, text: &str) {
+    Connection::open(path).unwrap().execute_batch(text).unwrap();
+}
+
+fn image(path: &Path, folder: &Path) -> Vec<u8> {
+    let copy = files::temporary(folder, "image").unwrap();
+    let pinned = Pinned::new(path).unwrap();
+    pinned.copy_to(&copy, &Progress::hidden()).unwrap();
+    std::fs::read(&copy).unwrap()
+}
+
+struct Ground {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+    /// The image as the packs make it.
+    remote: std::fs::File,
+    remote_path: PathBuf,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = database(folder.path());
+        let remote_path = folder.path().join("remote");
+        let remote = std::fs::File::create_new(&remote_path).unwrap();
+        Self {
+            folder,
+            path,
+            remote,
+            remote_path,
+        }
+    }
+
+    fn map(&self) -> PathBuf {
+        self.folder.path().join("the.map")
+    }
+
+    /// Spools, applies, compares with a copy of the database.
+    fn push(&self, parent: Option<&str>) -> (Spooled, String) {
+        let map = parent.and_then(|sha256| PageMap::open(&self.map(), sha256));
+        let pinned = Pinned::new(&self.path).unwrap();
+        let spooled = spool(&pinned, map, self.folder.path(), &Progress::hidden()).unwrap();
+        assert_eq!(Digests::of_file(&spooled.path).unwrap(), spooled.digests);
+        let mut pack = PackReader::open(std::fs::File::open(&spooled.path).unwrap()).unwrap();
+        assert_eq!(Some(pack.image), from_hex(&spooled.sha256));
+        apply(&mut pack, &self.remote, |_| {}).unwrap();
+        let there = std::fs::read(&self.remote_path).unwrap();
+        assert!(there == image(&self.path, self.folder.path()));
+        assert_eq!(
+            Digests::of_file(&self.remote_path).unwrap().sha256,
+            spooled.sha256
+        );
+        let sha256 = spooled.sha256.clone();
+        (spooled, sha256)
+    }
+
+    fn keep(&self, spooled: Spooled) {
+        spooled.map.keep(&self.map()).unwrap();
+    }
+}
+
+#[test]
+fn a_delta_holds_the_pages_that_changed_and_nothing_else() {
+    let ground = Ground::new();
+    let (full, sha256) = ground.push(None);
+    assert_eq!((full.kind, full.pages), (Kind::Full, full.shape.page_count));
+    ground.keep(full);
+
+    let (same, _) = ground.push(Some(&sha256));
+    assert_eq!((same.kind, same.pages), (Kind::Delta, 0));
+    assert_eq!(same.sha256, sha256);
+
+    sql(&ground.path, "UPDATE t SET x = 'changed' WHERE id = 2000;");
+    let (one, _) = ground.push(Some(&sha256));
+    assert!((1..=6).contains(&one.pages), "{} pages", one.pages);
+    assert!(one.digests.size < 20_000, "{} bytes", one.digests.size);
+    ground.keep(one);
+}
+
+#[test]
+fn every_change_of_a_database_survives_a_chain_of_deltas() {
+    let ground = Ground::new();
+    let (full, mut sha256) = ground.push(None);
+    ground.keep(full);
+    let steps = [
+        (
+            "more rows",
+            "INSERT INTO t(x) SELECT hex(randomblob(50)) FROM t LIMIT 700;",
+        ),
+        ("a new table", "CREATE TABLE u AS SELECT * FROM t LIMIT 300;"),
+        ("rows go", "DELETE FROM t WHERE id % 3 = 0 AND id < 900;"),
+        ("a table goes", "DROP TABLE u;"),
+        ("it shrinks", "DELETE FROM t WHERE id > 3000; VACUUM;"),
+        (
+            "it grows again",
+            "INSERT INTO t(x) SELECT hex(randomblob(90)) FROM t LIMIT 900;",
+        ),
+        (
+            "another journal mode",
+            "PRAGMA journal_mode=DELETE; UPDATE t SET x='y' WHERE id=5;",
+        ),
+        (
+            "and back",
+            "PRAGMA journal_mode=WAL; UPDATE t SET x='z' WHERE id=5;",
+        ),
+    ];
+    for (name, text) in steps {
+        sql(&ground.path, text);
+        let (spooled, now) = ground.push(Some(&sha256));
+        eprintln!("{name}: {:?}, {} pages", spooled.kind, spooled.pages);
+        assert_ne!(now, sha256, "{name}");
+        ground.keep(spooled);
+        sha256 = now;
+    }
+}
+
+#[test]
+fn a_full_pack_is_made_where_a_delta_makes_no_sense() {
+    let ground = Ground::new();
+    let (full, sha256) = ground.push(None);
+    ground.keep(full);
+    let (stale, _) = ground.push(Some(&"0".repeat(64)));
+    assert_eq!(stale.kind, Kind::Full, "a map of another image");
+    sql(&ground.path, "UPDATE t SET x = hex(randomblob(80));");
+    let (most, _) = ground.push(Some(&sha256));
+    assert_eq!(most.kind, Kind::Full, "nearly every page changed");
+    sql(
+        &ground.path,
+        "PRAGMA journal_mode=DELETE; PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL;",
+    );
+    let (sized, _) = ground.push(Some(&sha256));
+    assert_eq!((sized.kind, sized.shape.page_size), (Kind::Full, 8192));
+    std::fs::write(ground.map(), "garbage").unwrap();
+    let (damaged, _) = ground.push(Some(&sha256));
+    assert_eq!(damaged.kind, Kind::Full);
+}
+
+#[test]
+fn hexadecimal_is_read_strictly() {
+    assert_eq!(from_hex(&"ff".repeat(32)), Some([255; 32]));
+    for text in ["", "ff", &"+f".repeat(32), &"zz".repeat(32), &"é".repeat(32)] {
+        assert_eq!(from_hex(text), None, "{text}");
+    }
+}

@@ -1,0 +1,277 @@
+//! The lock while it is held: how long it may still be relied on, its renewal while work goes on, its release.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::claim::Claim;
+use super::local::LocalLock;
+use super::verify::Verifier;
+use super::{LockError, Request, SETTLE, Won, holder, write};
+use crate::context::Context;
+use crate::error::Failure;
+use crate::storage::conditional::{self, Outcome};
+use crate::storage::records::{self, LockRecord};
+use crate::storage::{Body, Condition, Etag, StoreError, StoreErrorKind};
+use crate::ui::Progress;
+
+/// How long the lock may be relied on: two thirds of the TTL, counted from before the request that took or renewed
+/// it, by a clock that goes on while this process is stopped. Others wait for the whole TTL and the grace.
+#[derive(Debug)]
+pub(super) struct Term {
+    ttl: Duration,
+    /// Milliseconds of [`Context::uptime`].
+    began: AtomicU64,
+    /// Why the last renewal did not succeed.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Term {
+    pub(super) fn start(context: &Context, ttl: i64) -> Arc<Self> {
+        let term = Self {
+            ttl: Duration::from_secs(ttl.unsigned_abs()),
+            began: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+        };
+        term.began(context.uptime());
+        Arc::new(term)
+    }
+
+    pub(super) fn began(&self, at: Duration) {
+        let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        self.began.store(at, Ordering::SeqCst);
+        self.trouble(None);
+    }
+
+    fn trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn age(&self, context: &Context) -> Duration {
+        let began = Duration::from_millis(self.began.load(Ordering::SeqCst));
+        context.uptime().saturating_sub(began)
+    }
+
+    /// Time until the next renewal.
+    fn until_renewal(&self, context: &Context) -> Duration {
+        (self.ttl / 3).saturating_sub(self.age(context))
+    }
+
+    /// Time that is left to rely on.
+    fn left(&self, context: &Context) -> Duration {
+        (self.ttl * 2 / 3).saturating_sub(self.age(context))
+    }
+
+    /// # Errors
+    /// [`LockError::Lost`] when the time is up.
+    pub(super) fn check(&self, context: &Context) -> Result<(), LockError> {
+        if !self.left(context).is_zero() {
+            return Ok(());
+        }
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(LockError::Lost(match trouble.as_deref() {
+            None => "its time ran out while this process was held up".to_owned(),
+            Some(trouble) => format!("it could not be renewed in time: {trouble}"),
+        }))
+    }
+}
+
+/// The lock, held. It must be given back with [`Guard::release`]; a process that dies leaves it to its TTL.
+#[derive(Debug)]
+#[must_use = "the lock must be released"]
+pub struct Guard<'a> {
+    request: Request<'a>,
+    record: LockRecord,
+    etag: Etag,
+    term: Arc<Term>,
+    claim: Option<Claim>,
+    /// Why an existing lock was taken over, when it was.
+    pub took_over: Option<&'static str>,
+    _local: LocalLock,
+}
+
+impl<'a> Guard<'a> {
+    pub(super) fn new(request: Request<'a>, won: Won, claim: Option<Claim>, local: LocalLock) -> Self {
+        Self {
+            request,
+            record: won.record,
+            etag: won.etag,
+            term: won.term,
+            claim,
+            took_over: won.took_over,
+            _local: local,
+        }
+    }
+
+    /// Runs `work` while renewing at a third of the TTL. When the lock is lost, or cannot be renewed in time, or
+    /// a signal comes, the work is dropped and the reason is returned; once its time is up, the work is not even
+    /// polled again. A renewal that is on its way when the work ends is let finish, so that it cannot come through
+    /// after the release.
+    ///
+    /// # Errors
+    /// The work's own; [`LockError::Lost`]; the interruption.
+    pub async fn hold<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        /// So that a machine that slept is noticed.
+        const NAP: Duration = Duration::from_secs(30);
+        let context = self.request.context;
+        let term = Arc::clone(&self.term);
+        let mut work = std::pin::pin!(work);
+        let mut work = std::future::poll_fn(|waker| match term.check(context) {
+            Ok(()) => work.as_mut().poll(waker),
+            Err(lost) => Poll::Ready(Err(lost.into())),
+        });
+        let mut signal = std::pin::pin!(context.interrupted());
+        loop {
+            let wait = self.term.until_renewal(context);
+            if !wait.is_zero() {
+                tokio::select! {
+                    biased;
+                    signal = &mut signal => return Err(Failure::interrupted(signal)),
+                    end = &mut work => return end,
+                    () = tokio::time::sleep(wait.min(NAP)) => continue,
+                }
+            }
+            let mut renewal = std::pin::pin!(self.renew_in_time());
+            let end = tokio::select! {
+                biased;
+                signal = &mut signal => Err(Failure::interrupted(signal)),
+                end = &mut work => end,
+                renewed = &mut renewal => {
+                    renewed?;
+                    continue;
+                }
+            };
+            let _ = tokio::time::timeout(SETTLE, renewal).await;
+            return end;
+        }
+    }
+
+    /// Renews; keeps trying through trouble for as long as the lock may be relied on.
+    async fn renew_in_time(&mut self) -> Result<(), LockError> {
+        let context = self.request.context;
+        let pause = (self.term.ttl / 20).min(Duration::from_secs(5));
+        loop {
+            let trouble = match tokio::time::timeout(self.term.left(context), self.renew()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(LockError::Store(error))) => error.to_string(),
+                Ok(Err(other)) => return Err(other),
+                Err(_) => "the store did not answer".to_owned(),
+            };
+            self.term.trouble(Some(trouble));
+            self.term.check(context)?;
+            tokio::time::sleep(pause.min(self.term.left(context))).await;
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), LockError> {
+        let request = &self.request;
+        let began = request.context.uptime();
+        let now = request.context.server_now().as_second();
+        let mut record = self.record.clone();
+        record.timestamp = now;
+        record.expires_at = Some(now.saturating_add(request.times.ttl));
+        record.renewals = record.renewals.map(|count| count.saturating_add(1));
+        if let Some(claim) = &mut self.claim {
+            claim.renew(request.store, request.context).await?;
+        }
+        match write(
+            request,
+            &record,
+            Some(&self.etag),
+            self.claim.as_ref(),
+            &self.term,
+        )
+        .await?
+        {
+            Outcome::Won(meta) => {
+                self.term.began(began);
+                (self.record, self.etag) = (record, meta.etag);
+                Ok(())
+            }
+            Outcome::Lost => {
+                // A renewal that was cut off and written all the same left our own token there.
+                match records::read::<LockRecord>(request.store, &request.keys.lock()).await? {
+                    Some((there, etag)) if there.owner == self.record.owner => {
+                        let store = request.store.name();
+                        (self.record, self.etag) = (there, etag);
+                        Err(LockError::Store(StoreError::new(
+                            StoreErrorKind::Interrupted,
+                            store,
+                            "renew the lock",
+                            "an earlier renewal came through late",
+                        )))
+                    }
+                    there => Err(LockError::Lost(holder(there.map(|(record, _)| record)))),
+                }
+            }
+        }
+    }
+
+    /// A verifier for the moments before the commit.
+    pub fn verifier(&self) -> Verifier<'a> {
+        Verifier::new(
+            self.request,
+            self.record.owner.clone(),
+            Arc::clone(&self.term),
+            self.claim.clone(),
+        )
+    }
+
+    /// Gives the lock back: the same record with `timestamp` 0, which Python reads as stale, and only while the
+    /// token is still ours. Never a blind delete, and never for longer than a few seconds of trouble.
+    ///
+    /// # Errors
+    /// The store's; the lock then runs out by itself.
+    pub async fn release(self) -> Result<(), LockError> {
+        let give_back = async {
+            let term = self.claim.is_some().then_some(&*self.term);
+            let released = give_back(&self.request, &self.record, term).await;
+            if let Some(claim) = &self.claim {
+                claim.withdraw(self.request.store).await?;
+            }
+            released
+        };
+        tokio::time::timeout(SETTLE, give_back).await.unwrap_or_else(|_| {
+            Err(LockError::Store(StoreError::new(
+                StoreErrorKind::Interrupted,
+                self.request.store.name(),
+                "release the lock",
+                "no answer within the time limit",
+            )))
+        })
+    }
+}
+
+/// Releases the record in the bucket as long as it is ours. `term`: only a claim keeps others away, so that the
+/// write is a plain one, and is left out once others may be there.
+pub(super) async fn give_back(
+    request: &Request<'_>,
+    ours: &LockRecord,
+    term: Option<&Term>,
+) -> Result<(), LockError> {
+    const ATTEMPTS: u32 = 5;
+    let key = request.keys.lock();
+    for _ in 0..ATTEMPTS {
+        let (mut record, etag) = match records::read::<LockRecord>(request.store, &key).await? {
+            Some((record, etag)) if record.owner == ours.owner && record.timestamp > 0 => (record, etag),
+            _ => return Ok(()),
+        };
+        record.timestamp = 0;
+        record.expires_at = Some(0);
+        record.state = Some("released".to_owned());
+        let body = records::to_bytes(&record).map_err(|error| LockError::Lost(error.to_string()))?;
+        if let Some(term) = term {
+            term.check(request.context)?;
+            let hidden = Progress::hidden();
+            request.store.put(&key, Body::Bytes(&body), &hidden).await?;
+            return Ok(());
+        }
+        if conditional::write(request.store, &key, &body, Condition::IfMatch(&etag)).await? != Outcome::Lost {
+            return Ok(());
+        }
+        // A late renewal of our own came between, or somebody took over: the next look tells.
+    }
+    Err(LockError::Contended { attempts: ATTEMPTS })
+}

@@ -1,0 +1,103 @@
+//! Checks from inside the work that the lock is still ours, and writes objects so that a holder who was held up past
+//! its time cannot overwrite what its successor wrote.
+
+use std::sync::Arc;
+
+use super::claim::Claim;
+use super::guard::Term;
+use super::{LockError, Request, holder};
+use crate::storage::conditional::{self, Outcome};
+use crate::storage::records::{self, LockRecord};
+use crate::storage::{Body, Etag, Meta};
+use crate::ui::Progress;
+
+/// Lent to the work that is done under the lock.
+#[derive(Debug)]
+pub struct Verifier<'a> {
+    request: Request<'a>,
+    owner: Option<String>,
+    term: Arc<Term>,
+    claim: Option<Claim>,
+}
+
+impl<'a> Verifier<'a> {
+    pub(super) fn new(
+        request: Request<'a>,
+        owner: Option<String>,
+        term: Arc<Term>,
+        claim: Option<Claim>,
+    ) -> Self {
+        Self {
+            request,
+            owner,
+            term,
+            claim,
+        }
+    }
+
+    /// Reads the lock and compares the token; a process that was stopped past its TTL finds out here, also when it
+    /// was stopped between the answer and reading it.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`], or the store's.
+    pub async fn verify(&self) -> Result<(), LockError> {
+        let request = &self.request;
+        let there = records::read::<LockRecord>(request.store, &request.keys.lock()).await?;
+        let record = match there.map(|(record, _)| record) {
+            Some(record) if record.owner == self.owner && record.timestamp > 0 => record,
+            other => return Err(LockError::Lost(holder(other))),
+        };
+        let now = request.context.server_now().as_second();
+        if now.saturating_sub(record.timestamp) >= request.times.ttl {
+            return Err(LockError::Lost(
+                "its time ran out while this process was held up".to_owned(),
+            ));
+        }
+        if let Some(claim) = &self.claim
+            && !claim.present(request.store, request.context).await?
+        {
+            return Err(LockError::Lost("our claim was removed".to_owned()));
+        }
+        self.term.check(request.context)
+    }
+
+    /// Remembers an object as it is. What is read or checked after this and before [`Verifier::write`] holds for the
+    /// moment of the write too.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn look(&self, key: String) -> Result<Seen, LockError> {
+        let etag = match &self.claim {
+            None => self.request.store.head(&key).await?.map(|meta| meta.etag),
+            Some(_) => None,
+        };
+        Ok(Seen { key, etag })
+    }
+
+    /// Writes an object under the lock: look at the object, verify the lock, write on the condition that the object
+    /// is as it was seen. A successor can take the lock only after the verification, and whatever it writes then
+    /// changes the object: one of us is refused, and never unnoticed. Where the store has no conditional writes,
+    /// the last step is a plain one, and a request that was held up on its way is not fenced (docs/safety.md).
+    ///
+    /// # Errors
+    /// [`LockError::Overtaken`]: somebody wrote the object since the look; [`LockError::Lost`]; the store's.
+    pub async fn write(&self, seen: &Seen, body: Body<'_>, progress: &Progress) -> Result<Meta, LockError> {
+        self.verify().await?;
+        let store = self.request.store;
+        if self.claim.is_some() {
+            return Ok(store.put(&seen.key, body, progress).await?);
+        }
+        let condition = conditional::replacing(seen.etag.as_ref());
+        match conditional::write_any(store, &seen.key, body, condition, progress).await? {
+            Outcome::Won(meta) => Ok(meta),
+            Outcome::Lost => Err(LockError::Overtaken(seen.key.clone())),
+        }
+    }
+}
+
+/// An object as it was when we looked: the condition of the write to come.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    key: String,
+    etag: Option<Etag>,
+}

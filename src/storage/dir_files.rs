@@ -1,0 +1,139 @@
+//! The file system's part of the directory store: temporary files, folders, listings, checksums. Knows paths; no
+//! conditions and no locks.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::sink::Digests;
+use super::{Entry, Etag, Meta};
+use crate::context::hex;
+use crate::ui::Progress;
+
+/// Our own files in the root start with this; keys never do.
+pub(super) const OWN: &str = ".membridge-";
+
+/// Size and checksums of a file, off the runtime's thread: reading a large one must not hold up a renewal.
+pub(super) async fn digests(path: &Path) -> io::Result<Digests> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || Digests::of_file(&path))
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// A temporary file in the root; keys never start as its name does.
+fn temporary(root: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(&format!("{OWN}put-"))
+        .tempfile_in(root)
+}
+
+pub(super) fn stage_bytes(root: &Path, bytes: &[u8]) -> io::Result<(tempfile::NamedTempFile, Meta)> {
+    let mut temporary = temporary(root)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    let meta = Meta {
+        etag: etag_of(bytes),
+        size: bytes.len() as u64,
+    };
+    Ok((temporary, meta))
+}
+
+pub(super) fn stage_file(
+    root: &Path,
+    source: &Path,
+    digests: &Digests,
+    progress: &Progress,
+) -> io::Result<(tempfile::NamedTempFile, Meta)> {
+    let mut temporary = temporary(root)?;
+    let mut source = std::fs::File::open(source)?;
+    let mut buffer = vec![0_u8; 256 * 1024];
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        temporary.write_all(buffer.get(..count).unwrap_or_default())?;
+        progress.add(count as u64);
+    }
+    temporary.as_file().sync_all()?;
+    let meta = Meta {
+        etag: Etag(digests.sha256.clone()),
+        size: digests.size,
+    };
+    Ok((temporary, meta))
+}
+
+pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
+    let children = match std::fs::read_dir(folder) {
+        Ok(children) => children,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    for child in children {
+        let child = child?;
+        let Ok(name) = child.file_name().into_string() else {
+            continue;
+        };
+        if name.starts_with(OWN) {
+            continue;
+        }
+        let key = if base.is_empty() {
+            name
+        } else {
+            format!("{base}/{name}")
+        };
+        let meta = match child.metadata() {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if meta.is_dir() {
+            if key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")) {
+                walk(&child.path(), &key, prefix, entries)?;
+            }
+        } else if key.starts_with(prefix) {
+            let modified = meta
+                .modified()
+                .ok()
+                .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            let modified = modified
+                .and_then(|age| i64::try_from(age.as_secs()).ok())
+                .unwrap_or(0);
+            entries.push(Entry {
+                key,
+                size: meta.len(),
+                modified,
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn etag_of(bytes: &[u8]) -> Etag {
+    Etag(hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes)))
+}
+
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    match std::fs::File::open(path)?.sync_all() {
+        // Some network file systems cannot sync a directory; the rename is as durable as they make it.
+        Err(error) if matches!(error.raw_os_error(), Some(libc_einval) if libc_einval == nix::errno::Errno::EINVAL as i32) => {
+            Ok(())
+        }
+        other => other,
+    }
+}

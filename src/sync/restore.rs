@@ -1,0 +1,129 @@
+//! The story of a restore: an image of the history takes the place of the local database, exactly as a pull would do
+//! it: fetched and checked, worker quiesced, backed up, replaced in one transaction, checked again. The bucket is not
+//! touched; the next push makes the restored state its newest commit.
+
+use super::fetch::Image;
+use super::gate;
+use super::record::RecordFile;
+use super::remote::Head;
+use super::replace::{Exchange, hand_over};
+use super::session::Session;
+use crate::database::{self, install};
+use crate::error::CommandResult;
+use crate::failpoint;
+use crate::history::fetch::Fetch;
+use crate::history::{Commit, fetch as history};
+use crate::ui::{Report, human_bytes};
+use crate::worker;
+use crate::worker::find::Site;
+
+/// Restores a commit into the live database.
+///
+/// # Errors
+/// Whatever failed; the local database is then as it was.
+pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit) -> CommandResult<Report> {
+    gate::store_is_ours_to_sync(&Site::of(&session.config))?;
+    session.ui.step(
+        "1/5",
+        format!("History: commit {} of {}", commit.number, commit.time),
+    );
+    let image = image(session, commit).await?;
+    session.ui.step(
+        "2/5",
+        format!(
+            "Fetched and checked: {} ({})",
+            image.facts.counts.describe(),
+            human_bytes(image.size)
+        ),
+    );
+    let head = Head {
+        sha256: commit.sha256.clone(),
+        manifest: None,
+    };
+    let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
+    gate::schema(&image.facts, &head, version.as_deref(), None)?;
+    let _critical = session.context.critical();
+    let backup = if session.database.exists() {
+        Some(replace(session, record, &head, &image).await?)
+    } else {
+        place(session, image).await?;
+        None
+    };
+    session
+        .ui
+        .line(format!("RESTORE COMPLETE (commit {})", commit.number));
+    session
+        .ui
+        .line("  → send it to the other machines with: membridge push_sqlite");
+    let report = Report::ok("restored")
+        .with("number", commit.number)
+        .with("observations", commit.counts.observations)
+        .with("sha256", commit.sha256.clone());
+    Ok(match backup {
+        Some(path) => report.with("backup", path.display().to_string()),
+        None => report,
+    })
+}
+
+/// The commit's image beside the live database, whole and claude-mem's.
+async fn image(session: &Session, commit: &Commit) -> CommandResult<Image> {
+    let folder = install::folder_of(&session.database);
+    let scratch = session.config.paths.tmp();
+    let progress = session.ui.progress("download", commit.chain_bytes());
+    let fetch = Fetch {
+        store: &session.store,
+        keys: &session.keys,
+        folder: &folder,
+        scratch: &scratch,
+        progress: &progress,
+    };
+    let fetched = history::whole(fetch, commit).await?;
+    history::sync(&fetched).await?;
+    failpoint::reach("restore.fetched");
+    let path = fetched.path.to_path_buf();
+    let facts = database::blocking(move || install::inspect(&path)).await?;
+    Ok(Image {
+        path: fetched.path,
+        facts,
+        size: commit.image_bytes(),
+        sha256: commit.sha256.clone(),
+    })
+}
+
+async fn replace(
+    session: &Session,
+    record: &mut RecordFile,
+    head: &Head,
+    image: &Image,
+) -> CommandResult<std::path::PathBuf> {
+    // What both sides agreed on stays so: the restored rows are a change of ours.
+    let (base, pending) = (record.record.base.clone(), record.record.pending.clone());
+    let exchange = Exchange {
+        image,
+        remote_sha256: &head.sha256,
+        only_over: None,
+        // What is here may be nowhere else: the backup says so, as after a diverged pull.
+        local_ahead: true,
+    };
+    let done = hand_over(session, record, &exchange).await?;
+    failpoint::reach("restore.replaced");
+    record.record.base = base.map(|base| super::record::Base {
+        fingerprint: None,
+        ..base
+    });
+    record.record.pending = pending;
+    record.save()?;
+    Ok(done.backup)
+}
+
+async fn place(session: &Session, image: Image) -> CommandResult {
+    let live = session.database.clone();
+    let aside = session
+        .config
+        .paths
+        .state
+        .join("orphans")
+        .join(session.context.now().as_second().to_string());
+    let Image { path, .. } = image;
+    database::blocking(move || install::place(path, &live, &aside)).await
+}

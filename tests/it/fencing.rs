@@ -1,0 +1,500 @@
+//! One writer at a time: holders that are stopped, killed, signalled or overtaken, replies that get lost, machines
+//! with the same name. What is in the bucket afterwards is always one push, whole.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::claude_mem::{self, Version};
+use crate::support::machine::{Machine, Store};
+use crate::support::process::Running;
+use crate::support::python_node::{self, PythonNode};
+use crate::support::s3::{Fault, Op, S3Server};
+
+/// A machine that pushes without asking who is primary.
+fn machine(name: &str, store: impl Into<Store>) -> Machine {
+    let mut machine = Machine::new(name, store);
+    machine.set("LEADERSHIP_ENABLED", "0");
+    machine
+}
+
+/// Two machines with the same memory, which is in the bucket, and one new row each.
+fn two_in_step(server: &S3Server) -> (Machine, Machine) {
+    let alpha = machine("alpha", server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(20);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let beta = machine("beta", server);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    for machine in [&alpha, &beta] {
+        machine.db().add_session("two").add_observations(3);
+    }
+    (alpha, beta)
+}
+
+/// Titles in the bucket's database, as a Python node reads it: checksum and database agree.
+fn titles_in_bucket(server: &S3Server) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("remote.db");
+    let bytes = python_node::read(server, "mem").expect("a whole database");
+    std::fs::write(&path, &bytes).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_str(&server.text(&python_node::key("mem", "sqlite/manifest.json"))).unwrap();
+    assert_eq!(
+        manifest["db_size"].as_u64(),
+        Some(bytes.len() as u64),
+        "{manifest}"
+    );
+    let titles = claude_mem::titles(&path);
+    assert_eq!(manifest["observations"].as_u64(), Some(titles.len() as u64));
+    titles
+}
+
+#[track_caller]
+fn bucket_is(server: &S3Server, machine: &Machine) {
+    assert_eq!(
+        titles_in_bucket(server),
+        claude_mem::titles(machine.db_path()),
+        "the bucket holds what {} has",
+        machine.name
+    );
+}
+
+fn lock(server: &S3Server) -> serde_json::Value {
+    serde_json::from_str(&server.text(&python_node::key("mem", "locks/active.lock"))).unwrap()
+}
+
+#[track_caller]
+fn lock_is_free(server: &S3Server) {
+    let lock = lock(server);
+    assert_eq!(lock["timestamp"], 0, "{lock}");
+    assert_eq!(lock["state"], "released", "{lock}");
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(50);
+    while !done() {
+        assert!(Instant::now() < limit, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a failpoint has stopped the process.
+fn wait_stopped(process: &Running) {
+    let stat = format!("/proc/{}/stat", process.pid());
+    wait_until("the process stops", || {
+        let text = std::fs::read_to_string(&stat).unwrap();
+        let (_, after_name) = text.rsplit_once(") ").unwrap();
+        after_name.starts_with('T')
+    });
+}
+
+fn push_stopped_at(machine: &Machine, failpoint: &str) -> Running {
+    let process = machine
+        .cmd("push_sqlite")
+        .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop"))
+        .spawn();
+    wait_stopped(&process);
+    process
+}
+
+#[test]
+fn f18_a_holder_stopped_past_its_time_does_not_commit() {
+    for failpoint in [
+        "push.locked",
+        "push.before-upload",
+        "push.verified",
+        "mirror.database",
+        "mirror.checksum",
+    ] {
+        let server = S3Server::start();
+        let (alpha, beta) = two_in_step(&server);
+        let stopped = push_stopped_at(&alpha, failpoint);
+        beta.cmd("push_sqlite")
+            .run()
+            .assert_code(1)
+            .stdout_has("LOCK ACTIVE — held by alpha for");
+        // TTL and grace pass by the server's clock.
+        server.set_clock_offset(7200 + 60 + 30);
+        // Once database and checksum are alpha's, its push is there for everybody, and only a forced one goes over it.
+        let force = if failpoint == "mirror.checksum" { "1" } else { "0" };
+        beta.cmd("push_sqlite")
+            .env("FORCE_PUSH", force)
+            .run()
+            .assert_code(0)
+            .stdout_has("PUSH COMPLETE");
+        bucket_is(&server, &beta);
+        stopped.sigcont();
+        // Stopped before it read the bucket, it finds both sides changed; later, that the lock is gone.
+        let refused = if failpoint == "push.locked" { 4 } else { 1 };
+        stopped.wait().assert_code(refused).stdout_lacks("PUSH COMPLETE");
+        bucket_is(&server, &beta);
+        lock_is_free(&server);
+    }
+}
+
+#[test]
+fn f18_a_holder_stopped_while_its_successor_works_does_not_commit() {
+    let server = S3Server::start();
+    let (alpha, beta) = two_in_step(&server);
+    let first = push_stopped_at(&alpha, "push.verified");
+    server.set_clock_offset(7200 + 60 + 30);
+    // The successor has looked and verified, and has not written yet.
+    let second = push_stopped_at(&beta, "push.verified");
+    first.sigcont();
+    let first = first.wait();
+    second.sigcont();
+    let second = second.wait();
+    // One of them was refused; whoever reports success is in the bucket, whole.
+    let won: Vec<&Machine> = [(&first, &alpha), (&second, &beta)]
+        .into_iter()
+        .filter(|(end, _)| end.code == 0)
+        .map(|(_, machine)| machine)
+        .collect();
+    assert!(won.len() <= 1, "{first:?}\n{second:?}");
+    if let [machine] = won[..] {
+        bucket_is(&server, machine);
+    } else {
+        beta.cmd("push_sqlite").run().assert_code(0);
+        bucket_is(&server, &beta);
+    }
+    lock_is_free(&server);
+}
+
+#[test]
+fn f18_time_that_ran_out_ends_a_push_also_when_nobody_took_over() {
+    let server = S3Server::start();
+    let (mut alpha, _) = two_in_step(&server);
+    let before = titles_in_bucket(&server);
+    alpha
+        .set("LOCK_TTL_SECONDS", "2")
+        .set("STALE_LOCK_GRACE_SECONDS", "0");
+    let stopped = push_stopped_at(&alpha, "push.before-upload");
+    std::thread::sleep(Duration::from_millis(2500));
+    stopped.sigcont();
+    stopped
+        .wait()
+        .assert_code(1)
+        .stdout_has("its time ran out while this process was held up");
+    assert_eq!(titles_in_bucket(&server), before);
+    lock_is_free(&server);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    bucket_is(&server, &alpha);
+}
+
+#[test]
+fn f18_a_lock_is_renewed_while_the_work_goes_on() {
+    let server = S3Server::start();
+    let (mut alpha, mut beta) = two_in_step(&server);
+    for machine in [&mut alpha, &mut beta] {
+        machine
+            .set("LOCK_TTL_SECONDS", "3")
+            .set("STALE_LOCK_GRACE_SECONDS", "0");
+    }
+    // The upload takes longer than the TTL.
+    let slow = Fault::Latency(Duration::from_secs(5))
+        .on(Op::PutObject)
+        .key("sqlite/claude-mem.db")
+        .next(1);
+    let _slow = server.fault(slow);
+    let push = alpha.cmd("push_sqlite").spawn();
+    wait_until("three renewals", || {
+        server
+            .get(&python_node::key("mem", "locks/active.lock"))
+            .is_some()
+            && lock(&server)["renewals"].as_u64() >= Some(3)
+    });
+    beta.cmd("push_sqlite")
+        .run()
+        .assert_code(1)
+        .stdout_has("LOCK ACTIVE");
+    push.wait().assert_code(0);
+    bucket_is(&server, &alpha);
+    lock_is_free(&server);
+}
+
+#[test]
+fn f18_a_lock_that_cannot_be_renewed_stops_the_work() {
+    let server = S3Server::start();
+    let (mut alpha, _) = two_in_step(&server);
+    let before = titles_in_bucket(&server);
+    alpha.set("LOCK_TTL_SECONDS", "3");
+    // Renewals are refused from the start; the upload hangs.
+    let _hang = server.fault(Fault::BlackHole.on(Op::PutObject).key("sqlite/"));
+    let _refused = server.fault(
+        Fault::SlowDown
+            .on(Op::PutObject)
+            .key("locks/active.lock")
+            .after(1),
+    );
+    alpha
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(1)
+        .stdout_has("the lock was lost: it could not be renewed in time");
+    assert_eq!(titles_in_bucket(&server), before);
+}
+
+#[test]
+fn f18_lost_replies_to_any_write_of_a_push_defeat_nobody() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server);
+    alpha.create_db(Version::V13_25_3).add_session("one");
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.db().add_observations(1);
+    server.reset_log();
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let writes = server.count(Op::PutObject, "");
+    assert!(
+        writes >= 5,
+        "lock, database, checksum, manifest, release: {writes}"
+    );
+    for fault in [Fault::LostReply, Fault::LostConnection] {
+        for lost in 0..writes {
+            alpha.db().add_observations(1);
+            let _lost = server.fault(fault.clone().on(Op::PutObject).after(lost).next(1));
+            alpha
+                .cmd("push_sqlite")
+                .run()
+                .assert_code(0)
+                .stdout_has("PUSH COMPLETE");
+            bucket_is(&server, &alpha);
+            lock_is_free(&server);
+        }
+    }
+}
+
+#[test]
+fn f18_lost_replies_to_the_lease_and_the_probe_defeat_nobody() {
+    for key in ["leadership/lease.json", "membridge/probe/"] {
+        let server = S3Server::start();
+        let alpha = Machine::new("alpha", &server);
+        alpha
+            .create_db(Version::V13_25_3)
+            .add_session("one")
+            .add_observations(2);
+        let _lost = server.fault(Fault::LostReply.on(Op::PutObject).key(key).next(1));
+        alpha
+            .cmd("push_sqlite")
+            .run()
+            .assert_code(0)
+            .stdout_has("role=primary");
+        bucket_is(&server, &alpha);
+    }
+}
+
+#[test]
+fn f18_conflicts_are_tried_again() {
+    let server = S3Server::start();
+    let (alpha, _) = two_in_step(&server);
+    let _conflict = server.fault(Fault::Conflict409.key("locks/").next(2));
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    bucket_is(&server, &alpha);
+}
+
+#[test]
+fn f18_two_machines_with_the_same_host_name_exclude_each_other() {
+    let server = S3Server::start();
+    let (mut alpha, mut beta) = two_in_step(&server);
+    for machine in [&mut alpha, &mut beta] {
+        machine.set("MEMBRIDGE_HOSTNAME", "raspberrypi");
+    }
+    let stopped = push_stopped_at(&alpha, "push.before-upload");
+    beta.cmd("push_sqlite")
+        .run()
+        .assert_code(1)
+        .stdout_has("LOCK ACTIVE — held by raspberrypi for");
+    stopped.sigcont();
+    stopped.wait().assert_code(0);
+    bucket_is(&server, &alpha);
+}
+
+#[test]
+fn f18_the_lock_of_a_killed_run_is_taken_over_by_the_same_machine_only() {
+    let server = S3Server::start();
+    let (alpha, beta) = two_in_step(&server);
+    alpha
+        .cmd("push_sqlite")
+        .env("MEMBRIDGE_FAILPOINT", "mirror.database")
+        .run()
+        .assert_code(137);
+    beta.cmd("push_sqlite")
+        .run()
+        .assert_code(1)
+        .stdout_has("LOCK ACTIVE");
+    alpha
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("left by an earlier run on this machine");
+    bucket_is(&server, &alpha);
+}
+
+#[test]
+fn f19_the_lock_is_released_on_error_and_on_signals() {
+    let server = S3Server::start();
+    let (alpha, beta) = two_in_step(&server);
+    lock_is_free(&server);
+    {
+        let denied = Fault::Status(403, "AccessDenied")
+            .on(Op::PutObject)
+            .key("sqlite/");
+        let _denied = server.fault(denied);
+        alpha.cmd("push_sqlite").run().assert_code(1);
+        lock_is_free(&server);
+    }
+    for (failpoint, term) in [
+        ("push.locked", true),
+        ("push.before-upload", true),
+        ("mirror.database", false),
+    ] {
+        let gate = alpha.write("gate", "");
+        let push = alpha
+            .cmd("push_sqlite")
+            .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=wait"))
+            .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
+            .env("MEMBRIDGE_FAILPOINT_LOG", alpha.path("passed"))
+            .spawn();
+        wait_until(failpoint, || {
+            std::fs::read_to_string(alpha.path("passed"))
+                .is_ok_and(|log| log.lines().any(|line| line == failpoint))
+        });
+        assert_eq!(lock(&server)["state"], "held");
+        if term {
+            push.sigterm()
+        } else {
+            push.sigint()
+        };
+        std::fs::remove_file(&gate).unwrap();
+        std::fs::remove_file(alpha.path("passed")).unwrap();
+        push.wait().assert_code(if term { 143 } else { 130 });
+        lock_is_free(&server);
+    }
+    // Nobody has to wait, and the interrupted push is mended by the next one.
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    bucket_is(&server, &alpha);
+    drop(beta);
+}
+
+#[test]
+fn f19_a_signal_ends_the_wait_for_the_lock() {
+    let server = S3Server::start();
+    let (alpha, _) = two_in_step(&server);
+    let _hole = server.fault(Fault::BlackHole.on(Op::GetObject).key("locks/"));
+    server.reset_log();
+    let push = alpha.cmd("push_sqlite").spawn();
+    wait_until("it asks for the lock", || {
+        server.count(Op::GetObject, "locks/") > 0
+    });
+    push.sigterm();
+    push.wait().assert_code(143);
+}
+
+#[test]
+fn f20_what_changed_before_the_lock_was_held_is_seen_under_it() {
+    let server = S3Server::start();
+    let (alpha, beta) = two_in_step(&server);
+    let (handle, database) = (server.handle(), beta.db_path());
+    server.before_next(Op::PutObject, "locks/active.lock", move || {
+        PythonNode::new(&handle, "mem", "beta").write(
+            &database,
+            jiff::Timestamp::now().as_second() - 9000,
+            python_node::Stop::Never,
+        );
+    });
+    alpha.cmd("push_sqlite").run().assert_code(4);
+    bucket_is(&server, &beta);
+}
+
+#[test]
+fn f47_a_python_push_just_before_our_commit_is_not_overwritten() {
+    // Python forces its way: it neither asks for the lock nor writes it. The moments: before the last reading of the
+    // manifest, and between that and the upload.
+    for moment in ["manifest", "upload"] {
+        let server = S3Server::start();
+        let (alpha, beta) = two_in_step(&server);
+        let (handle, database) = (server.handle(), beta.db_path());
+        let mut manifests = 0;
+        let mut done = false;
+        server.on_request(move |op, key| {
+            manifests += usize::from(op == Op::GetObject && key.ends_with("manifest.json"));
+            let now = match moment {
+                // 1: the first look; 2: under the lock; 3: the last look.
+                "manifest" => manifests == 3,
+                _ => op == Op::PutObject && key.ends_with("claude-mem.db"),
+            };
+            if now && !done {
+                done = true;
+                forced_python_push(&handle, &database);
+            }
+        });
+        alpha.cmd("push_sqlite").run().assert_code(1);
+        server.clear_hook();
+        bucket_is(&server, &beta);
+        lock_is_free(&server);
+    }
+}
+
+fn forced_python_push(server: &crate::support::s3::Handle, database: &Path) {
+    let lock = server.get(&python_node::key("mem", "locks/active.lock")).unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    PythonNode::new(server, "mem", "beta").write(database, now, python_node::Stop::Never);
+    server.put(&python_node::key("mem", "locks/active.lock"), lock);
+}
+
+/// Sixteen machines: one push gets in, the others are refused, and nobody reports a success that is not there.
+#[test]
+fn f18_sixteen_machines_pushing_at_once() {
+    let server = S3Server::start();
+    let machines: Vec<Machine> = (0..16)
+        .map(|number| {
+            let machine = machine(&format!("node-{number}"), &server);
+            machine
+                .create_db(Version::V13_25_3)
+                .add_session("one")
+                .add_observations(5 + number);
+            machine
+        })
+        .collect();
+    let runs: Vec<_> = machines
+        .iter()
+        .map(|machine| {
+            machine
+                .cmd("push_sqlite")
+                .timeout(Duration::from_secs(120))
+                .spawn()
+        })
+        .collect();
+    let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
+    let won: Vec<_> = ends
+        .iter()
+        .zip(&machines)
+        .filter(|(end, _)| end.code == 0)
+        .collect();
+    assert_eq!(won.len(), 1, "{ends:#?}");
+    bucket_is(&server, won[0].1);
+    for end in &ends {
+        assert!([0, 1, 4].contains(&end.code), "{end:?}");
+    }
+    lock_is_free(&server);
+}
+
+/// Sixteen processes of one machine: they wait for each other, one pushes, the others find nothing to do.
+#[test]
+fn f18_sixteen_processes_of_one_machine_pushing_at_once() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(9);
+    let runs: Vec<_> = (0..16).map(|_| alpha.cmd("push_sqlite").spawn()).collect();
+    let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
+    let pushed = ends
+        .iter()
+        .filter(|end| end.assert_code(0).stdout.contains("PUSH COMPLETE"))
+        .count();
+    assert_eq!(pushed, 1);
+    bucket_is(&server, &alpha);
+}

@@ -1,0 +1,558 @@
+//! What each command prints in its main situations, stdout and stderr together, in a home of its own.
+
+use crate::support::claude_mem::Version;
+use crate::support::machine::Machine;
+use crate::support::s3::S3Server;
+
+/// Two machines and a bucket. alpha has memory, beta has none.
+struct Fleet {
+    alpha: Machine,
+    beta: Machine,
+    server: S3Server,
+}
+
+impl Fleet {
+    fn new() -> Fleet {
+        let server = S3Server::start();
+        let alpha = Machine::new("alpha", &server);
+        alpha
+            .create_db(Version::V13_25_3)
+            .add_session("one")
+            .add_observations(5)
+            .add_summaries(1)
+            .add_prompts(2);
+        let beta = Machine::new("beta", &server);
+        Fleet { alpha, beta, server }
+    }
+}
+
+/// Runs commands one after the other; what a person saw.
+fn told(machine: &Machine, commands: &[&str]) -> String {
+    let mut all = String::new();
+    for command in commands {
+        let outcome = machine.cmd(command).run();
+        all += &format!("{}$ membridge {command}\n{}", machine.name, outcome.stdout);
+        for line in outcome.stderr.lines() {
+            all += &format!("(stderr) {line}\n");
+        }
+        if outcome.code != 0 {
+            all += &format!("[exit code {}]\n", outcome.code);
+        }
+    }
+    machine.normalise(&all)
+}
+
+macro_rules! assert_told {
+    ($said:expr, @$wanted:literal) => {{
+        let said = $said;
+        insta::with_settings!({
+            filters => vec![
+                (r"(CLAUDE_MEM_WORKER_PORT='?)\d+", "$1[PORT]"),
+                (r"\d+\.\d+\.\d+ (here|wrote)", "[VERSION] $1"),
+                (r"for \d+s", "for [N]s"),
+                (r"in \d+s", "in [N]s"),
+                (r"\d+\.\d+ [kMG]B", "[SIZE]"),
+                (r"\b[0-9a-f]{12}\b", "[SHORT]"),
+                (r"for another \d+ min", "for another [N] min"),
+            ],
+        }, { insta::assert_snapshot!(said, @$wanted); });
+    }};
+}
+
+#[test]
+fn push_first_again_and_after_new_memory() {
+    let fleet = Fleet::new();
+    let mut said = told(&fleet.alpha, &["push_sqlite", "push_sqlite"]);
+    fleet.alpha.db().add_observations(2);
+    said += &told(
+        &fleet.alpha,
+        &["push_sqlite", "push_sqlite --quiet", "push_sqlite --json"],
+    );
+    assert_told!(said, @r#"
+    alpha$ membridge push_sqlite
+    [0/6] Leadership: role=primary (primary: alpha)
+    [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
+    [2/6] Snapshot: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [3/6] Lock
+    [4/6] Decision: the bucket lacks what is here: upload
+    [5/6] Upload: [SIZE]
+    [6/6] Verified: sha256 [SHORT]
+    PUSH COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    alpha$ membridge push_sqlite
+    [0/6] Leadership: role=primary (primary: alpha)
+    already up to date (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    alpha$ membridge push_sqlite
+    [0/6] Leadership: role=primary (primary: alpha)
+    [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
+    [2/6] Snapshot: 7 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [3/6] Lock
+    [4/6] Decision: the bucket lacks what is here: upload
+    [5/6] Upload: [SIZE]
+    [6/6] Verified: sha256 [SHORT]
+    PUSH COMPLETE (7 observations, 1 summaries, 2 prompts, 1 sessions)
+    alpha$ membridge push_sqlite --quiet
+    alpha$ membridge push_sqlite --json
+    {
+      "schema": 1,
+      "command": "push_sqlite",
+      "exit_code": 0,
+      "outcome": "up_to_date",
+      "observations": 7
+    }
+    "#);
+}
+
+#[test]
+fn pull_first_again_and_after_somebody_pushed() {
+    let fleet = Fleet::new();
+    let mut said = told(&fleet.beta, &["pull_sqlite"]);
+    fleet.alpha.cmd("push_sqlite").run().assert_code(0);
+    said += &told(&fleet.beta, &["pull_sqlite", "pull_sqlite"]);
+    fleet.alpha.db().add_observations(2);
+    fleet.alpha.cmd("push_sqlite").run().assert_code(0);
+    said += &told(&fleet.beta, &["pull_sqlite", "restore-backup"]);
+    fleet.beta.db().add_observations(1);
+    said += &told(&fleet.beta, &["pull_sqlite --json"]);
+    assert_told!(said, @r#"
+    beta$ membridge pull_sqlite
+    ERROR: nothing to pull: http://127.0.0.1:[PORT]/membridge-test holds no database for project mem (6fe2e0f6071ac2bb)
+      → push from the machine that has the memory: membridge push_sqlite
+      → check CLAUDE_PROJECT_ID: membridge print_project
+    [exit code 1]
+    beta$ membridge pull_sqlite
+    [1/7] Remote: 5 observations, pushed by alpha at [TIME]
+    [2/7] Leadership: not asked, there is no local database
+    [3/7] Fetched and checked: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
+    SYNC COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    beta$ membridge pull_sqlite
+    already up to date (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    beta$ membridge pull_sqlite
+    [1/7] Remote: 7 observations, pushed by alpha at [TIME]
+    [2/7] Leadership: role=secondary
+    [3/7] Fetched and checked: 7 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [4/7] Worker: not running
+    [5/7] Backup: [HOME]/.claude-mem/backups/pull-overwrite/[TIME]/claude-mem.db (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    [6/7] Replaced: 7 observations, 1 summaries, 2 prompts, 1 sessions
+    [7/7] Worker: left as it is
+    SYNC COMPLETE (7 observations, 1 summaries, 2 prompts, 1 sessions)
+    beta$ membridge restore-backup
+    [TIME]  5 observations  [SIZE]
+    put one back with: membridge restore-backup NAME
+    beta$ membridge pull_sqlite --json
+    {
+      "schema": 1,
+      "command": "pull_sqlite",
+      "exit_code": 0,
+      "outcome": "local_ahead",
+      "observations": 8
+    }
+    "#);
+}
+
+#[test]
+fn sync_on_both_sides() {
+    let fleet = Fleet::new();
+    let mut said = told(&fleet.alpha, &["sync"]);
+    said += &told(&fleet.beta, &["sync", "sync --json"]);
+    assert_told!(said, @r#"
+    alpha$ membridge sync
+    [0/6] Leadership: role=primary (primary: alpha)
+    [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
+    [2/6] Snapshot: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [3/6] Lock
+    [4/6] Decision: the bucket lacks what is here: upload
+    [5/6] Upload: [SIZE]
+    [6/6] Verified: sha256 [SHORT]
+    PUSH COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    beta$ membridge sync
+    [1/7] Remote: 5 observations, pushed by alpha at [TIME]
+    [2/7] Leadership: not asked, there is no local database
+    [3/7] Fetched and checked: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
+    SYNC COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    [0/6] Leadership: role=secondary (primary: alpha)
+    not pushed: push refused: this node (beta) is secondary, alpha is primary
+    beta$ membridge sync --json
+    {
+      "schema": 1,
+      "command": "sync",
+      "exit_code": 0,
+      "outcome": "synced",
+      "pulled": "up_to_date",
+      "pushed": "refused_secondary"
+    }
+    "#);
+}
+
+#[test]
+fn status_before_and_after() {
+    let fleet = Fleet::new();
+    let mut said = told(&fleet.alpha, &["status"]);
+    fleet.alpha.cmd("push_sqlite").run().assert_code(0);
+    said += &told(&fleet.alpha, &["status"]);
+    fleet.server.reset_log();
+    fleet.alpha.cmd("status").run().assert_code(0);
+    assert_eq!(fleet.server.requests().len(), 4, "{:?}", fleet.server.requests());
+    said += &told(&fleet.beta, &["status", "status --json"]);
+    assert_told!(said, @r#"
+    alpha$ membridge status
+    project: mem (6fe2e0f6071ac2bb)
+    node: alpha
+    role: primary (no lease yet)
+    sync: never pushed: 5 observations here, nothing in the bucket
+      → membridge push_sqlite
+    last push: none on record
+    last pull: none on record
+    lock: free
+    head: nothing in the bucket
+    alpha$ membridge status
+    project: mem (6fe2e0f6071ac2bb)
+    node: alpha
+    role: primary (primary: alpha, epoch: 1)
+    sync: in sync (5 observations)
+    last push: [TIME]
+    last pull: none on record
+    lock: free
+    head: [SHORT], pushed by alpha at [TIME]
+    beta$ membridge status
+    project: mem (6fe2e0f6071ac2bb)
+    node: beta
+    role: secondary (primary: alpha, epoch: 1)
+    sync: never pulled: no database here, 5 observations in the bucket
+      → membridge pull_sqlite
+    last push: none on record
+    last pull: none on record
+    lock: free
+    head: [SHORT], pushed by alpha at [TIME]
+    beta$ membridge status --json
+    {
+      "schema": 1,
+      "command": "status",
+      "exit_code": 0,
+      "outcome": "shown",
+      "project_name": "mem",
+      "canonical_project_id": "6fe2e0f6071ac2bb",
+      "node_id": "beta",
+      "store": "http://127.0.0.1:[PORT]/membridge-test",
+      "role": "secondary",
+      "primary": "alpha",
+      "sync": "only_there",
+      "certain": true,
+      "observations": null,
+      "observations_in_bucket": 5,
+      "last_push": null,
+      "last_pull": null,
+      "lock": null,
+      "head": {
+        "sha256": "[HASH]",
+        "source_host": "alpha",
+        "timestamp": "[TIME]"
+      }
+    }
+    "#);
+}
+
+#[test]
+fn doctor_on_a_machine_without_a_worker() {
+    let fleet = Fleet::new();
+    fleet.alpha.cmd("push_sqlite").run().assert_code(0);
+    assert_told!(told(&fleet.alpha, &["doctor"]), @r#"
+    alpha$ membridge doctor
+    [1/5] Project identity
+      ok       project_name: mem
+      ok       canonical_project_id: 6fe2e0f6071ac2bb
+      ok       pinned id: none
+      ok       node_id: alpha
+    [2/5] MinIO connectivity
+      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
+      ok       reachable: yes, the bucket answers
+      ok       clock: within 1 s of the store's
+      ok       conditional writes work (create and replace)
+      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+    [3/5] Lock status
+      ok       lock: free (last held by alpha)
+    [4/5] SQLite DB health
+      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
+      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       schema: version 52
+      ok       free space: [SIZE], the next pull needs [SIZE]
+      ok       temporary files: none left over
+    [5/5] Worker health
+      WARNING  worker: none is running
+               → start a Claude session: claude-mem starts its worker by itself
+      info     claude-mem: version not known here; the bucket's database has schema 52
+      ok       Cloud Sync: off, SQLite is the store
+      ok       vector store: none
+    [+] Hooks
+      WARNING  SessionStart: [HOME]/.claude/settings.json is not there
+               → membridge hooks install --write-settings
+      WARNING  Stop: [HOME]/.claude/settings.json is not there
+               → membridge hooks install --write-settings
+      info     last hooks: none has run yet
+    [+] Leadership
+      ok       role: primary
+      info     primary: alpha (the first to come; set PRIMARY_NODE_ID on all machines to choose)
+      ok       epoch: 1
+      ok       lease: valid for another [N] min
+    [+] Sync
+      ok       sync: in sync (5 observations)
+      info     last push from here: [TIME]
+      info     last pull to here: none on record
+      ok       interrupted: nothing
+      ok       backups: none (no pull has replaced anything)
+      ok       bucket: 6 objects, [SIZE]
+    [+] Configuration
+      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
+      ok       settings: complete
+      ok       file modes: private
+    STATUS: DEGRADED — 3 warnings above
+    "#);
+}
+
+#[test]
+fn leadership_and_project() {
+    let fleet = Fleet::new();
+    let mut said = told(&fleet.alpha, &["print_project", "leadership_info"]);
+    fleet.alpha.cmd("push_sqlite").run().assert_code(0);
+    said += &told(
+        &fleet.beta,
+        &[
+            "leadership_info",
+            "print_project --json",
+            "leadership_info --leadership-enabled 0",
+        ],
+    );
+    assert_told!(said, @r#"
+    alpha$ membridge print_project
+    project_name: mem
+    canonical_project_id: 6fe2e0f6071ac2bb
+    alpha$ membridge leadership_info
+    project_name: mem
+    canonical_project_id: 6fe2e0f6071ac2bb
+    node_id: alpha
+    role: primary
+    primary: nobody yet (the first push makes a lease)
+    beta$ membridge leadership_info
+    project_name: mem
+    canonical_project_id: 6fe2e0f6071ac2bb
+    node_id: beta
+    role: secondary
+    primary: alpha
+    epoch: 1
+    expires_at: [TIME] (in [N]s)
+    issued_by: alpha
+    needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)
+    beta$ membridge print_project --json
+    {
+      "schema": 1,
+      "command": "print_project",
+      "exit_code": 0,
+      "outcome": "shown",
+      "project_name": "mem",
+      "canonical_project_id": "6fe2e0f6071ac2bb"
+    }
+    beta$ membridge leadership_info --leadership-enabled 0
+    project_name: mem
+    canonical_project_id: 6fe2e0f6071ac2bb
+    node_id: beta
+    role: off (LEADERSHIP_ENABLED=0)
+    primary: alpha
+    epoch: 1
+    expires_at: [TIME] (in [N]s)
+    issued_by: alpha
+    needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)
+    "#);
+}
+
+#[test]
+fn config_shows_sources_and_hides_secrets() {
+    let fleet = Fleet::new();
+    fleet
+        .alpha
+        .write(".claude-mem-minio/config.env", "PRIMARY_NODE_ID=alpha\n");
+    assert_told!(told(&fleet.alpha, &["config --region eu"]), @r#"
+    alpha$ membridge config --region eu
+    config.env: [HOME]/.claude-mem-minio/config.env
+    MINIO_ENDPOINT=http://127.0.0.1:[PORT] (environment)
+    MINIO_ACCESS_KEY=set (environment)
+    MINIO_SECRET_KEY=set (environment)
+    MINIO_BUCKET=membridge-test (environment)
+    CLAUDE_PROJECT_ID=mem (environment)
+    CLAUDE_MEM_DB=[HOME]/.claude-mem/claude-mem.db (environment)
+    MINIO_REGION=eu (flag)
+    LOCK_TTL_SECONDS=7200 (default)
+    STALE_LOCK_GRACE_SECONDS=60 (default)
+    FORCE_PUSH=0 (default)
+    PULL_BACKUP_MAX_DAYS=14 (default)
+    PULL_BACKUP_MAX_COUNT=50 (default)
+    MEMBRIDGE_NODE_ID=alpha (environment)
+    PRIMARY_NODE_ID=alpha (config.env)
+    MEMBRIDGE_HOSTNAME=alpha (environment)
+    ALLOW_SECONDARY_PUSH=0 (default)
+    ALLOW_PRIMARY_PULL_OVERRIDE=0 (default)
+    LEADERSHIP_ENABLED=1 (default)
+    LEADERSHIP_LEASE_SECONDS=3600 (default)
+    MEMBRIDGE_NO_RESTART_WORKER=0 (default)
+    CLAUDE_MEM_WORKER_PORT=[PORT] (environment)
+    CLAUDE_MEM_WORKER_HOST=127.0.0.1 (default)
+    CLAUDE_MEM_DATA_DIR is not set
+    CLAUDE_MEM_WORKER_SCRIPT_PATH is not set
+    CLAUDE_CONFIG_DIR is not set
+    BUN is not set
+    BUN_PATH is not set
+    MEMBRIDGE_PUSH_INTERVAL_SECONDS=60 (default)
+    HTTP_PROXY is not set
+    HTTPS_PROXY is not set
+    NO_PROXY is not set
+    AWS_CA_BUNDLE is not set
+    SSL_CERT_FILE is not set
+    CLAUDE_CANONICAL_PROJECT_ID is not set
+    "#);
+}
+
+#[test]
+fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
+    use std::os::unix::fs::PermissionsExt;
+    let fleet = Fleet::new();
+    let mut gamma = Machine::new("gamma", &fleet.server);
+    for name in [
+        "MINIO_SECRET_KEY",
+        "CLAUDE_PROJECT_ID",
+        "CLAUDE_MEM_DB",
+        "MINIO_BUCKET",
+    ] {
+        gamma.unset(name);
+    }
+    let file = gamma.path(".claude-mem-minio/config.env");
+    let wrong = gamma
+        .cmd("config init")
+        .stdin("nonsense\nmembridge-test\nit's mine\n\n")
+        .run();
+    wrong
+        .assert_code(1)
+        .stdout_has("SignatureDoesNotMatch")
+        .stdout_has("no config.env was written");
+    assert!(!file.exists());
+    let answers = format!("{}\nmembridge-test\nit's mine\n\n", fleet.server.secret_key);
+    let done = gamma
+        .cmd("config init --primary-node-id alpha")
+        .stdin(answers)
+        .run();
+    assert_told!(gamma.normalise(&done.stdout), @r#"
+    connected: http://127.0.0.1:[PORT]/membridge-test
+    written: [HOME]/.claude-mem-minio/config.env
+    the bucket holds nothing yet for project it's mine
+    next: membridge push_sqlite
+    "#);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_told!(gamma.normalise(&text), @r#"
+    # membridge settings. A flag beats the environment, the environment beats this file: membridge config
+    MINIO_ENDPOINT='http://127.0.0.1:[PORT]'
+    MINIO_ACCESS_KEY='TESTACCESSKEY'
+    MINIO_SECRET_KEY='test-secret/with+signs='
+    MINIO_BUCKET='membridge-test'
+    CLAUDE_PROJECT_ID='it'\''s mine'
+    CLAUDE_MEM_DB='[HOME]/.claude-mem/claude-mem.db'
+    MEMBRIDGE_NODE_ID='gamma'
+    PRIMARY_NODE_ID='alpha'
+    MEMBRIDGE_HOSTNAME='gamma'
+    CLAUDE_MEM_WORKER_PORT='[PORT]'
+    "#);
+    // The file alone is enough, for us and for a shell.
+    for name in ["MINIO_ENDPOINT", "MINIO_ACCESS_KEY"] {
+        gamma.unset(name);
+    }
+    gamma
+        .cmd("print_project")
+        .run()
+        .assert_code(0)
+        .stdout_has("project_name: it's mine");
+    gamma.cmd("status").run().assert_code(0);
+    gamma
+        .program("/bin/sh")
+        .arg("-c")
+        .arg(". ~/.claude-mem-minio/config.env && printf %s \"$CLAUDE_PROJECT_ID/$MINIO_SECRET_KEY\"")
+        .run()
+        .assert_code(0)
+        .stdout_has(&format!("it's mine/{}", fleet.server.secret_key));
+    let again = gamma.cmd("config init").run();
+    again.assert_code(1).stdout_has("is never overwritten");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let fleet = Fleet::new();
+    let coloured = |run: crate::support::machine::Run| run.run().stdout.contains('\u{1b}');
+    let alpha = &fleet.alpha;
+    assert!(!coloured(alpha.cmd("doctor")), "a pipe is no terminal");
+    assert!(coloured(alpha.cmd("doctor --color always")));
+    assert!(
+        coloured(alpha.cmd("doctor --color always").env("NO_COLOR", "1")),
+        "a flag beats a variable"
+    );
+    assert!(!coloured(alpha.cmd("doctor --color never")));
+    assert!(!coloured(alpha.cmd("doctor --color always --json")));
+}
+
+#[test]
+fn verbose_speaks_on_stderr_only() {
+    let fleet = Fleet::new();
+    let alpha = &fleet.alpha;
+    alpha.cmd("push_sqlite").run().assert_code(0).stderr_lacks("INFO");
+    alpha.db().add_observations(1);
+    let said = alpha.cmd("push_sqlite -v").run();
+    said.assert_code(0)
+        .stderr_has("INFO")
+        .stderr_lacks("DEBUG")
+        .stdout_lacks("INFO");
+    alpha.cmd("push_sqlite -vv").run().stderr_has("DEBUG");
+    let lines = alpha.cmd("push_sqlite -vv --log-format json").run().stderr;
+    assert!(lines.lines().count() > 0);
+    for line in lines.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+#[test]
+fn the_version_names_revision_target_and_sqlite() {
+    let fleet = Fleet::new();
+    let said = fleet.alpha.cmd("--version").run();
+    let text = said.assert_code(0).stdout.trim().to_owned();
+    let inside = text
+        .strip_prefix(&format!("membridge {} (", env!("CARGO_PKG_VERSION")))
+        .and_then(|rest| rest.strip_suffix(')'))
+        .unwrap_or_else(|| panic!("{text}"));
+    let parts: Vec<_> = inside.split(", ").collect();
+    assert_eq!(parts.len(), 3, "{text}");
+    assert!(
+        parts[0] == "unknown revision" || parts[0].bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{text}"
+    );
+    assert!(
+        parts[1].contains("linux") || parts[1].contains("darwin"),
+        "{text}"
+    );
+    assert!(parts[2].starts_with("SQLite 3."), "{text}");
+}
+
+#[test]
+fn completions_and_the_manual_come_out_of_the_binary() {
+    let fleet = Fleet::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = fleet.alpha.cmd(&format!("completions {shell}")).run();
+        script
+            .assert_code(0)
+            .stdout_has("push_sqlite")
+            .stdout_has("no-network");
+    }
+    let page = fleet.alpha.cmd("man").run();
+    page.assert_code(0)
+        .stdout_has(".TH membridge 1")
+        .stdout_has("push_sqlite")
+        .stdout_has("\\-\\-no\\-network");
+    page.stdout_lacks("background\\-start");
+    assert_eq!(page.stdout.matches(".SH NAME").count(), 1);
+}
