@@ -113,6 +113,9 @@ pub enum Command {
     RestoreBackup {
         /// A name from the list
         name: Option<String>,
+        /// Whether to do it.
+        #[command(flatten)]
+        plan: PlanArgs,
     },
     /// List the pushes that the bucket keeps, newest first
     History {
@@ -128,6 +131,9 @@ pub enum Command {
         /// Write this new file instead of the local database
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
+        /// Whether to do it.
+        #[command(flatten)]
+        plan: PlanArgs,
     },
     /// Show which rows were added, changed and removed between two pushes
     Diff {
