@@ -126,16 +126,14 @@ fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
 
 /// `restore N|TIME [--to FILE]`.
 pub(super) async fn restore(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
-    match to {
-        Some(file) => restore_to(run, what, file).await,
-        None => {
-            let past = Past::open(run)?;
-            let commit = past.find(what).await?;
-            let (session, mut record) =
-                Session::open(past.config, past.store, Arc::clone(&run.context), run.ui.clone()).await?;
-            restore::restore(&session, &mut record, &commit).await
-        }
+    if let Some(file) = to {
+        return restore_to(run, what, file).await;
     }
+    let past = Past::open(run)?;
+    let commit = past.find(what).await?;
+    let (session, mut record) =
+        Session::open(past.config, past.store, Arc::clone(&run.context), run.ui.clone()).await?;
+    restore::restore(&session, &mut record, &commit).await
 }
 
 /// `restore … --dry-run`: which push it would be and what would become of it; downloads no image, changes nothing.

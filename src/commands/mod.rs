@@ -176,7 +176,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Restore { what, to, plan } if plan.dry_run => {
             history::restore_preview(run, &what, to.as_deref()).await
         }
-        Command::Restore { what, to, .. } => history::restore(run, &what, to.as_deref()).await,
+        Command::Restore { what, to, .. } => Box::pin(history::restore(run, &what, to.as_deref())).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,

@@ -66,7 +66,7 @@ fn a_commit_that_a_restore_cannot_rest_on_is_refused() {
         ("kind", |c| c.kind = Kind::Full),
         ("pack", |c| c.pack = "../../etc/passwd".to_owned()),
         ("pack in capitals", |c| {
-            c.pack = c.pack.to_uppercase().replace('0', "A")
+            c.pack = c.pack.to_uppercase().replace('0', "A");
         }),
         ("pack size", |c| c.pack_size = 5),
         ("page size not a power", |c| c.page_size = 4095),

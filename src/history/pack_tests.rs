@@ -7,6 +7,7 @@ use super::{Content, Header, PackError, PackReader, PackWriter, apply};
 use crate::history::pages::lock_page;
 
 type Pages = Vec<Vec<u8>>;
+type Check = fn(&PackError) -> bool;
 
 fn image_hash(pages: &Pages) -> [u8; 32] {
     Sha256::digest(pages.concat()).into()
@@ -124,7 +125,6 @@ fn record(pgno: u32) -> Vec<u8> {
 fn hostile_packs_are_refused_for_what_they_are() {
     let two = [record(2), record(3)].concat();
     assert_eq!(apply_to(&[0; 2048], &forged(4, 2, &two, 20)).unwrap().len(), 2048);
-    type Check = fn(&PackError) -> bool;
     let table: [(&str, Vec<u8>, Check); 12] = [
         ("page zero", forged(4, 1, &record(0), 20), |e| {
             matches!(e, PackError::OutOfRange { pgno: 0, .. })
@@ -187,7 +187,6 @@ fn hostile_packs_are_refused_for_what_they_are() {
 fn every_field_of_the_header_is_checked() {
     let image: Pages = vec![vec![1; 512]; 3];
     let whole = pack(&image, None);
-    type Check = fn(&PackError) -> bool;
     let table: [(&str, usize, u8, Check); 9] = [
         ("magic", 0, b'X', |e| matches!(e, PackError::NotAPack)),
         ("version", 8, 2, |e| matches!(e, PackError::Version(2))),
@@ -258,4 +257,23 @@ fn the_page_of_the_locks_is_left_out_and_stays_empty() {
     let mut there = vec![1; 65536];
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut there, 1 << 30).unwrap();
     assert!(there == vec![0; 65536]);
+}
+
+#[test]
+fn a_large_delta_goes_on_in_a_second_frame() {
+    // Contents that do not compress to nothing: more than the first frame takes.
+    let pages = |salt: u32| -> Pages {
+        (0..600_u32)
+            .map(|n| {
+                let seed = Sha256::digest([n.to_le_bytes(), salt.to_le_bytes()].concat());
+                seed.repeat(4096 / 32)
+            })
+            .collect()
+    };
+    let (before, after) = (pages(1), pages(2));
+    let delta = pack(&after, Some(&before));
+    let magic = 0xFD2F_B528_u32.to_le_bytes();
+    let frames = delta.windows(4).filter(|bytes| *bytes == magic).count();
+    assert!(frames >= 2, "{frames}");
+    assert!(apply_to(&before.concat(), &delta).unwrap() == after.concat());
 }

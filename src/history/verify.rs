@@ -51,7 +51,10 @@ pub async fn verify(fetch: Fetch<'_>, all: bool) -> Result<Verified, HistoryErro
             Ok(None) => continue,
             Err(error) => {
                 verified.note(error)?;
-                if all { continue } else { break }
+                if all {
+                    continue;
+                }
+                break;
             }
         };
         let mut members = vec![commit.clone()];
