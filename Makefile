@@ -4,13 +4,13 @@ PREFIX ?= $(HOME)/.local
 BIN_DIR ?= $(HOME)/.claude-mem-minio/bin
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help build test test-claude-mem lint fmt deny demo bench-memory release dist test-dist reproducible install uninstall
+.PHONY: help build test test-claude-mem lint fmt deny demo bench-memory release dist test-dist deb reproducible install uninstall
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-build: ## Development build
-	$(CARGO) build --locked --bin membridge
+build: ## Development build of everything; tests and the demo use the same
+	$(CARGO) build --locked --all-targets
 
 test: ## All tests
 	$(CARGO) test --locked
@@ -45,6 +45,9 @@ dist: ## Static binaries, checksums and SBOM in dist/
 test-dist: ## Run what is in dist/: natively, and under qemu-user for the other architectures
 	$(CARGO) build --locked --example bench_memory
 	TRY=$(TARGET_DIR)/debug/examples/bench_memory scripts/test-dist.sh
+
+deb: ## .deb packages of what is in dist/
+	packaging/debian/all.sh
 
 reproducible: ## Build twice in two folders and compare the bytes
 	scripts/reproducible.sh

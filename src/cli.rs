@@ -124,6 +124,9 @@ pub enum Command {
     RestoreBackup {
         /// A name from the list
         name: Option<String>,
+        /// Whether to do it.
+        #[command(flatten)]
+        plan: PlanArgs,
     },
     /// List the pushes that the bucket keeps, newest first
     History {
@@ -139,6 +142,9 @@ pub enum Command {
         /// Write this new file instead of the local database
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
+        /// Whether to do it.
+        #[command(flatten)]
+        plan: PlanArgs,
     },
     /// Show which rows were added, changed and removed between two pushes
     Diff {

@@ -1,7 +1,10 @@
 //! Logs for the person who looks for a fault: tracing events on stderr, chosen by MEMBRIDGE_LOG or -v,
 //! as text or (--log-format json, MEMBRIDGE_LOG_FORMAT=json) as one JSON object per line. Silent by default.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::cli::LogFormat;
 use crate::config::Environment;
@@ -22,21 +25,25 @@ pub fn start(environment: &Environment, verbose: u8, format: Option<LogFormat>) 
         "error" | "warn" | "info" | "debug" | "trace" => format!("membridge={wanted}"),
         other => other.to_owned(),
     };
-    let filter = EnvFilter::builder().parse_lossy(directives);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
+    // Targets and levels only: filtering by fields would bring a regular-expression engine of 300 kB.
+    let filter: Targets = match directives.parse() {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("membridge: MEMBRIDGE_LOG='{wanted}' is not understood: {error}");
+            return;
+        }
+    };
     let json = match format {
         Some(format) => format == LogFormat::Json,
         None => environment.get("MEMBRIDGE_LOG_FORMAT") == Some("json"),
     };
-    let started = if json {
-        builder.json().try_init()
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = if json {
+        lines.json().with_filter(filter).boxed()
     } else {
-        builder.try_init()
+        lines.with_filter(filter).boxed()
     };
-    if let Err(error) = started {
+    if let Err(error) = registry().with(lines).try_init() {
         eprintln!("membridge: logging could not be started: {error}");
     }
 }

@@ -136,6 +136,31 @@ pub(super) async fn restore(run: &Run, what: &str, to: Option<&Path>) -> Command
     restore::restore(&session, &mut record, &commit).await
 }
 
+/// `restore … --dry-run`: which push it would be and what would become of it; downloads no image, changes nothing.
+pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
+    let past = Past::open(run)?;
+    let commit = past.find(what).await?;
+    let target = match to {
+        Some(file) => format!("write {} with", file.display()),
+        None if past.config.database.exists() => {
+            format!("back up {} and replace it by", past.config.database.display())
+        }
+        None => format!("install {} with", past.config.database.display()),
+    };
+    run.ui.line(format!(
+        "DRY RUN: would {target} commit {} of {} ({}; download {})",
+        commit.number,
+        commit.time,
+        commit.counts.describe(),
+        human_bytes(commit.chain_bytes())
+    ));
+    Ok(Report::ok("would_restore")
+        .with("dry_run", true)
+        .with("number", commit.number)
+        .with("observations", commit.counts.observations)
+        .with("sha256", commit.sha256))
+}
+
 async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report> {
     let past = Past::open(run)?;
     if file.symlink_metadata().is_ok() {

@@ -174,9 +174,12 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push(_) => push::push(run, Style::Whole).await,
         Command::Pull(_) => push::pull(run).await,
         Command::Sync(_) => push::sync(run).await,
-        Command::RestoreBackup { name } => restore_backup::run(run, name).await,
+        Command::RestoreBackup { name, plan } => restore_backup::run(run, name, plan.dry_run).await,
         Command::History { limit } => history::history(run, limit).await,
-        Command::Restore { what, to } => Box::pin(history::restore(run, &what, to.as_deref())).await,
+        Command::Restore { what, to, plan } if plan.dry_run => {
+            history::restore_preview(run, &what, to.as_deref()).await
+        }
+        Command::Restore { what, to, .. } => Box::pin(history::restore(run, &what, to.as_deref())).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,

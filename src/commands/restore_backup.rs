@@ -8,14 +8,34 @@ use crate::error::CommandResult;
 use crate::sync::{backups, restore_backup};
 use crate::ui::{Report, human_bytes};
 
-pub(super) async fn run(run: &Run, name: Option<String>) -> CommandResult<Report> {
+pub(super) async fn run(run: &Run, name: Option<String>, dry_run: bool) -> CommandResult<Report> {
     match name {
+        Some(name) if dry_run => preview(run, &name),
         Some(name) => {
             let (session, mut record) = super::push::session(run).await?;
             restore_backup::restore(&session, &mut record, &name).await
         }
         None => list(run),
     }
+}
+
+/// What putting a backup back would do; reads the list only.
+fn preview(run: &Run, name: &str) -> CommandResult<Report> {
+    let config = Config::new(&run.settings)?;
+    let root = config.paths.pull_backups();
+    let listed = backups::list(&root);
+    let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
+        return Err(restore_backup::unknown(name, &listed, &root));
+    };
+    let rows = backup.manifest.as_ref().map(|manifest| manifest.local_obs);
+    run.ui.line(format!(
+        "DRY RUN: would back up {} and replace it by backup {name} ({})",
+        config.database.display(),
+        rows.map_or("no manifest".to_owned(), |rows| format!("{rows} observations"))
+    ));
+    Ok(Report::ok("would_restore")
+        .with("dry_run", true)
+        .with("observations", rows))
 }
 
 fn list(run: &Run) -> CommandResult<Report> {

@@ -72,7 +72,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
         .with("observations", counts.observations))
 }
 
-fn unknown(name: &str, listed: &[Listed], root: &std::path::Path) -> Failure {
+pub(crate) fn unknown(name: &str, listed: &[Listed], root: &std::path::Path) -> Failure {
     let newest = listed.first().map_or("there is none yet".to_owned(), |backup| {
         format!("the newest is {}", backup.name)
     });

@@ -16,6 +16,23 @@ pub fn read(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The real Python interpreter, past any shim. Without one, tests of Python's side are skipped, but never in CI.
+pub fn python() -> Option<PathBuf> {
+    let asked = std::process::Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output();
+    match asked {
+        Ok(output) if output.status.success() => {
+            Some(String::from_utf8(output.stdout).unwrap().trim().into())
+        }
+        _ => {
+            assert!(std::env::var_os("CI").is_none(), "python3 is not installed");
+            eprintln!("skipped: python3 is not installed");
+            None
+        }
+    }
+}
+
 fn home(name: &str) -> Option<String> {
     (name == "HOME").then(|| "/home/ann".to_owned())
 }
@@ -99,7 +116,13 @@ fn the_readme_lists_the_exit_codes_the_required_variables_and_the_test_command()
 fn every_make_target_that_a_document_names_exists() {
     let makefile = read("Makefile");
     let mut named = 0;
-    for document in ["README.md", ".ci/run"] {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "DEPLOYMENT.md",
+        "SECURITY.md",
+        ".ci/run",
+    ] {
         for (at, _) in read(document).match_indices("make ") {
             let text = &read(document)[at + 5..];
             let target: String = text
@@ -117,5 +140,28 @@ fn every_make_target_that_a_document_names_exists() {
             );
         }
     }
-    assert!(named > 3, "the search for targets found only {named}");
+    assert!(named > 12, "the search for targets found only {named}");
+}
+
+/// The names in the first column of CONTRIBUTING.md's table are the crate's direct dependencies.
+#[test]
+fn every_direct_dependency_has_its_reason() {
+    let manifest = read("Cargo.toml");
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let section = rest.split("\n[").next().unwrap();
+    let mut wanted: Vec<&str> = section
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = ").map(|(name, _)| name))
+        .collect();
+    wanted.sort_unstable();
+    let contributing = read("CONTRIBUTING.md");
+    let (_, table) = contributing.split_once("| crate | why |\n|---|---|\n").unwrap();
+    let mut named: Vec<&str> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .flat_map(|line| line.split('|').nth(1).unwrap().trim().split(", "))
+        .collect();
+    named.sort_unstable();
+    assert_eq!(named, wanted);
 }

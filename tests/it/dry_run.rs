@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use sha2::{Digest, Sha256};
 
+use super::history_commands::commit;
 use crate::support::claude_mem::{MemDb, Version};
-use crate::support::machine::Machine;
+use crate::support::machine::{Machine, Store};
 use crate::support::process::Outcome;
 use crate::support::python_node::{self, PythonNode};
 use crate::support::s3::S3Server;
@@ -174,4 +175,36 @@ fn a_dry_run_refuses_with_the_exit_codes_of_the_real_run() {
     dry(&alpha, &server, "pull_sqlite")
         .assert_code(2)
         .stdout_has("pull refused");
+}
+
+#[test]
+fn a_dry_run_of_a_restore_names_the_push_and_the_backup() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    let db = alpha.create_db(Version::V13_25_3);
+    db.add_session("one").add_observations(20);
+    commit(&alpha, &Store::from(&server), "2026-01-01T00:00:00Z");
+    db.add_observations(5);
+    commit(&alpha, &Store::from(&server), "2026-01-02T00:00:00Z");
+    dry(&alpha, &server, "restore 1")
+        .assert_code(0)
+        .stdout_has("DRY RUN: would back up")
+        .stdout_has("commit 1 of")
+        .stdout_has("20 observations");
+    dry(&alpha, &server, "restore 7").assert_code(1);
+    let file = alpha.path("old.db").display().to_string();
+    dry(&alpha, &server, &format!("restore head --to {file}"))
+        .assert_code(0)
+        .stdout_has("25 observations");
+    dry(&alpha, &server, "restore-backup 20200101-000000").assert_code(1);
+    alpha
+        .cmd("restore 1")
+        .run()
+        .assert_code(0)
+        .stdout_has("RESTORE COMPLETE");
+    let backups = alpha.cmd("--json restore-backup").run().json();
+    let name = backups["backups"][0]["name"].as_str().unwrap().to_owned();
+    dry(&alpha, &server, &format!("restore-backup {name}"))
+        .assert_code(0)
+        .stdout_has("25 observations");
 }

@@ -44,7 +44,7 @@ fn open(store: &Store) -> storage::Store {
 }
 
 /// Makes the machine's database the next commit.
-fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
+pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Stands where the old sync script stood, for callers that still name it: everything is done by the membridge binary.
+
+As a program it becomes the binary. As a module it offers the functions that the old agent imports: each returns when
+the command ended with 0 and otherwise raises SystemExit with its exit code, as the script did.
+The binary is $MEMBRIDGE_BIN, or membridge in PATH, or ~/.local/bin/membridge.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+
+def binary():
+    """The path of the binary; SystemExit(1) when there is none."""
+    home = os.path.expanduser("~/.local/bin/membridge")
+    found = os.environ.get("MEMBRIDGE_BIN") or shutil.which("membridge") or (os.path.exists(home) and home)
+    if not found:
+        print("ERROR: membridge is not installed: neither in PATH nor in ~/.local/bin", flush=True)
+        raise SystemExit(1)
+    return found
+
+
+def _run(command):
+    sys.stdout.flush()
+    code = subprocess.run([binary(), command], check=False).returncode
+    if code != 0:
+        raise SystemExit(code)
+
+
+def push_sqlite():
+    """Uploads the local database."""
+    _run("push_sqlite")
+
+
+def pull_sqlite():
+    """Replaces the local database by the one in the bucket."""
+    _run("pull_sqlite")
+
+
+def doctor():
+    """Prints the state of everything."""
+    _run("doctor")
+
+
+if __name__ == "__main__":
+    # The script looked at its first argument only.
+    path = binary()
+    os.execv(path, [path, *sys.argv[1:]])

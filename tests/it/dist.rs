@@ -1,0 +1,245 @@
+//! What people install: install.sh on a made-up release, the shim, the .deb, the APKBUILD. The binaries of a real
+//! release are tried by `make test-dist`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use super::docs::{python, read, root};
+use crate::support::machine::Machine;
+use crate::support::process::Outcome;
+use crate::support::s3::S3Server;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_membridge");
+
+/// A release folder: the built binary under a release's name, install.sh, hooks, checksums.
+fn release(machine: &Machine) -> PathBuf {
+    let folder = machine.path("release");
+    std::fs::create_dir(&folder).unwrap();
+    let name = "membridge-0.0.0-x86_64-unknown-linux-musl";
+    std::fs::copy(BINARY, folder.join(name)).unwrap();
+    std::fs::copy(root().join("install.sh"), folder.join("install.sh")).unwrap();
+    std::os::unix::fs::symlink(root().join("hooks"), folder.join("hooks")).unwrap();
+    let sum: String = Sha256::digest(std::fs::read(BINARY).unwrap())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    machine.write("release/SHA256SUMS", format!("{sum}  {name}\n"));
+    folder
+}
+
+fn install(machine: &Machine, words: &str) -> Outcome {
+    let mut run = machine
+        .program("/bin/sh")
+        .arg("release/install.sh")
+        .env("MEMBRIDGE_MACHINE", "x86_64");
+    for word in words.split_whitespace() {
+        run = run.arg(word);
+    }
+    run.run()
+}
+
+/// Files outside the release folder.
+fn installed(machine: &Machine) -> Vec<String> {
+    let mut files = machine.files();
+    files.retain(|file| !file.starts_with("release/"));
+    files
+}
+
+fn machine() -> Machine {
+    let store = tempfile::tempdir().unwrap();
+    Machine::new("desk", store.path())
+}
+
+#[test]
+fn install_sh_installs_checks_and_removes_and_touches_nothing_else() {
+    let machine = machine();
+    release(&machine);
+    machine.write(".claude/settings.json", "{}");
+    machine.write(".claude-mem-minio/config.env", "MINIO_BUCKET=mine\n");
+    let before = installed(&machine);
+
+    install(&machine, "--dry-run")
+        .assert_code(0)
+        .stdout_has("would install");
+    assert_eq!(installed(&machine), before);
+
+    install(&machine, "").assert_code(0).stdout_has("checksum ok");
+    let binary = machine.path(".local/bin/membridge");
+    assert_eq!(
+        std::fs::metadata(&binary).unwrap().permissions().mode() & 0o777,
+        0o755
+    );
+    machine.program(&binary).arg("print_project").run().assert_code(0);
+    let hooks: Vec<_> = installed(&machine)
+        .into_iter()
+        .filter(|file| file.starts_with(".claude-mem-minio/bin/"))
+        .collect();
+    assert_eq!(hooks.len(), 6, "{hooks:?}");
+    // Once more, over what is there.
+    install(&machine, "").assert_code(0);
+
+    install(&machine, "--uninstall").assert_code(0);
+    assert_eq!(installed(&machine), before);
+    let config = std::fs::read_to_string(machine.path(".claude-mem-minio/config.env")).unwrap();
+    assert_eq!(config, "MINIO_BUCKET=mine\n");
+}
+
+#[test]
+fn install_sh_refuses_what_it_cannot_vouch_for() {
+    let machine = machine();
+    let folder = release(&machine);
+    let before = installed(&machine);
+    let said = |outcome: Outcome, text: &str| {
+        outcome.assert_code(1).stderr_has(text);
+        assert_eq!(installed(&machine), before, "{text}");
+    };
+    said(install(&machine, "--nonsense"), "unknown option");
+    let claude = machine.path(".claude/bin").display().to_string();
+    said(
+        install(&machine, &format!("--bin-dir {claude}")),
+        "belongs to Claude",
+    );
+    let other = machine
+        .program("/bin/sh")
+        .arg("release/install.sh")
+        .env("MEMBRIDGE_MACHINE", "riscv64");
+    said(other.run(), "no binary for riscv64");
+    let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    let wrong = format!("{}{}", "0".repeat(64), &sums[64..]);
+    machine.write("release/SHA256SUMS", wrong);
+    said(install(&machine, ""), "is not what SHA256SUMS says");
+    std::fs::remove_file(folder.join("SHA256SUMS")).unwrap();
+    said(install(&machine, ""), "nothing is installed unchecked");
+}
+
+#[test]
+fn the_shim_is_the_binary_for_programs_and_for_importers() {
+    let server = S3Server::start();
+    let mut machine = Machine::new("desk", &server);
+    machine.set("MEMBRIDGE_BIN", BINARY);
+    let shim = root().join("sqlite_minio_sync.py");
+    let Some(interpreter) = python() else { return };
+    let python = |arguments: &[&str]| {
+        let mut run = machine.program(&interpreter);
+        run = run
+            .env("PYTHONPATH", root().as_os_str())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        for argument in arguments {
+            run = run.arg(*argument);
+        }
+        run.run()
+    };
+    let shim = shim.to_str().unwrap();
+    python(&[shim, "print_project"])
+        .assert_code(0)
+        .stdout_has("canonical_project_id: 6fe2e0f6071ac2bb");
+    // Nothing to pull yet: the exit code comes through.
+    python(&[shim, "pull_sqlite"])
+        .assert_code(1)
+        .stdout_has("nothing to pull");
+    python(&["-c", "import sqlite_minio_sync as s; s.pull_sqlite()"])
+        .assert_code(1)
+        .stdout_has("nothing to pull");
+    python(&[
+        "-c",
+        "import sqlite_minio_sync as s; print('returned', s.doctor())",
+    ])
+    .assert_code(0)
+    .stdout_has("returned None");
+}
+
+fn sh(script: &str) -> std::process::Output {
+    let output = Command::new("sh")
+        .args(["-euc", script])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+#[test]
+fn the_deb_holds_the_binary_and_its_papers() {
+    if Command::new("dpkg-deb").arg("--version").output().is_err() {
+        eprintln!("skipped: this system has no dpkg-deb");
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    // Any file does for a binary; packing the real one with its debug information takes a minute.
+    let packed = out.path().display();
+    sh(&format!("packaging/debian/build.sh install.sh amd64 '{packed}'"));
+    let package = std::fs::read_dir(out.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(package.ends_with(Path::new(&format!("membridge_{version}_amd64.deb"))));
+    let listed = sh(&format!("dpkg-deb --contents '{}'", package.display())).stdout;
+    let listed = String::from_utf8(listed).unwrap();
+    for wanted in [
+        "./usr/bin/membridge",
+        "./usr/share/doc/membridge/copyright",
+        "./usr/share/membridge/hooks/claude-mem-hook-pull",
+    ] {
+        assert!(listed.contains(wanted), "{wanted} is not in\n{listed}");
+    }
+    assert!(!listed.contains("/home") && !listed.contains("config.env\n"));
+}
+
+#[test]
+fn packages_carry_the_version_of_the_crate() {
+    let version = env!("CARGO_PKG_VERSION");
+    let said = sh(". packaging/alpine/APKBUILD; echo \"$pkgver\"").stdout;
+    assert_eq!(String::from_utf8(said).unwrap().trim(), version);
+    assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
+}
+
+/// Scripts must run where there is no bash.
+#[test]
+fn shell_scripts_are_posix_sh() {
+    let listed =
+        sh("ls install.sh scripts/*.sh packaging/debian/*.sh hooks/claude-mem-* packaging/alpine/APKBUILD")
+            .stdout;
+    let listed = String::from_utf8(listed).unwrap();
+    assert!(listed.lines().count() >= 14, "{listed}");
+    for script in listed.lines() {
+        sh(&format!("sh -n '{script}'"));
+        let text = read(script);
+        for bashism in ["[[", "function ", "<<<", "pipefail", "local "] {
+            let found = text
+                .lines()
+                .find(|line| !line.trim_start().starts_with('#') && line.contains(bashism));
+            assert!(found.is_none(), "{script} uses {bashism}: {found:?}");
+        }
+    }
+}
+
+/// Every action of the workflows is pinned to a commit, with the release in a comment.
+#[test]
+fn workflow_actions_are_pinned() {
+    let mut pinned = 0;
+    for name in ["ci.yml", "release.yml"] {
+        for line in read(&format!(".github/workflows/{name}")).lines() {
+            let Some((_, action)) = line.split_once("uses: ") else {
+                continue;
+            };
+            let (commit, comment) = action.split_once('@').unwrap().1.split_once(" # v").unwrap();
+            assert!(
+                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{line}"
+            );
+            assert!(!comment.is_empty());
+            pinned += 1;
+        }
+    }
+    assert!(pinned >= 5);
+}

@@ -1,0 +1,325 @@
+//! The commands in README.md, MIGRATION.md and DEPLOYMENT.md run as they stand, in their order: each ```sh block on a
+//! machine of its own document, with programs that belong to the system (systemctl, crontab, mc) replaced by recorders.
+//! A comment in the line before a block says where it runs, how it ends, or why it cannot run:
+//! `<!-- on: board -->`, `<!-- exits: 3 -->`, `<!-- before: … -->`, `<!-- not run: … -->`.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use membridge::config::env_file;
+use membridge::config::settings::SETTINGS;
+
+use super::docs::{python, read, root};
+use crate::common::rows;
+use crate::support::claude_mem::{self, MemDb, Version};
+use crate::support::machine::Machine;
+use crate::support::python_node::PythonNode;
+use crate::support::s3::S3Server;
+
+/// A fenced block.
+struct Block {
+    document: &'static str,
+    line: usize,
+    language: String,
+    text: String,
+    directives: BTreeMap<String, String>,
+}
+
+fn blocks(document: &'static str) -> Vec<Block> {
+    let mut found: Vec<Block> = Vec::new();
+    let mut directives = BTreeMap::new();
+    let mut open: Option<Block> = None;
+    for (index, line) in read(document).lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (Some(block), None) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, Some(language)) => {
+                open = Some(Block {
+                    document,
+                    line: index + 1,
+                    language: language.to_owned(),
+                    text: String::new(),
+                    directives: std::mem::take(&mut directives),
+                });
+            }
+            (None, None) => {
+                let comment = line
+                    .strip_prefix("<!-- ")
+                    .and_then(|rest| rest.strip_suffix(" -->"))
+                    .and_then(|text| text.split_once(": "));
+                if let Some((name, value)) = comment {
+                    directives.insert(name.to_owned(), value.to_owned());
+                }
+            }
+        }
+    }
+    assert!(open.is_none(), "{document}: a block is not closed");
+    found
+}
+
+/// Programs of the system that a document calls; each call is one line of a log.
+const RECORDED: [&str; 6] = ["systemctl", "crontab", "mc", "rc-update", "rc-service", "sudo"];
+
+/// The machines of one document and the bucket between them.
+struct Scene {
+    server: S3Server,
+    desk: Machine,
+    board: Machine,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let server = S3Server::start();
+        let desk = furnish(Machine::new("desk", &server));
+        let board = furnish(Machine::new("board", &server));
+        Scene { server, desk, board }
+    }
+
+    fn machine(&self, block: &Block) -> &Machine {
+        match block.directives.get("on").map(String::as_str) {
+            None => &self.desk,
+            Some("board") => &self.board,
+            Some(other) => panic!("{}:{}: no machine {other}", block.document, block.line),
+        }
+    }
+
+    /// What has to have happened before a block makes sense.
+    fn prepare(&self, what: &str) {
+        match what {
+            "memory under a pinned id" => {}
+            "the bucket is empty" => self.server.clear(),
+            "a pull that replaced rows" => {
+                let theirs = self.desk.path("theirs.db");
+                let other = MemDb::create_as(&theirs, Version::V13_25_3, "stranger");
+                other.add_session("s").add_observations(80);
+                let node = PythonNode::new(&self.server, "mem", "stranger");
+                node.write(&theirs, 1, crate::support::python_node::Stop::Never);
+                let pull = self
+                    .desk
+                    .cmd("pull_sqlite")
+                    .env("ALLOW_PRIMARY_PULL_OVERRIDE", "1");
+                pull.run().assert_code(0).stdout_has("SYNC COMPLETE");
+            }
+            other => panic!("nobody knows how to prepare: {other}"),
+        }
+    }
+
+    /// Runs all blocks of a document; how many ran.
+    fn play(&self, document: &'static str) -> usize {
+        let mut ran = 0;
+        for block in blocks(document) {
+            if block.language != "sh" || block.directives.contains_key("not run") {
+                continue;
+            }
+            if let Some(what) = block.directives.get("before") {
+                self.prepare(what);
+            }
+            let wanted: i32 = block
+                .directives
+                .get("exits")
+                .map_or(0, |code| code.parse().unwrap());
+            let machine = self.machine(&block);
+            let outcome = machine
+                .program("/bin/sh")
+                .arg("-euc")
+                .arg(block.text.as_str())
+                .current_dir(machine.path("release"))
+                .run();
+            assert!(
+                outcome.code == wanted,
+                "{document}:{}: exit code {}, wanted {wanted}\n{}\n{outcome:?}",
+                block.line,
+                outcome.code,
+                block.text
+            );
+            ran += 1;
+        }
+        ran
+    }
+
+    /// The calls of the system's programs.
+    fn recorded(&self) -> String {
+        std::fs::read_to_string(self.desk.path("calls.log")).unwrap_or_default()
+    }
+}
+
+/// Puts the binary and the recorders into the machine's PATH, and the release's files beside the reader.
+fn furnish(mut machine: Machine) -> Machine {
+    let bin = machine.path("bin");
+    let write = |name: &str, text: &str| {
+        let path = machine.write(&format!("bin/{name}"), text);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    for name in RECORDED {
+        let input = if name == "crontab" {
+            "[ \"$1\" != - ] || cat >> \"$HOME/calls.log\"\n"
+        } else {
+            ""
+        };
+        write(
+            name,
+            &format!("#!/bin/sh\necho \"{name} $*\" >> \"$HOME/calls.log\"\n{input}"),
+        );
+    }
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_membridge"), bin.join("membridge")).unwrap();
+    let release = machine.path("release");
+    std::fs::create_dir(&release).unwrap();
+    for name in ["config.env.example", "sqlite_minio_sync.py", "hooks"] {
+        std::os::unix::fs::symlink(root().join(name), release.join(name)).unwrap();
+    }
+    let python = python().map_or(String::new(), |path| {
+        format!(":{}", path.parent().unwrap().display())
+    });
+    machine.set(
+        "PATH",
+        format!("{}:/usr/local/bin:/usr/bin:/bin{python}", bin.display()),
+    );
+    machine
+}
+
+fn memory(machine: &Machine, observations: usize) {
+    let db = machine.create_db(Version::V13_25_3);
+    db.add_session("one")
+        .add_observations(observations)
+        .add_prompts(5);
+}
+
+#[test]
+fn the_readme_sets_up_two_machines() {
+    let scene = Scene::new();
+    memory(&scene.desk, 30);
+    assert!(scene.play("README.md") >= 3);
+    let config = scene.desk.path(".claude-mem-minio/config.env");
+    assert_eq!(
+        std::fs::metadata(config).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(rows(&scene.desk.db_path()), rows(&scene.board.db_path()));
+}
+
+#[test]
+fn the_migration_guide_takes_over_from_python_and_goes_back() {
+    if python().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    // What a Python fleet leaves: old-pi is primary, and desk holds what it held some time ago.
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("claude-mem.db");
+    let db = MemDb::create_as(&theirs, Version::V13_25_3, "fleet");
+    db.add_session("one").add_observations(60);
+    let old_pi = PythonNode::new(&scene.server, "mem", "old-pi");
+    assert_eq!(old_pi.push(&theirs, jiff::Timestamp::now().as_second()), 0);
+    let ours = MemDb::create_as(scene.desk.db_path(), Version::V13_25_3, "fleet");
+    ours.add_session("one").add_observations(40);
+    scene
+        .desk
+        .write("membridge-python/sqlite_minio_sync.py", "# the old script\n");
+
+    assert!(scene.play("MIGRATION.md") >= 6);
+    assert_eq!(claude_mem::counts(scene.desk.db_path()).observations, 60);
+    let script = scene.desk.path("membridge-python/sqlite_minio_sync.py");
+    assert_eq!(std::fs::read_to_string(script).unwrap(), "# the old script\n");
+    assert!(scene.recorded().contains("mc cp --recursive store/"));
+
+    // Back with Python: it reads what is there, and what membridge pushes from here on.
+    assert!(old_pi.read().is_ok());
+    ours.add_observations(30);
+    scene
+        .desk
+        .cmd("push_sqlite")
+        .env("ALLOW_SECONDARY_PUSH", "1")
+        .env("FORCE_PUSH", "1")
+        .run()
+        .assert_code(0);
+    old_pi.pull(&folder.path().join("pulled.db")).unwrap();
+    assert_eq!(old_pi.remote_observations(), Some(90));
+    assert_eq!(
+        claude_mem::counts(folder.path().join("pulled.db")).observations,
+        90
+    );
+}
+
+#[test]
+fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
+    let scene = Scene::new();
+    memory(&scene.desk, 50);
+    let before = rows(&scene.desk.db_path());
+    assert!(scene.play("DEPLOYMENT.md") >= 12);
+    // Through a pull of wrong rows, a lost database and a lost bucket, both ended with what desk had at first.
+    assert_eq!(rows(&scene.desk.db_path()), before);
+    assert_eq!(rows(&scene.board.db_path()), before);
+    let calls = scene.recorded();
+    for wanted in [
+        "mc mb --ignore-existing",
+        "crontab -",
+        "membridge --quiet sync",
+        "systemctl --user enable --now membridge.timer",
+        "rc-update add crond default",
+        "mc mirror",
+    ] {
+        assert!(calls.contains(wanted), "{wanted} was not called:\n{calls}");
+    }
+}
+
+#[test]
+fn every_configuration_line_in_a_document_is_a_setting() {
+    let mut lines = 0;
+    for document in ["README.md", "MIGRATION.md", "DEPLOYMENT.md"] {
+        for block in blocks(document).iter().filter(|block| block.language == "ini") {
+            for name in env_file::parse(&block.text, |_| None).unwrap().keys() {
+                assert!(
+                    SETTINGS.iter().any(|setting| setting.name == name),
+                    "{document}:{}: {name} is no setting",
+                    block.line
+                );
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines >= 2);
+}
+
+#[test]
+fn the_hooks_of_the_readme_are_those_that_doctor_looks_for() {
+    let json: Vec<_> = blocks("README.md")
+        .into_iter()
+        .filter(|block| block.language == "json")
+        .collect();
+    assert_eq!(json.len(), 1);
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let value = parse(&json[0].text);
+    assert_eq!(value, parse(&read("hooks/settings.example.json")));
+    for (event, script) in [("SessionStart", "hook-pull"), ("Stop", "hook-push")] {
+        let command = value["hooks"][event][0]["hooks"][0]["command"].as_str().unwrap();
+        let name = Path::new(command).file_name().unwrap();
+        assert!(command.contains(script));
+        assert!(
+            root().join("hooks").join(name).is_file(),
+            "{command} is not shipped"
+        );
+    }
+}
+
+/// A block that cannot run is an exception with a reason.
+#[test]
+fn few_blocks_are_left_out() {
+    let all: Vec<_> = ["README.md", "MIGRATION.md", "DEPLOYMENT.md"]
+        .into_iter()
+        .flat_map(blocks)
+        .filter(|block| block.language == "sh")
+        .collect();
+    let left_out = all
+        .iter()
+        .filter(|block| block.directives.contains_key("not run"))
+        .count();
+    assert!(
+        left_out * 4 <= all.len(),
+        "{left_out} of {} blocks do not run",
+        all.len()
+    );
+}
