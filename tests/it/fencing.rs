@@ -459,12 +459,7 @@ fn f18_sixteen_machines_pushing_at_once() {
         .collect();
     let runs: Vec<_> = machines
         .iter()
-        .map(|machine| {
-            machine
-                .cmd("push_sqlite")
-                .timeout(Duration::from_secs(120))
-                .spawn()
-        })
+        .map(|machine| machine.cmd("push_sqlite").timeout(Duration::from_mins(2)).spawn())
         .collect();
     let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
     let won: Vec<_> = ends

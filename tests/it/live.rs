@@ -114,12 +114,7 @@ fn live_sixteen_machines_pushing_at_once() {
         .collect();
     let runs: Vec<_> = machines
         .iter()
-        .map(|machine| {
-            machine
-                .cmd("push_sqlite")
-                .timeout(Duration::from_secs(180))
-                .spawn()
-        })
+        .map(|machine| machine.cmd("push_sqlite").timeout(Duration::from_mins(3)).spawn())
         .collect();
     let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
     let won: Vec<_> = ends

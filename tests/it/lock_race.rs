@@ -139,7 +139,7 @@ fn race(machines: &[&Machine], project: &str, rounds: usize) -> usize {
                 .env("HOLDER_ROUNDS", rounds.to_string())
                 .env("CLAUDE_PROJECT_ID", project)
                 .env("CLAUDE_MEM_DB", machine.path(&format!("database-{number}.db")))
-                .timeout(Duration::from_secs(300))
+                .timeout(Duration::from_mins(5))
                 .spawn()
         })
         .collect();
@@ -157,7 +157,7 @@ fn race(machines: &[&Machine], project: &str, rounds: usize) -> usize {
 }
 
 fn wait_until(mut done: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(120);
+    let limit = Instant::now() + Duration::from_mins(2);
     while !done() {
         assert!(Instant::now() < limit, "the racers are not at the start");
         std::thread::sleep(Duration::from_millis(5));
@@ -231,10 +231,7 @@ fn f46_machines_that_judge_the_store_differently_exclude_each_other() {
 fn remember(machine: &Machine, server: &S3Server, atomic: bool) {
     use sha2::Digest;
     let name = format!("{}/{}", server.endpoint(), server.bucket);
-    let digest: String = sha2::Sha256::digest(&name)[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = membridge::context::hex(&sha2::Sha256::digest(&name)[..8]);
     let verdict = serde_json::json!({
         "store": name,
         "at": jiff::Timestamp::now().as_second(),
