@@ -22,10 +22,7 @@ fn release(machine: &Machine) -> PathBuf {
     std::fs::copy(BINARY, folder.join(name)).unwrap();
     std::fs::copy(root().join("install.sh"), folder.join("install.sh")).unwrap();
     std::os::unix::fs::symlink(root().join("hooks"), folder.join("hooks")).unwrap();
-    let sum: String = Sha256::digest(std::fs::read(BINARY).unwrap())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sum = membridge::context::hex(&Sha256::digest(std::fs::read(BINARY).unwrap()));
     machine.write("release/SHA256SUMS", format!("{sum}  {name}\n"));
     folder
 }
