@@ -4,16 +4,19 @@ PREFIX ?= $(HOME)/.local
 BIN_DIR ?= $(HOME)/.claude-mem-minio/bin
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help build test lint fmt deny demo bench-memory release dist test-dist deb reproducible install uninstall
+.PHONY: help build test test-claude-mem lint fmt deny demo bench-memory release dist test-dist deb reproducible install uninstall
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 build: ## Development build of everything; tests and the demo use the same
 	$(CARGO) build --locked --all-targets
 
 test: ## All tests
 	$(CARGO) test --locked
+
+test-claude-mem: ## Tests with the real claude-mem worker of three releases, from npm; says so where npm is missing
+	CARGO=$(CARGO) tests/claude-mem/run.sh
 
 lint: ## Format and lint checks, as CI runs them
 	$(CARGO) fmt --check

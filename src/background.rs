@@ -118,6 +118,14 @@ pub fn start_self(arguments: &[&str], variables: &[(&str, OsString)]) -> io::Res
         .spawn()
 }
 
+/// [`be_humble`] for a child that has just been started. What it starts until then is not affected.
+pub fn humble(child: u32) {
+    let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+    if pid.is_some() {
+        let _ = rustix::process::setpriority_process(pid, 19);
+    }
+}
+
 /// Lowest priority for processor time, and with it for the disk: the kernel derives the I/O priority of a process
 /// that never set one from its niceness. Refusal is no error: work at normal priority is still done.
 pub fn be_humble() {

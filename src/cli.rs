@@ -56,6 +56,17 @@ pub struct PlanArgs {
     pub dry_run: bool,
 }
 
+/// What a push can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PushArgs {
+    /// See [`PlanArgs`].
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Send what changed and leave the objects for Python nodes to a later push, as hooks do after each turn
+    #[arg(long)]
+    pub background: bool,
+}
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -102,7 +113,7 @@ pub enum ConfigAction {
 pub enum Command {
     /// Upload a consistent snapshot of the local database
     #[command(name = "push_sqlite", visible_aliases = ["push", "push-sqlite"])]
-    Push(PlanArgs),
+    Push(PushArgs),
     /// Replace the local database by the one in the bucket, after a verified backup
     #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
     Pull(PlanArgs),
@@ -200,6 +211,8 @@ pub enum Command {
         #[command(subcommand)]
         action: HooksAction,
     },
+    /// Sync in the foreground until stopped, for machines without Claude Code's hooks
+    Watch(WatchOptions),
     /// The background part of a hook
     #[command(name = "hook-work", hide = true)]
     HookWork {
@@ -209,6 +222,17 @@ pub enum Command {
     /// The short-lived copy of this program that starts another in a new session
     #[command(name = background::START_COMMAND, hide = true)]
     BackgroundStart,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct WatchOptions {
+    /// Push when the database has not changed for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub settle: u64,
+    /// Look for what other machines pushed every so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub every: u64,
 }
 
 /// What to do with the hooks.
@@ -271,6 +295,7 @@ impl Command {
             Self::Project => "print_project",
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",
+            Self::Watch(_) => "watch",
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }

@@ -52,16 +52,6 @@ impl Context {
         clock_gettime(CLOCK).map_or(Duration::ZERO, Duration::from)
     }
 
-    /// The time to sign requests with: ours, unless the store's is so far away that it would refuse it.
-    pub fn signing_now(&self) -> Timestamp {
-        const TOLERATED: i64 = 240;
-        if self.skew_seconds().abs() > TOLERATED {
-            self.server_now()
-        } else {
-            self.now()
-        }
-    }
-
     /// The time by the store's clock: ours, corrected by the last `Date` that the store sent.
     /// Ages of locks and leases are computed with it, because the clocks of boards are wrong (F48).
     pub fn server_now(&self) -> Timestamp {
@@ -108,6 +98,11 @@ impl Context {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Whether a signal has come.
+    pub fn was_interrupted(&self) -> bool {
+        self.signal.borrow().is_some()
     }
 
     /// While the returned guard lives, a signal does not drop the running command: it has a lock to give back

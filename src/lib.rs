@@ -5,7 +5,7 @@
 //!
 //! - [`cli`] what can be typed; [`commands`] one file per command, the only place (with [`ui`]) that prints;
 //! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
-//! - [`hook`] what Claude Code's hooks call;
+//! - [`hook`] what Claude Code's hooks call, [`watch`] for machines without them;
 //! - [`history`] every push of the past: commits, packs of pages, what is kept of them;
 //! - [`doctor`] the checks; [`worker`] the claude-mem worker;
 //! - [`lock`] one holder per project, [`leadership`] one primary per project;
@@ -34,4 +34,5 @@ pub mod storage;
 pub mod sync;
 pub mod ui;
 pub mod version;
+pub mod watch;
 pub mod worker;

@@ -149,12 +149,12 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
             ..failure
         }
     })?;
-    let there = remote::peek(&store, &Keys::new(&checked.project.cid)).await?;
+    let there = remote::read(&store, &Keys::new(&checked.project.cid), None).await?;
     write_new(target, &text)?;
     let ui = &run.ui;
     ui.line(format!("connected: {}", store.name()));
     ui.line(format!("written: {}", target.display()));
-    let observations = there.as_ref().and_then(|manifest| manifest.observations);
+    let observations = there.as_ref().and_then(remote::Head::observations);
     let next = match (&there, checked.database.exists()) {
         (None, _) => "membridge push_sqlite",
         (Some(_), false) => "membridge pull_sqlite",

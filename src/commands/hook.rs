@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::hook::queue::Queue;
-use crate::hook::work::Work;
+use crate::hook::work::{Work, push_interval};
 use crate::hook::{Decision, Entry, Event, Journal, SESSION_START, START_INPUT, STOP_INPUT, decide, input};
 
 /// What Claude Code waits for.
@@ -107,14 +107,7 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
 }
 
 fn prepare(settings: &Settings, event: Event, journal: Journal) -> Result<Work, String> {
-    let interval = settings
-        .number("MEMBRIDGE_PUSH_INTERVAL_SECONDS", 0, 86_400)
-        .map_err(|error| error.to_string())?;
-    let interval = Duration::from_secs(
-        interval
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .unwrap_or(60),
-    );
+    let interval = push_interval(settings).map_err(|error| error.to_string())?;
     let database = settings.get("CLAUDE_MEM_DB").unwrap_or_default();
     let state = settings.home.join(".membridge");
     let queue = Queue::of(&state, database, interval)

@@ -14,6 +14,7 @@ mod promote;
 mod push;
 mod restore_backup;
 mod status;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::storage::Store;
+use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
 
 /// What a command works with.
@@ -165,10 +167,11 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        Command::Push(plan) if plan.dry_run => preview::push(run).await,
+        Command::Push(args) if args.plan.dry_run => preview::push(run).await,
         Command::Pull(plan) if plan.dry_run => preview::pull(run).await,
         Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
-        Command::Push(_) => push::push(run).await,
+        Command::Push(args) if args.background => push::push(run, Style::Background).await,
+        Command::Push(_) => push::push(run, Style::Whole).await,
         Command::Pull(_) => push::pull(run).await,
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name, plan } => restore_backup::run(run, name, plan.dry_run).await,
@@ -195,6 +198,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Completions { shell } => Ok(completions::run(run, shell)),
         Command::Man => man::run(run),
         Command::Hooks { action } => hooks::run(run, action),
+        Command::Watch(options) => watch::run(run, options).await,
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
             Err(Failure::new("runs before the settings are read"))
         }

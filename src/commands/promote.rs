@@ -26,7 +26,7 @@ pub(super) async fn promote(
     let keys = Keys::new(&config.project.cid);
     let capability = Capability::new(&store, &config.paths.state);
     let leadership = leadership(run, &config, &store, &keys, &capability);
-    let handed = leadership.promote(&promotion).await?;
+    let handed = Box::pin(leadership.promote(&promotion)).await?;
     announce(run, &config, &handed);
     if let Some(configured) = config
         .leadership
@@ -49,7 +49,7 @@ pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Rep
     let keys = Keys::new(&config.project.cid);
     let capability = Capability::new(&store, &config.paths.state);
     let leadership = leadership(run, &config, &store, &keys, &capability);
-    let handed = leadership.demote(node.as_deref()).await?;
+    let handed = Box::pin(leadership.demote(node.as_deref())).await?;
     announce(run, &config, &handed);
     if node.is_none() {
         run.ui.line(match &config.leadership.primary {

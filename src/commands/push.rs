@@ -11,9 +11,9 @@ pub(super) async fn session(run: &Run) -> CommandResult<(Session, crate::sync::r
     Session::open(config, store, std::sync::Arc::clone(&run.context), run.ui.clone()).await
 }
 
-pub(super) async fn push(run: &Run) -> CommandResult<Report> {
+pub(super) async fn push(run: &Run, style: push::Style) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
-    push::push(&session, &mut record).await
+    push::push(&session, &mut record, style).await
 }
 
 pub(super) async fn pull(run: &Run) -> CommandResult<Report> {
@@ -25,7 +25,7 @@ pub(super) async fn pull(run: &Run) -> CommandResult<Report> {
 /// pulled; every other refusal ends it.
 pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
-    let pulled = match crate::sync::remote::read(&session.store, &session.keys).await? {
+    let pulled = match crate::sync::remote::read(&session.store, &session.keys, None).await? {
         None => "nothing_there".into(),
         Some(_) => pull::pull(&session, &mut record)
             .await?
@@ -36,7 +36,7 @@ pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     if !session.database.exists() {
         return Ok(Report::ok("nothing_to_sync").with("pulled", pulled));
     }
-    match push::push(&session, &mut record).await {
+    match push::push(&session, &mut record, push::Style::Whole).await {
         Ok(mut report) => {
             let pushed = report.facts.remove("outcome").unwrap_or_default();
             report.facts.insert("outcome".into(), "synced".into());

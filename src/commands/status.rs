@@ -113,7 +113,7 @@ async fn ask(run: &Run, config: &Config, store: &Store) -> CommandResult<Bucket>
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
-    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys));
+    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys, None));
     Ok(Bucket {
         standing: standing?,
         lock: lock?.map(|(record, _)| record),

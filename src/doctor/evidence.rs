@@ -387,7 +387,7 @@ async fn ask_bucket(
     let (lock, lease, head, objects) = tokio::join!(
         ask(store, records::read::<LockRecord>(store, &lock_key)),
         ask(store, records::read::<LeaseRecord>(store, &lease_key)),
-        ask(store, remote::read(store, &keys)),
+        ask(store, remote::read(store, &keys, None)),
         ask(store, store.list(&root)),
     );
     bucket.skew = context.skew_seconds();

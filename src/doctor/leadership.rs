@@ -15,7 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "primary",
         run: primary,
-        remedy: "check that PRIMARY_NODE_ID is the same on all machines",
+        remedy: "give PRIMARY_NODE_ID the same value on all machines, or hand over: membridge promote NODE",
     },
     Check {
         name: "epoch",
@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "lease",
         run: lease,
-        remedy: "push from the primary; or set PRIMARY_NODE_ID to this node here and push",
+        remedy: "push from the primary, or make another node primary: membridge promote NODE",
     },
 ];
 
@@ -84,7 +84,7 @@ fn primary(evidence: &Evidence) -> Finding {
                     Finding::warning(format!("{line}, but PRIMARY_NODE_ID={name} here"))
                 }
                 _ if lease.needs_ui_selection => Finding::info(format!(
-                    "{line} (the first to come; set PRIMARY_NODE_ID on all machines to choose)"
+                    "{line} (the first to come; to choose: membridge promote NODE)"
                 )),
                 _ => Finding::ok(line),
             }

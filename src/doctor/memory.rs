@@ -1,8 +1,10 @@
 //! Whether the memory is safe: where both sides stand, when they last met, what was kept of what was replaced.
-//! What the bucket keeps of former states is judged here too: [`kept`] today, the list of commits beside it.
+//! What the bucket keeps of former states is judged here too, by its listing: `membridge verify` reads the packs.
 
 use super::evidence::{Asked, Evidence, Local};
 use super::{Check, Finding};
+use crate::storage::Entry;
+use crate::storage::keys::Keys;
 use crate::sync::record::Pending;
 use crate::sync::state::Standing;
 use crate::ui::human_bytes;
@@ -32,6 +34,11 @@ pub(super) const CHECKS: &[Check] = &[
         name: "backups",
         run: backups,
         remedy: "look into ~/.claude-mem/backups/pull-overwrite",
+    },
+    Check {
+        name: "history",
+        run: history,
+        remedy: "membridge verify",
     },
     Check {
         name: "kept",
@@ -116,6 +123,37 @@ fn backups(evidence: &Evidence) -> Finding {
         return Finding::warning(format!("{line}, and the newest holds no database"));
     }
     Finding::ok(line)
+}
+
+/// Commits without packs cannot be restored.
+fn history(evidence: &Evidence) -> Finding {
+    let (objects, project) = match (&evidence.bucket.objects, &evidence.project) {
+        (Asked::Got(objects), Some(project)) => (objects, project),
+        (Asked::Not(why), _) => return Finding::skipped(format!("history: not listed ({why})")),
+        _ => return Finding::skipped("history: not listed"),
+    };
+    let keys = Keys::new(&project.cid);
+    let under = |prefix: &str| -> Vec<&Entry> {
+        objects
+            .iter()
+            .filter(|object| object.key.starts_with(prefix))
+            .collect()
+    };
+    let (commits, packs) = (under(&keys.commits()), under(&keys.packs()));
+    let size = packs.iter().map(|pack| pack.size).sum();
+    let line = format!(
+        "history: {} pushes can be restored ({} in packs)",
+        commits.len(),
+        human_bytes(size)
+    );
+    match (commits.is_empty(), packs.is_empty()) {
+        (true, _) => Finding::info("history: none yet"),
+        (false, true) => Finding::warning(format!(
+            "history: {} pushes are listed, and no packs are there",
+            commits.len()
+        )),
+        (false, false) => Finding::ok(line),
+    }
 }
 
 /// What forced pushes overwrote, and everything else of ours in the bucket.

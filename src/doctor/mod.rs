@@ -289,6 +289,7 @@ mod tests {
 
     #[test]
     fn the_worst_finding_makes_the_status() {
+        use Level::{Error, Info, Ok, Skipped, Warning};
         let status = |levels: &[Level]| {
             let checked: Vec<_> = levels
                 .iter()
@@ -300,7 +301,6 @@ mod tests {
                 .collect();
             Status::of(&checked).line()
         };
-        use Level::{Error, Info, Ok, Skipped, Warning};
         let table: [(&[Level], &str); 5] = [
             (&[], "STATUS: OK — READY FOR PRODUCTION"),
             (&[Ok, Info, Skipped], "STATUS: OK — READY FOR PRODUCTION"),

@@ -104,6 +104,10 @@ pub struct Commit {
     /// Set when the commit mirrors the push of a Python node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted_from: Option<Adopted>,
+    /// SHA-256 of the database object of a Python node, as announced when this commit was made: all of it is in this
+    /// commit or in an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_seen: Option<String>,
     /// Random: no two commits have the same bytes.
     pub token: String,
     /// What other versions added.
@@ -164,6 +168,7 @@ impl Commit {
             membridge_version: env!("CARGO_PKG_VERSION").to_owned(),
             mirror_sha256: None,
             adopted_from: None,
+            legacy_seen: None,
             token: author.token,
             other: Map::new(),
         }

@@ -35,6 +35,7 @@ pub(in crate::history) fn sample(number: u64, deltas: u64) -> Commit {
         membridge_version: "0".to_owned(),
         mirror_sha256: None,
         adopted_from: None,
+        legacy_seen: None,
         token: "t".to_owned(),
         other: serde_json::Map::new(),
     }

@@ -46,6 +46,14 @@ impl Event {
         }
     }
 
+    /// What the command is told: after a turn only what changed is sent, the rest at the end of the session.
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Stop => &["--background"],
+            Self::SessionStart | Self::SessionEnd => &[],
+        }
+    }
+
     /// The command that does its work.
     pub fn command(self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ pub fn replace(path: &Path, text: &str, stamp: &str) -> io::Result<Option<PathBu
     let mode = std::fs::metadata(&path)
         .map(|meta| meta.permissions().mode())
         .ok();
-    let backup = mode.map(|_| folder.join(format!("{name}.membridge-backup-{stamp}")));
+    let backup = mode.and_then(|_| free_name(folder, &format!("{name}.membridge-backup-{stamp}")));
     if let Some(backup) = &backup {
         // The file may hold tokens: the copy is never more open than the original, nor an existing one overwritten.
         let mut copy = tempfile::Builder::new().prefix(".backup").tempfile_in(folder)?;
@@ -54,6 +54,14 @@ pub fn replace(path: &Path, text: &str, stamp: &str) -> io::Result<Option<PathBu
     file.persist(&path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()?;
     Ok(backup)
+}
+
+/// A name that is not taken: two edits may fall into one second, and the first backup is the one that matters.
+fn free_name(folder: &Path, name: &str) -> Option<PathBuf> {
+    let more = (2..1000).map(|count| folder.join(format!("{name}-{count}")));
+    std::iter::once(folder.join(name))
+        .chain(more)
+        .find(|path| path.symlink_metadata().is_err())
 }
 
 #[cfg(test)]
@@ -80,8 +88,9 @@ mod tests {
         let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&real), mode(&backup)), (0o640, 0o600));
         // A second one within the same second must not cost the first backup.
-        assert!(replace(&link, "newer", "1").is_err());
-        assert_eq!(read(&link).unwrap(), "new");
+        let second = replace(&link, "newer", "1").unwrap().unwrap();
+        assert_eq!(read(&backup).unwrap(), "old");
+        assert_eq!(read(&second).unwrap(), "new");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The detached part of a hook: takes its turn, runs the ordinary command as a process of its own, and remembers how
 //! it went. Whatever goes wrong ends here as a line in the journal.
 
+use std::future::Future;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use tokio::process::{Child, Command};
 use super::queue::Queue;
 use super::{Entry, Event, Journal};
 use crate::background;
+use crate::config::{ConfigError, Settings};
 use crate::context::Context;
 use crate::worker::http::Endpoint;
 
@@ -47,17 +49,17 @@ impl Work {
         if let Some(project) = &self.project {
             register(project).await;
         }
-        let end = self.command().await;
-        let (outcome, code, message) = match end {
-            Ok(end) => end,
-            Err(error) => ("failed".to_owned(), None, error.to_string()),
-        };
-        let entry =
-            Entry::now(self.event, &outcome, started, context).with(code, redact(message, &self.secrets));
+        let end = self
+            .command()
+            .await
+            .unwrap_or_else(|error| End::failed(error.to_string()));
+        let entry = Entry::now(self.event, &end.outcome, started, context)
+            .with(end.code, redact(end.message, &self.secrets));
         // There is nobody left to tell that the journal cannot be written.
-        let _ = match code {
-            None if entry.outcome == COALESCED => self.journal.note(&entry),
-            _ => self.journal.conclude(&entry),
+        let _ = if entry.outcome == COALESCED {
+            self.journal.note(&entry)
+        } else {
+            self.journal.conclude(&entry)
         };
     }
 
@@ -68,43 +70,107 @@ impl Work {
             Event::Stop => self.queue.turn(false).await?,
             Event::SessionEnd => self.queue.turn(true).await?,
         };
-        let Some(_turn) = turn else {
-            return Ok((COALESCED.to_owned(), None, "a push is waiting already".to_owned()));
-        };
-        run(self.event.command()).await
+        match turn {
+            Some(_turn) => {
+                run(
+                    self.event.command(),
+                    self.event.arguments(),
+                    std::future::pending(),
+                )
+                .await
+            }
+            None => Ok(End {
+                outcome: COALESCED.to_owned(),
+                code: None,
+                message: "a push is waiting already".to_owned(),
+            }),
+        }
     }
 }
 
 const COALESCED: &str = "coalesced";
 
-/// Outcome, exit code, message.
-type End = (String, Option<i32>, String);
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// One word, as in its `--json` report.
+    pub outcome: String,
+    /// Its exit code; `None` when it never ran.
+    pub code: Option<i32>,
+    /// Its error; empty when it has none.
+    pub message: String,
+}
 
-async fn run(command: &str) -> std::io::Result<End> {
+impl End {
+    /// It could not even be run.
+    pub fn failed(message: String) -> Self {
+        Self {
+            outcome: "failed".to_owned(),
+            code: None,
+            message,
+        }
+    }
+
+    /// What the command's one JSON object says.
+    fn of(code: Option<i32>, report: &[u8]) -> Self {
+        let report: Value = serde_json::from_slice(report).unwrap_or_default();
+        let text = |name: &str| report.get(name).and_then(Value::as_str).map(str::to_owned);
+        let outcome = match code {
+            Some(0) => text("outcome").unwrap_or_else(|| "done".to_owned()),
+            Some(2 | 3) => "refused".to_owned(),
+            Some(4) => "diverged".to_owned(),
+            Some(_) | None => "failed".to_owned(),
+        };
+        Self {
+            outcome,
+            // Without a code a signal ended it; the journal says so as shells do.
+            code: code.or(Some(128)),
+            message: text("error").unwrap_or_default(),
+        }
+    }
+}
+
+/// Runs a command of ours as a process of its own and waits for its end. When `stop` is done first, or the time is
+/// over, the command is told to end and gets time to give back what it holds.
+///
+/// # Errors
+/// It cannot be started.
+pub async fn run(command: &str, arguments: &[&str], stop: impl Future<Output = ()>) -> std::io::Result<End> {
     let mut child = Command::new(background::SELF)
         .arg0("membridge")
         .args([command, "--json"])
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
+    // A pull stays at normal priority: the worker that it starts would inherit ours for ever.
+    if command == "push_sqlite"
+        && let Some(pid) = child.id()
+    {
+        background::humble(pid);
+    }
     let mut report = Vec::new();
+    let output = child.stdout.take();
     let read = async {
-        if let Some(output) = child.stdout.take() {
+        if let Some(output) = output {
             output.take(MAX_REPORT).read_to_end(&mut report).await?;
         }
         child.wait().await
     };
-    let Ok(status) = tokio::time::timeout(COMMAND, read).await else {
-        terminate(&mut child).await?;
-        let message = format!(
-            "{command} took longer than {} s and was stopped",
-            COMMAND.as_secs()
-        );
-        return Ok(("failed".to_owned(), Some(1), message));
+    let problem = tokio::select! {
+        status = read => return Ok(End::of(status?.code(), &report)),
+        () = stop => format!("{command} was told to stop"),
+        () = tokio::time::sleep(COMMAND) => {
+            format!("{command} took longer than {} s and was stopped", COMMAND.as_secs())
+        }
     };
-    Ok(understand(status?.code(), &report))
+    terminate(&mut child).await?;
+    Ok(End {
+        code: Some(1),
+        ..End::failed(problem)
+    })
 }
 
 async fn terminate(child: &mut Child) -> std::io::Result<()> {
@@ -118,19 +184,14 @@ async fn terminate(child: &mut Child) -> std::io::Result<()> {
     }
 }
 
-/// What the command's one JSON object says.
-fn understand(code: Option<i32>, report: &[u8]) -> End {
-    let report: Value = serde_json::from_slice(report).unwrap_or_default();
-    let text = |name: &str| report.get(name).and_then(Value::as_str).map(str::to_owned);
-    let outcome = match code {
-        Some(0) => text("outcome").unwrap_or_else(|| "done".to_owned()),
-        Some(2 | 3) => "refused".to_owned(),
-        Some(4) => "diverged".to_owned(),
-        Some(_) | None => "failed".to_owned(),
-    };
-    let message = text("error").unwrap_or_default();
-    // Without a code a signal ended it; the journal says so as shells do.
-    (outcome, code.or(Some(128)), message)
+/// The time between two pushes: MEMBRIDGE_PUSH_INTERVAL_SECONDS.
+///
+/// # Errors
+/// It is no number of seconds up to a day.
+pub fn push_interval(settings: &Settings) -> Result<Duration, ConfigError> {
+    let seconds = settings.number("MEMBRIDGE_PUSH_INTERVAL_SECONDS", 0, 86_400)?;
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Ok(Duration::from_secs(seconds.unwrap_or(60)))
 }
 
 /// Takes secrets out of a text that will be written down.
@@ -153,7 +214,7 @@ async fn register(project: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{redact, understand};
+    use super::{End, redact};
 
     #[test]
     fn the_report_of_a_command_becomes_an_outcome() {
@@ -168,10 +229,12 @@ mod tests {
             (None, b"", ("failed", Some(128), "")),
         ];
         for (code, report, (outcome, shown, message)) in table {
-            assert_eq!(
-                understand(code, report),
-                (outcome.to_owned(), shown, message.to_owned())
-            );
+            let expected = End {
+                outcome: outcome.to_owned(),
+                code: shown,
+                message: message.to_owned(),
+            };
+            assert_eq!(End::of(code, report), expected);
         }
     }
 

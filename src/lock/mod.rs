@@ -30,7 +30,7 @@ use local::LocalLock;
 pub use verify::{Seen, Verifier};
 
 /// How long one process of this machine waits for another one that works on the same project.
-const LOCAL_WAIT: Duration = Duration::from_secs(60);
+const LOCAL_WAIT: Duration = Duration::from_mins(1);
 /// How long a request that is on its way may take to end once its caller has to stop.
 const SETTLE: Duration = Duration::from_secs(10);
 

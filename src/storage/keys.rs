@@ -64,6 +64,11 @@ impl Keys {
         format!("{}{sha256}.zst", self.packs())
     }
 
+    /// Settings of the whole fleet.
+    pub fn settings(&self) -> String {
+        format!("{}/membridge/settings.json", self.root)
+    }
+
     /// The folder of claims for `what`, where conditional writes do not work.
     pub fn claims(&self, what: &str) -> String {
         format!("{}/membridge/claims/{what}/", self.root)

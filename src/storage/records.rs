@@ -171,6 +171,9 @@ pub struct ManifestExtra {
     pub claude_mem_version: Option<String>,
     /// Random token of this push.
     pub push_id: String,
+    /// The commit that these objects mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<u64>,
 }
 
 /// Reads a record. `None` when the object is not there.

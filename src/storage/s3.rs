@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_runtime::auth::PayloadSigningOverride;
@@ -43,6 +44,7 @@ pub struct S3Store {
     client: Client,
     bucket: String,
     endpoint: String,
+    clock: SigningClock,
 }
 
 impl S3Store {
@@ -54,6 +56,10 @@ impl S3Store {
             None,
             "membridge configuration",
         );
+        let clock = SigningClock {
+            context: Arc::clone(context),
+            correction: Arc::new(AtomicI64::new(0)),
+        };
         // aws-config's environment chain is not asked: keys come from our own configuration only.
         let shared = aws_config::SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -61,7 +67,7 @@ impl S3Store {
             .endpoint_url(&config.endpoint)
             .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
             .http_client(http::client(config)?)
-            .time_source(SigningClock(Arc::clone(context)))
+            .time_source(clock.clone())
             .retry_config(RetryConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -85,6 +91,7 @@ impl S3Store {
             client: Client::from_conf(config_s3),
             bucket: config.bucket.clone(),
             endpoint: config.endpoint.clone(),
+            clock,
         })
     }
 
@@ -371,6 +378,9 @@ impl S3Store {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let (kind, detail) = classify(error);
+        if kind == StoreErrorKind::ClockSkew {
+            self.clock.correct();
+        }
         StoreError::new(kind, self.name(), operation, detail)
     }
 }
@@ -451,10 +461,13 @@ where
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
-            (
-                Kind::Unexpected,
-                format!("answered {status} with something that is not S3"),
-            )
+            let kind = if status >= 500 {
+                // A gateway's or a small server's own error page: as passing as one in S3's words.
+                Kind::ServerBusy
+            } else {
+                Kind::Unexpected
+            };
+            (kind, format!("answered {status} with something that is not S3"))
         }
         _ => (Kind::Local, chain(error)),
     }
@@ -474,13 +487,27 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Signs with the store's time where ours is far off: a board without a clock battery would be refused otherwise (F48).
-#[derive(Debug)]
-struct SigningClock(Arc<Context>);
+/// The time that requests are signed with: ours, corrected once the store has refused it, because a board without a
+/// clock battery could not talk to it at all otherwise (F48). The SDK measures the flow of bodies with it too, so it
+/// moves between two requests only, never during one.
+#[derive(Debug, Clone)]
+struct SigningClock {
+    context: Arc<Context>,
+    correction: Arc<AtomicI64>,
+}
+
+impl SigningClock {
+    fn correct(&self) {
+        self.correction
+            .store(self.context.skew_seconds(), Ordering::Relaxed);
+    }
+}
 
 impl TimeSource for SigningClock {
     fn now(&self) -> SystemTime {
-        self.0.signing_now().into()
+        let now = self.context.now();
+        let correction = jiff::SignedDuration::from_secs(self.correction.load(Ordering::Relaxed));
+        now.checked_add(correction).unwrap_or(now).into()
     }
 }
 

@@ -5,9 +5,12 @@ use tempfile::TempPath;
 
 use super::remote::Head;
 use super::session::Session;
-use crate::database::{self, Facts, files, install};
+use crate::database::{self, Facts, files, install, snapshot};
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
+use crate::history::fetch::{Base, Fetch};
+use crate::history::pagemap::{FreshMap, PageMap};
+use crate::history::{self, Commit, HistoryError};
 use crate::storage::Sink;
 
 /// A checked image of what the bucket holds.
@@ -19,25 +22,96 @@ pub struct Image {
     pub facts: Facts,
     /// Bytes.
     pub size: u64,
-    /// SHA-256 of the object it came from.
+    /// SHA-256 of the commit's image or of the object that it came from.
     pub sha256: String,
+    /// The page map of a commit's image, to be kept once it is installed.
+    pub map: Option<FreshMap>,
 }
 
-/// Downloads and checks the database that `head` announces.
+/// Fetches and checks the database that is the bucket's head.
 ///
 /// # Errors
 /// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
 pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
-    download(session, Some(&head.sha256)).await
+    let Some(commit) = head.head_commit() else {
+        return download(session, Some(&head.sha256)).await;
+    };
+    match of_commit(session, commit).await {
+        Ok(image) => Ok(image),
+        // The mirror for Python nodes is another copy of the same rows.
+        Err(error) if error.is_damage() && head.mirrored => {
+            session
+                .ui
+                .warn(format!("{error}; the copy for Python nodes is used instead"));
+            let copy = download(session, head.announced.as_deref()).await?;
+            Ok(Image {
+                sha256: head.sha256.clone(),
+                ..copy
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Downloads whatever whole database is there, announced or not: a push that was cut off between the database and its
-/// checksum left one (F21). Good for asking which rows are in it, never for installing it.
+/// Fetches whatever whole database is the head, announced or not: a Python push that was cut off between the database
+/// and its checksum left one (F21). Good for asking which rows are in it, never for installing it.
 ///
 /// # Errors
-/// As [`image`], without the checksum.
-pub async fn whatever_is_there(session: &Session) -> CommandResult<Image> {
-    download(session, None).await
+/// As [`image`], without the checksum of a Python node.
+pub async fn whatever_is_there(session: &Session, head: Option<&Head>) -> CommandResult<Image> {
+    match head {
+        Some(head) if head.is_commit => image(session, head).await,
+        _ => download(session, None).await,
+    }
+}
+
+/// By delta onto the local database where that leads to it, else by the commit's whole chain.
+async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryError> {
+    let folder = install::folder_of(&session.database);
+    let scratch = session.config.paths.tmp();
+    let (database, page_map) = (session.database.clone(), session.page_map.clone());
+    let base = history::blocking(move || {
+        let Some(map) = PageMap::open_any(&page_map) else {
+            return Ok(None);
+        };
+        if !database.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Base {
+            pinned: snapshot::Pinned::new(&database)?,
+            map,
+        }))
+    })
+    .await?;
+    let progress = session.ui.progress("download", commit.chain_bytes());
+    let store = &session.store;
+    let fetch = Fetch {
+        store,
+        keys: &session.keys,
+        folder: &folder,
+        scratch: &scratch,
+        progress: &progress,
+    };
+    failpoint::reach("fetch.download");
+    let fetched = history::fetch::image(fetch, commit, base).await?;
+    history::fetch::sync(&fetched).await?;
+    progress.done();
+    failpoint::reach("fetch.downloaded");
+    tracing::info!(
+        bytes = fetched.downloaded,
+        delta = fetched.by_delta,
+        "image fetched"
+    );
+    let path = fetched.path.to_path_buf();
+    let facts = history::blocking(move || Ok(install::inspect(&path)?)).await?;
+    failpoint::reach("fetch.inspected");
+    Ok(Image {
+        path: fetched.path,
+        facts,
+        size: commit.image_bytes(),
+        sha256: commit.sha256.clone(),
+        map: Some(fetched.map),
+    })
 }
 
 async fn download(session: &Session, announced: Option<&str>) -> CommandResult<Image> {
@@ -98,6 +172,7 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
         facts,
         size,
         sha256,
+        map: None,
     })
 }
 

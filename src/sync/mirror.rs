@@ -25,6 +25,8 @@ pub struct Upload<'a> {
     pub epoch: Option<i64>,
     /// claude-mem's version here.
     pub claude_mem: Option<String>,
+    /// The commit that is mirrored.
+    pub commit: Option<u64>,
 }
 
 /// Writes the three objects and looks whether the store has what was sent (F22).
@@ -122,6 +124,7 @@ fn manifest(session: &Session, upload: &Upload<'_>) -> CommandResult<Manifest> {
             schema_version: upload.facts.schema_version,
             claude_mem_version: upload.claude_mem.clone(),
             push_id: token,
+            commit: upload.commit,
         }),
         other: serde_json::Map::new(),
     })

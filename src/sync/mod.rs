@@ -2,9 +2,11 @@
 //! modules below, one step at a time; what a step is made of is the business of its module.
 
 pub mod backups;
+mod commit;
 pub mod fetch;
 pub mod gate;
 pub mod mirror;
+pub mod mirror_setting;
 pub mod plan;
 pub mod preview;
 pub mod pull;
@@ -15,6 +17,8 @@ mod replace;
 pub mod restore;
 pub mod restore_backup;
 pub mod session;
+mod shot;
 pub mod state;
+mod words;
 
 pub use session::Session;

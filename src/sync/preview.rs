@@ -115,7 +115,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
 /// # Errors
 /// Those of both; a secondary's push is not one.
 pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
-    let pulled = match remote::read(&session.store, &session.keys).await? {
+    let pulled = match remote::read(&session.store, &session.keys, None).await? {
         None => done(
             session,
             "nothing_there",
@@ -171,7 +171,7 @@ async fn standing(session: &Session, step: &str) -> CommandResult<Option<Standin
 }
 
 async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Looked> {
-    let head = remote::read(&session.store, &session.keys).await?;
+    let head = remote::read(&session.store, &session.keys, None).await?;
     if !session.database.exists() {
         let situation = Situation {
             local: Local::Missing,

@@ -4,8 +4,8 @@
 use super::fetch::{self, Image};
 use super::gate;
 use super::plan::{self, Local, Pull, Remote, Situation};
-use super::push::situation;
-use super::record::{Base, Pending, RecordFile};
+use super::push::{base_of, situation};
+use super::record::{Pending, RecordFile};
 use super::remote::{self, Head};
 use super::replace;
 use super::session::Session;
@@ -37,7 +37,8 @@ pub(super) struct Decision {
 pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
-    let head = remote::read(&session.store, &session.keys).await?;
+    let hint = record.record.base.as_ref().and_then(|base| base.commit);
+    let head = remote::read(&session.store, &session.keys, hint).await?;
     let mut decision = decide(session, record, head.as_ref()).await?;
     let Some(head) = head.filter(|_| decision.plan != Pull::NothingThere) else {
         return Err(nothing_there(session));
@@ -174,13 +175,7 @@ fn up_to_date(
             .unwrap_or_default(),
         Some(facts) => {
             // The record was missing or behind: both sides agree now.
-            let fingerprint = None;
-            record.agree(Base {
-                sha256: head.sha256.clone(),
-                digest: facts.digest,
-                counts: facts.counts,
-                fingerprint,
-            })?;
+            record.agree(base_of(head, &facts, None))?;
             facts.counts
         }
     };

@@ -1,44 +1,52 @@
-//! The story of a push: gate, look, snapshot, lock, decide, upload, verify, release, record. Each step is one call
-//! into the module that owns it.
+//! The story of a push: gate, look, snapshot, lock, decide, commit, mirror, release, record. Each step is one call into
+//! the module that owns it.
 
-use tempfile::TempPath;
-
-use super::fetch::{self, short};
+use super::commit::{self, Terms};
+use super::fetch;
 use super::gate;
 use super::mirror::{self, Upload};
+use super::mirror_setting;
 use super::plan::{self, Local, Push, Remote, Situation};
 use super::record::{Base, Pending, RecordFile};
 use super::remote::{self, Head};
 use super::session::{LocalState, Session};
+use super::shot::{self, Shot, Wanted};
+use super::words::{self, describe, diverged};
 use crate::database::compare::{self, Comparison};
-use crate::database::files::{self, Fingerprint};
-use crate::database::{self, Counts, DatabaseError, Facts, snapshot};
+use crate::database::{self, Counts, Facts, files};
 use crate::error::{CommandResult, Failure};
-use crate::exit::ExitCode;
 use crate::failpoint;
+use crate::history::pagemap::PageMap;
+use crate::history::{Commit, log, retention};
 use crate::lock::{self, Verifier};
-use crate::storage::{Digests, StoreErrorKind};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
 
-/// What is to be pushed: the local database at one moment.
-struct Snapshot {
-    facts: Facts,
-    fingerprint: Option<Fingerprint>,
-    /// The object for the bucket; compact, with a rollback-journal header.
-    object: TempPath,
-    digests: Digests,
+/// How often a push that others overtake starts again.
+const ATTEMPTS: u32 = 3;
+/// A hook's push makes SQLite's full check when the last one is older (seconds).
+const CHECK_EVERY: i64 = 86_400;
+
+/// Who asked for the push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A person, or the end of a session: everything is brought up to date.
+    Whole,
+    /// A hook after a turn: the history gets what changed, the rest waits for a whole push.
+    Background,
 }
 
 /// How the part under the lock ended.
 enum Done {
-    /// Our snapshot is in the bucket.
-    Uploaded,
+    /// Our snapshot is the head.
+    Committed { commit: Box<Commit>, mirrored: bool },
     /// The bucket holds this already.
     UpToDate(Head),
     /// The bucket is ahead and we have nothing for it.
     NothingOfOurs(Head),
+    /// Somebody else committed first.
+    Overtaken,
 }
 
 /// Sends the local memory to the bucket, when it has something that the bucket lacks.
@@ -46,30 +54,98 @@ enum Done {
 /// # Errors
 /// Refusals with their exit codes, and whatever failed. The local database is never changed; the bucket is as it
 /// was, or whole.
-pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<Report> {
+pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
     let standing = gate::push_role(session).await?;
     let epoch = standing.and_then(|standing| standing.epoch());
     failpoint::reach("push.gated");
-
-    let seen = peek(session).await?;
-    let base = record.record.base_for(seen.as_deref());
-    if let Some(report) = nothing_written(session, base.as_ref(), seen.as_deref()) {
+    if let Some(report) = nothing_written(session, record, style).await? {
         return Ok(report);
     }
-    session
-        .ui
-        .step("1/6", format!("Local database: {}", session.database.display()));
-    let local = session.read_local().await?;
-    if let Some(base) = same_content(base, &local, seen.as_deref()) {
-        record.agree(base)?;
-        return Ok(up_to_date(session, &local.facts.counts));
+    let mut terms = Terms {
+        epoch,
+        claude_mem: None,
+    };
+    for _ in 0..ATTEMPTS {
+        session
+            .ui
+            .step("1/6", format!("Local database: {}", session.database.display()));
+        if let Some(report) = attempt(session, record, style, &mut terms).await? {
+            return Ok(report);
+        }
+        session.ui.line("another machine pushed first: looking again");
     }
-    let snapshot = take_snapshot(session, local).await?;
-    failpoint::reach("push.snapshot");
+    Err(Failure::new(format!(
+        "other machines pushed first in each of {ATTEMPTS} attempts"
+    ))
+    .hint("try again: membridge push_sqlite"))
+}
 
-    let claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
+/// The files were not written to since the last sync, and nobody has committed: one request, no SQLite work.
+async fn nothing_written(
+    session: &Session,
+    record: &RecordFile,
+    style: Style,
+) -> CommandResult<Option<Report>> {
+    let Some(base) = record
+        .record
+        .base
+        .as_ref()
+        .filter(|_| record.record.pending.is_none())
+    else {
+        return Ok(None);
+    };
+    let Some(number) = base
+        .commit
+        .filter(|_| base.mirrored || style == Style::Background)
+    else {
+        return Ok(None);
+    };
+    if !session.untouched(base)
+        || log::get(&session.store, &session.keys, number.saturating_add(1))
+            .await?
+            .is_some()
+    {
+        return Ok(None);
+    }
+    tracing::info!("snapshot skipped: the files are as they were at the last sync");
+    Ok(Some(up_to_date(session, &base.counts)))
+}
+
+/// One attempt; `None` when somebody else committed first.
+async fn attempt(
+    session: &Session,
+    record: &mut RecordFile,
+    style: Style,
+    terms: &mut Terms,
+) -> CommandResult<Option<Report>> {
+    let head = read_head(session, record).await?;
+    let local = session.read_local().await?;
+    let wants_mirror =
+        style == Style::Whole && mirror_setting::read(&session.store, &session.keys).await?.is_on();
+    let mirror_due = wants_mirror && head.as_ref().is_some_and(|head| head.is_commit && !head.mirrored);
+    let base = record
+        .record
+        .base_for(head.as_ref().map(|head| head.sha256.as_str()));
+    if !mirror_due && let Some(base) = same_content(base, &local, head.as_ref()) {
+        record.agree(base)?;
+        return Ok(Some(up_to_date(session, &local.facts.counts)));
+    }
+    let check = style == Style::Whole || check_is_due(session, record);
+    let wanted = Wanted {
+        object: wants_mirror,
+        check,
+    };
+    let shot = shot::take(session, local, parent_map(session, head.as_ref()), wanted).await?;
+    failpoint::reach("push.snapshot");
+    if shot.checked {
+        record.record.checked_at = session.context.now().as_second();
+    }
+    if terms.claude_mem.is_none() {
+        terms.claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
+    }
+
     let _critical = session.context.critical();
     session.ui.step("3/6", "Lock");
     let mut guard = lock::acquire(session.lock_request()).await?;
@@ -79,9 +155,7 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     failpoint::reach("push.locked");
     let verifier = guard.verifier();
     let end = guard
-        .hold(under_lock(
-            session, record, &snapshot, epoch, claude_mem, &verifier,
-        ))
+        .hold(under_lock(session, record, &shot, terms, &verifier))
         .await;
     failpoint::reach("push.before-release");
     if let Err(error) = guard.release().await {
@@ -91,52 +165,46 @@ pub async fn push(session: &Session, record: &mut RecordFile) -> CommandResult<R
     }
     let done = end?;
     failpoint::reach("push.before-record");
-    conclude(session, record, snapshot, done)
+    conclude(session, record, shot, done)
 }
 
-/// The checksum in the manifest: one request, and enough to see that nothing has changed.
-async fn peek(session: &Session) -> CommandResult<Option<String>> {
-    match remote::peek(&session.store, &session.keys).await {
-        Ok(manifest) => Ok(manifest.map(|manifest| manifest.sha256)),
-        // FORCE_PUSH mends a manifest that cannot be read.
-        Err(_) if session.config.overrides.force_push => Ok(None),
-        Err(failure) => Err(failure),
-    }
+fn check_is_due(session: &Session, record: &RecordFile) -> bool {
+    let age = session
+        .context
+        .now()
+        .as_second()
+        .saturating_sub(record.record.checked_at);
+    !(0..CHECK_EVERY).contains(&age)
 }
 
-/// The files were not written to since the last sync: no SQLite work, and the plan is known.
-fn nothing_written(session: &Session, base: Option<&Base>, seen: Option<&str>) -> Option<Report> {
-    let base = base.filter(|base| session.untouched(base))?;
-    let remote = match seen {
-        None => Remote::Absent,
-        Some(sha256) if sha256 == base.sha256 => Remote::Unchanged,
-        Some(_) => Remote::Changed,
-    };
-    let situation = Situation {
-        local: Local::Unchanged,
-        remote,
-        same_content: false,
-        relation: None,
-    };
-    match plan::push(situation) {
-        Push::UpToDate => {
-            tracing::info!("snapshot skipped: the files are as they were at the last sync");
-            Some(up_to_date(session, &base.counts))
-        }
-        _ => None,
+/// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
+fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
+    let commit = head?.head_commit()?;
+    if retention::rebase_due(&commit.chain) {
+        return None;
     }
+    PageMap::open(&session.page_map, &commit.sha256)
 }
 
 /// The files were written to, but no memory changed (a checkpoint, the worker's housekeeping): the new fingerprint
 /// is remembered.
-fn same_content(base: Option<Base>, local: &LocalState, seen: Option<&str>) -> Option<Base> {
-    let base = base.filter(|base| base.digest == local.facts.digest && Some(base.sha256.as_str()) == seen)?;
+fn same_content(base: Option<Base>, local: &LocalState, head: Option<&Head>) -> Option<Base> {
+    let head = head?;
+    base.filter(|base| base.digest == local.facts.digest && base.sha256 == head.sha256)?;
     tracing::info!("snapshot skipped: the content is as it was at the last sync");
-    Some(Base {
-        fingerprint: local.fingerprint.clone(),
-        counts: local.facts.counts,
-        ..base
-    })
+    Some(base_of(head, &local.facts, local.fingerprint.clone()))
+}
+
+/// What both sides agree on when the bucket's head holds these facts.
+pub(super) fn base_of(head: &Head, facts: &Facts, fingerprint: Option<files::Fingerprint>) -> Base {
+    Base {
+        sha256: head.sha256.clone(),
+        commit: head.head_commit().map(|commit| commit.number),
+        mirrored: head.mirrored,
+        digest: facts.digest.clone(),
+        counts: facts.counts,
+        fingerprint,
+    }
 }
 
 fn up_to_date(session: &Session, counts: &Counts) -> Report {
@@ -146,148 +214,155 @@ fn up_to_date(session: &Session, counts: &Counts) -> Report {
     Report::ok("up_to_date").with("observations", counts.observations)
 }
 
-/// Copies the pinned database, checks the copy, and makes the object for the bucket from it.
-async fn take_snapshot(session: &Session, local: LocalState) -> CommandResult<Snapshot> {
-    let size = files::size_with_wal(&session.database);
-    let folder = session.config.paths.tmp();
-    session.ui.step(
-        "2/6",
-        format!(
-            "Snapshot: {} ({})",
-            local.facts.counts.describe(),
-            human_bytes(size)
-        ),
-    );
-    tracing::info!("snapshot taken");
-    let progress = session.ui.progress("snapshot", size);
-    let LocalState {
-        pinned,
-        facts,
-        fingerprint,
-    } = local;
-    database::blocking(move || {
-        let image = files::temporary(&folder, "snapshot")?;
-        files::require_space(&folder, size.saturating_mul(2))?;
-        pinned.copy_to(&image, &progress)?;
-        drop(pinned);
-        progress.done();
-        failpoint::reach("push.copied");
-        let object = files::temporary(&folder, "object")?;
-        snapshot::vacuum_into(&image, &object)?;
-        drop(image);
-        failpoint::reach("push.compacted");
-        // VACUUM INTO has rewritten every page; the check is of what will be uploaded.
-        let checked = database::open_read_only(&object)?;
-        database::integrity_check(&checked, &object)?;
-        let counts = database::facts::counts(&checked, &object)?;
-        if counts != facts.counts {
-            let problem = format!(
-                "the snapshot holds {} instead of {}",
-                counts.describe(),
-                facts.counts.describe()
-            );
-            return Err(DatabaseError::Damaged {
-                path: object.to_path_buf(),
-                problem,
-            });
-        }
-        drop(checked);
-        let digests = Digests::of_file(&object).map_err(|error| DatabaseError::io("read", &object, error))?;
-        Ok(Snapshot {
-            facts,
-            fingerprint,
-            object,
-            digests,
-        })
-    })
-    .await
-}
-
-/// Under the lock: read the bucket again, decide, upload.
+/// Under the lock: read the bucket again, decide, commit, mirror.
 async fn under_lock(
     session: &Session,
     record: &mut RecordFile,
-    snapshot: &Snapshot,
-    epoch: Option<i64>,
-    claude_mem: Option<String>,
+    shot: &Shot,
+    terms: &Terms,
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
     let force = session.config.overrides.force_push;
-    let head = read_head(session).await?;
-    let decision = decide(session, record, snapshot, head.as_ref()).await?;
+    let head = read_head(session, record).await?;
+    let decision = decide(session, record, shot, head.as_ref()).await?;
     session
         .ui
         .step("4/6", format!("Decision: {}", describe(decision.plan)));
-    match (decision.plan, head.as_ref()) {
-        (Push::UpToDate, Some(head)) => return Ok(Done::UpToDate(head.clone())),
+    match (decision.plan, &head) {
+        (Push::UpToDate, Some(head)) => {
+            return up_to_date_but_the_mirror(session, shot, head, terms, verifier).await;
+        }
         (Push::NothingOfOurs, Some(head)) if !force => return Ok(Done::NothingOfOurs(head.clone())),
         (Push::Diverged, Some(head)) if !force => {
-            return Err(diverged(snapshot, head, decision.comparison.as_ref()));
+            return Err(diverged(&shot.facts, head, decision.comparison.as_ref()));
         }
         _ => {}
     }
-    gate::fence(epoch, head.as_ref())?;
-    gate::shrink(snapshot.facts.counts.observations, head.as_ref(), force)?;
-    if matches!(decision.plan, Push::Diverged | Push::NothingOfOurs) {
-        keep_what_is_overwritten(session, head.as_ref()).await?;
+    gate::fence(terms.epoch, head.as_ref())?;
+    gate::shrink(shot.facts.counts.observations, head.as_ref(), force)?;
+    let parent = match parent(session, head.as_ref(), terms, verifier).await? {
+        Parent::Commit(parent) => parent,
+        Parent::Overtaken => return Ok(Done::Overtaken),
+    };
+    // A delta is good on the image that it was made against, and on no other.
+    if shot.parent.is_some() && shot.parent.as_ref() != parent.as_ref().map(|commit| &commit.sha256) {
+        return Ok(Done::Overtaken);
     }
     session
         .ui
-        .step("5/6", format!("Upload: {}", human_bytes(snapshot.digests.size)));
+        .step("5/6", format!("Upload: {}", human_bytes(shot.pack.digests.size)));
     record.begin(Pending::Push {
-        sha256: snapshot.digests.sha256.clone(),
-        digest: snapshot.facts.digest.clone(),
-        counts: snapshot.facts.counts,
+        sha256: shot.pack.sha256.clone(),
+        digest: shot.facts.digest.clone(),
+        counts: shot.facts.counts,
     })?;
     failpoint::reach("push.before-upload");
-    let over = verifier.look(session.keys.database()).await?;
-    verifier.verify().await?;
-    gate::same_term(session, epoch).await?;
-    // A Python node that forces its way does not ask for the lock (F47).
-    if read_head(session).await? != head {
-        return Err(Failure::new(
-            "the bucket changed while this push was being prepared; nothing was uploaded",
-        )
-        .hint("push again: membridge push_sqlite"));
-    }
-    failpoint::reach("push.verified");
-    let Snapshot {
-        facts,
-        object,
-        digests,
-        ..
-    } = snapshot;
-    mirror::write(
-        session,
-        &Upload {
-            object,
-            over: &over,
-            digests,
-            facts,
-            epoch,
-            claude_mem,
-        },
-        verifier,
-    )
-    .await?;
-    session
-        .ui
-        .step("6/6", format!("Verified: sha256 {}", short(&digests.sha256)));
-    Ok(Done::Uploaded)
+    let announced = head.as_ref().and_then(|head| head.announced.as_deref());
+    // A Python node that forces its way does not ask for the lock (F47); what it left is adopted next time.
+    let made = commit::create(session, shot, parent.as_deref(), announced, terms, verifier).await?;
+    let Some(commit) = made else {
+        return Ok(Done::Overtaken);
+    };
+    let mirrored = mirror(session, shot, Some(&commit), terms, verifier).await?;
+    commit::collect(session, commit.number).await;
+    session.ui.step(
+        "6/6",
+        format!(
+            "Verified: commit {} sha256 {}",
+            commit.number,
+            fetch::short(&commit.sha256)
+        ),
+    );
+    Ok(Done::Committed {
+        commit: Box::new(commit),
+        mirrored,
+    })
 }
 
-/// What the bucket announces; FORCE_PUSH steps over announcements that cannot be read, to mend them.
-async fn read_head(session: &Session) -> CommandResult<Option<Head>> {
-    match remote::read(&session.store, &session.keys).await {
+/// Nothing is new, but an earlier push may have left the objects for Python nodes behind (F21).
+async fn up_to_date_but_the_mirror(
+    session: &Session,
+    shot: &Shot,
+    head: &Head,
+    terms: &Terms,
+    verifier: &Verifier<'_>,
+) -> CommandResult<Done> {
+    let mut head = head.clone();
+    if let Some(commit) = head.head_commit().filter(|_| !head.mirrored).cloned() {
+        head.mirrored = mirror(session, shot, Some(&commit), terms, verifier).await?;
+    }
+    Ok(Done::UpToDate(head))
+}
+
+/// What the new commit follows.
+enum Parent {
+    Commit(Option<Box<Commit>>),
+    Overtaken,
+}
+
+/// The newest commit, after what a Python node pushed since has become one.
+async fn parent(
+    session: &Session,
+    head: Option<&Head>,
+    terms: &Terms,
+    verifier: &Verifier<'_>,
+) -> CommandResult<Parent> {
+    let Some(head) = head else {
+        return Ok(Parent::Commit(None));
+    };
+    if head.is_commit {
+        return Ok(Parent::Commit(head.commit.clone()));
+    }
+    match commit::adopt(session, head, terms, verifier).await {
+        Ok(Some(commit)) => Ok(Parent::Commit(Some(Box::new(commit)))),
+        Ok(None) => Ok(Parent::Overtaken),
+        // What cannot be read cannot be adopted; FORCE_PUSH overwrites it, and keeps the object as it is.
         Err(failure) if session.config.overrides.force_push => {
             session
                 .ui
                 .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-            match session.store.head(&session.keys.database()).await {
-                Ok(_) => Ok(None),
-                Err(error) if error.kind == StoreErrorKind::Unexpected => Ok(None),
-                Err(error) => Err(error.into()),
-            }
+            words::keep_object(session, &head.sha256).await?;
+            Ok(Parent::Commit(head.commit.clone()))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Writes the objects for Python nodes, where the shot has one.
+async fn mirror(
+    session: &Session,
+    shot: &Shot,
+    commit: Option<&Commit>,
+    terms: &Terms,
+    verifier: &Verifier<'_>,
+) -> CommandResult<bool> {
+    let Some(object) = &shot.object else {
+        return Ok(false);
+    };
+    let over = verifier.look(session.keys.database()).await?;
+    verifier.verify().await?;
+    let upload = Upload {
+        object: &object.path,
+        over: &over,
+        digests: &object.digests,
+        facts: &shot.facts,
+        epoch: terms.epoch,
+        claude_mem: terms.claude_mem.clone(),
+        commit: commit.map(|commit| commit.number),
+    };
+    mirror::write(session, &upload, verifier).await?;
+    Ok(true)
+}
+
+/// What the bucket holds; FORCE_PUSH steps over announcements that cannot be read, to mend them.
+async fn read_head(session: &Session, record: &RecordFile) -> CommandResult<Option<Head>> {
+    let hint = record.record.base.as_ref().and_then(|base| base.commit);
+    match remote::read(&session.store, &session.keys, hint).await {
+        Err(failure) if session.config.overrides.force_push => {
+            session
+                .ui
+                .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
+            remote::history_only(&session.store, &session.keys, hint).await
         }
         other => other,
     }
@@ -302,17 +377,17 @@ struct Decision {
 async fn decide(
     session: &Session,
     record: &RecordFile,
-    snapshot: &Snapshot,
+    shot: &Shot,
     head: Option<&Head>,
 ) -> CommandResult<Decision> {
     let base = record.record.base_for(head.map(|head| head.sha256.as_str()));
-    let mut situation = situation(base.as_ref(), &snapshot.facts, head);
+    let mut situation = situation(base.as_ref(), &shot.facts, head);
     let mut comparison = None;
     if plan::push(situation) == Push::Compare {
         session
             .ui
             .line("      no common history: the bucket's database is fetched once and compared row by row");
-        let image = match fetch::whatever_is_there(session).await {
+        let image = match fetch::whatever_is_there(session, head).await {
             Ok(image) => image,
             Err(failure) if session.config.overrides.force_push => {
                 session
@@ -327,8 +402,9 @@ async fn decide(
         };
         // An announcement of another database than the one that is there is mended by writing all three again (F21).
         let torn = head.is_some_and(|head| head.manifest.is_none() || head.sha256 != image.sha256);
-        situation.same_content = !torn && image.facts.digest == snapshot.facts.digest;
-        let (local, folder) = (snapshot.object.to_path_buf(), session.config.paths.tmp());
+        situation.same_content = !torn && image.facts.digest == shot.facts.digest;
+        // By now the local database may have more rows than the shot: what counts is what the shot was taken of.
+        let (local, folder) = (session.database.clone(), session.config.paths.tmp());
         let rows = database::blocking(move || {
             let scratch = files::temporary(&folder, "compare")?;
             compare::compare(&local, &image.path, &scratch)
@@ -362,98 +438,60 @@ pub(super) fn situation(base: Option<&Base>, local: &Facts, head: Option<&Head>)
     }
 }
 
-fn describe(plan: Push) -> &'static str {
-    match plan {
-        Push::NoDatabase => "there is no database here",
-        Push::UpToDate => "both sides are the same",
-        Push::Upload => "the bucket lacks what is here: upload",
-        Push::NothingOfOurs => "the bucket is ahead and nothing is new here",
-        Push::Diverged => "both sides have memories that the other lacks",
-        Push::Compare => "not known",
-    }
-}
-
-fn diverged(snapshot: &Snapshot, head: &Head, comparison: Option<&Comparison>) -> Failure {
-    let only = comparison.map_or(String::new(), |rows| {
-        format!(
-            "; only here: {}; only there: {}",
-            rows.describe(|table| table.only_here),
-            rows.describe(|table| table.only_there)
-        )
-    });
-    let there = head
-        .observations()
-        .map_or("an unknown number of".to_owned(), |count| count.to_string());
-    Failure::with_exit(
-        ExitCode::Diverged,
-        format!(
-            "diverged: {} observations here, {there} in the bucket (pushed by {}){only}",
-            snapshot.facts.counts.observations,
-            head.source()
-        ),
-    )
-    .hint("take the bucket's version, with a backup of this one: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")
-    .hint("overwrite the bucket with this one (a copy of the bucket's is kept there): FORCE_PUSH=1 membridge push_sqlite")
-}
-
-/// A forced push over memories that are nowhere else leaves a copy of them in the bucket (F08).
-async fn keep_what_is_overwritten(session: &Session, head: Option<&Head>) -> CommandResult {
-    let Some(head) = head else { return Ok(()) };
-    let kept = session.keys.overwritten(&head.sha256);
-    if session.store.head(&session.keys.database()).await?.is_none() {
-        return Ok(());
-    }
-    session.store.copy(&session.keys.database(), &kept).await?;
-    session
-        .ui
-        .line(format!("      what is overwritten is kept as {kept}"));
-    failpoint::reach("push.kept");
-    Ok(())
-}
-
 fn conclude(
     session: &Session,
     record: &mut RecordFile,
-    snapshot: Snapshot,
+    shot: Shot,
     done: Done,
-) -> CommandResult<Report> {
-    let Snapshot {
+) -> CommandResult<Option<Report>> {
+    let Shot {
         facts,
         fingerprint,
-        digests,
+        pack,
         ..
-    } = snapshot;
-    let base = |sha256: String| Base {
-        sha256,
-        digest: facts.digest.clone(),
-        counts: facts.counts,
-        fingerprint,
-    };
+    } = shot;
     match done {
-        Done::Uploaded => {
+        Done::Overtaken => Ok(None),
+        Done::Committed { commit, mirrored } => {
             record.record.last_push = Some(crate::storage::records::iso(session.context.now()));
-            record.agree(base(digests.sha256.clone()))?;
+            record.agree(Base {
+                sha256: commit.sha256.clone(),
+                commit: Some(commit.number),
+                mirrored,
+                digest: facts.digest.clone(),
+                counts: facts.counts,
+                fingerprint,
+            })?;
+            if let Err(error) = pack.map.keep(&session.page_map) {
+                tracing::warn!(%error, "the next push will be a full one");
+            }
             session
                 .ui
                 .line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
-            Ok(Report::ok("pushed")
-                .with("observations", facts.counts.observations)
-                .with("sha256", digests.sha256)
-                .with("bytes", digests.size))
+            Ok(Some(
+                Report::ok("pushed")
+                    .with("observations", facts.counts.observations)
+                    .with("sha256", commit.sha256.clone())
+                    .with("commit", commit.number)
+                    .with("bytes", pack.digests.size),
+            ))
         }
         Done::UpToDate(head) => {
-            record.agree(base(head.sha256))?;
-            Ok(up_to_date(session, &facts.counts))
+            record.agree(base_of(&head, &facts, fingerprint))?;
+            if head
+                .head_commit()
+                .is_some_and(|commit| commit.sha256 == pack.sha256)
+                && let Err(error) = pack.map.keep(&session.page_map)
+            {
+                tracing::warn!(%error, "the next push will be a full one");
+            }
+            Ok(Some(up_to_date(session, &facts.counts)))
         }
         Done::NothingOfOurs(head) => {
-            let there = head
-                .observations()
-                .map_or(String::new(), |count| format!(" with {count} observations"));
-            session.ui.line(format!(
-                "nothing of ours to push: the bucket is ahead{there} (pushed by {}); get it with: membridge pull_sqlite",
-                head.source()
-            ));
-            Ok(Report::ok("remote_ahead").with("observations", facts.counts.observations))
+            words::nothing_of_ours(session, &head);
+            Ok(Some(
+                Report::ok("remote_ahead").with("observations", facts.counts.observations),
+            ))
         }
     }
 }

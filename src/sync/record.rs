@@ -28,6 +28,9 @@ pub struct SyncRecord {
     pub base: Option<Base>,
     /// A push or pull that was begun and not recorded as done.
     pub pending: Option<Pending>,
+    /// When SQLite's full check last found the database whole, seconds since 1970.
+    #[serde(default)]
+    pub checked_at: i64,
     /// ISO time of the last push that ended well.
     pub last_push: Option<String>,
     /// ISO time of the last pull that ended well.
@@ -37,8 +40,14 @@ pub struct SyncRecord {
 /// What both sides agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// SHA-256 of the remote database object.
+    /// SHA-256 of the image of the bucket's head: of its commit, or of the object that a Python node put there.
     pub sha256: String,
+    /// Number of that commit.
+    #[serde(default)]
+    pub commit: Option<u64>,
+    /// The objects for Python nodes are known to mirror it.
+    #[serde(default)]
+    pub mirrored: bool,
     /// Content digest of the local database.
     pub digest: String,
     /// Rows of the local database.
@@ -51,9 +60,9 @@ pub struct Base {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Pending {
-    /// We were about to put this object into the bucket.
+    /// We were about to make this image a commit.
     Push {
-        /// SHA-256 of the object.
+        /// SHA-256 of the image.
         sha256: String,
         /// Content digest of the local database then.
         digest: String,
@@ -62,6 +71,12 @@ pub enum Pending {
     },
     /// We were about to replace the local database.
     Pull,
+}
+
+/// 16 hex digits that name a store, a project and a database together.
+pub fn id(store: &str, cid: &str, database: &Path) -> String {
+    let id = Sha256::digest(format!("{store}\n{cid}\n{}", database.display()));
+    hex(id.get(..8).unwrap_or_default())
 }
 
 /// Where the record is, and what it says.
@@ -86,10 +101,9 @@ impl RecordFile {
         cid: &str,
         database: &Path,
     ) -> Result<Self, DatabaseError> {
-        let id = Sha256::digest(format!("{store}\n{cid}\n{}", database.display()));
         let path = state
             .join("records")
-            .join(format!("{}.json", hex(id.get(..8).unwrap_or_default())));
+            .join(format!("{}.json", id(store, cid, database)));
         let fresh = SyncRecord {
             schema: SCHEMA,
             store: store.to_owned(),
@@ -97,6 +111,7 @@ impl RecordFile {
             database: database.to_owned(),
             base: None,
             pending: None,
+            checked_at: 0,
             last_push: None,
             last_pull: None,
         };
@@ -137,10 +152,9 @@ impl RecordFile {
 
     /// Reads the record without touching anything, for doctor and status.
     pub fn peek(state: &Path, store: &str, cid: &str, database: &Path) -> Option<SyncRecord> {
-        let id = Sha256::digest(format!("{store}\n{cid}\n{}", database.display()));
         let path = state
             .join("records")
-            .join(format!("{}.json", hex(id.get(..8).unwrap_or_default())));
+            .join(format!("{}.json", id(store, cid, database)));
         let record: SyncRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         (record.schema == SCHEMA).then_some(record)
     }
@@ -188,6 +202,8 @@ impl SyncRecord {
                 counts,
             }) if Some(sha256.as_str()) == remote_sha256 => Some(Base {
                 sha256: sha256.clone(),
+                commit: None,
+                mirrored: false,
                 digest: digest.clone(),
                 counts: *counts,
                 fingerprint: None,
@@ -206,6 +222,8 @@ mod tests {
     fn base(sha256: &str) -> Base {
         Base {
             sha256: sha256.to_owned(),
+            commit: None,
+            mirrored: false,
             digest: "d".to_owned(),
             counts: Counts::default(),
             fingerprint: None,

@@ -15,6 +15,7 @@ use crate::database::install::{self, Swapped};
 use crate::database::{self, Counts, DatabaseError, Facts, files};
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
+use crate::history::pagemap::FreshMap;
 use crate::storage::{Digests, records};
 use crate::ui::Report;
 use crate::worker::{self, Quiesced, WorkerError};
@@ -34,13 +35,13 @@ pub(super) async fn install_first(
         .state
         .join("orphans")
         .join(session.context.now().as_second().to_string());
-    let Image { path, facts, .. } = image;
+    let Image { path, facts, map, .. } = image;
     database::blocking(move || install::place(path, &live, &aside)).await?;
     failpoint::reach("pull.placed");
     session
         .ui
         .step("6/7", format!("Installed: {}", session.database.display()));
-    finish(session, record, head, &facts.digest, facts.counts, None)
+    finish(session, record, head, &facts.digest, facts.counts, map, None)
 }
 
 /// Replaces the database that is here by what the bucket holds.
@@ -81,6 +82,7 @@ pub(super) async fn replace(
         head,
         &image.facts.digest,
         done.counts,
+        image.map,
         Some(&done.backup),
     )
 }
@@ -318,16 +320,24 @@ fn finish(
     head: &Head,
     digest: &str,
     counts: Counts,
+    map: Option<FreshMap>,
     backup: Option<&Path>,
 ) -> CommandResult<Report> {
     record.record.last_pull = Some(records::iso(session.context.now()));
     record.agree(Base {
         sha256: head.sha256.clone(),
+        commit: head.head_commit().map(|commit| commit.number),
+        mirrored: head.mirrored,
         digest: digest.to_owned(),
         counts,
         // The files were written a moment ago: the next look reads the content once and then trusts them.
         fingerprint: None,
     })?;
+    if let Some(map) = map
+        && let Err(error) = map.keep(&session.page_map)
+    {
+        tracing::warn!(%error, "the next push will be a full one");
+    }
     session.ui.line(format!("SYNC COMPLETE ({})", counts.describe()));
     let report = Report::ok("pulled")
         .with("observations", counts.observations)

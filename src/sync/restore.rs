@@ -36,10 +36,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
             human_bytes(image.size)
         ),
     );
-    let head = Head {
-        sha256: commit.sha256.clone(),
-        manifest: None,
-    };
+    let head = Head::announced(commit.sha256.clone(), None);
     let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
     gate::schema(&image.facts, &head, version.as_deref(), None)?;
     let _critical = session.context.critical();
@@ -87,6 +84,8 @@ async fn image(session: &Session, commit: &Commit) -> CommandResult<Image> {
         facts,
         size: commit.image_bytes(),
         sha256: commit.sha256.clone(),
+        // Not the head's: a delta of the next push is made against the head.
+        map: None,
     })
 }
 

@@ -38,6 +38,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
             facts,
             size,
             sha256: String::new(),
+            map: None,
         })
     })
     .await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::record::{Base, RecordFile, SyncRecord};
+use super::record::{self, Base, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::{Context, hex};
 use crate::database::files::{self, Fingerprint};
@@ -42,6 +42,8 @@ pub struct Session {
     pub database: PathBuf,
     /// See [`local::machine_token`].
     pub machine: String,
+    /// Where the page map of the last synced image is kept.
+    pub page_map: PathBuf,
     /// Held while anything may be changed.
     _local: Option<LocalLock>,
 }
@@ -113,6 +115,9 @@ impl Session {
         }
         let keys = Keys::new(&config.project.cid);
         let capability = Capability::new(&store, &state);
+        let page_map = config
+            .paths
+            .page_map(&record::id(&store.name(), &config.project.cid, &database));
         let session = Self {
             config,
             store,
@@ -122,6 +127,7 @@ impl Session {
             capability,
             database,
             machine,
+            page_map,
             _local: Some(local),
         };
         Ok((session, record))
@@ -151,6 +157,9 @@ impl Session {
         };
         let keys = Keys::new(&config.project.cid);
         let capability = Capability::new(&store, &config.paths.state);
+        let page_map = config
+            .paths
+            .page_map(&record::id(&store.name(), &config.project.cid, &database));
         let session = Self {
             config,
             store,
@@ -160,6 +169,7 @@ impl Session {
             capability,
             database,
             machine,
+            page_map,
             _local: None,
         };
         Ok((session, record))

@@ -242,6 +242,8 @@ mod tests {
     fn base() -> Base {
         Base {
             sha256: "old".to_owned(),
+            commit: None,
+            mirrored: false,
             digest: "d0".to_owned(),
             counts: counts(10),
             fingerprint: None,
@@ -261,10 +263,8 @@ mod tests {
             r#"{{"sha256": "{sha256}", "source_host": "beta", "observations": {observations}, "membridge":
             {{"version": "1", "node_id": "b", "content_digest": "{digest}", "push_id": "p"}}}}"#
         );
-        Head {
-            sha256: sha256.to_owned(),
-            manifest: Some(serde_json::from_str::<Manifest>(&text).unwrap()),
-        }
+        let manifest = serde_json::from_str::<Manifest>(&text).unwrap();
+        Head::announced(sha256.to_owned(), Some(manifest))
     }
 
     #[test]

@@ -464,8 +464,7 @@ fn bad_values_name_their_variable() {
             .run()
             .assert_code(0);
     }
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = std::ffi::OsString::from_vec(vec![0xff, 0xfe]);
+    let bytes: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(vec![0xff, 0xfe]);
     alpha
         .cmd("push_sqlite")
         .env("CLAUDE_PROJECT_ID", bytes)

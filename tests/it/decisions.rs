@@ -98,7 +98,12 @@ fn force_push_overwrites_and_keeps_what_it_overwrote() {
         .env("LEADERSHIP_ENABLED", "0")
         .run()
         .assert_code(0);
-    let before = python_node::read(&server, "mem").unwrap();
+    let before = Machine::new("reader", &server);
+    before
+        .cmd("pull_sqlite")
+        .env("LEADERSHIP_ENABLED", "0")
+        .run()
+        .assert_code(0);
     let stranger = machine("stranger", &server, 8);
     let forced = stranger
         .cmd("push_sqlite")
@@ -108,10 +113,11 @@ fn force_push_overwrites_and_keeps_what_it_overwrote() {
     forced
         .assert_code(0)
         .stdout_has("PUSH COMPLETE")
-        .stdout_has("kept as");
-    let kept: Vec<_> = server.keys("projects/6fe2e0f6071ac2bb/membridge/overwritten/");
-    assert_eq!(kept.len(), 1, "{kept:?}");
-    assert_eq!(server.get(&kept[0]).unwrap(), before);
+        .stdout_has("commit 2");
+    // The history keeps what was overwritten (F08).
+    let file = stranger.path("before.db");
+    stranger.cmd("restore 1 --to").arg(&file).run().assert_code(0);
+    assert_eq!(rows(&file), rows(&before.db_path()));
     assert_eq!(
         PythonNode::new(&server, "mem", "x").remote_observations(),
         Some(8)

@@ -1,6 +1,9 @@
 //! What people meet: each broken situation with its exact words and exit code, in the snapshots beside this file. After
 //! each, both sides hold exactly what they held, and no temporary file is left.
 
+use std::fmt::Write;
+
+use membridge::context::hex;
 use serde_json::json;
 
 use crate::common::assert_no_leftovers;
@@ -40,10 +43,7 @@ impl Ground {
     /// Puts a database into the bucket with everything that announces it.
     fn announce(&self, bytes: &[u8], change: impl FnOnce(&mut serde_json::Value)) {
         use sha2::{Digest, Sha256};
-        let sha256: String = Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = hex(&Sha256::digest(bytes));
         let mut manifest: serde_json::Value =
             serde_json::from_slice(&self.server.get(&key("mem", "sqlite/manifest.json")).unwrap()).unwrap();
         manifest["sha256"] = sha256.clone().into();
@@ -120,10 +120,8 @@ fn transcript(cases: &[Case]) -> String {
         let said = ground
             .alpha
             .normalise(&format!("{}{}", outcome.stdout, outcome.stderr));
-        all += &format!(
-            "## {name}\n$ membridge {command}\n{}\n[{code}]\n\n",
-            said.trim_end()
-        );
+        let said = said.trim_end();
+        writeln!(all, "## {name}\n$ membridge {command}\n{said}\n[{code}]\n").unwrap();
     }
     all
 }
@@ -300,11 +298,11 @@ fn a_store_that_does_not_answer_or_does_not_like_us() {
                     .set("HTTP_PROXY", "::me:hunter2@::");
             }),
             ("a directory store that is not mounted", "push_sqlite", 1, |g| {
-                g.alpha.use_store(&Store::Dir("/nonexistent/disk".into()));
+                g.alpha.use_store(Store::Dir("/nonexistent/disk".into()));
             }),
             ("a directory store that is a file", "pull_sqlite", 1, |g| {
                 let file = g.alpha.write("store", "x");
-                g.alpha.use_store(&Store::Dir(file));
+                g.alpha.use_store(Store::Dir(file));
             }),
         ]
     );
@@ -363,7 +361,7 @@ fn a_bucket_that_holds_something_else_than_it_should() {
                 drop(db);
                 let bytes = std::fs::read(&path).unwrap();
                 g.announce(&bytes, |manifest| {
-                    manifest["membridge"]["claude_mem_version"] = "14.0.0".into()
+                    manifest["membridge"]["claude_mem_version"] = "14.0.0".into();
                 });
                 g.go_to_beta();
                 g.alpha.create_db(Version::V10_6_3).add_session("b");

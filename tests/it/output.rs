@@ -1,5 +1,7 @@
 //! What each command prints in its main situations, stdout and stderr together, in a home of its own.
 
+use std::fmt::Write;
+
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
 use crate::support::s3::S3Server;
@@ -31,12 +33,12 @@ fn told(machine: &Machine, commands: &[&str]) -> String {
     let mut all = String::new();
     for command in commands {
         let outcome = machine.cmd(command).run();
-        all += &format!("{}$ membridge {command}\n{}", machine.name, outcome.stdout);
+        write!(all, "{}$ membridge {command}\n{}", machine.name, outcome.stdout).unwrap();
         for line in outcome.stderr.lines() {
-            all += &format!("(stderr) {line}\n");
+            writeln!(all, "(stderr) {line}").unwrap();
         }
         if outcome.code != 0 {
-            all += &format!("[exit code {}]\n", outcome.code);
+            writeln!(all, "[exit code {}]", outcome.code).unwrap();
         }
     }
     machine.normalise(&all)
@@ -292,7 +294,7 @@ fn doctor_on_a_machine_without_a_worker() {
       info     last hooks: none has run yet
     [+] Leadership
       ok       role: primary
-      info     primary: alpha (the first to come; set PRIMARY_NODE_ID on all machines to choose)
+      info     primary: alpha (the first to come; to choose: membridge promote NODE)
       ok       epoch: 1
       ok       lease: valid for another [N] min
     [+] Sync
@@ -301,6 +303,7 @@ fn doctor_on_a_machine_without_a_worker() {
       info     last pull to here: none on record
       ok       interrupted: nothing
       ok       backups: none (no pull has replaced anything)
+      info     history: none yet
       ok       bucket: 6 objects, [SIZE]
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
@@ -342,7 +345,7 @@ fn leadership_and_project() {
     epoch: 1
     expires_at: [TIME] (in [N]s)
     issued_by: alpha
-    needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)
+    needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)
     beta$ membridge print_project --json
     {
       "schema": 1,
@@ -361,7 +364,7 @@ fn leadership_and_project() {
     epoch: 1
     expires_at: [TIME] (in [N]s)
     issued_by: alpha
-    needs_ui_selection: true (nobody has chosen this primary: set PRIMARY_NODE_ID)
+    needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)
     "#);
 }
 
@@ -386,6 +389,8 @@ fn config_shows_sources_and_hides_secrets() {
     FORCE_PUSH=0 (default)
     PULL_BACKUP_MAX_DAYS=14 (default)
     PULL_BACKUP_MAX_COUNT=50 (default)
+    HISTORY_MAX_COUNT=50 (default)
+    HISTORY_MAX_DAYS=30 (default)
     MEMBRIDGE_NODE_ID=alpha (environment)
     PRIMARY_NODE_ID=alpha (config.env)
     MEMBRIDGE_HOSTNAME=alpha (environment)

@@ -37,19 +37,20 @@ fn reference(machine: &Machine) -> String {
     };
     for command in listed(&top) {
         let own = help(&command);
-        text += &format!(
-            "\n## membridge {command}\n\n```text\n{}\n```\n",
-            without_globals(&own)
-        );
+        text += &section("##", &command, &own);
         for inner in listed(&own) {
             let help = help(&format!("{command} {inner}"));
-            text += &format!(
-                "\n### membridge {command} {inner}\n\n```text\n{}\n```\n",
-                without_globals(&help)
-            );
+            text += &section("###", &format!("{command} {inner}"), &help);
         }
     }
     text
+}
+
+fn section(mark: &str, command: &str, help: &str) -> String {
+    format!(
+        "\n{mark} membridge {command}\n\n```text\n{}\n```\n",
+        without_globals(help)
+    )
 }
 
 /// Settings and global flags stand once, at the top.
@@ -97,7 +98,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let mut section = String::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("## ") {
-            section = name.trim_matches('`').to_owned();
+            name.trim_matches('`').clone_into(&mut section);
         } else if let Some(rest) = line.strip_prefix("| `") {
             let name = rest.split('`').next().unwrap();
             sections
@@ -159,6 +160,9 @@ fn json_has_the_documented_fields_and_no_others() {
         printed.take(&beta, command);
     }
     alpha.db().add_observations(1);
+    for dry in ["push_sqlite --dry-run", "pull_sqlite --dry-run", "sync --dry-run"] {
+        printed.take(&alpha, dry);
+    }
     printed.take(&alpha, "sync");
     printed.take(&beta, "pull_sqlite");
     let listed = printed.take(&beta, "restore-backup");
@@ -173,6 +177,8 @@ fn json_has_the_documented_fields_and_no_others() {
     ] {
         printed.take(&alpha, command);
     }
+    printed.take(&alpha, "promote beta");
+    printed.take(&beta, "demote");
     let gamma = Machine::new("gamma", &server);
     printed.take(&gamma, "config init");
     server.fault(Fault::Status(403, "AccessDenied")).forever();
@@ -196,9 +202,11 @@ fn json_has_the_documented_fields_and_no_others() {
             wrong.push(format!("{section}: `{name}` is documented and never printed"));
         }
     }
+    // tests/it/history.rs has a history to show.
+    let elsewhere = ["every object", "checks", "history", "restore", "diff", "verify"];
     let all: BTreeSet<_> = documented
         .keys()
-        .filter(|name| *name != "every object" && *name != "checks")
+        .filter(|name| !elsewhere.contains(&name.as_str()))
         .collect();
     let seen: BTreeSet<_> = printed.0.keys().collect();
     assert_eq!(all, seen, "sections of docs/json.md and commands that were run");
@@ -217,4 +225,47 @@ fn the_checks_of_doctor_are_those_of_the_document() {
         .map(|check| check["name"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(names, documented()["checks"]);
+}
+
+#[test]
+fn the_ukrainian_readme_has_what_the_readme_has() {
+    let read =
+        |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (english, ukrainian) = (read("README.md"), read("README.uk.md"));
+    // Headings, first columns of tables and commands: what a change of one must bring into the other.
+    let skeleton = |text: &str| {
+        let rows = |line: &str| Some(line.strip_prefix("| ")?.split(" |").next()?.to_owned());
+        // In a command's line two spaces stand before the comment.
+        let commands = |line: &str| {
+            let rest = line.strip_prefix("membridge ")?.split("  ").next()?;
+            rest.is_ascii()
+                .then(|| rest.to_owned())
+                .filter(|rest| !rest.contains('['))
+        };
+        let told = |line: &str| line.is_ascii().then(|| line.to_owned());
+        let kept = text
+            .lines()
+            .filter_map(|line| rows(line).or_else(|| commands(line)));
+        let headings = text.lines().filter(|line| line.starts_with("## ")).count();
+        (
+            headings,
+            kept.filter_map(|line| told(&line)).collect::<BTreeSet<_>>(),
+        )
+    };
+    let (headings, lines) = skeleton(&english);
+    let (theirs, translated) = skeleton(&ukrainian);
+    assert_eq!(headings, theirs, "headings");
+    let words = [
+        "variable",
+        "command",
+        "exit code",
+        "here since the last sync",
+        "same",
+        "changed",
+    ];
+    let missing: Vec<_> = lines
+        .difference(&translated)
+        .filter(|line| !words.contains(&line.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "README.uk.md lacks {missing:?}");
 }

@@ -214,6 +214,16 @@ impl Machine {
         self.prepare(Command::new(program.as_ref()))
     }
 
+    /// A bare command in this machine's environment, for what a `Run` does not measure or must not end.
+    pub fn bare(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir(&self.home);
+        command
+    }
+
     fn prepare(&self, mut command: Command) -> Run {
         command
             .env_clear()

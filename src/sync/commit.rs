@@ -1,0 +1,146 @@
+//! Makes commits: of our shot, and of what a Python node pushed since the newest one (adoption). The moment at which a
+//! commit is created is the moment at which a push has happened. Knows the history; not whether a push is allowed.
+
+use super::fetch;
+use super::remote::Head;
+use super::session::Session;
+use super::shot::Shot;
+use crate::database::snapshot::Pinned;
+use crate::error::{CommandResult, Failure};
+use crate::failpoint;
+use crate::history::commit::{Adopted, Author};
+use crate::history::log::{self, Created, Exclusive};
+use crate::history::spool::{Spooled, spool};
+use crate::history::{self, Commit, retention};
+use crate::lock::Verifier;
+use crate::ui::Progress;
+
+/// Every so many commits the old ones are looked through.
+const COLLECT_EVERY: u64 = 16;
+/// Objects that one push removes at most.
+const COLLECT_LIMIT: usize = 100;
+
+/// Under which term, and with which claude-mem, a push is made.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Terms {
+    /// Epoch of our lease.
+    pub(super) epoch: Option<i64>,
+    /// claude-mem's version here.
+    pub(super) claude_mem: Option<String>,
+}
+
+/// Uploads the shot's pack and creates the commit that follows `parent`. `None`: somebody else was faster.
+pub(super) async fn create(
+    session: &Session,
+    shot: &Shot,
+    parent: Option<&Commit>,
+    announced: Option<&str>,
+    terms: &Terms,
+    verifier: &Verifier<'_>,
+) -> CommandResult<Option<Commit>> {
+    let mut commit = Commit::following(parent, &shot.pack, &shot.facts, author(session, terms)?);
+    commit.mirror_sha256 = shot.object.as_ref().map(|object| object.digests.sha256.clone());
+    commit.legacy_seen = announced.map(str::to_owned);
+    publish(session, &commit, &shot.pack, terms, verifier).await
+}
+
+/// Makes a commit of what a Python node pushed, so that it is in the history before anything follows it (F08).
+/// `None`: somebody else was faster.
+pub(super) async fn adopt(
+    session: &Session,
+    head: &Head,
+    terms: &Terms,
+    verifier: &Verifier<'_>,
+) -> CommandResult<Option<Commit>> {
+    let image = fetch::whatever_is_there(session, Some(head)).await?;
+    let folder = session.config.paths.tmp();
+    let path = image.path.to_path_buf();
+    let pack = history::blocking(move || {
+        // No map: a Python node's object has been compacted, every page is another.
+        spool(&Pinned::new(&path)?, None, &folder, &Progress::hidden())
+    })
+    .await?;
+    let mut author = author(session, &Terms::default())?;
+    head.source().clone_into(&mut author.host);
+    let mut commit = Commit::following(head.commit.as_deref(), &pack, &image.facts, author);
+    commit.epoch = terms.epoch;
+    commit.legacy_seen = Some(head.sha256.clone());
+    commit.adopted_from = Some(Adopted {
+        sha256: image.sha256.clone(),
+        host: head.source().to_owned(),
+        timestamp: head
+            .manifest
+            .as_ref()
+            .map(|manifest| manifest.timestamp.clone())
+            .unwrap_or_default(),
+    });
+    let made = publish(session, &commit, &pack, terms, verifier).await?;
+    if let Some(commit) = &made {
+        let text = format!(
+            "      the push of {} became commit {} of the history",
+            head.source(),
+            commit.number
+        );
+        session.ui.line(text);
+    }
+    failpoint::reach("push.adopted");
+    Ok(made)
+}
+
+async fn publish(
+    session: &Session,
+    commit: &Commit,
+    pack: &Spooled,
+    terms: &Terms,
+    verifier: &Verifier<'_>,
+) -> CommandResult<Option<Commit>> {
+    let progress = session.ui.progress("upload", pack.digests.size);
+    let sent = log::upload_pack(&session.store, &session.keys, pack, &progress).await;
+    progress.done();
+    sent?;
+    // Whoever was held up for longer than the lock lives finds out here; and a commit of our number refuses us.
+    verifier.verify().await?;
+    super::gate::same_term(session, terms.epoch).await?;
+    failpoint::reach("push.verified");
+    let verdict = session
+        .capability
+        .get(&session.store, &session.keys, &session.context)
+        .await?;
+    let exclusive = if verdict.create {
+        Exclusive::Conditional
+    } else {
+        Exclusive::Claim
+    };
+    match log::create(&session.store, &session.keys, commit, exclusive).await? {
+        Created::Won => Ok(Some(commit.clone())),
+        Created::Lost => Ok(None),
+    }
+}
+
+fn author(session: &Session, terms: &Terms) -> CommandResult<Author> {
+    let token = session
+        .context
+        .token()
+        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    Ok(Author {
+        node_id: session.config.node.id.clone(),
+        host: session.config.node.host.clone(),
+        epoch: terms.epoch,
+        claude_mem_version: terms.claude_mem.clone(),
+        time: session.context.server_now(),
+        token,
+    })
+}
+
+/// Removes what retention lets go, now and then. Trouble with it never fails a push.
+pub(super) async fn collect(session: &Session, number: u64) {
+    if !number.is_multiple_of(COLLECT_EVERY) {
+        return;
+    }
+    let now = session.context.server_now().as_second();
+    let keep = session.config.history;
+    match retention::collect(&session.store, &session.keys, keep, now, COLLECT_LIMIT).await {
+        Ok(collected) => tracing::info!(?collected, "history collected"),
+        Err(error) => tracing::warn!(%error, "old history was not collected"),
+    }
+}

@@ -1,0 +1,92 @@
+//! Whether the objects for Python nodes are kept up at all: one setting for the whole fleet, kept in the bucket. Reads
+//! and writes it; the command that changes it asks first whether a Python node is still about.
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::CommandResult;
+use crate::error::Failure;
+use crate::storage::conditional::{self, Outcome};
+use crate::storage::keys::Keys;
+use crate::storage::probe::Capability;
+use crate::storage::{Body, Store, records};
+use crate::ui::Progress;
+
+/// `membridge/settings.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorSetting {
+    /// `on` or `off`.
+    pub mirror: String,
+    /// ISO time of the change.
+    #[serde(default)]
+    pub changed_at: String,
+    /// Node that changed it.
+    #[serde(default)]
+    pub changed_by: String,
+    /// Random: each write has bytes of its own.
+    #[serde(default)]
+    pub token: String,
+}
+
+impl MirrorSetting {
+    /// Only the word `off` switches it off: whatever else is there, Python nodes are served.
+    pub fn is_on(&self) -> bool {
+        self.mirror != "off"
+    }
+}
+
+/// Reads the setting; on where there is none.
+///
+/// # Errors
+/// The store's; a record that is not one.
+pub async fn read(store: &Store, keys: &Keys) -> CommandResult<MirrorSetting> {
+    let there = records::read::<MirrorSetting>(store, &keys.settings()).await?;
+    Ok(there.map_or_else(
+        || MirrorSetting {
+            mirror: "on".to_owned(),
+            changed_at: String::new(),
+            changed_by: String::new(),
+            token: String::new(),
+        },
+        |(setting, _)| setting,
+    ))
+}
+
+/// Writes the setting over what was there.
+///
+/// # Errors
+/// The store's; somebody else changed it at the same moment.
+pub async fn write(
+    store: &Store,
+    keys: &Keys,
+    context: &Context,
+    capability: &Capability,
+    on: bool,
+    node: &str,
+) -> CommandResult {
+    let token = context
+        .token()
+        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let setting = MirrorSetting {
+        mirror: if on { "on" } else { "off" }.to_owned(),
+        changed_at: records::iso(context.server_now()),
+        changed_by: node.to_owned(),
+        token,
+    };
+    let body = records::to_bytes(&setting).map_err(|error| Failure::new(error.to_string()))?;
+    let etag = store.head(&keys.settings()).await?.map(|meta| meta.etag);
+    if capability.get(store, keys, context).await?.atomic() {
+        let condition = conditional::replacing(etag.as_ref());
+        if conditional::write(store, &keys.settings(), &body, condition).await? == Outcome::Lost {
+            return Err(
+                Failure::new("another machine changed the setting at the same moment")
+                    .hint("see what it is now: membridge mirror status"),
+            );
+        }
+    } else {
+        store
+            .put(&keys.settings(), Body::Bytes(&body), &Progress::hidden())
+            .await?;
+    }
+    Ok(())
+}

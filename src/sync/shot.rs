@@ -1,0 +1,132 @@
+//! What a push sends: the local database at one moment, as a pack of the pages that changed and, for Python nodes, as
+//! a whole object. Both come from the same read transaction. Asks the bucket nothing.
+
+use tempfile::TempPath;
+
+use super::session::{LocalState, Session};
+use crate::database::files::{self, Fingerprint};
+use crate::database::{self, DatabaseError, Facts, snapshot};
+use crate::error::CommandResult;
+use crate::failpoint;
+use crate::history::pagemap::PageMap;
+use crate::history::spool::{Spooled, spool};
+use crate::history::{self, Kind};
+use crate::storage::Digests;
+use crate::ui::human_bytes;
+
+/// The local database at one moment.
+pub(super) struct Shot {
+    /// What is in it.
+    pub(super) facts: Facts,
+    /// The files just before.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// The pages for the history.
+    pub(super) pack: Spooled,
+    /// Image of the commit that a delta was made against.
+    pub(super) parent: Option<String>,
+    /// The object for Python nodes, where one is wanted: compact, with a rollback-journal header.
+    pub(super) object: Option<Object>,
+    /// SQLite's full check was made.
+    pub(super) checked: bool,
+}
+
+/// A whole database for Python nodes.
+pub(super) struct Object {
+    /// The file; it vanishes with this.
+    pub(super) path: TempPath,
+    /// Its size and digests.
+    pub(super) digests: Digests,
+}
+
+/// What a shot must have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// The object for Python nodes.
+    pub(super) object: bool,
+    /// SQLite's full check, also of a delta.
+    pub(super) check: bool,
+}
+
+/// Takes the shot. With the page map of the head's image a delta writes nothing but the changed pages to the disk.
+pub(super) async fn take(
+    session: &Session,
+    local: LocalState,
+    parent: Option<PageMap>,
+    wanted: Wanted,
+) -> CommandResult<Shot> {
+    let size = files::size_with_wal(&session.database);
+    let folder = session.config.paths.tmp();
+    let text = format!(
+        "Snapshot: {} ({})",
+        local.facts.counts.describe(),
+        human_bytes(size)
+    );
+    session.ui.step("2/6", text);
+    tracing::info!("snapshot taken");
+    let progress = session.ui.progress("snapshot", size);
+    let LocalState {
+        pinned,
+        facts,
+        fingerprint,
+    } = local;
+    let shot = history::blocking(move || {
+        let base = parent.as_ref().map(|map| map.sha256.clone());
+        let pack = spool(&pinned, parent, &folder, &progress)?;
+        failpoint::reach("push.spooled");
+        let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
+        if checked {
+            pinned.integrity_check()?;
+        }
+        let object = if wanted.object {
+            Some(object(&pinned, &facts, &folder, size)?)
+        } else {
+            None
+        };
+        progress.done();
+        let parent = base.filter(|_| pack.kind == Kind::Delta);
+        Ok(Shot {
+            facts,
+            fingerprint,
+            pack,
+            parent,
+            object,
+            checked,
+        })
+    })
+    .await?;
+    Ok(shot)
+}
+
+/// Copies the pinned database, compacts the copy, and checks what will be uploaded.
+fn object(
+    pinned: &snapshot::Pinned,
+    facts: &Facts,
+    folder: &std::path::Path,
+    size: u64,
+) -> Result<Object, DatabaseError> {
+    files::require_space(folder, size.saturating_mul(2))?;
+    let image = files::temporary(folder, "snapshot")?;
+    pinned.copy_to(&image, &crate::ui::Progress::hidden())?;
+    failpoint::reach("push.copied");
+    let path = files::temporary(folder, "object")?;
+    snapshot::vacuum_into(&image, &path)?;
+    drop(image);
+    failpoint::reach("push.compacted");
+    let checked = database::open_read_only(&path)?;
+    database::integrity_check(&checked, &path)?;
+    let counts = database::facts::counts(&checked, &path)?;
+    if counts != facts.counts {
+        let problem = format!(
+            "the snapshot holds {} instead of {}",
+            counts.describe(),
+            facts.counts.describe()
+        );
+        return Err(DatabaseError::Damaged {
+            path: path.to_path_buf(),
+            problem,
+        });
+    }
+    drop(checked);
+    let digests = Digests::of_file(&path).map_err(|error| DatabaseError::io("read", &path, error))?;
+    Ok(Object { path, digests })
+}
