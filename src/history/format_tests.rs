@@ -121,6 +121,7 @@ pub(super) fn page_map(path: &PathBuf) -> (String, Vec<Vec<u8>>) {
 fn the_fields_of_a_commit_are_those_of_the_document() {
     let mut commit = super::commit::tests::sample(3, 1);
     commit.mirror_sha256 = Some("m".to_owned());
+    commit.legacy_seen = Some("l".to_owned());
     commit.adopted_from = Some(super::commit::Adopted {
         sha256: "s".to_owned(),
         host: "h".to_owned(),

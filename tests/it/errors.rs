@@ -48,12 +48,22 @@ impl Ground {
             serde_json::from_slice(&self.server.get(&key("mem", "sqlite/manifest.json")).unwrap()).unwrap();
         manifest["sha256"] = sha256.clone().into();
         change(&mut manifest);
+        self.forget_history();
         self.put("sqlite/claude-mem.db", bytes);
         self.put(
             "sqlite/claude-mem.db.sha256",
             format!("{sha256}  claude-mem.db\n"),
         );
         self.put("sqlite/manifest.json", manifest.to_string());
+    }
+
+    /// As if only nodes without a history had written here.
+    fn forget_history(&self) {
+        for folder in ["membridge/commits/", "membridge/packs/"] {
+            for object in self.server.keys(&key("mem", folder)) {
+                self.server.remove(&object);
+            }
+        }
     }
 
     /// Another machine takes alpha's place in front of the screen; it has no database.
@@ -283,7 +293,7 @@ fn a_store_that_does_not_answer_or_does_not_like_us() {
                     .fault(
                         Fault::Status(403, "AccessDenied")
                             .on(Op::PutObject)
-                            .key("claude-mem.db"),
+                            .key("membridge/packs/"),
                     )
                     .forever();
             }),
@@ -327,6 +337,9 @@ fn a_bucket_that_holds_something_else_than_it_should() {
             ("the announced database is gone", "pull_sqlite", 1, |g| {
                 g.go_to_beta();
                 g.server.remove(&key("mem", "sqlite/claude-mem.db"));
+                for pack in g.server.keys(&key("mem", "membridge/packs/")) {
+                    g.server.remove(&pack);
+                }
             }),
             (
                 "f21 the database is not the announced one",
@@ -334,6 +347,7 @@ fn a_bucket_that_holds_something_else_than_it_should() {
                 1,
                 |g| {
                     g.go_to_beta();
+                    g.forget_history();
                     g.put("sqlite/claude-mem.db", "something else");
                 }
             ),

@@ -276,15 +276,14 @@ fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
         silent(&machine, "hook stop", STOP);
     }
     let took = started.elapsed().as_secs();
-    let name = "sqlite/manifest.json";
     let in_bucket = || {
-        let key = server
+        let commits = server
             .keys("projects/")
             .into_iter()
-            .find(|key| key.ends_with(name));
-        let text = key.and_then(|key| server.get(&key)).unwrap_or_default();
-        let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();
-        manifest["observations"].as_u64()
+            .filter(|key| key.contains("membridge/commits/"));
+        let text = commits.max().and_then(|key| server.get(&key)).unwrap_or_default();
+        let commit: Value = serde_json::from_slice(&text).unwrap_or_default();
+        commit["counts"]["observations"].as_u64()
     };
     until("the last state", || in_bucket() == Some(20));
     until("quiet", || !runs(&machine));

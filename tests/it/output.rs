@@ -78,7 +78,7 @@ fn push_first_again_and_after_new_memory() {
     [3/6] Lock
     [4/6] Decision: the bucket lacks what is here: upload
     [5/6] Upload: [SIZE]
-    [6/6] Verified: sha256 [SHORT]
+    [6/6] Verified: commit 1 sha256 [SHORT]
     PUSH COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
     alpha$ membridge push_sqlite
     [0/6] Leadership: role=primary (primary: alpha)
@@ -90,7 +90,7 @@ fn push_first_again_and_after_new_memory() {
     [3/6] Lock
     [4/6] Decision: the bucket lacks what is here: upload
     [5/6] Upload: [SIZE]
-    [6/6] Verified: sha256 [SHORT]
+    [6/6] Verified: commit 2 sha256 [SHORT]
     PUSH COMPLETE (7 observations, 1 summaries, 2 prompts, 1 sessions)
     alpha$ membridge push_sqlite --quiet
     alpha$ membridge push_sqlite --json
@@ -165,7 +165,7 @@ fn sync_on_both_sides() {
     [3/6] Lock
     [4/6] Decision: the bucket lacks what is here: upload
     [5/6] Upload: [SIZE]
-    [6/6] Verified: sha256 [SHORT]
+    [6/6] Verified: commit 1 sha256 [SHORT]
     PUSH COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
     beta$ membridge sync
     [1/7] Remote: 5 observations, pushed by alpha at [TIME]
@@ -195,7 +195,7 @@ fn status_before_and_after() {
     said += &told(&fleet.alpha, &["status"]);
     fleet.server.reset_log();
     fleet.alpha.cmd("status").run().assert_code(0);
-    assert_eq!(fleet.server.requests().len(), 4, "{:?}", fleet.server.requests());
+    assert_eq!(fleet.server.requests().len(), 6, "{:?}", fleet.server.requests());
     said += &told(&fleet.beta, &["status", "status --json"]);
     assert_told!(said, @r#"
     alpha$ membridge status
@@ -303,8 +303,8 @@ fn doctor_on_a_machine_without_a_worker() {
       info     last pull to here: none on record
       ok       interrupted: nothing
       ok       backups: none (no pull has replaced anything)
-      info     history: none yet
-      ok       bucket: 6 objects, [SIZE]
+      ok       history: 1 pushes can be restored ([SIZE] in packs)
+      ok       bucket: 8 objects, [SIZE]
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
       ok       settings: complete
