@@ -67,6 +67,32 @@ pub struct PushArgs {
     pub background: bool,
 }
 
+/// What a pull can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PullArgs {
+    /// See [`PlanArgs`].
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Move claude-mem's vector index into the backup when the database is replaced; claude-mem builds a new one
+    #[arg(long)]
+    pub reset_vectors: bool,
+}
+
+/// What to do with the copy for Python nodes.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum MirrorAction {
+    /// Keep the copy up: every whole push refreshes it
+    On,
+    /// Stop refreshing it, on all machines; refused while a Python node has pushed within the last 30 days
+    Off {
+        /// Switch it off all the same
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show the setting; changes nothing
+    Status,
+}
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -116,7 +142,7 @@ pub enum Command {
     Push(PushArgs),
     /// Replace the local database by the one in the bucket, after a verified backup
     #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
-    Pull(PlanArgs),
+    Pull(PullArgs),
     /// Pull, then push
     Sync(PlanArgs),
     /// List the safety backups of pulls, or put one back (what is here is backed up first)
@@ -142,9 +168,18 @@ pub enum Command {
         /// Write this new file instead of the local database
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
+        /// Move claude-mem's vector index into the backup; claude-mem builds a new one
+        #[arg(long, conflicts_with = "to")]
+        reset_vectors: bool,
         /// Whether to do it.
         #[command(flatten)]
         plan: PlanArgs,
+    },
+    /// Say whether the bucket keeps a whole copy of the database for nodes that still run the Python script
+    Mirror {
+        /// What to do
+        #[command(subcommand)]
+        action: MirrorAction,
     },
     /// Show which rows were added, changed and removed between two pushes
     Diff {
@@ -287,6 +322,7 @@ impl Command {
             Self::RestoreBackup { .. } => "restore-backup",
             Self::History { .. } => "history",
             Self::Restore { .. } => "restore",
+            Self::Mirror { .. } => "mirror",
             Self::Diff { .. } => "diff",
             Self::Verify { .. } => "verify",
             Self::Leadership => "leadership_info",

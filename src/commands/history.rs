@@ -125,14 +125,20 @@ fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
 }
 
 /// `restore N|TIME [--to FILE]`.
-pub(super) async fn restore(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
+pub(super) async fn restore(
+    run: &Run,
+    what: &str,
+    to: Option<&Path>,
+    reset_vectors: bool,
+) -> CommandResult<Report> {
     if let Some(file) = to {
         return restore_to(run, what, file).await;
     }
     let past = Past::open(run)?;
     let commit = past.find(what).await?;
-    let (session, mut record) =
+    let (mut session, mut record) =
         Session::open(past.config, past.store, Arc::clone(&run.context), run.ui.clone()).await?;
+    session.reset_vectors = reset_vectors;
     restore::restore(&session, &mut record, &commit).await
 }
 

@@ -8,6 +8,7 @@ mod hook;
 mod hooks;
 mod leadership;
 mod man;
+mod mirror;
 mod preview;
 mod project;
 mod promote;
@@ -168,18 +169,24 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
         Command::Push(args) if args.plan.dry_run => preview::push(run).await,
-        Command::Pull(plan) if plan.dry_run => preview::pull(run).await,
+        Command::Pull(args) if args.plan.dry_run => preview::pull(run).await,
         Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
         Command::Push(args) if args.background => push::push(run, Style::Background).await,
         Command::Push(_) => push::push(run, Style::Whole).await,
-        Command::Pull(_) => push::pull(run).await,
+        Command::Pull(args) => push::pull(run, args.reset_vectors).await,
         Command::Sync(_) => push::sync(run).await,
         Command::RestoreBackup { name, plan } => restore_backup::run(run, name, plan.dry_run).await,
         Command::History { limit } => history::history(run, limit).await,
-        Command::Restore { what, to, plan } if plan.dry_run => {
+        Command::Restore { what, to, plan, .. } if plan.dry_run => {
             history::restore_preview(run, &what, to.as_deref()).await
         }
-        Command::Restore { what, to, .. } => Box::pin(history::restore(run, &what, to.as_deref())).await,
+        Command::Restore {
+            what,
+            to,
+            reset_vectors,
+            ..
+        } => Box::pin(history::restore(run, &what, to.as_deref(), reset_vectors)).await,
+        Command::Mirror { action } => mirror::run(run, action).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,

@@ -16,8 +16,9 @@ pub(super) async fn push(run: &Run, style: push::Style) -> CommandResult<Report>
     push::push(&session, &mut record, style).await
 }
 
-pub(super) async fn pull(run: &Run) -> CommandResult<Report> {
-    let (session, mut record) = session(run).await?;
+pub(super) async fn pull(run: &Run, reset_vectors: bool) -> CommandResult<Report> {
+    let (mut session, mut record) = session(run).await?;
+    session.reset_vectors = reset_vectors;
     pull::pull(&session, &mut record).await
 }
 

@@ -150,6 +150,7 @@ pub(super) async fn hand_over(
             "{left} queued events of unknown sessions are in the backup only"
         ));
     }
+    vectors(session, exchange, &backup);
     failpoint::reach("pull.replaced");
     let facts = restart_or_roll_back(session, quiesced, restart, exchange.image, &backup).await?;
     failpoint::reach("pull.resumed");
@@ -162,6 +163,28 @@ pub(super) async fn hand_over(
         backup,
         counts: facts.counts,
     })
+}
+
+/// The vector index knows rows by their ids in the database that was replaced (F17).
+fn vectors(session: &Session, exchange: &Exchange<'_>, backup: &Path) {
+    let folder = backup.parent().unwrap_or(Path::new("/")).join("vectors");
+    if session.reset_vectors {
+        match worker::reset_vectors(&session.config, &folder) {
+            Ok(moved) if moved.is_empty() => session.ui.line("      vector index: there is none"),
+            Ok(_) => session.ui.line(format!(
+                "      vector index: moved to {}; claude-mem builds a new one",
+                folder.display()
+            )),
+            Err(error) => session
+                .ui
+                .warn(format!("the vector index could not be moved away: {error}")),
+        }
+    } else if exchange.local_ahead && !worker::vector_stores(&session.config).is_empty() {
+        session.ui.warn(
+            "the vector index belongs to the rows that were replaced: semantic search may find others until it is \
+             rebuilt; next time: membridge pull_sqlite --reset-vectors",
+        );
+    }
 }
 
 /// Backs up and replaces, under one write lock.

@@ -42,6 +42,8 @@ pub struct Session {
     pub database: PathBuf,
     /// See [`local::machine_token`].
     pub machine: String,
+    /// Move the vector index away when the database is replaced (F17).
+    pub reset_vectors: bool,
     /// Where the page map of the last synced image is kept.
     pub page_map: PathBuf,
     /// Held while anything may be changed.
@@ -128,6 +130,7 @@ impl Session {
             database,
             machine,
             page_map,
+            reset_vectors: false,
             _local: Some(local),
         };
         Ok((session, record))
@@ -170,6 +173,7 @@ impl Session {
             database,
             machine,
             page_map,
+            reset_vectors: false,
             _local: None,
         };
         Ok((session, record))

@@ -26,6 +26,7 @@ mod errors;
 mod fencing;
 mod first_sync;
 mod history_commands;
+mod history_flow;
 mod hooks;
 mod lease;
 mod live;

@@ -177,6 +177,8 @@ fn json_has_the_documented_fields_and_no_others() {
     ] {
         printed.take(&alpha, command);
     }
+    printed.take(&alpha, "mirror status");
+    printed.take(&alpha, "mirror off");
     printed.take(&alpha, "promote beta");
     printed.take(&beta, "demote");
     let gamma = Machine::new("gamma", &server);
@@ -202,7 +204,7 @@ fn json_has_the_documented_fields_and_no_others() {
             wrong.push(format!("{section}: `{name}` is documented and never printed"));
         }
     }
-    // tests/it/history.rs has a history to show.
+    // tests/it/history_commands.rs has a history to show.
     let elsewhere = ["every object", "checks", "history", "restore", "diff", "verify"];
     let all: BTreeSet<_> = documented
         .keys()

@@ -1,0 +1,107 @@
+//! `mirror on|off|status`: whether the bucket keeps a whole copy of the database for nodes that still run the Python
+//! script. One setting for all machines, kept in the bucket.
+
+use super::Run;
+use crate::cli::MirrorAction;
+use crate::error::{CommandResult, Failure};
+use crate::history::{Commit, log};
+use crate::storage::Store;
+use crate::storage::keys::Keys;
+use crate::storage::probe::Capability;
+use crate::sync::mirror_setting;
+use crate::sync::remote::{self, Head};
+use crate::ui::Report;
+
+/// A Python node that pushed within so many days is still about.
+const QUIET_DAYS: i64 = 30;
+/// Commits that are looked through for pushes of Python nodes.
+const LOOK_BACK: usize = 200;
+
+pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report> {
+    let (config, store) = run.open()?;
+    let keys = Keys::new(&config.project.cid);
+    let on = match action {
+        MirrorAction::Status => return status(run, &store, &keys).await,
+        MirrorAction::On => true,
+        MirrorAction::Off { force } => {
+            if !force {
+                nobody_needs_it(run, &store, &keys).await?;
+            }
+            false
+        }
+    };
+    let capability = Capability::new(&store, &config.paths.state);
+    mirror_setting::write(&store, &keys, &run.context, &capability, on, &config.node.id).await?;
+    let word = if on { "on" } else { "off" };
+    run.ui.line(format!(
+        "mirror: {word}, for every machine of project {}",
+        config.project.name
+    ));
+    if on {
+        run.ui
+            .line("the next push of any machine brings the copy up to date: membridge push_sqlite");
+    } else {
+        run.ui
+            .line("the copy that is there stays as it is; Python nodes will not see newer memory");
+    }
+    Ok(Report::ok("set").with("mirror", word))
+}
+
+async fn status(run: &Run, store: &Store, keys: &Keys) -> CommandResult<Report> {
+    let setting = mirror_setting::read(store, keys).await?;
+    let head = remote::read(store, keys, None).await?;
+    let word = if setting.is_on() { "on" } else { "off" };
+    let by = if setting.changed_by.is_empty() {
+        "the default".to_owned()
+    } else {
+        format!("set by {} at {}", setting.changed_by, setting.changed_at)
+    };
+    run.ui.line(format!("mirror: {word} ({by})"));
+    let mirrored = head.as_ref().is_some_and(|head| head.mirrored || !head.is_commit);
+    let copy = match &head {
+        None => "the bucket holds nothing yet",
+        Some(_) if mirrored => "the copy for Python nodes is up to date",
+        Some(_) => "the copy for Python nodes is behind",
+    };
+    run.ui.line(copy);
+    Ok(Report::ok("shown")
+        .with("mirror", word)
+        .with("mirrored", mirrored))
+}
+
+/// Refuses while a Python node has pushed lately: it would go on from an old copy.
+async fn nobody_needs_it(run: &Run, store: &Store, keys: &Keys) -> CommandResult {
+    let Some(head) = remote::read(store, keys, None).await? else {
+        return Ok(());
+    };
+    let by_python = if head.is_commit {
+        let commits = match head.head_commit() {
+            Some(commit) => log::walk(store, keys, commit, LOOK_BACK).await?,
+            None => Vec::new(),
+        };
+        newest_adopted(&commits, run.context.server_now().as_second())
+    } else {
+        Some(Head::source(&head).to_owned())
+    };
+    match by_python {
+        None => Ok(()),
+        Some(host) => Err(Failure::new(format!(
+            "the mirror stays on: {host} has pushed with the Python script within the last {QUIET_DAYS} days"
+        ))
+        .hint("install membridge there (MIGRATION.md), or switch it off all the same: membridge mirror off --force")),
+    }
+}
+
+/// The host of the newest push of a Python node that is not older than [`QUIET_DAYS`].
+fn newest_adopted(commits: &[Commit], now: i64) -> Option<String> {
+    let young = |commit: &&Commit| {
+        commit
+            .at()
+            .is_none_or(|at| now.saturating_sub(at.as_second()) <= QUIET_DAYS * 86_400)
+    };
+    commits
+        .iter()
+        .filter(young)
+        .find_map(|commit| commit.adopted_from.as_ref())
+        .map(|adopted| adopted.host.clone())
+}
