@@ -28,6 +28,10 @@ const ATTEMPTS: u32 = 3;
 /// A hook's push makes SQLite's full check when the last one is older (seconds).
 const CHECK_EVERY: i64 = 86_400;
 
+/// Where only the Stop hook is installed no session end refreshes the copy for Python nodes: a hook's push does when
+/// the last time is so long ago (seconds).
+const MIRROR_EVERY: i64 = 3_600;
+
 /// Who asked for the push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -122,8 +126,8 @@ async fn attempt(
 ) -> CommandResult<Option<Report>> {
     let head = read_head(session, record).await?;
     let local = session.read_local().await?;
-    let wants_mirror =
-        style == Style::Whole && mirror_setting::read(&session.store, &session.keys).await?.is_on();
+    let asked = style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
+    let wants_mirror = asked && mirror_setting::read(&session.store, &session.keys).await?.is_on();
     let mirror_due = wants_mirror && head.as_ref().is_some_and(|head| head.is_commit && !head.mirrored);
     let base = record
         .record
@@ -132,7 +136,7 @@ async fn attempt(
         record.agree(base)?;
         return Ok(Some(up_to_date(session, &local.facts.counts)));
     }
-    let check = style == Style::Whole || check_is_due(session, record);
+    let check = style == Style::Whole || is_older(session, record.record.checked_at, CHECK_EVERY);
     let wanted = Wanted {
         object: wants_mirror,
         check,
@@ -168,13 +172,10 @@ async fn attempt(
     conclude(session, record, shot, done)
 }
 
-fn check_is_due(session: &Session, record: &RecordFile) -> bool {
-    let age = session
-        .context
-        .now()
-        .as_second()
-        .saturating_sub(record.record.checked_at);
-    !(0..CHECK_EVERY).contains(&age)
+/// Whether `at` is more than `limit` seconds ago, or in the future of a clock that was set back.
+fn is_older(session: &Session, at: i64, limit: i64) -> bool {
+    let age = session.context.now().as_second().saturating_sub(at);
+    !(0..limit).contains(&age)
 }
 
 /// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
@@ -463,6 +464,9 @@ fn conclude(
         Done::Overtaken => Ok(None),
         Done::Committed { commit, mirrored } => {
             record.record.last_push = Some(crate::storage::records::iso(session.context.now()));
+            if mirrored {
+                record.record.mirrored_at = session.context.now().as_second();
+            }
             record.agree(Base {
                 sha256: commit.sha256.clone(),
                 commit: Some(commit.number),
@@ -486,6 +490,9 @@ fn conclude(
             ))
         }
         Done::UpToDate(head) => {
+            if head.mirrored {
+                record.record.mirrored_at = session.context.now().as_second();
+            }
             record.agree(base_of(&head, &facts, fingerprint))?;
             if head
                 .head_commit()

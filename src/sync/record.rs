@@ -31,6 +31,9 @@ pub struct SyncRecord {
     /// When SQLite's full check last found the database whole, seconds since 1970.
     #[serde(default)]
     pub checked_at: i64,
+    /// When this machine last brought the copy for Python nodes up to date, seconds since 1970.
+    #[serde(default)]
+    pub mirrored_at: i64,
     /// ISO time of the last push that ended well.
     pub last_push: Option<String>,
     /// ISO time of the last pull that ended well.
@@ -112,6 +115,7 @@ impl RecordFile {
             base: None,
             pending: None,
             checked_at: 0,
+            mirrored_at: 0,
             last_push: None,
             last_pull: None,
         };

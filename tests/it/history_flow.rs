@@ -118,6 +118,28 @@ fn a_background_push_leaves_the_mirror_to_the_next_whole_one() {
         .run()
         .assert_code(0)
         .stdout_has("already up to date");
+    // Where no session end ever refreshes it, a hook's push does after an hour.
+    alpha.db().add_observations(1);
+    alpha
+        .cmd("push_sqlite --background")
+        .env("LEADERSHIP_ENABLED", "0")
+        .env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7200")
+        .run()
+        .assert_code(0);
+    assert_eq!(
+        PythonNode::new(&server, "mem", "x").remote_observations(),
+        Some(23)
+    );
+    alpha.db().add_observations(1);
+    alpha
+        .cmd("push_sqlite --background")
+        .env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7300")
+        .run()
+        .assert_code(0);
+    assert_eq!(
+        PythonNode::new(&server, "mem", "x").remote_observations(),
+        Some(23)
+    );
     // Nothing is new, and the copy is brought up to date all the same.
     alpha
         .cmd("push_sqlite")
@@ -126,9 +148,9 @@ fn a_background_push_leaves_the_mirror_to_the_next_whole_one() {
         .stdout_has("already up to date");
     assert_eq!(
         PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(22)
+        Some(24)
     );
-    assert_eq!(server.keys(COMMITS).len(), 2);
+    assert_eq!(server.keys(COMMITS).len(), 4);
 }
 
 #[test]
