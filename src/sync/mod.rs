@@ -3,6 +3,7 @@
 
 pub mod backups;
 mod commit;
+mod decide;
 pub mod fetch;
 pub mod gate;
 pub mod mirror;

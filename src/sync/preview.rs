@@ -1,9 +1,9 @@
 //! `--dry-run`: reads both sides, decides by the same rules as push and pull, and says what they would do. Takes no
 //! lock, writes no lease, no probe, no record; its temporary files are gone when it ends.
 
+use super::decide::situation;
 use super::gate;
 use super::plan::{self, Local, Pull, Push, Remote, Situation};
-use super::push::situation;
 use super::record::SyncRecord;
 use super::remote::{self, Head};
 use super::session::Session;

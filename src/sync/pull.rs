@@ -1,10 +1,11 @@
 //! The story of a pull: look, decide, gate, fetch, quiesce, back up, replace, check, resume, record. Each step is
 //! one call into the module that owns it. Killed at any instant, the database is the old one or the new one, whole.
 
+use super::decide::situation;
 use super::fetch::{self, Image};
 use super::gate;
 use super::plan::{self, Local, Pull, Remote, Situation};
-use super::push::{base_of, situation};
+use super::push::base_of;
 use super::record::{Pending, RecordFile};
 use super::remote::{self, Head};
 use super::replace;

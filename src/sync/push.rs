@@ -2,18 +2,18 @@
 //! the module that owns it.
 
 use super::commit::{self, Terms};
+use super::decide::decide;
 use super::fetch;
 use super::gate;
 use super::mirror::{self, Upload};
 use super::mirror_setting;
-use super::plan::{self, Local, Push, Remote, Situation};
+use super::plan::Push;
 use super::record::{Base, Pending, RecordFile};
 use super::remote::{self, Head};
 use super::session::{LocalState, Session};
 use super::shot::{self, Shot, Wanted};
 use super::words::{self, describe, diverged};
-use crate::database::compare::{self, Comparison};
-use crate::database::{self, Counts, Facts, files};
+use crate::database::{Counts, Facts, files};
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::history::pagemap::PageMap;
@@ -375,76 +375,6 @@ async fn read_head(session: &Session, record: &RecordFile) -> CommandResult<Opti
             remote::history_only(&session.store, &session.keys, hint).await
         }
         other => other,
-    }
-}
-
-/// The plan, and the comparison that it rests on, when one was needed.
-struct Decision {
-    plan: Push,
-    comparison: Option<Comparison>,
-}
-
-async fn decide(
-    session: &Session,
-    record: &RecordFile,
-    shot: &Shot,
-    head: Option<&Head>,
-) -> CommandResult<Decision> {
-    let base = record.record.base_for(head.map(|head| head.sha256.as_str()));
-    let mut situation = situation(base.as_ref(), &shot.facts, head);
-    let mut comparison = None;
-    if plan::push(situation) == Push::Compare {
-        session
-            .ui
-            .line("      no common history: the bucket's database is fetched once and compared row by row");
-        let image = match fetch::whatever_is_there(session, head).await {
-            Ok(image) => image,
-            Err(failure) if session.config.overrides.force_push => {
-                session
-                    .ui
-                    .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-                return Ok(Decision {
-                    plan: Push::Diverged,
-                    comparison: None,
-                });
-            }
-            Err(failure) => return Err(failure),
-        };
-        // An announcement of another database than the one that is there is mended by writing all three again (F21).
-        let torn = head.is_some_and(|head| head.manifest.is_none() || head.sha256 != image.sha256);
-        situation.same_content = !torn && image.facts.digest == shot.facts.digest;
-        // By now the local database may have more rows than the shot: what counts is what the shot was taken of.
-        let (local, folder) = (session.database.clone(), session.config.paths.tmp());
-        let rows = database::blocking(move || {
-            let scratch = files::temporary(&folder, "compare")?;
-            compare::compare(&local, &image.path, &scratch)
-        })
-        .await?;
-        situation.relation = Some(rows.relation());
-        comparison = Some(rows);
-    }
-    Ok(Decision {
-        plan: plan::push(situation),
-        comparison,
-    })
-}
-
-/// What changed since the record, on either side.
-pub(super) fn situation(base: Option<&Base>, local: &Facts, head: Option<&Head>) -> Situation {
-    Situation {
-        local: match base {
-            None => Local::Unknown,
-            Some(base) if base.digest == local.digest => Local::Unchanged,
-            Some(_) => Local::Changed,
-        },
-        remote: match (base, head) {
-            (_, None) => Remote::Absent,
-            (None, Some(_)) => Remote::Unknown,
-            (Some(base), Some(head)) if base.sha256 == head.sha256 => Remote::Unchanged,
-            (Some(_), Some(_)) => Remote::Changed,
-        },
-        same_content: head.and_then(Head::digest) == Some(local.digest.as_str()),
-        relation: None,
     }
 }
 
