@@ -209,7 +209,7 @@ fn python_node_sha(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn f09_a_worker_that_cannot_open_the_new_database_gets_the_old_one_back() {
+fn f09_a_worker_that_cannot_be_started_again_says_nothing_about_the_database() {
     let server = S3Server::start();
     let alpha = pushed(&server, 10);
     let mut beta = pulled(&server);
@@ -229,6 +229,36 @@ fn f09_a_worker_that_cannot_open_the_new_database_gets_the_old_one_back() {
         .stdout_has("SYNC COMPLETE");
     assert_ne!(rows(&beta.db_path()), before);
     assert_whole(&beta.db_path());
+}
+
+#[test]
+fn f09_a_check_that_fails_after_the_replacement_puts_the_old_database_back() {
+    let server = S3Server::start();
+    let alpha = pushed(&server, 10);
+    let beta = pulled(&server);
+    alpha.db().add_observations(4);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let before = rows(&beta.db_path());
+    let gate = beta.write("gate", "");
+    let running = beta
+        .cmd("pull_sqlite")
+        .env("MEMBRIDGE_FAILPOINT", "pull.check=wait")
+        .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
+        .spawn();
+    running.wait_for_stdout("[6/7]");
+    // What was installed loses rows before it is looked at.
+    beta.db().execute("DELETE FROM observations WHERE id > 5");
+    std::fs::remove_file(&gate).unwrap();
+    let end = running.wait();
+    end.assert_code(1)
+        .stdout_has("the old database was put back")
+        .stdout_lacks("SYNC COMPLETE");
+    assert_eq!(rows(&beta.db_path()), before);
+    assert_whole(&beta.db_path());
+    assert_no_leftovers(&beta);
+    // And the next pull does what this one could not.
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
 }
 
 #[test]
