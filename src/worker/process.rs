@@ -190,7 +190,20 @@ mod tests {
     use std::time::Duration;
 
     fn sleeper(name: &str) -> Child {
-        Command::new("/bin/sleep").arg0(name).arg("600").spawn().unwrap()
+        named(Command::new("/bin/sleep").arg0(name).arg("600").spawn().unwrap())
+    }
+
+    /// `spawn` returns when the new program takes over, a moment before the kernel knows its command line.
+    fn named(child: Child) -> Child {
+        let limit = std::time::Instant::now() + Duration::from_secs(20);
+        while std::fs::read(format!("/proc/{}/cmdline", child.id()))
+            .unwrap()
+            .is_empty()
+        {
+            assert!(std::time::Instant::now() < limit, "the program never starts");
+            std::thread::yield_now();
+        }
+        child
     }
 
     fn pid(child: &Child) -> i32 {
@@ -250,12 +263,14 @@ mod tests {
     fn a_worker_is_known_by_the_database_it_holds() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(Process::workers_holding(file.path()).is_empty());
-        let mut child = Command::new("/bin/sleep")
-            .arg0("worker-service.cjs")
-            .arg("600")
-            .stdin(file.reopen().unwrap())
-            .spawn()
-            .unwrap();
+        let mut child = named(
+            Command::new("/bin/sleep")
+                .arg0("worker-service.cjs")
+                .arg("600")
+                .stdin(file.reopen().unwrap())
+                .spawn()
+                .unwrap(),
+        );
         let holders = Process::workers_holding(file.path());
         assert_eq!(
             holders.iter().map(Process::pid).collect::<Vec<_>>(),

@@ -11,7 +11,7 @@ use membridge::context::Context;
 use membridge::worker::{Site, WorkerState, probe_site, quiesce_site};
 use tempfile::TempDir;
 
-use crate::support::fake_worker::{Behaviour, FakeWorker};
+use crate::support::fake_worker::{Behaviour, FakeWorker, named};
 
 /// A home whose claude-mem is found through these variables.
 struct Home(TempDir);
@@ -62,7 +62,7 @@ fn closed_port() -> (tokio::net::TcpSocket, u16) {
 }
 
 fn sleeper(name: &str) -> Child {
-    Command::new("/bin/sleep").arg0(name).arg("600").spawn().unwrap()
+    named(Command::new("/bin/sleep").arg0(name).arg("600").spawn().unwrap())
 }
 
 fn end(mut child: Child) {
@@ -97,12 +97,14 @@ async fn f10_a_worker_that_comes_back_is_noticed() {
     let (_socket, port) = closed_port();
     let quiesced = quiesce_site(home.site(port), &Context::default()).await.unwrap();
     assert!(quiesced.was_running.is_none());
-    let worker = Command::new("/bin/sleep")
-        .arg0("worker-service.cjs")
-        .arg("600")
-        .stdin(std::fs::File::open(home.database()).unwrap())
-        .spawn()
-        .unwrap();
+    let worker = named(
+        Command::new("/bin/sleep")
+            .arg0("worker-service.cjs")
+            .arg("600")
+            .stdin(std::fs::File::open(home.database()).unwrap())
+            .spawn()
+            .unwrap(),
+    );
     assert!(quiesced.recheck());
     end(worker);
     assert!(!quiesced.recheck());

@@ -65,6 +65,19 @@ struct Shared {
     closing: AtomicBool,
 }
 
+/// `spawn` returns when the new program takes over, a moment before the kernel knows its command line.
+pub fn named(child: std::process::Child) -> std::process::Child {
+    let limit = std::time::Instant::now() + Duration::from_secs(20);
+    while std::fs::read(format!("/proc/{}/cmdline", child.id()))
+        .expect("the process")
+        .is_empty()
+    {
+        assert!(std::time::Instant::now() < limit, "the program never starts");
+        std::thread::yield_now();
+    }
+    child
+}
+
 /// A running worker; dropping it ends the process and the server.
 pub struct FakeWorker {
     shared: Arc<Shared>,
@@ -97,7 +110,7 @@ impl FakeWorker {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut child = command.spawn().expect("start the worker's process");
+        let mut child = named(command.spawn().expect("start the worker's process"));
         if behaviour.ignores_sigterm {
             // The trap must be set before anybody signals.
             let mut line = String::new();
