@@ -46,7 +46,15 @@ impl Backup {
     pub fn begin(root: &Path, at: Timestamp) -> Result<Self, DatabaseError> {
         make_private_folder(root).map_err(|error| DatabaseError::io("make", root, error))?;
         let name = at.strftime("%Y%m%d-%H%M%S").to_string();
-        for attempt in 0..1000 {
+        // Behind every other one of this second, also when earlier ones are gone: the last made must sort as the newest.
+        let taken = list(root)
+            .into_iter()
+            .filter(|backup| backup.name.starts_with(&name));
+        let first = taken
+            .map(|backup| sort_key(&backup.name).1.saturating_add(1))
+            .max()
+            .unwrap_or(0);
+        for attempt in first..first.saturating_add(1000) {
             let folder = if attempt == 0 {
                 root.join(&name)
             } else {
@@ -175,12 +183,15 @@ pub fn list(root: &Path) -> Vec<Listed> {
     listed
 }
 
-/// Removes backups that are too old or too many.
-pub fn retain(root: &Path, retention: BackupRetention, now: Timestamp) {
+/// Removes backups that are too old or too many; never `made`, the one just made, whatever the clock says.
+pub fn retain(root: &Path, retention: BackupRetention, now: Timestamp, made: &Path) {
     let listed = list(root);
     let names: Vec<&str> = listed.iter().map(|backup| backup.name.as_str()).collect();
     for name in expired(&names, retention, now) {
         let folder = root.join(name);
+        if folder == made {
+            continue;
+        }
         if let Err(error) = std::fs::remove_dir_all(&folder) {
             tracing::warn!(%error, folder = %folder.display(), "an old backup stays");
         }
@@ -225,8 +236,9 @@ fn sort_key(name: &str) -> (String, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::{expired, list, made_at, retain};
+    use super::{Backup, expired, list, made_at, retain};
     use crate::config::BackupRetention;
+    use std::path::Path;
 
     fn now() -> jiff::Timestamp {
         "2026-03-15T12:00:00Z".parse().unwrap()
@@ -261,6 +273,29 @@ mod tests {
     }
 
     #[test]
+    fn f16_the_last_of_one_second_is_the_newest_also_when_earlier_ones_are_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let mut made = Vec::new();
+        for _ in 0..4 {
+            let backup = Backup::begin(root.path(), now()).unwrap();
+            retain(
+                root.path(),
+                BackupRetention {
+                    max_days: 0,
+                    max_count: 1,
+                },
+                now(),
+                &backup.folder,
+            );
+            assert!(backup.folder.is_dir());
+            assert_eq!(list(root.path()).len(), 1);
+            made.push(backup.folder);
+        }
+        made.dedup();
+        assert_eq!(made.len(), 4);
+    }
+
+    #[test]
     fn f16_foreign_names_are_not_backups() {
         for name in [
             "notes",
@@ -291,6 +326,7 @@ mod tests {
                 max_count: 1,
             },
             now(),
+            Path::new(""),
         );
         let mut left: Vec<_> = std::fs::read_dir(root.path())
             .unwrap()

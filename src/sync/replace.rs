@@ -158,6 +158,7 @@ pub(super) async fn hand_over(
         &session.config.paths.pull_backups(),
         session.config.backups,
         session.context.now(),
+        backup.parent().unwrap_or(Path::new("/")),
     );
     Ok(HandedOver {
         backup,
