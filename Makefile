@@ -4,10 +4,14 @@ PREFIX ?= $(HOME)/.local
 BIN_DIR ?= $(HOME)/.claude-mem-minio/bin
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
+# `make` alone lists the targets, whatever the parts declare first.
+.DEFAULT_GOAL := help
+include mk/*.mk
+
 .PHONY: help build test test-claude-mem lint fmt deny demo bench-memory release dist test-dist deb reproducible install uninstall
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Development build of everything; tests and the demo use the same
 	$(CARGO) build --locked --all-targets

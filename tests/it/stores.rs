@@ -74,9 +74,20 @@ impl Subject {
         }
     }
 
-    /// The bucket of MEMBRIDGE_TEST_S3_ENDPOINT, _BUCKET, _ACCESS_KEY and _SECRET_KEY. `None` where they are not set,
-    /// which MEMBRIDGE_TEST_S3_REQUIRED=1 turns into a failure.
+    /// What MEMBRIDGE_TEST_SUBJECT names, so that `make test-servers` asks our own server's modes and a directory the
+    /// same questions; otherwise the bucket of MEMBRIDGE_TEST_S3_ENDPOINT, _BUCKET, _ACCESS_KEY and _SECRET_KEY. `None`
+    /// where they are not set, which MEMBRIDGE_TEST_S3_REQUIRED=1 turns into a failure.
     pub fn live() -> Option<Subject> {
+        if let Ok(name) = std::env::var("MEMBRIDGE_TEST_SUBJECT") {
+            return Some(match name.as_str() {
+                "conforming" => Subject::conforming(),
+                "ignoring" => Subject::ignoring(),
+                "refusing" => Subject::refusing(),
+                "not-atomic" => Subject::not_atomic(),
+                "directory" => Subject::directory(),
+                other => panic!("MEMBRIDGE_TEST_SUBJECT={other} is none of ours"),
+            });
+        }
         let read = |name: &str| std::env::var(format!("MEMBRIDGE_TEST_S3_{name}")).ok();
         let all = ["ENDPOINT", "BUCKET", "ACCESS_KEY", "SECRET_KEY"].map(read);
         let [Some(endpoint), Some(bucket), Some(access_key), Some(secret_key)] = all else {

