@@ -1,4 +1,4 @@
-//! A writer that never pauses, beside fifty pushes and fifty pulls.
+//! A writer that hardly pauses, beside fifty pushes and fifty pulls.
 
 use crate::common::{assert_whole, titles_anywhere};
 use crate::support::claude_mem::{Version, Writer};
@@ -25,12 +25,14 @@ fn no_acknowledged_row_is_lost_in_fifty_pulls_and_fifty_pushes() {
         "live-alpha",
         std::time::Duration::from_millis(20),
     );
-    let betas = Writer::start(beta.db_path(), "live-beta");
+    // A breath between two rows: on a slow machine the database would otherwise outgrow the pulls, which copy it.
+    let betas = Writer::paced(beta.db_path(), "live-beta", std::time::Duration::from_millis(1));
     let mut named = Vec::new();
     for round in 0..ROUNDS {
         let before = alphas.acknowledged();
-        alpha.cmd("push_sqlite").run().assert_code(0);
-        let pulled = beta.cmd("pull_sqlite --json").run();
+        let limit = std::time::Duration::from_mins(3);
+        alpha.cmd("push_sqlite").timeout(limit).run().assert_code(0);
+        let pulled = beta.cmd("pull_sqlite --json").timeout(limit).run();
         pulled.assert_code(0);
         let report = pulled.json();
         assert_eq!(report["outcome"], "pulled", "round {round}: {pulled:?}");
