@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Condition, Etag, StoreError, StoreErrorKind};
+use crate::storage::{Body, Condition, Etag, PutAnswer, StoreError, StoreErrorKind};
 use crate::ui::Progress;
 
 /// How long the lock may be relied on: two thirds of the TTL, counted from before the request that took or renewed
@@ -49,7 +49,7 @@ impl Term {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    fn age(&self, context: &Context) -> Duration {
+    pub(super) fn age(&self, context: &Context) -> Duration {
         let began = Duration::from_millis(self.began.load(Ordering::SeqCst));
         context.uptime().saturating_sub(began)
     }
@@ -227,7 +227,11 @@ impl<'a> Guard<'a> {
     pub async fn release(self) -> Result<(), LockError> {
         let give_back = async {
             let term = self.claim.is_some().then_some(&*self.term);
-            let released = give_back(&self.request, &self.record, term).await;
+            let released = if term.is_none() && give_back_at_once(&self).await {
+                Ok(())
+            } else {
+                give_back(&self.request, &self.record, term).await
+            };
             if let Some(claim) = &self.claim {
                 claim.withdraw(self.request.store).await?;
             }
@@ -244,6 +248,28 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// The usual case in one request: the lock is as we last wrote it. Any other answer than a clear yes is left to
+/// [`give_back`], which looks first.
+async fn give_back_at_once(guard: &Guard<'_>) -> bool {
+    let Ok(body) = records::to_bytes(&released(guard.record.clone())) else {
+        return false;
+    };
+    let answer = guard
+        .request
+        .store
+        .put_once(&guard.request.keys.lock(), &body, Condition::IfMatch(&guard.etag))
+        .await;
+    matches!(answer, Ok(PutAnswer::Written(_)))
+}
+
+/// The record as a Python node reads it as stale.
+fn released(mut record: LockRecord) -> LockRecord {
+    record.timestamp = 0;
+    record.expires_at = Some(0);
+    record.state = Some("released".to_owned());
+    record
+}
+
 /// Releases the record in the bucket as long as it is ours. `term`: only a claim keeps others away, so that the
 /// write is a plain one, and is left out once others may be there.
 pub(super) async fn give_back(
@@ -254,14 +280,12 @@ pub(super) async fn give_back(
     const ATTEMPTS: u32 = 5;
     let key = request.keys.lock();
     for _ in 0..ATTEMPTS {
-        let (mut record, etag) = match records::read::<LockRecord>(request.store, &key).await? {
+        let (record, etag) = match records::read::<LockRecord>(request.store, &key).await? {
             Some((record, etag)) if record.owner == ours.owner && record.timestamp > 0 => (record, etag),
             _ => return Ok(()),
         };
-        record.timestamp = 0;
-        record.expires_at = Some(0);
-        record.state = Some("released".to_owned());
-        let body = records::to_bytes(&record).map_err(|error| LockError::Lost(error.to_string()))?;
+        let body =
+            records::to_bytes(&released(record)).map_err(|error| LockError::Lost(error.to_string()))?;
         if let Some(term) = term {
             term.check(request.context)?;
             let hidden = Progress::hidden();

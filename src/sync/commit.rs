@@ -1,10 +1,14 @@
 //! Makes commits: of our shot, and of what a Python node pushed since the newest one (adoption). The moment at which a
 //! commit is created is the moment at which a push has happened. Knows the history; not whether a push is allowed.
 
+use std::time::Duration;
+
 use super::fetch;
+use super::fresh::Fresh;
 use super::remote::Head;
 use super::session::Session;
 use super::shot::Shot;
+use super::words;
 use crate::database::snapshot::Pinned;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
@@ -25,8 +29,56 @@ const COLLECT_LIMIT: usize = 100;
 pub(super) struct Terms {
     /// Epoch of our lease.
     pub(super) epoch: Option<i64>,
+    /// When the lease was asked for (see [`crate::context::Context::uptime`]).
+    pub(super) gated: Duration,
     /// claude-mem's version here.
     pub(super) claude_mem: Option<String>,
+}
+
+/// What has to hold in the moment in which a commit is created.
+#[derive(Clone, Copy)]
+pub(super) struct Fence<'a> {
+    /// The term.
+    pub(super) terms: &'a Terms,
+    /// The lock.
+    pub(super) verifier: &'a Verifier<'a>,
+    /// Which of it has to be asked again.
+    pub(super) fresh: Fresh,
+}
+
+/// What a new commit follows.
+pub(super) enum Parent {
+    /// The newest commit; none in an empty history.
+    Commit(Option<Box<Commit>>),
+    /// Somebody else was faster.
+    Overtaken,
+}
+
+/// The newest commit, after what a Python node pushed since has become one.
+pub(super) async fn parent(
+    session: &Session,
+    head: Option<&Head>,
+    fence: Fence<'_>,
+) -> CommandResult<Parent> {
+    let Some(head) = head else {
+        return Ok(Parent::Commit(None));
+    };
+    if head.is_commit {
+        return Ok(Parent::Commit(head.commit.clone()));
+    }
+    match adopt(session, head, fence).await {
+        Ok(Some(commit)) => Ok(Parent::Commit(Some(Box::new(commit)))),
+        Ok(None) => Ok(Parent::Overtaken),
+        // What cannot be read cannot be adopted; FORCE_PUSH overwrites it, and keeps the object as it is.
+        Err(failure) if session.config.overrides.force_push => {
+            session
+                .ui
+                .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
+            words::keep_object(session, &head.sha256).await?;
+            Ok(Parent::Commit(head.commit.clone()))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Uploads the shot's pack and creates the commit that follows `parent`. `None`: somebody else was faster.
@@ -35,23 +87,17 @@ pub(super) async fn create(
     shot: &Shot,
     parent: Option<&Commit>,
     announced: Option<&str>,
-    terms: &Terms,
-    verifier: &Verifier<'_>,
+    fence: Fence<'_>,
 ) -> CommandResult<Option<Commit>> {
-    let mut commit = Commit::following(parent, &shot.pack, &shot.facts, author(session, terms)?);
+    let mut commit = Commit::following(parent, &shot.pack, &shot.facts, author(session, fence.terms)?);
     commit.mirror_sha256 = shot.object.as_ref().map(|object| object.digests.sha256.clone());
     commit.legacy_seen = announced.map(str::to_owned);
-    publish(session, &commit, &shot.pack, terms, verifier).await
+    publish(session, &commit, &shot.pack, fence).await
 }
 
 /// Makes a commit of what a Python node pushed, so that it is in the history before anything follows it (F08).
 /// `None`: somebody else was faster.
-pub(super) async fn adopt(
-    session: &Session,
-    head: &Head,
-    terms: &Terms,
-    verifier: &Verifier<'_>,
-) -> CommandResult<Option<Commit>> {
+async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResult<Option<Commit>> {
     let image = fetch::whatever_is_there(session, Some(head)).await?;
     let folder = session.config.paths.tmp();
     let path = image.path.to_path_buf();
@@ -63,7 +109,7 @@ pub(super) async fn adopt(
     let mut author = author(session, &Terms::default())?;
     head.source().clone_into(&mut author.host);
     let mut commit = Commit::following(head.commit.as_deref(), &pack, &image.facts, author);
-    commit.epoch = terms.epoch;
+    commit.epoch = fence.terms.epoch;
     commit.legacy_seen = Some(head.sha256.clone());
     commit.adopted_from = Some(Adopted {
         sha256: image.sha256.clone(),
@@ -74,7 +120,7 @@ pub(super) async fn adopt(
             .map(|manifest| manifest.timestamp.clone())
             .unwrap_or_default(),
     });
-    let made = publish(session, &commit, &pack, terms, verifier).await?;
+    let made = publish(session, &commit, &pack, fence).await?;
     if let Some(commit) = &made {
         let text = format!(
             "      the push of {} became commit {} of the history",
@@ -91,16 +137,17 @@ async fn publish(
     session: &Session,
     commit: &Commit,
     pack: &Spooled,
-    terms: &Terms,
-    verifier: &Verifier<'_>,
+    fence: Fence<'_>,
 ) -> CommandResult<Option<Commit>> {
     let progress = session.ui.progress("upload", pack.digests.size);
     let sent = log::upload_pack(&session.store, &session.keys, pack, &progress).await;
     progress.done();
     sent?;
     // Whoever was held up for longer than the lock lives finds out here; and a commit of our number refuses us.
-    verifier.verify().await?;
-    super::gate::same_term(session, terms.epoch).await?;
+    fence.verifier.verify_within(fence.fresh.limit()).await?;
+    if !fence.fresh.since(&session.context, fence.terms.gated) {
+        super::gate::same_term(session, fence.terms.epoch).await?;
+    }
     failpoint::reach("push.verified");
     let verdict = session
         .capability

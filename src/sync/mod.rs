@@ -5,6 +5,7 @@ pub mod backups;
 mod commit;
 mod decide;
 pub mod fetch;
+mod fresh;
 pub mod gate;
 pub mod mirror;
 pub mod mirror_setting;
@@ -20,6 +21,7 @@ pub mod restore_backup;
 pub mod session;
 mod shot;
 pub mod state;
+mod unchanged;
 mod words;
 
 pub use session::Session;

@@ -1,23 +1,26 @@
 //! The story of a push: gate, look, snapshot, lock, decide, commit, mirror, release, record. Each step is one call into
 //! the module that owns it.
 
-use super::commit::{self, Terms};
+use std::time::Duration;
+
+use super::commit::{self, Fence, Parent, Terms};
 use super::decide::decide;
 use super::fetch;
+use super::fresh::Fresh;
 use super::gate;
 use super::mirror::{self, Upload};
 use super::mirror_setting;
 use super::plan::Push;
 use super::record::{Base, Pending, RecordFile};
 use super::remote::{self, Head};
-use super::session::{LocalState, Session};
+use super::session::Session;
 use super::shot::{self, Shot, Wanted};
+use super::unchanged::{base_of, nothing_written, same_content, up_to_date};
 use super::words::{self, describe, diverged};
-use crate::database::{Counts, Facts, files};
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::history::pagemap::PageMap;
-use crate::history::{Commit, log, retention};
+use crate::history::{Commit, retention};
 use crate::lock::{self, LockError, Verifier};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
@@ -61,6 +64,7 @@ enum Done {
 pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
+    let gated = session.context.uptime();
     let standing = gate::push_role(session).await?;
     let epoch = standing.and_then(|standing| standing.epoch());
     failpoint::reach("push.gated");
@@ -69,6 +73,7 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
     }
     let mut terms = Terms {
         epoch,
+        gated,
         claude_mem: None,
     };
     for _ in 0..ATTEMPTS {
@@ -86,37 +91,6 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
     .hint("try again: membridge push_sqlite"))
 }
 
-/// The files were not written to since the last sync, and nobody has committed: one request, no SQLite work.
-async fn nothing_written(
-    session: &Session,
-    record: &RecordFile,
-    style: Style,
-) -> CommandResult<Option<Report>> {
-    let Some(base) = record
-        .record
-        .base
-        .as_ref()
-        .filter(|_| record.record.pending.is_none())
-    else {
-        return Ok(None);
-    };
-    let Some(number) = base
-        .commit
-        .filter(|_| base.mirrored || style == Style::Background)
-    else {
-        return Ok(None);
-    };
-    if !session.untouched(base)
-        || log::get(&session.store, &session.keys, number.saturating_add(1))
-            .await?
-            .is_some()
-    {
-        return Ok(None);
-    }
-    tracing::info!("snapshot skipped: the files are as they were at the last sync");
-    Ok(Some(up_to_date(session, &base.counts)))
-}
-
 /// One attempt; `None` when somebody else committed first.
 async fn attempt(
     session: &Session,
@@ -124,6 +98,7 @@ async fn attempt(
     style: Style,
     terms: &mut Terms,
 ) -> CommandResult<Option<Report>> {
+    let seen = session.context.uptime();
     let head = read_head(session, record).await?;
     let local = session.read_local().await?;
     let asked = style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
@@ -142,6 +117,7 @@ async fn attempt(
         check,
     };
     let shot = shot::take(session, local, parent_map(session, head.as_ref()), wanted).await?;
+    let known = Known { head, seen };
     failpoint::reach("push.snapshot");
     if shot.checked {
         record.record.checked_at = session.context.now().as_second();
@@ -159,7 +135,7 @@ async fn attempt(
     failpoint::reach("push.locked");
     let verifier = guard.verifier();
     let end = guard
-        .hold(under_lock(session, record, &shot, terms, &verifier))
+        .hold(under_lock(session, record, &shot, known, terms, &verifier))
         .await;
     failpoint::reach("push.before-release");
     if let Err(error) = guard.release().await {
@@ -187,44 +163,32 @@ fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
     PageMap::open(&session.page_map, &commit.sha256)
 }
 
-/// The files were written to, but no memory changed (a checkpoint, the worker's housekeeping): the new fingerprint
-/// is remembered.
-fn same_content(base: Option<Base>, local: &LocalState, head: Option<&Head>) -> Option<Base> {
-    let head = head?;
-    base.filter(|base| base.digest == local.facts.digest && base.sha256 == head.sha256)?;
-    tracing::info!("snapshot skipped: the content is as it was at the last sync");
-    Some(base_of(head, &local.facts, local.fingerprint.clone()))
+/// What the bucket held, and when it was asked (see [`crate::context::Context::uptime`]).
+struct Known {
+    head: Option<Head>,
+    seen: Duration,
 }
 
-/// What both sides agree on when the bucket's head holds these facts.
-pub(super) fn base_of(head: &Head, facts: &Facts, fingerprint: Option<files::Fingerprint>) -> Base {
-    Base {
-        sha256: head.sha256.clone(),
-        commit: head.head_commit().map(|commit| commit.number),
-        mirrored: head.mirrored,
-        digest: facts.digest.clone(),
-        counts: facts.counts,
-        fingerprint,
-    }
-}
-
-fn up_to_date(session: &Session, counts: &Counts) -> Report {
-    session
-        .ui
-        .line(format!("already up to date ({})", counts.describe()));
-    Report::ok("up_to_date").with("observations", counts.observations)
-}
-
-/// Under the lock: read the bucket again, decide, commit, mirror.
+/// Under the lock: read the bucket again where that may tell anything new, decide, commit, mirror.
 async fn under_lock(
     session: &Session,
     record: &mut RecordFile,
     shot: &Shot,
+    known: Known,
     terms: &Terms,
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
     let force = session.config.overrides.force_push;
-    let head = read_head(session, record).await?;
+    let verdict = session
+        .capability
+        .get(&session.store, &session.keys, &session.context)
+        .await?;
+    let fresh = Fresh::of(session, verdict, shot.object.is_some());
+    let head = if fresh.since(&session.context, known.seen) {
+        known.head
+    } else {
+        read_head(session, record).await?
+    };
     let decision = decide(session, record, shot, head.as_ref()).await?;
     session
         .ui
@@ -241,7 +205,12 @@ async fn under_lock(
     }
     gate::fence(terms.epoch, head.as_ref())?;
     gate::shrink(shot.facts.counts.observations, head.as_ref(), force)?;
-    let parent = match parent(session, head.as_ref(), terms, verifier).await? {
+    let fence = Fence {
+        terms,
+        verifier,
+        fresh,
+    };
+    let parent = match commit::parent(session, head.as_ref(), fence).await? {
         Parent::Commit(parent) => parent,
         Parent::Overtaken => return Ok(Done::Overtaken),
     };
@@ -260,7 +229,7 @@ async fn under_lock(
     failpoint::reach("push.before-upload");
     let announced = head.as_ref().and_then(|head| head.announced.as_deref());
     // A Python node that forces its way does not ask for the lock (F47); what it left is adopted next time.
-    let made = commit::create(session, shot, parent.as_deref(), announced, terms, verifier).await?;
+    let made = commit::create(session, shot, parent.as_deref(), announced, fence).await?;
     let Some(commit) = made else {
         return Ok(Done::Overtaken);
     };
@@ -293,40 +262,6 @@ async fn up_to_date_but_the_mirror(
         head.mirrored = mirror(session, shot, Some(&commit), terms, verifier).await?;
     }
     Ok(Done::UpToDate(head))
-}
-
-/// What the new commit follows.
-enum Parent {
-    Commit(Option<Box<Commit>>),
-    Overtaken,
-}
-
-/// The newest commit, after what a Python node pushed since has become one.
-async fn parent(
-    session: &Session,
-    head: Option<&Head>,
-    terms: &Terms,
-    verifier: &Verifier<'_>,
-) -> CommandResult<Parent> {
-    let Some(head) = head else {
-        return Ok(Parent::Commit(None));
-    };
-    if head.is_commit {
-        return Ok(Parent::Commit(head.commit.clone()));
-    }
-    match commit::adopt(session, head, terms, verifier).await {
-        Ok(Some(commit)) => Ok(Parent::Commit(Some(Box::new(commit)))),
-        Ok(None) => Ok(Parent::Overtaken),
-        // What cannot be read cannot be adopted; FORCE_PUSH overwrites it, and keeps the object as it is.
-        Err(failure) if session.config.overrides.force_push => {
-            session
-                .ui
-                .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-            words::keep_object(session, &head.sha256).await?;
-            Ok(Parent::Commit(head.commit.clone()))
-        }
-        Err(failure) => Err(failure),
-    }
 }
 
 /// Writes the objects for Python nodes, where the shot has one.

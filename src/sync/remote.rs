@@ -86,20 +86,24 @@ impl Head {
 /// # Errors
 /// The store's; a record or checksum object that is not one.
 pub async fn read(store: &Store, keys: &Keys, hint: Option<u64>) -> CommandResult<Option<Head>> {
-    let commit = log::head(store, keys, hint).await?;
-    Ok(choose(announced(store, keys).await?, commit))
+    // The announcements first: whatever they mirror is then among the commits that are read after them.
+    let announced = announced(store, keys).await?;
+    Ok(choose(announced, log::head(store, keys, hint).await?))
 }
 
 async fn announced(store: &Store, keys: &Keys) -> CommandResult<Option<Announced>> {
     let manifest = records::read::<Manifest>(store, &keys.manifest())
         .await
         .map_err(repairable)?;
+    // In this order: a Python node writes the checksum before the manifest, so whoever has seen a new manifest sees its
+    // checksum too (F21, F47).
+    let checksum = checksum(store, keys).await?;
     let manifest = manifest.map(|(manifest, _)| manifest);
     let commit = manifest
         .as_ref()
         .and_then(|manifest| manifest.membridge.as_ref())
         .and_then(|extra| extra.commit);
-    Ok(match (manifest, checksum(store, keys).await?) {
+    Ok(match (manifest, checksum) {
         (None, None) => None,
         (Some(manifest), None) => Some(Announced {
             sha256: manifest.sha256.clone(),

@@ -80,22 +80,12 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until a failpoint has stopped the process.
-fn wait_stopped(process: &Running) {
-    let stat = format!("/proc/{}/stat", process.pid());
-    wait_until("the process stops", || {
-        let text = std::fs::read_to_string(&stat).unwrap();
-        let (_, after_name) = text.rsplit_once(") ").unwrap();
-        after_name.starts_with('T')
-    });
-}
-
 fn push_stopped_at(machine: &Machine, failpoint: &str) -> Running {
     let process = machine
         .cmd("push_sqlite")
         .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop"))
         .spawn();
-    wait_stopped(&process);
+    process.wait_stopped();
     process
 }
 

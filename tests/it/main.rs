@@ -25,6 +25,7 @@ mod dry_run;
 mod errors;
 mod fencing;
 mod first_sync;
+mod fresh;
 mod history_commands;
 mod history_flow;
 mod hooks;

@@ -222,6 +222,23 @@ impl Running {
         self.signal(Signal::SIGSTOP)
     }
 
+    /// Waits until the process is stopped, by SIGSTOP or by a failpoint that stops it.
+    #[track_caller]
+    pub fn wait_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let limit = Instant::now() + Duration::from_secs(50);
+        loop {
+            let text = std::fs::read_to_string(&stat).unwrap();
+            let (_, after_name) = text.rsplit_once(") ").unwrap();
+            match after_name.chars().next() {
+                Some('T') => return,
+                Some('Z') => panic!("it ended instead: {}{}", self.stdout(), self.stderr()),
+                _ => assert!(Instant::now() < limit, "never stopped"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn sigcont(&self) -> &Running {
         self.signal(Signal::SIGCONT)
     }

@@ -1,0 +1,82 @@
+//! What a push need not ask the bucket a second time. A commit is created under its number, and a number is given
+//! once: whoever decided from what was true a moment ago and is wrong now is refused by the store, and looks again. So
+//! what was read within the last seconds is as good as asked again, and three requests lie between the lock and a
+//! confirmed commit: pack, commit, read-back. Pure: asks nothing.
+
+use std::time::Duration;
+
+use super::session::Session;
+use crate::context::Context;
+use crate::storage::probe::Verdict;
+
+/// What was read longer ago is asked again. Short beside any lock's or lease's life, long beside the requests between a
+/// look and a commit on a slow uplink.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long an answer holds in this push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fresh(Duration);
+
+impl Fresh {
+    /// For a push that writes nothing but its pack and its commit, to a store that gives each number once. The copy for
+    /// Python nodes is overwritten in place, a forced push writes over what it has not read, and a store without
+    /// conditional creation gives a number to anybody: then nothing is fresh.
+    pub(super) fn of(session: &Session, verdict: Verdict, mirror: bool) -> Self {
+        Self::judge(
+            session.config.lock.ttl,
+            verdict.create,
+            mirror,
+            session.config.overrides.force_push,
+        )
+    }
+
+    fn judge(lock_ttl: i64, numbered: bool, mirror: bool, force: bool) -> Self {
+        if mirror || force || !numbered {
+            return Self(Duration::ZERO);
+        }
+        Self(LIMIT.min(Duration::from_secs(lock_ttl.unsigned_abs()) / 3))
+    }
+
+    /// Whether what was asked at `at` (see [`Context::uptime`]) need not be asked again now.
+    pub(super) fn since(self, context: &Context, at: Duration) -> bool {
+        context.uptime().saturating_sub(at) < self.0
+    }
+
+    /// How old an answer may be.
+    pub(super) fn limit(self) -> Duration {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_numbered_commit_alone_rests_on_what_was_read() {
+        for (ttl, numbered, mirror, force, seconds) in [
+            (7200, true, false, false, 10),
+            (9, true, false, false, 3),
+            (7200, false, false, false, 0),
+            (7200, true, true, false, 0),
+            (7200, true, false, true, 0),
+            (0, true, false, false, 0),
+        ] {
+            assert_eq!(
+                Fresh::judge(ttl, numbered, mirror, force).limit(),
+                Duration::from_secs(seconds),
+                "{ttl} {numbered} {mirror} {force}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_ages_by_the_clock_that_never_stands_still() {
+        let context = Context::default();
+        let now = context.uptime();
+        let fresh = Fresh(Duration::from_hours(1));
+        assert!(fresh.since(&context, now));
+        assert!(!fresh.since(&context, now.saturating_sub(Duration::from_hours(1))));
+        assert!(!Fresh(Duration::ZERO).since(&context, now));
+    }
+}
