@@ -1,28 +1,28 @@
-//! The S3 store, and the only file that knows the SDK's requests. One attempt per call: trying again is
+//! The S3 store, and with its folder the only code that knows the SDK. One attempt per call: trying again is
 //! `retry`'s business, deciding what an answer means is `conditional`'s.
+
+mod errors;
+mod request;
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::{Body, Condition, Digests, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
+use errors::{chain, classify, is_missing_key, status};
+use request::{ServerClock, SignedPayload, SigningClock, counted};
+
+use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
 use crate::config::S3Config;
 use crate::context::Context;
 use crate::ui::Progress;
@@ -56,10 +56,7 @@ impl S3Store {
             None,
             "membridge configuration",
         );
-        let clock = SigningClock {
-            context: Arc::clone(context),
-            correction: Arc::new(AtomicI64::new(0)),
-        };
+        let clock = SigningClock::new(context);
         // aws-config's environment chain is not asked: keys come from our own configuration only.
         let shared = aws_config::SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -397,193 +394,4 @@ fn etag(etag: Option<String>) -> Etag {
 
 fn size(length: Option<i64>) -> u64 {
     length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0)
-}
-
-fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
-}
-
-fn is_missing_key<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
-    // A gateway's bare 404 page is not the store's word that the key is absent (F06).
-    status(error) == Some(404) && matches!(error.code(), Some("NoSuchKey" | "NotFound"))
-}
-
-/// What kind of trouble an SDK error is, and one line about it.
-fn classify<E>(error: &SdkError<E, HttpResponse>) -> (StoreErrorKind, String)
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    use StoreErrorKind as Kind;
-    match error {
-        SdkError::ServiceError(service) => {
-            let status = service.raw().status().as_u16();
-            let code = service.err().code().unwrap_or("");
-            let said = service.err().message().unwrap_or("");
-            let kind = match (code, status) {
-                ("NoSuchBucket", _) => Kind::MissingBucket,
-                ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => Kind::WrongKey,
-                ("RequestTimeTooSkewed", _) => Kind::ClockSkew,
-                ("NotImplemented", _) | (_, 501) => Kind::NotSupported,
-                (_, 401 | 403) => Kind::Denied,
-                ("SlowDown" | "RequestTimeout", _) | (_, 408 | 429 | 500..) => Kind::ServerBusy,
-                _ => Kind::Unexpected,
-            };
-            (
-                kind,
-                format!("answered {status} {code} {said}").trim_end().to_owned(),
-            )
-        }
-        SdkError::TimeoutError(_) => (Kind::Interrupted, "no answer within the time limit".to_owned()),
-        SdkError::DispatchFailure(failure) => {
-            let text = failure
-                .as_connector_error()
-                .map_or_else(|| "no connection".to_owned(), |error| chain(error));
-            let lower = text.to_ascii_lowercase();
-            let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-            let kind = if has(&["dns error", "failed to lookup"]) {
-                Kind::NameNotFound
-            } else if has(&["connection refused"]) {
-                Kind::Refused
-            } else if has(&[
-                "certificate",
-                "tls",
-                "handshake",
-                "invalidcontenttype",
-                "corrupt message",
-            ]) {
-                Kind::Tls
-            } else if has(&["connect timeout", "connecttimeout", "unreachable", "no route"]) {
-                Kind::ConnectTimeout
-            } else {
-                Kind::Interrupted
-            };
-            (kind, text)
-        }
-        SdkError::ResponseError(response) => {
-            let status = response.raw().status().as_u16();
-            let kind = if status >= 500 {
-                // A gateway's or a small server's own error page: as passing as one in S3's words.
-                Kind::ServerBusy
-            } else {
-                Kind::Unexpected
-            };
-            (kind, format!("answered {status} with something that is not S3"))
-        }
-        _ => (Kind::Local, chain(error)),
-    }
-}
-
-/// An error and its causes on one line, without repetitions.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let line = error.to_string();
-        if !text.contains(&line) {
-            text = format!("{text}: {line}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The time that requests are signed with: ours, corrected once the store has refused it, because a board without a
-/// clock battery could not talk to it at all otherwise (F48). The SDK measures the flow of bodies with it too, so it
-/// moves between two requests only, never during one.
-#[derive(Debug, Clone)]
-struct SigningClock {
-    context: Arc<Context>,
-    correction: Arc<AtomicI64>,
-}
-
-impl SigningClock {
-    fn correct(&self) {
-        self.correction
-            .store(self.context.skew_seconds(), Ordering::Relaxed);
-    }
-}
-
-impl TimeSource for SigningClock {
-    fn now(&self) -> SystemTime {
-        let now = self.context.now();
-        let correction = jiff::SignedDuration::from_secs(self.correction.load(Ordering::Relaxed));
-        now.checked_add(correction).unwrap_or(now).into()
-    }
-}
-
-/// Learns the server's time from each answer (F48).
-#[derive(Debug)]
-struct ServerClock(Arc<Context>);
-
-impl Intercept for ServerClock {
-    fn name(&self) -> &'static str {
-        "ServerClock"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        if let Some(date) = date.and_then(|text| jiff::fmt::rfc2822::parse(text).ok()) {
-            self.0.learn_server_time(date.timestamp());
-        }
-        Ok(())
-    }
-}
-
-/// Signs a streamed body with the SHA-256 that we know already, so that the server checks what it stores (F22).
-#[derive(Debug)]
-struct SignedPayload(Digests);
-
-impl Intercept for SignedPayload {
-    fn name(&self) -> &'static str {
-        "SignedPayload"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        bag: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        bag.interceptor_state()
-            .store_put(PayloadSigningOverride::Precomputed(self.0.sha256.clone()));
-        Ok(())
-    }
-}
-
-/// Counts bytes into a progress bar as they leave.
-fn counted(body: aws_smithy_types::body::SdkBody, progress: Progress) -> aws_smithy_types::body::SdkBody {
-    use aws_smithy_types::body::SdkBody;
-    SdkBody::from_body_1_x(Counted { body, progress })
-}
-
-struct Counted {
-    body: aws_smithy_types::body::SdkBody,
-    progress: Progress,
-}
-
-impl http_body::Body for Counted {
-    type Data = bytes::Bytes;
-    type Error = aws_smithy_types::body::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        let polled = std::pin::Pin::new(&mut self.body).poll_frame(context);
-        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            self.progress.add(data.len() as u64);
-        }
-        polled
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::Body::size_hint(&self.body)
-    }
 }

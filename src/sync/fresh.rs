@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::session::Session;
+use super::shot::Shot;
 use crate::context::Context;
+use crate::history::Kind;
 use crate::storage::probe::Verdict;
 
 /// What was read longer ago is asked again. Short beside any lock's or lease's life, long beside the requests between a
@@ -18,20 +20,21 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Fresh(Duration);
 
 impl Fresh {
-    /// For a push that writes nothing but its pack and its commit, to a store that gives each number once. The copy for
+    /// For a push that writes nothing but its pages and its commit, to a store that gives each number once. The copy for
     /// Python nodes is overwritten in place, a forced push writes over what it has not read, and a store without
-    /// conditional creation gives a number to anybody: then nothing is fresh.
-    pub(super) fn of(session: &Session, verdict: Verdict, mirror: bool) -> Self {
+    /// conditional creation gives a number to anybody: then nothing is fresh. Nor before a full pack, because sending
+    /// all pages for nothing costs more than asking.
+    pub(super) fn of(session: &Session, verdict: Verdict, shot: &Shot) -> Self {
         Self::judge(
             session.config.lock.ttl,
             verdict.create,
-            mirror,
+            shot.object.is_some() || shot.pack.kind == Kind::Full,
             session.config.overrides.force_push,
         )
     }
 
-    fn judge(lock_ttl: i64, numbered: bool, mirror: bool, force: bool) -> Self {
-        if mirror || force || !numbered {
+    fn judge(lock_ttl: i64, numbered: bool, much: bool, force: bool) -> Self {
+        if much || force || !numbered {
             return Self(Duration::ZERO);
         }
         Self(LIMIT.min(Duration::from_secs(lock_ttl.unsigned_abs()) / 3))
@@ -54,7 +57,7 @@ mod tests {
 
     #[test]
     fn only_a_numbered_commit_alone_rests_on_what_was_read() {
-        for (ttl, numbered, mirror, force, seconds) in [
+        for (ttl, numbered, much, force, seconds) in [
             (7200, true, false, false, 10),
             (9, true, false, false, 3),
             (7200, false, false, false, 0),
@@ -63,9 +66,9 @@ mod tests {
             (0, true, false, false, 0),
         ] {
             assert_eq!(
-                Fresh::judge(ttl, numbered, mirror, force).limit(),
+                Fresh::judge(ttl, numbered, much, force).limit(),
                 Duration::from_secs(seconds),
-                "{ttl} {numbered} {mirror} {force}"
+                "{ttl} {numbered} {much} {force}"
             );
         }
     }

@@ -183,7 +183,7 @@ async fn under_lock(
         .capability
         .get(&session.store, &session.keys, &session.context)
         .await?;
-    let fresh = Fresh::of(session, verdict, shot.object.is_some());
+    let fresh = Fresh::of(session, verdict, shot);
     let head = if fresh.since(&session.context, known.seen) {
         known.head
     } else {

@@ -1,0 +1,131 @@
+//! What is done to every request on its way: the time that it is signed with, the checksum of its body, the bytes that
+//! are counted as they leave, and the server's time that is read off the answer. Knows no operation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
+
+use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_smithy_async::time::TimeSource;
+
+use crate::context::Context;
+use crate::storage::Digests;
+use crate::ui::Progress;
+
+/// The time that requests are signed with: ours, corrected once the store has refused it, because a board without a
+/// clock battery could not talk to it at all otherwise (F48). The SDK measures the flow of bodies with it too, so it
+/// moves between two requests only, never during one.
+#[derive(Debug, Clone)]
+pub(super) struct SigningClock {
+    context: Arc<Context>,
+    correction: Arc<AtomicI64>,
+}
+
+impl SigningClock {
+    /// Ours, until the store refuses it.
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            correction: Arc::new(AtomicI64::new(0)),
+        }
+    }
+
+    /// Takes the store's word for it from now on.
+    pub(super) fn correct(&self) {
+        self.correction
+            .store(self.context.skew_seconds(), Ordering::Relaxed);
+    }
+}
+
+impl TimeSource for SigningClock {
+    fn now(&self) -> SystemTime {
+        let now = self.context.now();
+        let correction = jiff::SignedDuration::from_secs(self.correction.load(Ordering::Relaxed));
+        now.checked_add(correction).unwrap_or(now).into()
+    }
+}
+
+/// Learns the server's time from each answer (F48).
+#[derive(Debug)]
+pub(super) struct ServerClock(pub(super) Arc<Context>);
+
+impl Intercept for ServerClock {
+    fn name(&self) -> &'static str {
+        "ServerClock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(date) = date.and_then(|text| jiff::fmt::rfc2822::parse(text).ok()) {
+            self.0.learn_server_time(date.timestamp());
+        }
+        Ok(())
+    }
+}
+
+/// Signs a streamed body with the SHA-256 that we know already, so that the server checks what it stores (F22).
+#[derive(Debug)]
+pub(super) struct SignedPayload(pub(super) Digests);
+
+impl Intercept for SignedPayload {
+    fn name(&self) -> &'static str {
+        "SignedPayload"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state()
+            .store_put(PayloadSigningOverride::Precomputed(self.0.sha256.clone()));
+        Ok(())
+    }
+}
+
+/// Counts bytes into a progress bar as they leave.
+pub(super) fn counted(
+    body: aws_smithy_types::body::SdkBody,
+    progress: Progress,
+) -> aws_smithy_types::body::SdkBody {
+    use aws_smithy_types::body::SdkBody;
+    SdkBody::from_body_1_x(Counted { body, progress })
+}
+
+struct Counted {
+    body: aws_smithy_types::body::SdkBody,
+    progress: Progress,
+}
+
+impl http_body::Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let polled = std::pin::Pin::new(&mut self.body).poll_frame(context);
+        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.progress.add(data.len() as u64);
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}
