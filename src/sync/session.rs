@@ -46,8 +46,8 @@ pub struct Session {
     pub reset_vectors: bool,
     /// Where the page map of the last synced image is kept.
     pub page_map: PathBuf,
-    /// Held while anything may be changed.
-    _local: Option<LocalLock>,
+    /// Held while anything may be changed, given back on drop.
+    local: Option<LocalLock>,
 }
 
 /// The local database at one moment.
@@ -115,24 +115,8 @@ impl Session {
         if let Some(damaged) = &record.damaged {
             ui.warn(damaged);
         }
-        let keys = Keys::new(&config.project.cid);
-        let capability = Capability::new(&store, &state);
-        let page_map = config
-            .paths
-            .page_map(&record::id(&store.name(), &config.project.cid, &database));
-        let session = Self {
-            config,
-            store,
-            context,
-            ui,
-            keys,
-            capability,
-            database,
-            machine,
-            page_map,
-            reset_vectors: false,
-            _local: Some(local),
-        };
+        let mut session = Self::assemble(config, store, context, ui, database, machine);
+        session.local = Some(local);
         Ok((session, record))
     }
 
@@ -158,25 +142,35 @@ impl Session {
         } else {
             String::new()
         };
-        let keys = Keys::new(&config.project.cid);
+        let session = Self::assemble(config, store, context, ui, database, machine);
+        Ok((session, record))
+    }
+
+    fn assemble(
+        config: Config,
+        store: Store,
+        context: Arc<Context>,
+        ui: Ui,
+        database: PathBuf,
+        machine: String,
+    ) -> Self {
         let capability = Capability::new(&store, &config.paths.state);
         let page_map = config
             .paths
             .page_map(&record::id(&store.name(), &config.project.cid, &database));
-        let session = Self {
+        Self {
+            keys: Keys::new(&config.project.cid),
             config,
             store,
             context,
             ui,
-            keys,
             capability,
             database,
             machine,
             page_map,
             reset_vectors: false,
-            _local: None,
-        };
-        Ok((session, record))
+            local: None,
+        }
     }
 
     /// Leadership of this project, as this node sees it.
