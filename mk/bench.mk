@@ -10,5 +10,9 @@ bench-memory: release ## Peak memory of pushes and pulls of a 1 GB database, ful
 	$(CARGO) build --locked --example bench_memory
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_memory $(or $(MEGABYTES),1000) 24
 
-soak: ## 300 random pushes of two nodes and a Python node; every kept commit restored (SOAK_SEED, SOAK_PUSHES)
-	$(CARGO) test --locked --test it -- --ignored --exact soak::soak --nocapture
+soak: ## 300 random pushes of two nodes and a Python node, and each request of a whole push cut (SOAK_SEED, SOAK_PUSHES)
+	$(CARGO) test --locked --test it -- --ignored --nocapture soak:: cuts::
+
+fuzz: ## Each decoder's fuzz target for FUZZ_SECONDS (60), on samples that a test writes
+	FUZZ_SEEDS=$(TARGET_DIR)/fuzz/seeds $(CARGO) test --locked --test it -- --exact fuzz::the_decoders_survive_mutated_samples
+	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)

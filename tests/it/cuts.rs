@@ -134,6 +134,7 @@ fn a_delta_push_cut_anywhere_leaves_the_old_or_the_new_head() {
 }
 
 #[test]
+#[ignore = "a hundred pushes, most of them waiting for retries; make soak"]
 fn a_delta_push_with_the_copy_for_python_nodes_cut_anywhere_leaves_the_old_or_the_new_head() {
     a_push_cut_anywhere("push_sqlite");
 }
@@ -220,8 +221,8 @@ fn where_the_delta_does_not_fit_the_whole_chain_is_taken_even_when_it_is_cut() {
     beta.cmd("pull_sqlite").run().assert_code(0);
     assert_eq!(
         server.count(Op::GetObject, PACKS),
-        3,
-        "two packs, and the rest of the one that was cut"
+        4,
+        "the delta and the rest of it, then both packs"
     );
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     assert_whole(&beta.db_path());

@@ -27,6 +27,7 @@ mod errors;
 mod fencing;
 mod first_sync;
 mod fresh;
+mod fuzz;
 mod history_commands;
 mod history_flow;
 mod hooks;

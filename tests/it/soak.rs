@@ -163,7 +163,8 @@ impl Soak {
         node.pull(&database).unwrap();
         let before = claude_mem::titles(&database);
         let count = 1 + self.below(5) as usize;
-        self.python.db().add_session("there").add_observations(count);
+        let session = format!("there-{}", self.python_titles.len());
+        self.python.db().add_session(&session).add_observations(count);
         let after = claude_mem::titles(&database);
         self.python_titles
             .extend(after.into_iter().filter(|title| !before.contains(title)));
