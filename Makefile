@@ -8,7 +8,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 .DEFAULT_GOAL := help
 include mk/*.mk
 
-.PHONY: help build test test-claude-mem lint fmt deny demo bench-memory release dist test-dist deb reproducible install uninstall
+.PHONY: help build test test-claude-mem lint fmt deny demo release dist test-dist deb reproducible install uninstall
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,10 +35,6 @@ deny: ## Licences, sources, duplicate and banned crates; DENY_CHECKS=advisories 
 demo: ## Two machines, a push and a pull, over a directory and over S3
 	$(CARGO) build --locked --bin membridge --example demo
 	MEMBRIDGE_BIN=$(TARGET_DIR)/debug/membridge $(TARGET_DIR)/debug/examples/demo
-
-bench-memory: release ## Peak memory of a push and a pull of a 300 MB database: under 32 MB or it fails
-	$(CARGO) build --locked --example bench_memory
-	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_memory 300 32
 
 release: ## Optimised build for this machine
 	$(CARGO) build --locked --release --bin membridge

@@ -180,7 +180,7 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     connection.busy_timeout(BUSY).map_err(fail)?;
     // Flat memory, and scratch space on the disk rather than in a board's RAM.
     connection
-        .execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")
+        .execute_batch("PRAGMA cache_size = -1000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")
         .map_err(fail)?;
     Ok(connection)
 }

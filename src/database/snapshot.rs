@@ -89,7 +89,7 @@ fn copy_pages(
     let mut target = Connection::open(image).map_err(|error| DatabaseError::sqlite("open", image, error))?;
     // A fresh file of our own: a crash leaves nothing that anybody would read.
     target
-        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2000;")
+        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000;")
         .map_err(fail)?;
     {
         let backup = Backup::new(source, &mut target).map_err(fail)?;

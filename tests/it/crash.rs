@@ -66,6 +66,11 @@ fn a_push_killed_anywhere_leaves_a_bucket_that_the_next_push_completes() {
             .run()
             .assert_code(0)
             .stdout_has("already up to date");
+        let commits = server.keys(&python_node::key("mem", "membridge/commits/"));
+        assert_eq!(commits.len(), 2, "{point}: one commit for one change");
+        let newest: serde_json::Value = serde_json::from_str(&server.text(&commits[1])).unwrap();
+        assert_eq!(newest["kind"], "delta", "{point}");
+        alpha.cmd("verify --all").run().assert_code(0);
     }
 }
 
@@ -90,6 +95,10 @@ fn a_pull_killed_anywhere(make: impl Fn(&S3Server) -> Machine) {
     let server = S3Server::start();
     let points = failpoints(&make(&server), "pull_sqlite");
     assert!(points.len() >= 12, "{points:?}");
+    assert!(
+        points.iter().any(|point| point == "history.base-copied"),
+        "by delta: {points:?}"
+    );
     for point in &points {
         let server = S3Server::start();
         let beta = make(&server);

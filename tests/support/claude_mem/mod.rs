@@ -1,6 +1,7 @@
 //! claude-mem databases with the real schemas and made-up memories. Knows SQLite and
 //! claude-mem's tables, nothing of membridge.
 
+mod prose;
 mod read;
 mod rows;
 mod schema;
@@ -10,7 +11,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use self::read::{Counts, counts, dump, fts_ok, fts_search, integrity, journal_mode, titles};
-pub use self::rows::title;
+pub use self::rows::{Random, title};
 pub use self::schema::Version;
 use self::table::Tables;
 pub use self::writer::{IdleHolder, Writer};
@@ -132,18 +133,11 @@ impl MemDb {
         let session = tables.session(&self.label).expect("a session");
         let mut number = tables.next_number("observations").expect("a number");
         loop {
-            let size: i64 = tables
-                .db
-                .query_row(
-                    "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
-                    [],
-                    |row| row.get(0),
-                )
-                .expect("the size");
-            if size as u64 >= target {
+            let size = table::size(&tables.db).expect("the size");
+            if size >= target {
                 break;
             }
-            let missing = (target - size as u64) as usize / (padding + 2048);
+            let missing = (target - size) as usize / (padding + 2048);
             for _ in 0..(missing / 2).clamp(1, 5000) {
                 let start = number as usize * 7919 * 64 % (pool.len() - padding);
                 let row = rows::observation(&self.label, number, &session, &pool[start..start + padding]);
@@ -159,9 +153,44 @@ impl MemDb {
         self
     }
 
+    /// `count` sessions as a person has them, with prose in their rows: eight prompts, five observations after each,
+    /// a summary. Every row is a transaction of its own, as the worker writes them.
+    pub fn live_sessions(&self, count: usize) -> &MemDb {
+        let mut tables = Tables::open(&self.path).expect("open the database");
+        for _ in 0..count {
+            tables.live_session(&self.label).expect("write a session");
+        }
+        self
+    }
+
+    /// Adds such sessions until the file has at least `target` bytes; a transaction each, so that it takes seconds.
+    pub fn live_to_bytes(&self, target: u64) -> &MemDb {
+        let mut tables = Tables::open(&self.path).expect("open the database");
+        let mode = journal_mode(&self.path);
+        let fast = "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;";
+        tables.db.execute_batch(fast).expect("fast settings");
+        while table::size(&tables.db).expect("the size") < target {
+            tables.db.execute_batch("BEGIN IMMEDIATE").expect("begin");
+            tables.live_session(&self.label).expect("write a session");
+            tables.db.execute_batch("COMMIT").expect("commit");
+        }
+        tables
+            .db
+            .execute_batch(&format!("PRAGMA journal_mode={mode}"))
+            .expect("restore the journal mode");
+        self
+    }
+
     /// Runs any SQL, for changes and deletions.
     pub fn execute(&self, sql: &str) -> &MemDb {
         self.write(|tables, _| tables.db.execute_batch(sql))
+    }
+
+    /// Rewrites the file, so that every page is another.
+    pub fn vacuum(&self) -> &MemDb {
+        let tables = Tables::open(&self.path).expect("open the database");
+        tables.db.execute_batch("VACUUM").expect("vacuum");
+        self
     }
 
     pub fn counts(&self) -> Counts {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::rows::{self, Row, Session};
+use super::prose;
+use super::rows::{self, Random, Row, Session};
 
 /// A connection set up as claude-mem sets up its own.
 pub struct Tables {
@@ -22,6 +23,13 @@ pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
     db.execute_batch("PRAGMA foreign_keys=ON; PRAGMA synchronous=NORMAL;")?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(db)
+}
+
+/// Bytes of the database.
+pub fn size(db: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    db.query_row(sql, [], |row| row.get::<_, i64>(0))
+        .map(|bytes| bytes as u64)
 }
 
 impl Tables {
@@ -111,5 +119,32 @@ impl Tables {
         let number = self.next_number("observations")?;
         self.insert("observations", rows::observation(label, number, &session, ""))?;
         Ok(rows::title(label, number))
+    }
+
+    /// A session of `label` with eight prompts, forty observations and a summary, all in prose.
+    pub fn live_session(&mut self, label: &str) -> rusqlite::Result<()> {
+        let number = self.next_number("sdk_sessions")?;
+        let mut random = Random::new(&format!("{label} prose"), number);
+        let name = number.to_string();
+        let row = prose::rewrite(rows::session(label, &name, number), &mut random);
+        let session = Session {
+            db_id: self.insert("sdk_sessions", row)?,
+            content_id: rows::content_id(label, &name),
+            memory_id: rows::memory_id(label, &name),
+        };
+        for _ in 0..8 {
+            let number = self.next_number("user_prompts")?;
+            let row = prose::rewrite(rows::prompt(label, number, &session), &mut random);
+            self.insert("user_prompts", row)?;
+            for _ in 0..5 {
+                let number = self.next_number("observations")?;
+                let row = prose::rewrite(rows::observation(label, number, &session, ""), &mut random);
+                self.insert("observations", row)?;
+            }
+        }
+        let number = self.next_number("session_summaries")?;
+        let row = prose::rewrite(rows::summary(label, number, &session), &mut random);
+        self.insert("session_summaries", row)?;
+        Ok(())
     }
 }

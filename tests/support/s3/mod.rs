@@ -209,6 +209,20 @@ impl Handle {
         })
     }
 
+    /// Makes every object look as if it had been stored so many seconds earlier.
+    pub fn age(&self, seconds: u64) {
+        let by = std::time::Duration::from_secs(seconds);
+        for stored in self
+            .objects
+            .lock()
+            .buckets
+            .values_mut()
+            .flat_map(Bucket::values_mut)
+        {
+            stored.modified -= by;
+        }
+    }
+
     /// Removes every object; buckets stay.
     pub fn clear(&self) {
         self.objects.lock().buckets.values_mut().for_each(Bucket::clear);

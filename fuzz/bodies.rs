@@ -1,0 +1,51 @@
+//! What each fuzz target does with its bytes. The targets in fuzz_targets/ hand them libFuzzer's; tests/it/fuzz.rs
+//! hands them mutated samples, so that `cargo test` compiles and runs the same functions.
+
+use std::io::Cursor;
+
+use membridge::history::Commit;
+use membridge::history::pack::{PackReader, apply};
+use membridge::history::pagemap::PageMap;
+
+/// Bytes from the bucket as a commit: refused, or a commit that survives being written again. Whether it was one.
+pub fn commit(bytes: &[u8]) -> bool {
+    let mut any = false;
+    for number in [1, 42] {
+        if let Ok(commit) = Commit::parse(bytes, number) {
+            let again = serde_json::to_vec(&commit).expect("a commit can be written");
+            assert!(Commit::parse(&again, number).is_ok());
+            let _ = (commit.chain_bytes(), commit.at(), commit.author().len());
+            any = true;
+        }
+    }
+    any
+}
+
+/// Bytes from the bucket as a pack: refused or applied, never a panic, never more than the pack announces.
+pub fn pack(bytes: &[u8]) -> bool {
+    let Ok(mut pack) = PackReader::open(Cursor::new(bytes)) else {
+        return false;
+    };
+    let limit = u64::from(pack.header.page_count) * u64::from(pack.header.page_size);
+    let image = tempfile::tempfile().expect("a temporary file");
+    let applied = apply(&mut pack, &image, |_| {}).is_ok();
+    let length = image.metadata().expect("its size").len();
+    assert!(length <= limit, "{length} bytes written of {limit}");
+    assert!(!applied || length == limit);
+    applied
+}
+
+/// Bytes on the disk as a page map: no map, or one that holds as many hashes as it says.
+pub fn pagemap(bytes: &[u8]) -> bool {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), bytes).expect("write it");
+    let Some(mut map) = PageMap::open_any(file.path()) else {
+        return false;
+    };
+    let mut hashes = 0;
+    while map.next_hash().expect("a checked map").is_some() {
+        hashes += 1;
+    }
+    assert_eq!(hashes, map.shape.page_count);
+    true
+}

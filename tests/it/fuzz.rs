@@ -1,0 +1,98 @@
+//! The bodies of the fuzz targets (fuzz/bodies.rs) on real samples and on thousands of mutations of them. With
+//! FUZZ_SEEDS=FOLDER the samples are left there for `make fuzz`, which goes on with coverage feedback.
+
+use crate::support::claude_mem::{Random, Version};
+use crate::support::machine::Machine;
+use crate::support::s3::S3Server;
+
+#[path = "../../fuzz/bodies.rs"]
+mod bodies;
+
+/// What two pushes leave: the commits, their packs, the page map.
+fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 3] {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(5);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.db().add_observations(1);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let objects = |folder: &str| -> Vec<Vec<u8>> {
+        let prefix = format!("projects/6fe2e0f6071ac2bb/membridge/{folder}/");
+        server
+            .keys(&prefix)
+            .iter()
+            .map(|key| server.get(key).unwrap())
+            .collect()
+    };
+    let maps = alpha
+        .files()
+        .iter()
+        .filter(|file| file.contains("/pagemaps/"))
+        .map(|file| std::fs::read(alpha.path(file)).unwrap())
+        .collect();
+    let mut commits = objects("commits");
+    // The targets parse as the commits 1 and 42.
+    let second = String::from_utf8(commits.pop().unwrap()).unwrap();
+    commits.push(
+        second
+            .replace("\"number\": 2", "\"number\": 42")
+            .replace("\"parent\": 1", "\"parent\": 41")
+            .into_bytes(),
+    );
+    [
+        ("commit", bodies::commit, commits),
+        ("pack", bodies::pack, objects("packs")),
+        ("pagemap", bodies::pagemap, maps),
+    ]
+}
+
+/// One to four changes of the kinds that libFuzzer makes.
+fn mutate(sample: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = sample.to_vec();
+    for _ in 0..=random.next() % 4 {
+        let at = random.next() as usize % (bytes.len() + 1);
+        let kind = random.next() % 6;
+        match (kind, bytes.get_mut(at)) {
+            (0, Some(byte)) => *byte ^= 1 << (random.next() % 8),
+            (1, Some(byte)) => *byte = [0, 1, 0x7f, 0x80, 0xff, b'9', b'"'][random.next() as usize % 7],
+            (2, _) => bytes.truncate(at),
+            (3, _) => bytes.insert(at, random.next() as u8),
+            (4, _) => {
+                let from = random.next() as usize % (bytes.len() + 1);
+                let piece: Vec<u8> = bytes[from..].iter().take(64).copied().collect();
+                bytes.splice(at..at, piece);
+            }
+            _ => {
+                let end = (at + 4).min(bytes.len());
+                bytes[at..end].fill(0xff);
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn the_decoders_survive_mutated_samples() {
+    for (name, body, samples) in samples() {
+        assert!(!samples.is_empty(), "{name}");
+        if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
+            let folder = std::path::Path::new(&folder).join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (at, sample) in samples.iter().enumerate() {
+                std::fs::write(folder.join(at.to_string()), sample).unwrap();
+            }
+        }
+        let accepted = samples.iter().filter(|sample| body(sample)).count();
+        assert!(accepted > 0, "{name}: no sample gets through");
+        let mut random = Random::new(name, 1);
+        let mut refused = 0;
+        for round in 0..2000 {
+            let bytes = mutate(&samples[round % samples.len()], &mut random);
+            refused += usize::from(!body(&bytes));
+        }
+        assert!(refused > 0, "{name}: no mutation is refused");
+    }
+}
