@@ -1,9 +1,12 @@
-//! The command line: clap types and help texts, and how flags become settings. Knows no meaning.
+//! The command line: clap types and help texts. Knows no meaning.
 
-use std::collections::BTreeMap;
+mod flags;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use flags::SettingFlags;
 
 use crate::background;
 use crate::hook::Event;
@@ -18,7 +21,8 @@ use crate::hook::Event;
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit codes: 0 done or nothing to do · 1 error · 2 pull refused, this node is primary · \
+    after_help = "First steps: membridge config init on every machine; push_sqlite where the memory is, pull_sqlite on the \
+    others; then hooks install --write-settings, and it syncs by itself. In doubt: membridge doctor\n\nExit codes: 0 done or nothing to do · 1 error · 2 pull refused, this node is primary · \
     3 push refused, this node is secondary · 4 both sides changed · 130/143 interrupted"
 )]
 pub struct Cli {
@@ -156,7 +160,7 @@ pub enum Command {
     },
     /// List the pushes that the bucket keeps, newest first
     History {
-        /// How many
+        /// How many of them
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
     },
@@ -175,7 +179,7 @@ pub enum Command {
         #[command(flatten)]
         plan: PlanArgs,
     },
-    /// Say whether the bucket keeps a whole copy of the database for nodes that still run the Python script
+    /// Show or set whether the bucket keeps a whole copy of the database for nodes that still run the Python script
     Mirror {
         /// What to do
         #[command(subcommand)]
@@ -213,26 +217,26 @@ pub enum Command {
     },
     /// Print the manual page
     Man,
-    /// Show who is primary; changes nothing
+    /// Show who is primary, the one machine that pushes, and until when; changes nothing
     #[command(name = "leadership_info", visible_aliases = ["leadership", "leadership-info"])]
     Leadership,
-    /// Make a node primary now, whoever is it (without NODE: this node)
+    /// Make this machine (or NODE) the primary, the one that pushes, whoever is it now
     Promote {
         /// The node's MEMBRIDGE_NODE_ID
         node: Option<String>,
-        /// Lifetime of the lease [default: LEADERSHIP_LEASE_SECONDS]
+        /// Seconds that the role is kept without a push [default: LEADERSHIP_LEASE_SECONDS]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
         lease_seconds: Option<i64>,
-        /// Also replace a lease that cannot be read
+        /// Also where the note of who is primary (the lease) cannot be read
         #[arg(long)]
         force: bool,
     },
-    /// Take the lease from the primary: NODE gets it, or, without NODE, nobody until the configured primary comes
+    /// Take the role from the primary: NODE gets it, or, without NODE, nobody until the configured primary comes
     Demote {
         /// The node that becomes primary instead
         node: Option<String>,
     },
-    /// Show the project's name and its canonical id
+    /// Show the project's name and its canonical id, under which the bucket keeps it
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
     /// What Claude Code's hooks call: silent, always exit code 0, work goes on in the background
@@ -335,67 +339,6 @@ impl Command {
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }
-    }
-}
-
-macro_rules! setting_flags {
-    (values { $($value:ident = $value_name:literal, $value_help:literal;)* }
-     switches { $($switch:ident = $switch_name:literal, $switch_help:literal;)* }) => {
-        /// Settings as flags. Keys have none: arguments can be read by every process of the machine.
-        #[derive(Debug, Clone, Default, Args)]
-        #[command(next_help_heading = "Settings (flag, then environment, then config.env, then default)")]
-        pub struct SettingFlags {
-            $(
-                #[doc = $value_help]
-                #[arg(long, value_name = $value_name, global = true, hide_short_help = true)]
-                pub $value: Option<String>,
-            )*
-            $(
-                #[doc = $switch_help]
-                #[arg(long, global = true, hide_short_help = true)]
-                pub $switch: bool,
-            )*
-        }
-
-        impl SettingFlags {
-            /// The flags that were given, by the name of their setting.
-            pub fn given(&self) -> BTreeMap<&'static str, String> {
-                let mut given = BTreeMap::new();
-                $(if let Some(value) = &self.$value { given.insert($value_name, value.clone()); })*
-                $(if self.$switch { given.insert($switch_name, "1".to_owned()); })*
-                given
-            }
-        }
-    };
-}
-
-setting_flags! {
-    values {
-        project = "CLAUDE_PROJECT_ID", "Project name";
-        db = "CLAUDE_MEM_DB", "Path of the local database";
-        endpoint = "MINIO_ENDPOINT", "http://, https:// or file:/// URL of the store";
-        bucket = "MINIO_BUCKET", "Bucket name";
-        region = "MINIO_REGION", "Signing region [default: us-east-1]";
-        node_id = "MEMBRIDGE_NODE_ID", "Name of this node for leadership [default: host name]";
-        primary_node_id = "PRIMARY_NODE_ID", "Node that is primary by configuration";
-        hostname = "MEMBRIDGE_HOSTNAME", "Host name in locks, manifests and backups [default: the system's]";
-        lock_ttl_seconds = "LOCK_TTL_SECONDS", "Lifetime of the lock [default: 7200]";
-        stale_lock_grace_seconds = "STALE_LOCK_GRACE_SECONDS", "Wait before a stale lock is taken over [default: 60]";
-        leadership_enabled = "LEADERSHIP_ENABLED", "0 switches every role check off [default: 1]";
-        leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
-        pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
-        pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
-        history_max_count = "HISTORY_MAX_COUNT", "Number of pushes that the bucket's history keeps [default: 50]";
-        history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
-        worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
-        worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
-        data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";
-    }
-    switches {
-        force_push = "FORCE_PUSH", "Override the lock, diverged and shrink checks of a push";
-        allow_secondary_push = "ALLOW_SECONDARY_PUSH", "Let a secondary push";
-        allow_primary_pull_override = "ALLOW_PRIMARY_PULL_OVERRIDE", "Let a primary pull over its own database";
-        no_restart_worker = "MEMBRIDGE_NO_RESTART_WORKER", "Leave the worker stopped after a pull";
     }
 }
 

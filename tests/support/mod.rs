@@ -27,4 +27,5 @@ pub mod normalise;
 pub mod process;
 pub mod python_node;
 pub mod s3;
+pub mod terminal;
 pub mod usage;
