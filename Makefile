@@ -47,8 +47,8 @@ dist: ## Static binaries, checksums and SBOM in dist/
 	scripts/dist.sh
 
 test-dist: ## Run what is in dist/: natively, and under qemu-user for the other architectures
-	$(CARGO) build --locked --example bench_memory
-	TRY=$(TARGET_DIR)/debug/examples/bench_memory scripts/test-dist.sh
+	$(CARGO) build --locked --example bench_memory --example tour
+	EXAMPLES=$(TARGET_DIR)/debug/examples scripts/test-dist.sh
 
 deb: ## .deb packages of what is in dist/
 	packaging/debian/all.sh

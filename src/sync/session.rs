@@ -11,7 +11,7 @@ use super::record::{self, Base, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::{Context, hex};
 use crate::database::files::{self, Fingerprint};
-use crate::database::{Facts, snapshot};
+use crate::database::{Facts, install, snapshot};
 use crate::error::{CommandResult, Failure};
 use crate::leadership::Leadership;
 use crate::lock::local::{self, LocalLock};
@@ -46,6 +46,8 @@ pub struct Session {
     pub reset_vectors: bool,
     /// Where the page map of the last synced image is kept.
     pub page_map: PathBuf,
+    /// Where what is fetched comes down: beside the database that it may replace, or away from it for a mere look.
+    pub landing: PathBuf,
     /// Held while anything may be changed.
     _local: Option<LocalLock>,
 }
@@ -102,7 +104,7 @@ impl Session {
             })?;
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
-        files::sweep(&crate::database::install::folder_of(&database));
+        files::sweep(&install::folder_of(&database));
         super::backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
         let record = RecordFile::load(
@@ -120,6 +122,7 @@ impl Session {
         let page_map = config
             .paths
             .page_map(&record::id(&store.name(), &config.project.cid, &database));
+        let landing = install::folder_of(&database);
         let session = Self {
             config,
             store,
@@ -130,6 +133,7 @@ impl Session {
             database,
             machine,
             page_map,
+            landing,
             reset_vectors: false,
             _local: Some(local),
         };
@@ -148,6 +152,7 @@ impl Session {
         ui: Ui,
         scratch: PathBuf,
     ) -> CommandResult<(Self, Option<SyncRecord>)> {
+        store.leave_no_trace();
         let database = files::resolve(&config.database)?;
         let state = std::mem::replace(&mut config.paths.state, scratch);
         let record = RecordFile::peek(&state, &store.name(), &config.project.cid, &database);
@@ -163,6 +168,7 @@ impl Session {
         let page_map = config
             .paths
             .page_map(&record::id(&store.name(), &config.project.cid, &database));
+        let landing = config.paths.tmp();
         let session = Self {
             config,
             store,
@@ -173,6 +179,7 @@ impl Session {
             database,
             machine,
             page_map,
+            landing,
             reset_vectors: false,
             _local: None,
         };
