@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 target_dir=${MEMBRIDGE_DIST_TARGET_DIR:-$(target_dir)/dist}
 out=${MEMBRIDGE_DIST_DIR:-$PWD/dist}
-wanted=${*:-"x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf"}
+[ $# -gt 0 ] || set -- x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf
 
 need_zig
 mkdir -p "$out"
@@ -31,7 +31,7 @@ unset RUSTFLAGS
 # incremental cache is off in the release profile.
 
 built=
-for target in $wanted; do
+for target in "$@"; do
     if ! has_target "$target"; then
         echo "dist: $target is left out: $target_problem"
         continue
@@ -54,6 +54,8 @@ if [ -d hooks ]; then
     cp hooks/* "$out/hooks/"
     extra="$extra $(cd "$out" && echo hooks/*)"
 fi
+# Two lists of names without spaces, made above.
+# shellcheck disable=SC2086
 (cd "$out" && sha256sum $built $extra > SHA256SUMS)
 
 limit=$((15 * 1000 * 1000 / 2))

@@ -35,6 +35,7 @@ is_static() {
 }
 
 # In a root that holds the binary and nothing else: no libc, no /etc/resolv.conf, no CA certificates, no /proc, no HOME.
+# shellcheck disable=SC2086 # $chroot can be several words
 in_an_empty_root() {
     root=$wrappers/root-$arch
     mkdir -p "$root/work"

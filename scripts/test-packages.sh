@@ -16,9 +16,15 @@ ok() { echo "test-packages: $*: ok"; }
 
 [ -x "$binary" ] || fail "there is no $binary; run: make dist"
 
+for file in install.sh sqlite_minio_sync.py config.env.example hooks/*; do
+    cmp -s "$file" "$dist/$file" || fail "$dist/$file is not the one of the sources; run: make dist"
+done
+
 # --- every script
 need_command shellcheck shellcheck
-shellcheck --shell=sh install.sh scripts/*.sh packaging/*.sh packaging/*/*.sh hooks/claude-mem-*
+# SC2034: what the files that are sourced define is used by those who source them.
+shellcheck --external-sources --shell=sh --exclude=SC2034 install.sh scripts/*.sh packaging/*.sh packaging/*/*.sh \
+    hooks/claude-mem-*
 # abuild and openrc-run set and read these.
 shellcheck --shell=sh --exclude=SC2034,SC2154,SC2164 packaging/alpine/APKBUILD.in deploy/openrc/membridge-watch
 ok "shellcheck"
@@ -34,6 +40,7 @@ expect_failure() {
     case $said in *"$wanted"*) ;; *) fail "$* said: $said" ;; esac
     [ "$(tree "$home")" = "$before" ] || fail "changed something: $*"
 }
+# shellcheck disable=SC2086 # "busybox sh" is a program and a word
 try_install() {
     shell=$1
     home="$work/the home of $shell"
@@ -65,7 +72,7 @@ try_install() {
     before=$(tree "$home")
     expect_failure "belongs to Claude" install_sh --bin-dir "$home/.claude/bin"
     expect_failure "belongs to Claude" install_sh --bin-dir "$home/.claude-mem"
-    expect_failure "belongs to Claude" install_sh --bin-dir "$home/x/../.claude-mem/bin"
+    expect_failure "without '..'" install_sh --bin-dir "$home/x/../.claude-mem/bin"
     ln -s .claude "$home/link"
     expect_failure "belongs to Claude" install_sh --bin-dir "$home/link/bin"
     expect_failure "unknown option" install_sh --nonsense
@@ -83,7 +90,7 @@ for shell in dash "busybox sh"; do try_install "$shell"; done
 # --- systemd: the unit in deploy/ and the ones in DEPLOYMENT.md
 need_command systemd-analyze systemd
 units=$work/units
-mkdir -p "$units" "$work/home/.local/bin"
+mkdir -p "$units" "$work/run" "$work/home/.local/bin"
 cp "$binary" "$work/home/.local/bin/membridge"
 cp deploy/systemd/*.service "$units/"
 for unit in membridge.service membridge.timer; do
@@ -91,12 +98,12 @@ for unit in membridge.service membridge.timer; do
     [ -s "$units/$unit" ] || fail "DEPLOYMENT.md has no $unit"
 done
 for unit in "$units"/*; do
-    HOME=$work/home SYSTEMD_LOG_LEVEL=warning systemd-analyze --user verify "$unit" > "$work/said" 2>&1 \
+    HOME=$work/home XDG_RUNTIME_DIR=$work/run SYSTEMD_LOG_LEVEL=warning systemd-analyze --user verify "$unit" > "$work/said" 2>&1 \
         || fail "systemd-analyze verify ${unit##*/}: $(cat "$work/said")"
     # It ends with 0 for what it merely ignores, such as a misspelt key.
     if grep -q "${unit##*/}" "$work/said"; then fail "${unit##*/}: $(cat "$work/said")"; fi
 done
-ok "systemd-analyze verify of $(ls "$units" | wc -l) units"
+ok "systemd-analyze verify of $(find "$units" -type f | wc -l) units"
 
 # --- OpenRC: its interpreter is sh with functions of its own; what start_pre leaves is what supervise-daemon would be told
 cat > "$work/openrc" <<'SH'
@@ -119,11 +126,14 @@ ok "OpenRC's init file in dash and busybox"
 if command -v dpkg-deb > /dev/null; then
     packaging/debian/all.sh > "$work/said" || fail "$(cat "$work/said")"
     for package in "$dist"/*.deb; do
-        if dpkg-deb --field "$package" | grep -i -E 'example|invalid|@$|<>'; then fail "${package##*/} carries a placeholder"; fi
+        if dpkg-deb --field "$package" | grep -E 'example\.|\.invalid|<>|: *$'; then fail "${package##*/} carries a placeholder"; fi
+        case $(dpkg-deb --field "$package" Architecture) in
+        amd64) target=x86_64-unknown-linux-musl ;;
+        arm64) target=aarch64-unknown-linux-musl ;;
+        *) target=armv7-unknown-linux-musleabihf ;;
+        esac
         dpkg-deb --extract "$package" "$work/${package##*/}.d"
-        cmp "$work/${package##*/}.d/usr/bin/membridge" "$dist/membridge-$version-$(dpkg-deb --field "$package" Architecture \
-            | sed 's/amd64/x86_64/;s/arm64/aarch64/')-unknown-linux-musl" 2> /dev/null \
-            || [ "$(dpkg-deb --field "$package" Architecture)" = armhf ] || fail "${package##*/} holds another binary"
+        cmp "$work/${package##*/}.d/usr/bin/membridge" "$dist/membridge-$version-$target" || fail "${package##*/} holds another binary"
     done
     architecture=$(dpkg --print-architecture)
     package=$dist/membridge_${version}_$architecture.deb
@@ -176,7 +186,7 @@ for shell in dash "busybox sh"; do
     [ "$("$work/apk/pkg/usr/bin/membridge" --version)" = "$("$binary" --version)" ] || fail "APKBUILD packs another binary"
     [ "$(find "$work/apk/pkg/usr/share/membridge/hooks" -type f | wc -l)" = 6 ] || fail "APKBUILD: not six wrapper scripts"
 done
-if grep -n -i -E '@[A-Z]+@|example|invalid' "$work/apk/APKBUILD"; then fail "the APKBUILD carries a placeholder"; fi
+if grep -n -i -E '@[A-Z0-9]+@|example\.|\.invalid' "$work/apk/APKBUILD"; then fail "the APKBUILD carries a placeholder"; fi
 ok "APKBUILD: checksum, prepare, build, check and package in dash and busybox (abuild itself is Alpine's and did not run)"
 
 # --- SBOM and workflows

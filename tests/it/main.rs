@@ -41,5 +41,6 @@ mod store_contract;
 mod stores;
 mod support_smoke;
 mod watch;
+mod way_back;
 mod worker;
 mod writers;
