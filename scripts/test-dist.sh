@@ -34,7 +34,7 @@ is_static() {
     echo "  static: ${kind%%, BuildID*}"
 }
 
-# In a root that holds the binary and nothing else: no libc, no /etc/resolv.conf, no CA certificates, no /proc, no HOME.
+# In a root that holds the binary and nothing else: no libc, no /etc/resolv.conf, no CA certificates, no /proc.
 # shellcheck disable=SC2086 # $chroot can be several words
 in_an_empty_root() {
     root=$wrappers/root-$arch
@@ -44,7 +44,7 @@ in_an_empty_root() {
     if [ "$(id -u)" != 0 ]; then chroot="unshare --user --map-root-user $chroot"; fi
     empty() { env -i $chroot "$root" /membridge "$@"; }
     empty --version > /dev/null || fail "$name does not start in an empty root"
-    env -i CLAUDE_PROJECT_ID=mem $chroot "$root" /membridge print_project | grep -q 'canonical_project_id: 6fe2e0f6071ac2bb' \
+    env -i HOME=/work CLAUDE_PROJECT_ID=mem $chroot "$root" /membridge print_project | grep -q 'canonical_project_id: 6fe2e0f6071ac2bb' \
         || fail "$name does not know its project in an empty root"
     code=0
     said=$(env -i HOME=/work CLAUDE_PROJECT_ID=mem CLAUDE_MEM_DB=/work/claude-mem.db MINIO_ENDPOINT=https://store.invalid:9000 \
