@@ -8,7 +8,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 .DEFAULT_GOAL := help
 include mk/*.mk
 
-.PHONY: help build test test-claude-mem lint fmt deny demo release dist test-dist deb reproducible install uninstall
+.PHONY: help build test test-claude-mem lint fmt deny demo release dist test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ dist: ## Static binaries, checksums and SBOM in dist/
 	scripts/dist.sh
 
 test-dist: ## Run what is in dist/: natively, and under qemu-user for the other architectures
-	$(CARGO) build --locked --example bench_memory
-	TRY=$(TARGET_DIR)/debug/examples/bench_memory scripts/test-dist.sh
+	$(CARGO) build --locked --example bench_memory --example tour
+	EXAMPLES=$(TARGET_DIR)/debug/examples scripts/test-dist.sh
+
+test-packages: ## Try what is around the binaries of dist/: scripts, units, install.sh, .deb, APKBUILD, SBOM, workflows
+	scripts/test-packages.sh
 
 deb: ## .deb packages of what is in dist/
 	packaging/debian/all.sh

@@ -8,6 +8,12 @@ fn main() {
     println!("cargo::rerun-if-env-changed=MEMBRIDGE_REVISION");
     let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown target".to_owned());
     println!("cargo::rustc-env=MEMBRIDGE_TARGET={target}");
+    // scripts/dist.sh leaves out what a binary that never unwinds carries for unwinding.
+    println!("cargo::rerun-if-env-changed=MEMBRIDGE_LINK_SCRIPT");
+    if let Ok(script) = std::env::var("MEMBRIDGE_LINK_SCRIPT") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{script}");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    }
     // A source archive has no git; who builds from one can say what it is.
     let told = std::env::var("MEMBRIDGE_REVISION")
         .ok()

@@ -38,8 +38,28 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-case $bin_dir/ in
-"$HOME/.claude/"* | "$HOME/.claude-mem/"*) fail "$bin_dir belongs to Claude; choose another --bin-dir" ;;
+# Where a path leads, links followed; what is not there yet is taken as it is written.
+real_path() {
+    there=$1 rest=
+    while [ ! -d "$there" ]; do
+        rest=/${there##*/}$rest
+        case $there in */*) there=${there%/*} ;; *) there=. ;; esac
+        [ -n "$there" ] || there=/
+    done
+    printf '%s%s' "$(cd "$there" && pwd -P)" "$rest"
+}
+
+case /$bin_dir/ in
+*/../*) fail "--bin-dir $bin_dir: name the folder without '..'" ;;
+esac
+case $bin_dir in
+/*) ;;
+*) bin_dir=$PWD/$bin_dir ;;
+esac
+case $(real_path "$bin_dir")/ in
+"$(real_path "$HOME/.claude")/"* | "$(real_path "$HOME/.claude-mem")/"*)
+    fail "$bin_dir belongs to Claude; choose another --bin-dir"
+    ;;
 esac
 
 # What claude-mem's hooks have in their settings.

@@ -5,4 +5,5 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/toolchain.sh
 need_deny
-exec cargo-deny --locked check ${*:-bans licenses sources}
+[ $# -gt 0 ] || set -- bans licenses sources
+exec cargo-deny --locked check "$@"

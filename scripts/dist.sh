@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 target_dir=${MEMBRIDGE_DIST_TARGET_DIR:-$(target_dir)/dist}
 out=${MEMBRIDGE_DIST_DIR:-$PWD/dist}
-wanted=${*:-"x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf"}
+[ $# -gt 0 ] || set -- x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf
 
 need_zig
 mkdir -p "$out"
@@ -19,20 +19,21 @@ sysroot=$(rustc --print sysroot)
 unit=$(printf '\037')
 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$target_dir=/target${unit}--remap-path-prefix=$PWD=/membridge"
 CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS${unit}--remap-path-prefix=$cargo_home=/cargo${unit}--remap-path-prefix=$sysroot=/rust"
-# Nothing unwinds where a panic aborts: the tables for it would be 0.5 MB.
+# Nothing unwinds where a panic aborts: no tables for it from our code, and the rest is left out by the linker.
 CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS${unit}-Cforce-unwind-tables=no"
 maps="-ffile-prefix-map=$target_dir=/target -ffile-prefix-map=$PWD=/membridge -ffile-prefix-map=$cargo_home=/cargo"
 CFLAGS="-g0 -fno-unwind-tables -fno-asynchronous-unwind-tables $maps"
 SOURCE_DATE_EPOCH=0
-export CARGO_ENCODED_RUSTFLAGS CFLAGS SOURCE_DATE_EPOCH
+MEMBRIDGE_LINK_SCRIPT=$PWD/scripts/no-unwind-tables.ld
+export CARGO_ENCODED_RUSTFLAGS CFLAGS SOURCE_DATE_EPOCH MEMBRIDGE_LINK_SCRIPT
 unset RUSTFLAGS
 # Features that a dependency's build script would guess from this machine's folders are pinned by Cargo.lock; the
 # incremental cache is off in the release profile.
 
 built=
-for target in $wanted; do
+for target in "$@"; do
     if ! has_target "$target"; then
-        echo "dist: $target is left out: its Rust standard library cannot be installed here (rustup target add $target)"
+        echo "dist: $target is left out: $target_problem"
         continue
     fi
     echo "dist: building $target"
@@ -53,6 +54,8 @@ if [ -d hooks ]; then
     cp hooks/* "$out/hooks/"
     extra="$extra $(cd "$out" && echo hooks/*)"
 fi
+# Two lists of names without spaces, made above.
+# shellcheck disable=SC2086
 (cd "$out" && sha256sum $built $extra > SHA256SUMS)
 
 limit=$((15 * 1000 * 1000 / 2))

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 binary=$1 architecture=$2 out=$3
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+. packaging/facts.sh
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 # The package's own root; mktemp makes it for us alone.
@@ -13,6 +13,8 @@ chmod 755 "$root"
 install -Dm755 "$binary" "$root/usr/bin/membridge"
 install -Dm644 config.env.example "$root/usr/share/doc/membridge/config.env.example"
 install -Dm644 LICENSE "$root/usr/share/doc/membridge/copyright"
+# For those who want it in the background: units to copy and adapt, none of them switched on.
+install -Dm644 deploy/systemd/membridge-watch.service "$root/usr/share/doc/membridge/membridge-watch.service"
 for hook in hooks/claude-mem-*; do
     [ -f "$hook" ] || continue
     install -Dm755 "$hook" "$root/usr/share/membridge/$hook"
@@ -22,11 +24,12 @@ cat > "$root/DEBIAN/control" <<CONTROL
 Package: membridge
 Version: $version
 Architecture: $architecture
-Maintainer: The membridge contributors <membridge@example.invalid>
+Maintainer: $maintainer
 Section: utils
 Priority: optional
-Installed-Size: $(du -sk "$root/usr" | cut -f1)
-Description: keeps claude-mem databases of several machines in step
+Installed-Size: $(du -sk --apparent-size "$root/usr" | cut -f1)
+${url:+Homepage: $url
+}Description: keeps claude-mem databases of several machines in step
  One static binary that pushes and pulls the memory of claude-mem through an
  S3-compatible bucket or a directory, compares before it copies, and backs up
  before it replaces.

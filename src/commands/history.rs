@@ -145,7 +145,11 @@ pub(super) async fn restore(
 /// `restore … --dry-run`: which push it would be and what would become of it; downloads no image, changes nothing.
 pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
     let past = Past::open(run)?;
+    past.store.leave_no_trace();
     let commit = past.find(what).await?;
+    if to.is_none() {
+        restore::may_come_back(&past.config, &commit, commit.schema_version).await?;
+    }
     let target = match to {
         Some(file) => format!("write {} with", file.display()),
         None if past.config.database.exists() => {

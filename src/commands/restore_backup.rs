@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Run;
 use crate::config::Config;
+use crate::database::{self, look};
 use crate::error::CommandResult;
 use crate::sync::{backups, restore_backup};
 use crate::ui::{Report, human_bytes};
@@ -19,7 +20,7 @@ pub(super) async fn run(run: &Run, name: Option<String>, dry_run: bool) -> Comma
     }
 }
 
-/// What putting a backup back would do; reads the list only.
+/// What putting a backup back would do; the backup is looked into, and nothing is left beside it.
 fn preview(run: &Run, name: &str) -> CommandResult<Report> {
     let config = Config::new(&run.settings)?;
     let root = config.paths.pull_backups();
@@ -27,15 +28,23 @@ fn preview(run: &Run, name: &str) -> CommandResult<Report> {
     let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
         return Err(restore_backup::unknown(name, &listed, &root));
     };
-    let rows = backup.manifest.as_ref().map(|manifest| manifest.local_obs);
+    let path = backup.folder.join(backups::DATABASE);
+    let facts = look::look(&path, |connection| {
+        database::integrity_check(connection, &path)?;
+        database::facts::read(connection, &path)
+    })?;
+    let what = if config.database.exists() {
+        format!("back up {} and replace it by", config.database.display())
+    } else {
+        format!("install {} with", config.database.display())
+    };
     run.ui.line(format!(
-        "DRY RUN: would back up {} and replace it by backup {name} ({})",
-        config.database.display(),
-        rows.map_or("no manifest".to_owned(), |rows| format!("{rows} observations"))
+        "DRY RUN: would {what} backup {name} ({})",
+        facts.counts.describe()
     ));
     Ok(Report::ok("would_restore")
         .with("dry_run", true)
-        .with("observations", rows))
+        .with("observations", facts.counts.observations))
 }
 
 fn list(run: &Run) -> CommandResult<Report> {

@@ -1,4 +1,4 @@
-//! Fetches the database of the bucket into a private file beside the local one, checked on the way: free space,
+//! Fetches the database of the bucket into a private file where the session says, checked on the way: free space,
 //! size, checksum, SQLite's integrity, claude-mem's tables (F09). Touches nothing that is live.
 
 use tempfile::TempPath;
@@ -67,7 +67,7 @@ pub async fn whatever_is_there(session: &Session, head: Option<&Head>) -> Comman
 
 /// By delta onto the local database where that leads to it, else by the commit's whole chain.
 async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryError> {
-    let folder = install::folder_of(&session.database);
+    let folder = session.landing.clone();
     let scratch = session.config.paths.tmp();
     let (database, page_map) = (session.database.clone(), session.page_map.clone());
     let base = history::blocking(move || {
@@ -121,14 +121,14 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
         .head(&key)
         .await?
         .ok_or_else(|| missing(session, &key))?;
-    let folder = install::folder_of(&session.database);
-    let path = files::temporary(&folder, "pull")?;
+    let folder = &session.landing;
+    let path = files::temporary(folder, "pull")?;
     // The image, once more as a write-ahead log while it is installed, and the backup of what is here.
     let needed = meta
         .size
         .saturating_mul(2)
         .saturating_add(files::size_with_wal(&session.database));
-    files::require_space(&folder, needed)?;
+    files::require_space(folder, needed)?;
 
     let file = std::fs::OpenOptions::new()
         .write(true)

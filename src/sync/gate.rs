@@ -3,7 +3,6 @@
 
 use super::remote::Head;
 use super::session::Session;
-use crate::database::Facts;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
@@ -161,24 +160,20 @@ pub fn shrink(local: u64, head: Option<&Head>, force: bool) -> CommandResult {
     }
 }
 
-/// A claude-mem that does not know the schema loses columns or never starts (F44).
+/// A claude-mem that does not know the schema loses columns or never starts (F44). `schema` is the highest schema
+/// version of the database that would come here, `their_version` the claude-mem that wrote it, where known.
 ///
 /// # Errors
-/// The image is newer than what the local claude-mem is known to understand.
+/// It is newer than what the local claude-mem is known to understand.
 pub fn schema(
-    image: &Facts,
-    head: &Head,
+    schema: Option<i64>,
+    their_version: Option<&str>,
     local_version: Option<&str>,
     local_schema: Option<i64>,
 ) -> CommandResult {
-    let Some(schema) = image.schema_version else {
+    let Some(schema) = schema else {
         return Ok(());
     };
-    let theirs = head
-        .manifest
-        .as_ref()
-        .and_then(|manifest| manifest.membridge.as_ref());
-    let their_version = theirs.and_then(|extra| extra.claude_mem_version.as_deref());
     let knows = match facts::gate(local_version, local_schema, their_version, schema) {
         Gate::Open => return Ok(()),
         Gate::Closed { knows } => knows,

@@ -16,6 +16,7 @@ use crate::lock::LockError;
 use crate::lock::decide::{self, Verdict};
 use crate::storage::records::{self, LockRecord};
 use crate::ui::{Report, human_bytes};
+use crate::worker;
 use crate::worker::find::Site;
 
 /// Both sides as they are, and what the decision rests on.
@@ -25,6 +26,8 @@ struct Looked {
     comparison: Option<Comparison>,
     /// What the local database holds; `None` where there is none.
     local: Option<Facts>,
+    /// What the bucket's database holds, where it had to be fetched.
+    image: Option<Facts>,
 }
 
 /// What a push would do now.
@@ -107,6 +110,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
             return Err(diverged(&looked));
         }
     }
+    schema_fits(session, &looked, head).await?;
     Ok(done(session, "would_pull", &text).with("sha256", head.sha256.clone()))
 }
 
@@ -188,6 +192,7 @@ async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandRe
             situation,
             comparison: None,
             local: None,
+            image: None,
         });
     }
     let base = record.and_then(|record| record.base_for(head.as_ref().map(|head| head.sha256.as_str())));
@@ -199,6 +204,7 @@ async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandRe
         head,
         comparison: None,
         local: Some(local),
+        image: None,
     };
     if plan::push(looked.situation) == Push::Compare || plan::pull(looked.situation) == Pull::Compare {
         compare(session, &mut looked).await?;
@@ -206,7 +212,26 @@ async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandRe
     Ok(looked)
 }
 
-/// Fetches the bucket's database beside ours and compares row by row.
+/// The version gate of a pull. A push of a membridge node says its schema; that of a Python node is fetched and asked,
+/// where this machine has anything to compare it with.
+async fn schema_fits(session: &Session, looked: &Looked, head: &Head) -> CommandResult {
+    let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
+    let local_schema = looked.local.as_ref().and_then(|facts| facts.schema_version);
+    let schema = match (&looked.image, head.schema_version()) {
+        (Some(image), _) => image.schema_version,
+        (None, Some(schema)) => Some(schema),
+        (None, None) if version.is_none() && local_schema.is_none() => None,
+        (None, None) => super::fetch::image(session, head).await?.facts.schema_version,
+    };
+    gate::schema(
+        schema,
+        head.claude_mem_version(),
+        version.as_deref(),
+        local_schema,
+    )
+}
+
+/// Fetches the bucket's database and compares it with ours row by row.
 async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
     let (Some(head), Some(local)) = (&looked.head, &looked.local) else {
         return Ok(());
@@ -217,6 +242,8 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
     let image = super::fetch::image(session, head).await?;
     looked.situation.same_content = image.facts.digest == local.digest;
     let (here, folder) = (session.database.clone(), session.config.paths.tmp());
+    looked.image = Some(image.facts);
+    let there = image.path;
     let rows = database::blocking(move || {
         let (copy, scratch) = (
             files::temporary(&folder, "copy")?,
@@ -227,7 +254,7 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
                 .backup("main", &copy, None::<fn(rusqlite::backup::Progress)>)
                 .map_err(|error| DatabaseError::sqlite("copy", &here, error))
         })?;
-        compare::compare(&copy, &image.path, &scratch)
+        compare::compare(&copy, &there, &scratch)
     })
     .await?;
     looked.situation.relation = Some(rows.relation());

@@ -77,7 +77,12 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     );
     let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
     let local_schema = decision.local.as_ref().and_then(|facts| facts.schema_version);
-    gate::schema(&image.facts, &head, version.as_deref(), local_schema)?;
+    gate::schema(
+        image.facts.schema_version,
+        head.claude_mem_version(),
+        version.as_deref(),
+        local_schema,
+    )?;
     // From here on the database changes hands: a signal waits until it is whole again.
     let _critical = session.context.critical();
     match decision.plan {

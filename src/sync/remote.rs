@@ -67,6 +67,21 @@ impl Head {
         self.manifest.as_ref()?.membridge.as_ref()?.epoch
     }
 
+    /// The claude-mem that wrote it, when a membridge node pushed it and knew.
+    pub fn claude_mem_version(&self) -> Option<&str> {
+        self.manifest
+            .as_ref()?
+            .membridge
+            .as_ref()?
+            .claude_mem_version
+            .as_deref()
+    }
+
+    /// Its highest schema version, when a membridge node pushed it.
+    pub fn schema_version(&self) -> Option<i64> {
+        self.manifest.as_ref()?.membridge.as_ref()?.schema_version
+    }
+
     /// Who pushed it.
     pub fn source(&self) -> &str {
         self.manifest

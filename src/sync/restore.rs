@@ -8,6 +8,7 @@ use super::record::RecordFile;
 use super::remote::Head;
 use super::replace::{Exchange, hand_over};
 use super::session::Session;
+use crate::config::Config;
 use crate::database::{self, install};
 use crate::error::CommandResult;
 use crate::failpoint;
@@ -22,7 +23,7 @@ use crate::worker::find::Site;
 /// # Errors
 /// Whatever failed; the local database is then as it was.
 pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit) -> CommandResult<Report> {
-    gate::store_is_ours_to_sync(&Site::of(&session.config))?;
+    may_come_back(&session.config, commit, commit.schema_version).await?;
     session.ui.step(
         "1/5",
         format!("History: commit {} of {}", commit.number, commit.time),
@@ -37,8 +38,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
         ),
     );
     let head = Head::announced(commit.sha256.clone(), None);
-    let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
-    gate::schema(&image.facts, &head, version.as_deref(), None)?;
+    may_come_back(&session.config, commit, image.facts.schema_version).await?;
     let _critical = session.context.critical();
     let backup = if session.database.exists() {
         Some(replace(session, record, &head, &image).await?)
@@ -60,6 +60,21 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
         Some(path) => report.with("backup", path.display().to_string()),
         None => report,
     })
+}
+
+/// Whether this machine may take a commit back: its claude-mem must know the schema that the commit has.
+///
+/// # Errors
+/// Built-in Cloud Sync is on, or the schema is newer than what the local claude-mem knows.
+pub async fn may_come_back(config: &Config, commit: &Commit, schema: Option<i64>) -> CommandResult {
+    gate::store_is_ours_to_sync(&Site::of(config))?;
+    let version = worker::local_version(config, &worker::probe(config).await);
+    gate::schema(
+        schema,
+        commit.claude_mem_version.as_deref(),
+        version.as_deref(),
+        None,
+    )
 }
 
 /// The commit's image beside the live database, whole and claude-mem's.

@@ -11,7 +11,7 @@ use super::record::{self, Base, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::{Context, hex};
 use crate::database::files::{self, Fingerprint};
-use crate::database::{Facts, snapshot};
+use crate::database::{Facts, install, snapshot};
 use crate::error::{CommandResult, Failure};
 use crate::leadership::Leadership;
 use crate::lock::local::{self, LocalLock};
@@ -46,6 +46,8 @@ pub struct Session {
     pub reset_vectors: bool,
     /// Where the page map of the last synced image is kept.
     pub page_map: PathBuf,
+    /// Where what is fetched comes down: beside the database that it may replace, or away from it for a mere look.
+    pub landing: PathBuf,
     /// Held while anything may be changed, given back on drop.
     local: Option<LocalLock>,
 }
@@ -102,7 +104,7 @@ impl Session {
             })?;
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
-        files::sweep(&crate::database::install::folder_of(&database));
+        files::sweep(&install::folder_of(&database));
         super::backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
         let record = RecordFile::load(
@@ -115,7 +117,8 @@ impl Session {
         if let Some(damaged) = &record.damaged {
             ui.warn(damaged);
         }
-        let mut session = Self::assemble(config, store, context, ui, database, machine);
+        let landing = install::folder_of(&database);
+        let mut session = Self::assemble(config, store, context, ui, database, machine, landing);
         session.local = Some(local);
         Ok((session, record))
     }
@@ -132,6 +135,7 @@ impl Session {
         ui: Ui,
         scratch: PathBuf,
     ) -> CommandResult<(Self, Option<SyncRecord>)> {
+        store.leave_no_trace();
         let database = files::resolve(&config.database)?;
         let state = std::mem::replace(&mut config.paths.state, scratch);
         let record = RecordFile::peek(&state, &store.name(), &config.project.cid, &database);
@@ -142,7 +146,8 @@ impl Session {
         } else {
             String::new()
         };
-        let session = Self::assemble(config, store, context, ui, database, machine);
+        let landing = config.paths.tmp();
+        let session = Self::assemble(config, store, context, ui, database, machine, landing);
         Ok((session, record))
     }
 
@@ -153,6 +158,7 @@ impl Session {
         ui: Ui,
         database: PathBuf,
         machine: String,
+        landing: PathBuf,
     ) -> Self {
         let capability = Capability::new(&store, &config.paths.state);
         let page_map = config
@@ -168,6 +174,7 @@ impl Session {
             database,
             machine,
             page_map,
+            landing,
             reset_vectors: false,
             local: None,
         }

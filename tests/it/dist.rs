@@ -192,11 +192,28 @@ fn the_deb_holds_the_binary_and_its_papers() {
     assert!(!listed.contains("/home") && !listed.contains("config.env\n"));
 }
 
+/// The version comes from Cargo.toml, name and URL from it or from who packages: no address is made up.
 #[test]
-fn packages_carry_the_version_of_the_crate() {
+fn packages_say_what_they_were_told_and_nothing_made_up() {
     let version = env!("CARGO_PKG_VERSION");
-    let said = sh(". packaging/alpine/APKBUILD; echo \"$pkgver\"").stdout;
-    assert_eq!(String::from_utf8(said).unwrap().trim(), version);
+    let facts = "unset MEMBRIDGE_URL MEMBRIDGE_MAINTAINER; . packaging/facts.sh; echo \"$version|$description|$maintainer\"";
+    let said = String::from_utf8(sh(facts).stdout).unwrap();
+    let wanted = format!(
+        "{version}|{}|{}",
+        env!("CARGO_PKG_DESCRIPTION"),
+        env!("CARGO_PKG_AUTHORS")
+    );
+    assert_eq!(said.trim(), wanted);
+    let told = "MEMBRIDGE_URL=https://a.test/b MEMBRIDGE_MAINTAINER='Ann <ann@a.test>'; . packaging/facts.sh; echo \"$url $maintainer\"";
+    let said = String::from_utf8(sh(told).stdout).unwrap();
+    assert_eq!(said.trim(), "https://a.test/b Ann <ann@a.test>");
+    for file in [
+        "packaging/debian/build.sh",
+        "packaging/alpine/APKBUILD.in",
+        "Cargo.toml",
+    ] {
+        assert!(!read(file).contains("example."), "{file} has a placeholder");
+    }
     assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
 }
 
@@ -204,14 +221,14 @@ fn packages_carry_the_version_of_the_crate() {
 #[test]
 fn shell_scripts_are_posix_sh() {
     let listed =
-        sh("ls install.sh scripts/*.sh packaging/debian/*.sh hooks/claude-mem-* packaging/alpine/APKBUILD")
+        sh("ls install.sh scripts/*.sh packaging/*.sh packaging/*/*.sh hooks/claude-mem-* packaging/alpine/APKBUILD.in")
             .stdout;
     let listed = String::from_utf8(listed).unwrap();
     assert!(listed.lines().count() >= 14, "{listed}");
     for script in listed.lines() {
         sh(&format!("sh -n '{script}'"));
         let text = read(script);
-        for bashism in ["[[", "function ", "<<<", "pipefail", "local "] {
+        for bashism in ["[[ ", "function ", "<<<", "pipefail", "local "] {
             let found = text
                 .lines()
                 .find(|line| !line.trim_start().starts_with('#') && line.contains(bashism));

@@ -1,14 +1,18 @@
 //! The commands in README.md, MIGRATION.md and DEPLOYMENT.md run as they stand, in their order: each ```sh block on a
-//! machine of its own document, with programs that belong to the system (systemctl, crontab, mc) replaced by recorders.
-//! A comment in the line before a block says where it runs, how it ends, or why it cannot run:
-//! `<!-- on: board -->`, `<!-- exits: 3 -->`, `<!-- before: … -->`, `<!-- not run: … -->`.
+//! machine of its own document, in a release folder, with programs that belong to the system (systemctl, crontab, mc)
+//! replaced by recorders, and make by `make --dry-run`. A comment in the line before a block says where it runs, how it
+//! ends, what is typed, or what has to have happened before:
+//! `<!-- on: board -->`, `<!-- in: the sources -->`, `<!-- exits: 3 -->`, `<!-- answers: … -->`, `<!-- before: … -->`.
+//! The units that they write, and the ones in deploy/, are read by systemd itself in `make test-packages`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use membridge::config::env_file;
 use membridge::config::settings::SETTINGS;
+use sha2::{Digest, Sha256};
 
 use super::docs::{python, read, root};
 use crate::common::rows;
@@ -17,6 +21,13 @@ use crate::support::machine::Machine;
 use crate::support::python_node::PythonNode;
 use crate::support::s3::S3Server;
 use crate::support::terminal::Shown;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_membridge");
+
+fn sum_of_the_binary() -> &'static str {
+    static SUM: OnceLock<String> = OnceLock::new();
+    SUM.get_or_init(|| membridge::context::hex(&Sha256::digest(std::fs::read(BINARY).unwrap())))
+}
 
 /// A fenced block.
 struct Block {
@@ -63,7 +74,15 @@ fn blocks(document: &'static str) -> Vec<Block> {
 }
 
 /// Programs of the system that a document calls; each call is one line of a log.
-const RECORDED: [&str; 6] = ["systemctl", "crontab", "mc", "rc-update", "rc-service", "sudo"];
+const RECORDED: [&str; 7] = [
+    "systemctl",
+    "crontab",
+    "mc",
+    "rc-update",
+    "rc-service",
+    "sudo",
+    "abuild",
+];
 
 /// The machines of one document and the bucket between them.
 struct Scene {
@@ -93,6 +112,9 @@ impl Scene {
         match what {
             "memory under a pinned id" => {}
             "the bucket is empty" => self.server.clear(),
+            "this machine is primary" => {
+                self.desk.cmd("promote desk").run().assert_code(0);
+            }
             "a pull that replaced rows" => {
                 let theirs = self.desk.path("theirs.db");
                 let other = MemDb::create_as(&theirs, Version::V13_25_3, "stranger");
@@ -113,7 +135,7 @@ impl Scene {
     fn play(&self, document: &'static str) -> usize {
         let mut ran = 0;
         for block in blocks(document) {
-            if block.language != "sh" || block.directives.contains_key("not run") {
+            if block.language != "sh" {
                 continue;
             }
             if let Some(what) = block.directives.get("before") {
@@ -124,12 +146,21 @@ impl Scene {
                 .get("exits")
                 .map_or(0, |code| code.parse().unwrap());
             let machine = self.machine(&block);
-            let outcome = machine
+            let folder = match block.directives.get("in").map(String::as_str) {
+                None => machine.path("release"),
+                Some("the sources") => root(),
+                Some(other) => panic!("{document}:{}: no folder {other}", block.line),
+            };
+            let mut run = machine
                 .program("/bin/sh")
                 .arg("-euc")
                 .arg(block.text.as_str())
-                .current_dir(machine.path("release"))
-                .run();
+                .current_dir(folder);
+            if let Some(answers) = block.directives.get("answers") {
+                assert_eq!(answers, "Enter to each question");
+                run = run.stdin("\n".repeat(20));
+            }
+            let outcome = run.run();
             assert!(
                 outcome.code == wanted,
                 "{document}:{}: exit code {}, wanted {wanted}\n{}\n{outcome:?}",
@@ -167,12 +198,20 @@ fn furnish(mut machine: Machine) -> Machine {
         );
     }
     write("make", &make());
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_membridge"), bin.join("membridge")).unwrap();
+    std::os::unix::fs::symlink(BINARY, bin.join("membridge")).unwrap();
     let release = machine.path("release");
     std::fs::create_dir(&release).unwrap();
-    for name in ["config.env.example", "sqlite_minio_sync.py", "hooks"] {
+    for name in [
+        "config.env.example",
+        "sqlite_minio_sync.py",
+        "hooks",
+        "install.sh",
+    ] {
         std::os::unix::fs::symlink(root().join(name), release.join(name)).unwrap();
     }
+    let name = format!("membridge-0.0.0-{}-unknown-linux-musl", std::env::consts::ARCH);
+    std::os::unix::fs::symlink(BINARY, release.join(&name)).unwrap();
+    machine.write("release/SHA256SUMS", format!("{}  {name}\n", sum_of_the_binary()));
     let python = python().map_or(String::new(), |path| {
         format!(":{}", path.parent().unwrap().display())
     });
@@ -184,12 +223,13 @@ fn furnish(mut machine: Machine) -> Machine {
 }
 
 /// A `make` that takes the binary under test for the release build; the rest of `make install` is the real one.
+/// `make install` with the binary that is there; of any other target make says only what it would do.
 fn make() -> String {
+    let root = root();
+    let root = root.display();
     format!(
-        "#!/bin/sh\n[ \"$*\" = install ] || exit 9\n\
-         exec sh {}/scripts/install-local.sh install {} \"$HOME/.local/bin\" \"$HOME/.claude-mem-minio/bin\"\n",
-        root().display(),
-        env!("CARGO_BIN_EXE_membridge")
+        "#!/bin/sh\n[ \"$*\" = install ] || exec /usr/bin/make --dry-run -C '{root}' \"$@\"\n\
+         exec sh '{root}/scripts/install-local.sh' install {BINARY} \"$HOME/.local/bin\" \"$HOME/.claude-mem-minio/bin\"\n"
     )
 }
 
@@ -204,7 +244,12 @@ fn memory(machine: &Machine, observations: usize) {
 fn the_readme_sets_up_two_machines() {
     let scene = Scene::new();
     memory(&scene.desk, 30);
-    assert!(scene.play("README.md") >= 3);
+    assert!(scene.play("README.md") >= 6);
+    let installed = scene.desk.path(".local/bin/membridge");
+    assert_eq!(
+        std::fs::read(installed).unwrap().len(),
+        std::fs::read(BINARY).unwrap().len()
+    );
     let config = scene.desk.path(".claude-mem-minio/config.env");
     assert_eq!(
         std::fs::metadata(config).unwrap().permissions().mode() & 0o777,
@@ -326,7 +371,8 @@ fn the_migration_guide_takes_over_from_python_and_goes_back() {
         .desk
         .write("membridge-python/sqlite_minio_sync.py", "# the old script\n");
 
-    assert!(scene.play("MIGRATION.md") >= 6);
+    assert!(scene.play("MIGRATION.md") >= 11);
+    assert!(!scene.desk.path(".local/bin/membridge").exists(), "uninstalled");
     assert_eq!(claude_mem::counts(scene.desk.db_path()).observations, 60);
     let script = scene.desk.path("membridge-python/sqlite_minio_sync.py");
     assert_eq!(std::fs::read_to_string(script).unwrap(), "# the old script\n");
@@ -355,7 +401,7 @@ fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
     let scene = Scene::new();
     memory(&scene.desk, 50);
     let before = rows(&scene.desk.db_path());
-    assert!(scene.play("DEPLOYMENT.md") >= 12);
+    assert!(scene.play("DEPLOYMENT.md") >= 16);
     // Through a pull of wrong rows, a lost database and a lost bucket, both ended with what desk had at first.
     assert_eq!(rows(&scene.desk.db_path()), before);
     assert_eq!(rows(&scene.board.db_path()), before);
@@ -366,6 +412,8 @@ fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
         "membridge --quiet sync",
         "systemctl --user enable --now membridge.timer",
         "rc-update add crond default",
+        "sudo dpkg -i membridge_",
+        "abuild -r",
         "mc mirror",
     ] {
         assert!(calls.contains(wanted), "{wanted} was not called:\n{calls}");
@@ -411,21 +459,25 @@ fn the_hooks_of_the_readme_are_those_that_doctor_looks_for() {
     }
 }
 
-/// A block that cannot run is an exception with a reason.
+/// Every block is a language that some test above reads, and its comments are ones that are understood.
 #[test]
-fn few_blocks_are_left_out() {
+fn no_block_is_left_out() {
     let all: Vec<_> = ["README.md", "MIGRATION.md", "DEPLOYMENT.md"]
         .into_iter()
         .flat_map(blocks)
-        .filter(|block| block.language == "sh")
         .collect();
-    let left_out = all
-        .iter()
-        .filter(|block| block.directives.contains_key("not run"))
-        .count();
-    assert!(
-        left_out * 4 <= all.len(),
-        "{left_out} of {} blocks do not run",
-        all.len()
-    );
+    for block in &all {
+        let (document, line) = (block.document, block.line);
+        let known = ["sh", "ini", "json"].contains(&block.language.as_str());
+        assert!(
+            known,
+            "{document}:{line}: nobody runs or reads '{}'",
+            block.language
+        );
+        for name in block.directives.keys() {
+            let known = ["on", "in", "exits", "answers", "before"].contains(&name.as_str());
+            assert!(known, "{document}:{line}: nobody knows '{name}'");
+        }
+    }
+    assert!(all.iter().filter(|block| block.language == "sh").count() >= 30);
 }

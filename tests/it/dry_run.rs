@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -10,28 +11,45 @@ use crate::support::claude_mem::{MemDb, Version};
 use crate::support::machine::{Machine, Store};
 use crate::support::process::Outcome;
 use crate::support::python_node::{self, PythonNode};
-use crate::support::s3::S3Server;
+use crate::support::s3::{Op, S3Server};
 
-/// Everything that a run could change: files with content, mode and time, and objects with their etags.
+/// Everything that a run could change: files with content, mode and time, folders (but the one for temporary files)
+/// with theirs, and objects with their etags.
 fn everything(machine: &Machine, server: &S3Server) -> BTreeMap<String, String> {
-    let files = machine.files().into_iter().map(|name| {
-        let path = machine.path(&name);
-        let meta = std::fs::metadata(&path).unwrap();
-        let content = Sha256::digest(std::fs::read(&path).unwrap());
-        // SQLite's index of a log that is there already counts its readers.
-        let time = if name.ends_with("-shm") {
-            (0, 0)
-        } else {
-            (meta.mtime(), meta.mtime_nsec())
-        };
-        let text = format!("{content:x?} {:o} {time:?}", meta.mode());
-        (name, text)
-    });
+    let mut all = tree(machine.home());
     let objects = server.keys("").into_iter().map(|key| {
         let etag = server.etag(&key).unwrap();
         (format!("s3:{key}"), etag)
     });
-    files.chain(objects).collect()
+    all.extend(objects);
+    all
+}
+
+fn tree(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut paths = vec![root.to_owned()];
+    while let Some(path) = paths.pop() {
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        let content = if meta.is_dir() {
+            paths.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+            String::new()
+        } else {
+            format!("{:x?}", Sha256::digest(std::fs::read(&path).unwrap()))
+        };
+        // SQLite's index of a log that is there already counts its readers.
+        let time = if name.ends_with("-shm") || name == "tmp" {
+            (0, 0)
+        } else {
+            (meta.mtime(), meta.mtime_nsec())
+        };
+        found.insert(name, format!("{content} {:o} {time:?}", meta.mode()));
+    }
+    found
 }
 
 /// Runs the command and proves that it read only.
@@ -207,4 +225,85 @@ fn a_dry_run_of_a_restore_names_the_push_and_the_backup() {
     dry(&alpha, &server, &format!("restore-backup {name}"))
         .assert_code(0)
         .stdout_has("25 observations");
+}
+
+/// A machine with the plugin of an old claude-mem, which knows no schema above 23.
+fn with_an_old_claude_mem(name: &str, server: &S3Server) -> Machine {
+    let machine = Machine::new(name, server);
+    machine.write(
+        ".claude/plugins/cache/thedotmack/claude-mem/10.6.3/package.json",
+        "{\"version\": \"10.6.3\"}",
+    );
+    machine.write(
+        ".claude/plugins/cache/thedotmack/claude-mem/10.6.3/scripts/worker-service.cjs",
+        "",
+    );
+    machine
+}
+
+#[test]
+fn f44_a_dry_run_says_that_the_schema_is_too_new() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(20);
+    commit(&alpha, &Store::from(&server), "2026-01-01T00:00:00Z");
+    let refused = |outcome: &Outcome| {
+        outcome
+            .assert_code(1)
+            .stdout_has("schema 52")
+            .stdout_has("update claude-mem")
+            .stdout_lacks("DRY RUN");
+    };
+    // Without a database of its own: the plugin says how far it has come, and the push its schema.
+    let beta = with_an_old_claude_mem("beta", &server);
+    for command in ["pull_sqlite", "sync", "restore 1"] {
+        refused(&dry(&beta, &server, command));
+        assert_eq!(
+            server.count(Op::GetObject, "packs/"),
+            0,
+            "downloaded for {command}"
+        );
+    }
+    // What is written into a file endangers no claude-mem.
+    let file = beta.path("old.db").display().to_string();
+    dry(&beta, &server, &format!("restore 1 --to {file}")).assert_code(0);
+
+    // A Python node says no schema: its database is asked, and leaves nothing behind.
+    let server = S3Server::start();
+    PythonNode::new(&server, "mem", "gamma").write(&alpha.db_path(), 1, python_node::Stop::Never);
+    let mut beta = with_an_old_claude_mem("beta", &server);
+    refused(&dry(&beta, &server, "pull_sqlite"));
+    assert!(!beta.path(".claude-mem").exists());
+    beta.create_db(Version::V10_6_3)
+        .add_session("old")
+        .add_observations(3);
+    beta.set("ALLOW_PRIMARY_PULL_OVERRIDE", "1");
+    refused(&dry(&beta, &server, "pull_sqlite"));
+    // As the real run.
+    refused(&beta.cmd("pull_sqlite").run());
+}
+
+#[test]
+fn a_dry_run_leaves_a_directory_store_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let alpha = Machine::new("alpha", folder.path());
+    let db = alpha.create_db(Version::V13_25_3);
+    db.add_session("one").add_observations(20);
+    let still = |command: &str, code: i32| {
+        let before = (tree(folder.path()), tree(alpha.home()));
+        let outcome = alpha.cmd(command).arg("--dry-run").run();
+        outcome.assert_code(code);
+        assert_eq!((tree(folder.path()), tree(alpha.home())), before, "{outcome:?}");
+    };
+    still("push_sqlite", 0);
+    still("pull_sqlite", 1);
+    still("sync", 0);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    db.add_observations(3);
+    for command in ["push_sqlite", "pull_sqlite", "sync", "restore 1"] {
+        still(command, 0);
+    }
 }

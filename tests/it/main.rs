@@ -45,5 +45,6 @@ mod stores;
 mod support_smoke;
 mod terminal;
 mod watch;
+mod way_back;
 mod worker;
 mod writers;
