@@ -1,9 +1,12 @@
-//! The command line: clap types and help texts, and how flags become settings. Knows no meaning.
+//! The command line: clap types and help texts. Knows no meaning.
 
-use std::collections::BTreeMap;
+mod flags;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use flags::SettingFlags;
 
 use crate::background;
 use crate::hook::Event;
@@ -335,67 +338,6 @@ impl Command {
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }
-    }
-}
-
-macro_rules! setting_flags {
-    (values { $($value:ident = $value_name:literal, $value_help:literal;)* }
-     switches { $($switch:ident = $switch_name:literal, $switch_help:literal;)* }) => {
-        /// Settings as flags. Keys have none: arguments can be read by every process of the machine.
-        #[derive(Debug, Clone, Default, Args)]
-        #[command(next_help_heading = "Settings (flag, then environment, then config.env, then default)")]
-        pub struct SettingFlags {
-            $(
-                #[doc = $value_help]
-                #[arg(long, value_name = $value_name, global = true, hide_short_help = true)]
-                pub $value: Option<String>,
-            )*
-            $(
-                #[doc = $switch_help]
-                #[arg(long, global = true, hide_short_help = true)]
-                pub $switch: bool,
-            )*
-        }
-
-        impl SettingFlags {
-            /// The flags that were given, by the name of their setting.
-            pub fn given(&self) -> BTreeMap<&'static str, String> {
-                let mut given = BTreeMap::new();
-                $(if let Some(value) = &self.$value { given.insert($value_name, value.clone()); })*
-                $(if self.$switch { given.insert($switch_name, "1".to_owned()); })*
-                given
-            }
-        }
-    };
-}
-
-setting_flags! {
-    values {
-        project = "CLAUDE_PROJECT_ID", "Project name";
-        db = "CLAUDE_MEM_DB", "Path of the local database";
-        endpoint = "MINIO_ENDPOINT", "http://, https:// or file:/// URL of the store";
-        bucket = "MINIO_BUCKET", "Bucket name";
-        region = "MINIO_REGION", "Signing region [default: us-east-1]";
-        node_id = "MEMBRIDGE_NODE_ID", "Name of this node for leadership [default: host name]";
-        primary_node_id = "PRIMARY_NODE_ID", "Node that is primary by configuration";
-        hostname = "MEMBRIDGE_HOSTNAME", "Host name in locks, manifests and backups [default: the system's]";
-        lock_ttl_seconds = "LOCK_TTL_SECONDS", "Lifetime of the lock [default: 7200]";
-        stale_lock_grace_seconds = "STALE_LOCK_GRACE_SECONDS", "Wait before a stale lock is taken over [default: 60]";
-        leadership_enabled = "LEADERSHIP_ENABLED", "0 switches every role check off [default: 1]";
-        leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
-        pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
-        pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
-        history_max_count = "HISTORY_MAX_COUNT", "Number of pushes that the bucket's history keeps [default: 50]";
-        history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
-        worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
-        worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
-        data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";
-    }
-    switches {
-        force_push = "FORCE_PUSH", "Override the lock, diverged and shrink checks of a push";
-        allow_secondary_push = "ALLOW_SECONDARY_PUSH", "Let a secondary push";
-        allow_primary_pull_override = "ALLOW_PRIMARY_PULL_OVERRIDE", "Let a primary pull over its own database";
-        no_restart_worker = "MEMBRIDGE_NO_RESTART_WORKER", "Leave the worker stopped after a pull";
     }
 }
 

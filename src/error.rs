@@ -33,7 +33,11 @@ impl Failure {
     pub fn interrupted(signal: i32) -> Self {
         Self::with_exit(
             ExitCode::Interrupted(signal),
-            format!("stopped by signal {signal}; nothing was changed"),
+            match signal {
+                2 => "stopped by Control-C (SIGINT); nothing was changed".to_owned(),
+                15 => "stopped by SIGTERM; nothing was changed".to_owned(),
+                _ => format!("stopped by signal {signal}; nothing was changed"),
+            },
         )
     }
 

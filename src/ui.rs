@@ -2,9 +2,10 @@
 //! The only file that prints. It may not know what the lines mean.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde_json::{Map, Value};
 
 use crate::error::Failure;
@@ -42,7 +43,7 @@ impl Report {
 }
 
 /// The person at the other end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Ui {
     /// One JSON object instead of lines.
     pub json: bool,
@@ -50,6 +51,8 @@ pub struct Ui {
     pub quiet: bool,
     /// Colours on stdout.
     pub color: bool,
+    /// The bar on the screen, for the last word: work that a signal left behind keeps it alive.
+    bar: Arc<Mutex<WeakProgressBar>>,
 }
 
 /// What a colour means.
@@ -81,10 +84,20 @@ impl Tone {
 }
 
 impl Ui {
+    /// What the person asked for; `color` is the decision, not the wish.
+    pub fn new(json: bool, quiet: bool, color: bool) -> Self {
+        Self {
+            json,
+            quiet,
+            color,
+            bar: Arc::default(),
+        }
+    }
+
     /// One line of the report.
     pub fn line(&self, text: impl AsRef<str>) {
         if !self.json && !self.quiet {
-            print_line(text.as_ref());
+            self.beside_the_bar(|| print_line(text.as_ref()));
         }
     }
 
@@ -93,7 +106,8 @@ impl Ui {
         if self.json || self.quiet {
             return;
         }
-        print_clean(&format!("{}{}", self.paint(tone, &clean(label)), clean(text)));
+        let line = format!("{}{}", self.paint(tone, &clean(label)), clean(text));
+        self.beside_the_bar(|| print_clean(&line));
     }
 
     /// Text as it is, for other programs: completions, the manual page.
@@ -124,6 +138,9 @@ impl Ui {
 
     /// Prints how the command ended, as lines or as the one JSON object.
     pub fn finish(&self, command: &str, end: &Result<Report, Failure>) {
+        if let Some(bar) = self.shown().upgrade() {
+            bar.finish_and_clear();
+        }
         match end {
             Ok(report) if self.json => {
                 let mut facts = report.facts.clone();
@@ -164,16 +181,32 @@ impl Ui {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix:>10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
+        ) {
             bar.set_style(style);
         }
         bar.set_prefix(what);
         if visible {
+            // Seen from the start on, however slow the first byte.
+            bar.tick();
             bar.enable_steady_tick(Duration::from_millis(250));
+            *self.shown() = bar.downgrade();
         }
         Progress(bar)
+    }
+
+    /// Prints while the bar is off the screen, so that the two never share a line.
+    fn beside_the_bar(&self, print: impl FnOnce()) {
+        let bar = self.shown().upgrade();
+        match bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn shown(&self) -> std::sync::MutexGuard<'_, WeakProgressBar> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

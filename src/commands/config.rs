@@ -257,9 +257,6 @@ impl Answers {
                 eprint!("{}{shown}: ", question.text);
             }
             let line = self.line().await?;
-            if quiet.is_some() {
-                eprintln!();
-            }
             drop(quiet);
             let answer = line.as_deref().map(str::trim).filter(|answer| !answer.is_empty());
             match (answer, &default) {
@@ -304,5 +301,7 @@ impl EchoOff {
 impl Drop for EchoOff {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
+        // The Enter, or the Control-C, was not shown either.
+        eprintln!();
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Run;
 use crate::cli::DoctorArgs;
-use crate::doctor::evidence::{self, Scope};
+use crate::doctor::evidence;
+use crate::doctor::questions::Scope;
 use crate::doctor::{self, Checked, Level, Status};
 use crate::error::CommandResult;
 use crate::exit::ExitCode;

@@ -67,15 +67,16 @@ pub fn run(cli: Cli, environment: &Environment) -> ExitCode {
         Command::HookWork { event } => return hook::work(&cli, environment, event),
         _ => {}
     }
-    let ui = Ui {
-        json: cli.json,
-        quiet: cli.quiet,
-        color: match cli.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => environment.get("NO_COLOR").is_none() && std::io::stdout().is_terminal(),
-        },
+    let color = match cli.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            environment.get("NO_COLOR").is_none()
+                && environment.get("TERM") != Some("dumb")
+                && std::io::stdout().is_terminal()
+        }
     };
+    let ui = Ui::new(cli.json, cli.quiet, color);
     let name = cli.command.name();
     let end = prepare(&cli, environment, ui.clone()).and_then(|run| execute(&run, cli.command));
     ui.finish(name, &end);
@@ -131,7 +132,7 @@ fn execute(run: &Run, command: Command) -> CommandResult<Report> {
             end = &mut command => return end,
             result = &mut stopped => match result {
                 Ok(signal) if !context.in_critical() => return Err(Failure::interrupted(signal)),
-                Ok(_) => {}
+                Ok(_) => run.ui.line("stopping, as soon as nothing is left half done"),
                 Err(failure) => return Err(failure),
             },
         }

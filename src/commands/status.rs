@@ -135,7 +135,7 @@ fn show_role(ui: &Ui, config: &Config, standing: &Standing, report: Report) -> R
         "off".to_owned()
     };
     let lease = match &standing.lease {
-        Some(lease) => format!("primary: {}, epoch: {}", lease.primary_node_id, lease.epoch),
+        Some(lease) => format!("primary: {}, epoch: {}", lease.primary_label(), lease.epoch),
         None => "no lease yet".to_owned(),
     };
     ui.line(format!("role: {role} ({lease})"));

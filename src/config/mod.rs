@@ -2,6 +2,7 @@
 //! settings from here and never looks at the environment.
 
 pub mod env_file;
+mod environment;
 pub mod paths;
 pub mod settings;
 
@@ -10,8 +11,9 @@ use std::path::PathBuf;
 use crate::error::Failure;
 use crate::identity::{Node, Project};
 
+pub use environment::Environment;
 pub use paths::Paths;
-pub use settings::{Environment, Settings, Source};
+pub use settings::{Settings, Source};
 
 /// What is wrong with the configuration. Each names the setting or the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

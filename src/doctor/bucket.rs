@@ -1,6 +1,7 @@
 //! Whether the store can be used, and what it is worth.
 
-use super::evidence::{Asked, Evidence};
+use super::evidence::Evidence;
+use super::questions::Asked;
 use super::{Check, Finding};
 use crate::worker::facts;
 
@@ -131,12 +132,41 @@ fn versions(evidence: &Evidence) -> Finding {
     }
 }
 
-/// Seconds as people say them.
+/// Seconds as people say them, to the nearest unit: what is a second short of two hours is two hours.
 pub(super) fn duration(seconds: i64) -> String {
+    let nearest = |unit: i64| seconds.saturating_add(unit / 2) / unit;
     match seconds {
         ..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        120..7_170 => format!("{} min", nearest(60)),
+        7_170..171_000 => format!("{} h", nearest(3_600)),
+        _ => format!("{} days", nearest(86_400)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_are_rounded_and_never_jump_by_a_second() {
+        let table = [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (599, "10 min"),
+            (600, "10 min"),
+            (3_599, "60 min"),
+            (7_169, "119 min"),
+            (7_170, "2 h"),
+            (7_199, "2 h"),
+            (7_201, "2 h"),
+            (170_999, "47 h"),
+            (171_000, "2 days"),
+            (172_799, "2 days"),
+            (i64::MAX, "106751991167300 days"),
+        ];
+        for (seconds, words) in table {
+            assert_eq!(duration(seconds), words, "{seconds}");
+        }
     }
 }

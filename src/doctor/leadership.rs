@@ -1,7 +1,8 @@
 //! Who is primary, and what that makes this node. Only looks (F42).
 
 use super::bucket::duration;
-use super::evidence::{Asked, Evidence};
+use super::evidence::Evidence;
+use super::questions::Asked;
 use super::{Check, Finding};
 use crate::leadership::decide::decide;
 use crate::storage::records::LeaseRecord;
@@ -78,7 +79,7 @@ fn primary(evidence: &Evidence) -> Finding {
             None => "primary: nobody yet".to_owned(),
         }),
         Ok(Some(lease)) => {
-            let line = format!("primary: {}", lease.primary_node_id);
+            let line = format!("primary: {}", lease.primary_label());
             match configured {
                 Some(name) if name != lease.primary_node_id => {
                     Finding::warning(format!("{line}, but PRIMARY_NODE_ID={name} here"))

@@ -1,7 +1,8 @@
 //! Who holds the lock, and since when.
 
 use super::bucket::duration;
-use super::evidence::{Asked, Evidence};
+use super::evidence::Evidence;
+use super::questions::Asked;
 use super::{Check, Finding};
 
 pub(super) const CHECKS: &[Check] = &[Check {

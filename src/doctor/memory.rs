@@ -1,7 +1,8 @@
 //! Whether the memory is safe: where both sides stand, when they last met, what was kept of what was replaced.
 //! What the bucket keeps of former states is judged here too, by its listing: `membridge verify` reads the packs.
 
-use super::evidence::{Asked, Evidence, Local};
+use super::evidence::{Evidence, Local};
+use super::questions::Asked;
 use super::{Check, Finding};
 use crate::storage::Entry;
 use crate::storage::keys::Keys;

@@ -10,6 +10,7 @@ mod identity;
 mod leadership;
 mod lock;
 mod memory;
+pub mod questions;
 mod worker;
 
 use serde_json::{Map, Value, json};

@@ -6,18 +6,17 @@ pub mod control;
 pub mod facts;
 pub mod find;
 pub mod http;
+pub mod probe;
 pub mod process;
 pub mod settings;
 mod spawn_lock;
 mod start;
 pub mod vectors;
 
-pub use control::{
-    Counts, Quiesced, Resumed, RunningWorker, WorkerState, local_version, probe, probe_site, quiesce,
-    quiesce_site,
-};
+pub use control::{Quiesced, Resumed, quiesce, quiesce_site};
 pub use facts::{Gate, gate, knows};
 pub use find::{PidFile, Site};
+pub use probe::{Counts, RunningWorker, WorkerState, local_version, probe, probe_site};
 pub use settings::{ClaudeMemSettings, Refusal, refusal};
 pub use vectors::{reset_vectors, vector_stores};
 

@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::WorkerError;
-use super::control::RunningWorker;
 use super::find::Site;
+use super::probe::RunningWorker;
 use crate::background;
 use crate::config::settings::SETTINGS;
 

@@ -287,8 +287,32 @@ fn a_wrong_key_a_missing_bucket_and_a_forbidden_one() {
         .check("lock", "ok", "free");
 }
 
+/// What doctor prints, without what differs from run to run.
+fn report(machine: &Machine) -> String {
+    let said = machine.cmd("doctor").run();
+    said.assert_code(0);
+    assert_eq!(said.stderr, "");
+    machine.normalise(&said.stdout)
+}
+
+macro_rules! assert_report {
+    ($said:expr, @$wanted:literal) => {{
+        let said = $said;
+        insta::with_settings!({
+            filters => vec![
+                (r"\d+(\.\d+)? [kMG]?B\b", "[SIZE]"),
+                (r"\b[0-9a-f]{12}\b", "[SHORT]"),
+                (r"(another|ago;) \d+ (min|h)", "$1 [N] $2"),
+                (r"(worker: .*)process \d+", "$1process [PID]"),
+                (r"\d+\.\d+\.\d+ (here|wrote)", "[VERSION] $1"),
+                (r"[^ ]*/(chromium|cargo|target)[^ ]*", "[PATH]"),
+            ],
+        }, { insta::assert_snapshot!(said, @$wanted); });
+    }};
+}
+
 #[test]
-fn f48_a_clock_that_is_two_hours_off() {
+fn f48_a_clock_ten_minutes_off_is_a_warning() {
     let server = S3Server::start();
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
@@ -297,9 +321,35 @@ fn f48_a_clock_that_is_two_hours_off() {
         .status("degraded")
         .check("reach", "ok", "answers")
         .check("clock", "warning", "this machine is 10 min behind the store");
+}
+
+/// The store refuses the first request, says what time it is, and takes the next.
+#[test]
+fn f48_a_clock_two_hours_behind_the_store() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    server.set_clock_offset(7200);
+    assert_report!(report(&alpha), @"");
+}
+
+#[test]
+fn f48_a_clock_two_hours_ahead_of_the_store() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     server.set_clock_offset(-7200);
-    Said::by(&alpha, "").check("clock", "warning", "this machine is 2 h ahead of the store");
-    let _refused = server.fault(Fault::Status(403, "RequestTimeTooSkewed"));
+    assert_report!(report(&alpha), @"");
+}
+
+/// A store that goes on refusing: the remedy is the clock's.
+#[test]
+fn f48_a_store_that_refuses_the_time_for_good() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    server.set_clock_offset(-7200);
+    server.fault(Fault::Status(403, "RequestTimeTooSkewed")).forever();
     let said = Said::by(&alpha, "");
     said.1.assert_code(0).stdout_has("timedatectl set-ntp true");
     said.status("error")

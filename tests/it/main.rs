@@ -40,6 +40,7 @@ mod stand_ins;
 mod store_contract;
 mod stores;
 mod support_smoke;
+mod terminal;
 mod watch;
 mod worker;
 mod writers;

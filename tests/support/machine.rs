@@ -13,6 +13,7 @@ use tokio::net::TcpSocket;
 use super::claude_mem::{MemDb, Version};
 use super::process::{Outcome, Running};
 use super::s3;
+use super::terminal::{Shown, Terminal};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -287,6 +288,12 @@ impl Run {
     #[track_caller]
     pub fn run(self) -> Outcome {
         self.spawn().wait()
+    }
+
+    /// Starts it at a terminal with so many columns, where a person would sit.
+    #[must_use = "a run that is dropped is killed"]
+    pub fn at_terminal(self, columns: u16, shown: Shown) -> Terminal {
+        Terminal::start(&self.command, columns, shown, self.timeout)
     }
 
     /// Starts it and returns at once.

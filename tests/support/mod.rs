@@ -27,3 +27,4 @@ pub mod normalise;
 pub mod process;
 pub mod python_node;
 pub mod s3;
+pub mod terminal;

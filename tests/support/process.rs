@@ -102,14 +102,15 @@ impl Outcome {
     }
 }
 
+/// What came out of a stream so far.
 #[derive(Default)]
-struct Output {
+pub(super) struct Output {
     state: Mutex<(Vec<u8>, bool)>,
     changed: Condvar,
 }
 
 impl Output {
-    fn collect(mut from: impl Read + Send + 'static) -> Arc<Output> {
+    pub(super) fn collect(mut from: impl Read + Send + 'static) -> Arc<Output> {
         let output = Arc::new(Output::default());
         let fill = Arc::clone(&output);
         std::thread::spawn(move || {
@@ -128,12 +129,12 @@ impl Output {
         output
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.state.lock().expect("the output").0).into_owned()
     }
 
     /// Waits until `done` likes the text so far, or the pipe closes; false when neither came.
-    fn wait(&self, deadline: Instant, done: impl Fn(&str) -> bool) -> bool {
+    pub(super) fn wait(&self, deadline: Instant, done: impl Fn(&str) -> bool) -> bool {
         let mut state = self.state.lock().expect("the output");
         loop {
             if state.1 || done(&String::from_utf8_lossy(&state.0)) {
@@ -322,7 +323,7 @@ impl Drop for Running {
 }
 
 /// Reaps at once, so that a killed process vanishes instead of staying as a zombie.
-fn reaper(mut child: Child) -> Receiver<ExitStatus> {
+pub(super) fn reaper(mut child: Child) -> Receiver<ExitStatus> {
     let (send, ended) = channel();
     std::thread::spawn(move || {
         if let Ok(status) = child.wait() {

@@ -1,0 +1,223 @@
+//! doctor's questions to the bucket: each with an end, each answered by itself. Reads only; the one exception is the
+//! capability probe, made only when it is asked for. Judges nothing.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Paths;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::identity::Project;
+use crate::storage::keys::Keys;
+use crate::storage::probe::{Capability, Verdict};
+use crate::storage::records::{self, LeaseRecord, LockRecord};
+use crate::storage::{Entry, Store, StoreError, StoreErrorKind};
+use crate::sync::remote::{self, Head};
+
+/// How long one question to the store may take, with its retries.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Something that was asked for.
+#[derive(Debug)]
+pub enum Asked<T> {
+    /// It was not, and why.
+    Not(&'static str),
+    /// It did not come.
+    Failed(Failure),
+    /// It came.
+    Got(T),
+}
+
+impl<T> Asked<T> {
+    /// What came, when it came.
+    pub fn got(&self) -> Option<&T> {
+        match self {
+            Self::Got(value) => Some(value),
+            Self::Not(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// What doctor is asked to do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scope {
+    /// Do not ask the store.
+    pub no_network: bool,
+    /// Try the store's conditional writes now.
+    pub probe: bool,
+}
+
+/// The bucket, and our project in it.
+#[derive(Debug)]
+pub struct Bucket {
+    /// Endpoint and bucket, or the directory.
+    pub name: Option<String>,
+    /// A directory store has a probe verdict by construction.
+    pub directory: bool,
+    /// Whether it can be used at all.
+    pub reach: Asked<()>,
+    /// Seconds that the store's clock is ahead of ours.
+    pub skew: i64,
+    /// What its conditional writes are worth; `None`: nobody has found out yet.
+    pub verdict: Asked<Option<Verdict>>,
+    /// The lock.
+    pub lock: Asked<Option<LockRecord>>,
+    /// The lease.
+    pub lease: Asked<Option<LeaseRecord>>,
+    /// The database there.
+    pub head: Asked<Option<Head>>,
+    /// All objects of the project.
+    pub objects: Asked<Vec<Entry>>,
+    /// Canonical ids of other projects that hold a database; asked for only when ours holds none.
+    pub others: Asked<Vec<String>>,
+}
+
+/// Asks the bucket for everything that the checks judge; a question that fails leaves the others alone.
+pub(super) async fn ask_bucket(
+    store: &Asked<Store>,
+    directory: bool,
+    project: Option<&Project>,
+    paths: &Paths,
+    context: &Arc<Context>,
+    scope: Scope,
+) -> Bucket {
+    let mut bucket = Bucket {
+        name: store.got().map(Store::name),
+        directory,
+        reach: Asked::Not("the store is not configured"),
+        skew: 0,
+        verdict: Asked::Not("the store cannot be used"),
+        lock: Asked::Not("the store cannot be used"),
+        lease: Asked::Not("the store cannot be used"),
+        head: Asked::Not("the store cannot be used"),
+        objects: Asked::Not("the store cannot be used"),
+        others: Asked::Not("not asked for"),
+    };
+    let store = match store {
+        Asked::Got(store) => store,
+        Asked::Not(_) => return bucket,
+        Asked::Failed(failure) => {
+            bucket.reach = Asked::Failed(repeat(failure));
+            return bucket;
+        }
+    };
+    let capability = Capability::new(store, &paths.state);
+    if scope.no_network {
+        const OFFLINE: &str = "--no-network";
+        bucket.reach = Asked::Not(OFFLINE);
+        bucket.verdict = Asked::Got(capability.remembered(store, context));
+        bucket.lock = Asked::Not(OFFLINE);
+        bucket.lease = Asked::Not(OFFLINE);
+        bucket.head = Asked::Not(OFFLINE);
+        bucket.objects = Asked::Not(OFFLINE);
+        return bucket;
+    }
+    bucket.reach = ask(store, store.check()).await;
+    bucket.skew = context.skew_seconds();
+    if bucket.reach.got().is_none() {
+        return bucket;
+    }
+    bucket.verdict = Asked::Got(capability.remembered(store, context));
+    let Some(project) = project else {
+        const NAMELESS: &str = "CLAUDE_PROJECT_ID is not set";
+        bucket.lock = Asked::Not(NAMELESS);
+        bucket.lease = Asked::Not(NAMELESS);
+        bucket.head = Asked::Not(NAMELESS);
+        bucket.objects = Asked::Not(NAMELESS);
+        return bucket;
+    };
+    let keys = Keys::new(&project.cid);
+    let (lock_key, lease_key, root) = (keys.lock(), keys.lease(), keys.root());
+    let (lock, lease, head, objects) = tokio::join!(
+        ask(store, records::read::<LockRecord>(store, &lock_key)),
+        ask(store, records::read::<LeaseRecord>(store, &lease_key)),
+        ask(store, remote::read(store, &keys, None)),
+        ask(store, store.list(&root)),
+    );
+    bucket.skew = context.skew_seconds();
+    bucket.lock = without_etag(lock);
+    bucket.lease = without_etag(lease);
+    if let Asked::Got(None) = head {
+        bucket.others = match ask(store, store.list("projects/")).await {
+            Asked::Got(entries) => Asked::Got(databases(&entries)),
+            Asked::Failed(failure) => Asked::Failed(failure),
+            Asked::Not(why) => Asked::Not(why),
+        };
+    }
+    bucket.head = head;
+    bucket.objects = objects;
+    if scope.probe {
+        let probed = ask(store, capability.probe_now(store, &keys, context)).await;
+        bucket.verdict = match probed {
+            Asked::Got(verdict) => Asked::Got(Some(verdict)),
+            Asked::Failed(failure) => Asked::Failed(failure),
+            Asked::Not(why) => Asked::Not(why),
+        };
+    }
+    bucket
+}
+
+/// The canonical ids of the projects that hold a database.
+fn databases(entries: &[Entry]) -> Vec<String> {
+    entries
+        .iter()
+        .filter_map(|entry| {
+            let rest = entry.key.strip_prefix("projects/")?;
+            rest.strip_suffix("/sqlite/claude-mem.db").map(str::to_owned)
+        })
+        .collect()
+}
+
+fn without_etag<T, E>(asked: Asked<Option<(T, E)>>) -> Asked<Option<T>> {
+    match asked {
+        Asked::Got(found) => Asked::Got(found.map(|(record, _)| record)),
+        Asked::Failed(failure) => Asked::Failed(failure),
+        Asked::Not(why) => Asked::Not(why),
+    }
+}
+
+/// One question to the store, with an end.
+async fn ask<T, E: Into<Failure>>(store: &Store, question: impl Future<Output = Result<T, E>>) -> Asked<T> {
+    match tokio::time::timeout(PATIENCE, question).await {
+        Ok(Ok(answer)) => Asked::Got(answer),
+        Ok(Err(error)) => Asked::Failed(error.into()),
+        Err(_) => {
+            let detail = format!("no answer within {} s", PATIENCE.as_secs());
+            Asked::Failed(StoreError::new(StoreErrorKind::Interrupted, store.name(), "ask", detail).into())
+        }
+    }
+}
+
+fn repeat(failure: &Failure) -> Failure {
+    Failure {
+        exit: failure.exit,
+        message: failure.message.clone(),
+        hints: failure.hints.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::databases;
+    use crate::storage::Entry;
+
+    #[test]
+    fn other_projects_are_known_by_their_database() {
+        let entries: Vec<_> = [
+            "projects/aa/sqlite/claude-mem.db",
+            "projects/aa/sqlite/claude-mem.db.sha256",
+            "projects/bb/locks/active.lock",
+            "projects/cc/sqlite/claude-mem.db",
+            "elsewhere/dd/sqlite/claude-mem.db",
+        ]
+        .into_iter()
+        .map(|key| Entry {
+            key: key.to_owned(),
+            size: 1,
+            modified: 0,
+        })
+        .collect();
+        assert_eq!(databases(&entries), ["aa", "cc"]);
+    }
+}
