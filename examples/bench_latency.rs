@@ -76,7 +76,7 @@ fn bench(binary: &Path, rounds: u64, megabytes: u64) {
     let minutes = Duration::from_mins(10);
     desk.cmd("push_sqlite").timeout(minutes).run().assert_code(0);
     desk.cmd("status").run().assert_code(0).stdout_has("in sync");
-    let python = Command::new("python3").args(["-c", "pass"]).output().is_ok();
+    let python = interpreter();
 
     let mut cases: Vec<Case> = Vec::new();
     let mut note = |name: String, took: Took| match cases.iter_mut().find(|case| case.name == name) {
@@ -97,14 +97,22 @@ fn bench(binary: &Path, rounds: u64, megabytes: u64) {
         for (name, took) in stops(binary) {
             note(name.into(), took);
         }
-        if python {
-            note(
-                "python3 -c pass, for comparison".into(),
-                time(Command::new("python3").args(["-c", "pass"]), ""),
-            );
+        if let Some(python) = &python {
+            let took = time(Command::new(python).args(["-c", "pass"]), "");
+            note("python3 -c pass, for comparison".into(), took);
         }
     }
     report(&cases, rounds);
+}
+
+/// The real Python interpreter, past any shim.
+fn interpreter() -> Option<PathBuf> {
+    let asked = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .ok()?;
+    let path = String::from_utf8(asked.stdout).ok()?;
+    asked.status.success().then(|| PathBuf::from(path.trim()))
 }
 
 fn report(cases: &[Case], rounds: u64) {

@@ -15,6 +15,11 @@ install)
         install -m 755 "$script" "$hooks/"
         echo "installed $hooks/${script##*/}"
     done
+    case :$PATH: in
+    *":$bin:"*) ;;
+    *) echo "$bin is not in PATH; this shell and the next ones find it after: export PATH=\"$bin:\$PATH\" (put it into ~/.profile)" ;;
+    esac
+    echo "next: membridge config init"
     ;;
 uninstall)
     rm -f "$bin/membridge"

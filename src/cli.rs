@@ -21,7 +21,8 @@ use crate::hook::Event;
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit codes: 0 done or nothing to do · 1 error · 2 pull refused, this node is primary · \
+    after_help = "First steps: membridge config init on every machine; push_sqlite where the memory is, pull_sqlite on the \
+    others; then hooks install --write-settings, and it syncs by itself. In doubt: membridge doctor\n\nExit codes: 0 done or nothing to do · 1 error · 2 pull refused, this node is primary · \
     3 push refused, this node is secondary · 4 both sides changed · 130/143 interrupted"
 )]
 pub struct Cli {
@@ -159,7 +160,7 @@ pub enum Command {
     },
     /// List the pushes that the bucket keeps, newest first
     History {
-        /// How many
+        /// How many of them
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
     },
@@ -178,7 +179,7 @@ pub enum Command {
         #[command(flatten)]
         plan: PlanArgs,
     },
-    /// Say whether the bucket keeps a whole copy of the database for nodes that still run the Python script
+    /// Show or set whether the bucket keeps a whole copy of the database for nodes that still run the Python script
     Mirror {
         /// What to do
         #[command(subcommand)]
@@ -216,26 +217,26 @@ pub enum Command {
     },
     /// Print the manual page
     Man,
-    /// Show who is primary; changes nothing
+    /// Show who is primary, the one machine that pushes, and until when; changes nothing
     #[command(name = "leadership_info", visible_aliases = ["leadership", "leadership-info"])]
     Leadership,
-    /// Make a node primary now, whoever is it (without NODE: this node)
+    /// Make this machine (or NODE) the primary, the one that pushes, whoever is it now
     Promote {
         /// The node's MEMBRIDGE_NODE_ID
         node: Option<String>,
-        /// Lifetime of the lease [default: LEADERSHIP_LEASE_SECONDS]
+        /// Seconds that the role is kept without a push [default: LEADERSHIP_LEASE_SECONDS]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
         lease_seconds: Option<i64>,
-        /// Also replace a lease that cannot be read
+        /// Also where the note of who is primary (the lease) cannot be read
         #[arg(long)]
         force: bool,
     },
-    /// Take the lease from the primary: NODE gets it, or, without NODE, nobody until the configured primary comes
+    /// Take the role from the primary: NODE gets it, or, without NODE, nobody until the configured primary comes
     Demote {
         /// The node that becomes primary instead
         node: Option<String>,
     },
-    /// Show the project's name and its canonical id
+    /// Show the project's name and its canonical id, under which the bucket keeps it
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
     /// What Claude Code's hooks call: silent, always exit code 0, work goes on in the background

@@ -42,15 +42,15 @@ setting_flags! {
         endpoint = "MINIO_ENDPOINT", "http://, https:// or file:/// URL of the store";
         bucket = "MINIO_BUCKET", "Bucket name";
         region = "MINIO_REGION", "Signing region [default: us-east-1]";
-        node_id = "MEMBRIDGE_NODE_ID", "Name of this node for leadership [default: host name]";
-        primary_node_id = "PRIMARY_NODE_ID", "Node that is primary by configuration";
+        node_id = "MEMBRIDGE_NODE_ID", "Name of this machine as primary or secondary [default: host name]";
+        primary_node_id = "PRIMARY_NODE_ID", "Name of the machine that is to be primary, the one that pushes";
         hostname = "MEMBRIDGE_HOSTNAME", "Host name in locks, manifests and backups [default: the system's]";
-        lock_ttl_seconds = "LOCK_TTL_SECONDS", "Lifetime of the lock [default: 7200]";
-        stale_lock_grace_seconds = "STALE_LOCK_GRACE_SECONDS", "Wait before a stale lock is taken over [default: 60]";
-        leadership_enabled = "LEADERSHIP_ENABLED", "0 switches every role check off [default: 1]";
-        leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Lifetime of the lease [default: 3600]";
-        pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that backups are kept [default: 14]";
-        pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups that are kept [default: 50]";
+        lock_ttl_seconds = "LOCK_TTL_SECONDS", "Seconds after which a lock counts as stale [default: 7200]";
+        stale_lock_grace_seconds = "STALE_LOCK_GRACE_SECONDS", "Seconds more before a stale lock is taken over [default: 60]";
+        leadership_enabled = "LEADERSHIP_ENABLED", "0: no primary, every machine may push [default: 1]";
+        leadership_lease_seconds = "LEADERSHIP_LEASE_SECONDS", "Seconds that the primary keeps its role without a push [default: 3600]";
+        pull_backup_max_days = "PULL_BACKUP_MAX_DAYS", "Days that the backups of pulls are kept [default: 14]";
+        pull_backup_max_count = "PULL_BACKUP_MAX_COUNT", "Number of backups of pulls that are kept [default: 50]";
         history_max_count = "HISTORY_MAX_COUNT", "Number of pushes that the bucket's history keeps [default: 50]";
         history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
         worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
@@ -58,7 +58,7 @@ setting_flags! {
         data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";
     }
     switches {
-        force_push = "FORCE_PUSH", "Override the lock, diverged and shrink checks of a push";
+        force_push = "FORCE_PUSH", "Push although it is locked, both sides changed, or most rows are gone";
         allow_secondary_push = "ALLOW_SECONDARY_PUSH", "Let a secondary push";
         allow_primary_pull_override = "ALLOW_PRIMARY_PULL_OVERRIDE", "Let a primary pull over its own database";
         no_restart_worker = "MEMBRIDGE_NO_RESTART_WORKER", "Leave the worker stopped after a pull";

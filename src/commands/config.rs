@@ -174,6 +174,12 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
             checked.project.name
         )),
     }
+    if there.is_none() && !checked.database.exists() {
+        ui.line(format!(
+            "there is no database at {} yet: claude-mem makes it in the first Claude session, so start one first",
+            checked.database.display()
+        ));
+    }
     ui.line(format!("next: {next}"));
     Ok(Report::ok("written")
         .with("file", target.display().to_string())
@@ -190,7 +196,7 @@ fn already_there(target: &Path) -> Failure {
     .hint("write another one: membridge config init --config PATH")
 }
 
-/// The file's text; each value in single quotes, as shells and we read it.
+/// The file's text.
 fn render(settings: &Settings) -> CommandResult<String> {
     let mut text = String::from(
         "# membridge settings. A flag beats the environment, the environment beats this file: membridge config\n",
@@ -208,9 +214,26 @@ fn render(settings: &Settings) -> CommandResult<String> {
                 "{name} holds a line break, which config.env cannot hold"
             )));
         }
-        text.extend([name, "='", &value.replace('\'', "'\\''"), "'\n"]);
+        text.push_str(name);
+        text.push('=');
+        text.push_str(&quoted(value, &settings.home));
+        text.push('\n');
     }
     Ok(text)
+}
+
+/// A value as shells and we read it: in single quotes. What lies in the home directory is named by it, so that the file
+/// can be copied to a machine where the user is called otherwise.
+fn quoted(value: &str, home: &Path) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@ ".contains(c);
+    let below = home
+        .to_str()
+        .filter(|home| home.len() > 1)
+        .and_then(|home| value.strip_prefix(home)?.strip_prefix('/'));
+    match below {
+        Some(rest) if rest.chars().all(plain) => format!("\"$HOME/{rest}\""),
+        _ => format!("'{}'", value.replace('\'', "'\\''")),
+    }
 }
 
 /// Writes a new file, 0600; one that appeared meanwhile stays.
@@ -303,5 +326,31 @@ impl Drop for EchoOff {
         let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
         // The Enter, or the Control-C, was not shown either.
         eprintln!();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+    use std::path::Path;
+
+    #[test]
+    fn values_are_quoted_and_the_home_directory_is_named() {
+        let table = [
+            ("plain", "/home/ann", "'plain'"),
+            ("it's", "/home/ann", r"'it'\''s'"),
+            ("$HOME", "/home/ann", "'$HOME'"),
+            (
+                "/home/ann/.claude-mem/claude-mem.db",
+                "/home/ann",
+                "\"$HOME/.claude-mem/claude-mem.db\"",
+            ),
+            ("/home/anna/x.db", "/home/ann", "'/home/anna/x.db'"),
+            ("/home/ann/$(x)", "/home/ann", "'/home/ann/$(x)'"),
+            ("/x.db", "/", "'/x.db'"),
+        ];
+        for (value, home, text) in table {
+            assert_eq!(quoted(value, Path::new(home)), text);
+        }
     }
 }

@@ -45,6 +45,12 @@ pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
         }
         Err(failure) if failure.exit == ExitCode::SecondaryRefusesPush => {
             run.ui.line(format!("not pushed: {}", failure.message));
+            // Without rows of its own a secondary has nothing to decide.
+            if pulled == "local_ahead" {
+                for hint in &failure.hints {
+                    run.ui.line(format!("  → {hint}"));
+                }
+            }
             Ok(Report::ok("synced")
                 .with("pulled", pulled)
                 .with("pushed", "refused_secondary"))

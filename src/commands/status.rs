@@ -11,6 +11,7 @@ use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::hook::Journal;
 use crate::hook::journal::{Entry, LastResults};
+use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
@@ -73,7 +74,10 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         }
         (Ok(local), Ok(_)) => {
             let state = state::judge(base.as_ref(), local.as_ref(), head);
-            show_state(ui, &state, report)
+            let secondary = asked
+                .as_ref()
+                .is_ok_and(|bucket| config.leadership.enabled && bucket.standing.role == Role::Secondary);
+            show_state(ui, &state, secondary, report)
         }
         (Ok(local), Err(_)) => show_local(ui, local.as_ref(), report),
     };
@@ -145,15 +149,20 @@ fn show_role(ui: &Ui, config: &Config, standing: &Standing, report: Report) -> R
     )
 }
 
-fn show_state(ui: &Ui, state: &State, report: Report) -> Report {
+fn show_state(ui: &Ui, state: &State, secondary: bool, report: Report) -> Report {
     let tone = match state.standing {
         state::Standing::InSync => Tone::Good,
         state::Standing::Diverged => Tone::Bad,
         _ => Tone::Caution,
     };
     ui.toned(tone, "sync: ", &state.describe());
-    if let Some(remedy) = state.standing.remedy() {
-        ui.line(format!("  → {remedy}"));
+    match state.standing.remedy() {
+        Some("membridge push_sqlite") if secondary => {
+            ui.line("  → this node is secondary, its push is refused; make it primary: membridge promote");
+            ui.line("  → or push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite");
+        }
+        Some(remedy) => ui.line(format!("  → {remedy}")),
+        None => {}
     }
     report
         .with("sync", state.standing.word())

@@ -34,7 +34,15 @@ pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
             .step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
-    judge_push(session, session.leadership().stand().await?).map(Some)
+    // A machine without a database has nothing to push, and must not become the primary by saying so: the machine that
+    // has the memory would be refused from then on.
+    let leadership = session.leadership();
+    let standing = if session.database.exists() {
+        leadership.stand().await?
+    } else {
+        leadership.look().await?
+    };
+    judge_push(session, standing).map(Some)
 }
 
 /// The rule of a push for a role that is known.
@@ -46,7 +54,7 @@ pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standi
     let primary = standing
         .lease
         .as_ref()
-        .map_or("nobody", |lease| lease.primary_label());
+        .map_or("nobody yet", |lease| lease.primary_label());
     session.ui.step(
         "0/6",
         format!("Leadership: role={} (primary: {primary})", standing.role),
@@ -62,7 +70,8 @@ pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standi
         ),
     )
     .hint("get the primary's memory: membridge pull_sqlite")
-    .hint("push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite"))
+    .hint("push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite")
+    .hint("make this node the primary from now on: membridge promote"))
 }
 
 /// The role for a pull that would change the local database: a primary refuses (exit 2).

@@ -357,3 +357,24 @@ fn f32_a_store_that_cannot_be_reached_is_named_soon() {
         assert!(end.took.as_secs() < 30, "{end:?}");
     }
 }
+
+#[test]
+fn a_push_without_a_database_takes_no_lease() {
+    let server = S3Server::start();
+    let board = Machine::new("board", &server);
+    board
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(1)
+        .stdout_has("no database at");
+    assert!(server.keys("").is_empty(), "{:?}", server.keys(""));
+    // So the machine that has the memory is the one that becomes primary.
+    let desk = Machine::new("desk", &server);
+    desk.create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(3);
+    desk.cmd("push_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("role=primary (primary: desk)");
+}

@@ -448,6 +448,7 @@ fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
     connected: http://127.0.0.1:[PORT]/membridge-test
     written: [HOME]/.claude-mem-minio/config.env
     the bucket holds nothing yet for project it's mine
+    there is no database at [HOME]/.claude-mem/claude-mem.db yet: claude-mem makes it in the first Claude session, so start one first
     next: membridge push_sqlite
     "#);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -459,7 +460,7 @@ fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
     MINIO_SECRET_KEY='test-secret/with+signs='
     MINIO_BUCKET='membridge-test'
     CLAUDE_PROJECT_ID='it'\''s mine'
-    CLAUDE_MEM_DB='[HOME]/.claude-mem/claude-mem.db'
+    CLAUDE_MEM_DB="$HOME/.claude-mem/claude-mem.db"
     MEMBRIDGE_NODE_ID='gamma'
     PRIMARY_NODE_ID='alpha'
     MEMBRIDGE_HOSTNAME='gamma'

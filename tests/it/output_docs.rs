@@ -56,21 +56,29 @@ fn section(mark: &str, command: &str, help: &str) -> String {
 /// Settings and global flags stand once, at the top.
 fn without_globals(help: &str) -> String {
     let own = help.split("\nSettings (flag").next().unwrap_or_default();
+    // What follows a flag in a block of its own (its values, its default) goes where the flag goes.
+    let mut global = false;
     let blocks: Vec<_> = own
         .split("\n\n")
         .filter(|block| {
             let flag = block.trim_start();
-            let global = [
-                "--config <",
-                "--json",
-                "-q, --quiet",
-                "-v, --verbose",
-                "--color <",
-                "--log-format <",
-                "-h, --help",
-            ];
             let flag = flag.strip_prefix("Options:\n").map_or(flag, str::trim_start);
-            !global.iter().any(|start| flag.starts_with(start))
+            if flag.starts_with('-') {
+                global = [
+                    "--config <",
+                    "--json",
+                    "-q, --quiet",
+                    "-v, --verbose",
+                    "--color <",
+                    "--log-format <",
+                    "-h, --help",
+                ]
+                .iter()
+                .any(|start| flag.starts_with(start));
+            } else if !block.starts_with(' ') {
+                global = false;
+            }
+            !global
         })
         .collect();
     blocks.join("\n\n").trim().to_owned()
@@ -375,6 +383,11 @@ fn the_ukrainian_readme_has_what_the_readme_has() {
         |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let (english, ukrainian) = (read("README.md"), read("README.uk.md"));
     // Headings, first columns of tables and commands: what a change of one must bring into the other.
+    let json = |text: &str| {
+        let (_, rest) = text.split_once("```json\n").unwrap();
+        rest.split("```").next().unwrap().to_owned()
+    };
+    assert_eq!(json(&ukrainian), json(&english));
     let skeleton = |text: &str| {
         let rows = |line: &str| Some(line.strip_prefix("| ")?.split(" |").next()?.to_owned());
         // In a command's line two spaces stand before the comment.

@@ -81,16 +81,19 @@ where
     }
 }
 
-/// An error and its causes on one line, without repetitions.
+/// An error and its causes on one line, without repetitions and without the wrappings that say nothing to a person.
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    const WRAPPINGS: [&str; 3] = ["dispatch failure", "io error", "client error (Connect)"];
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
         let line = error.to_string();
-        if !text.contains(&line) {
-            text = format!("{text}: {line}");
+        next = error.source();
+        if text.contains(&line) || (next.is_some() && WRAPPINGS.contains(&line.as_str())) {
+            continue;
         }
-        cause = error.source();
+        let between = if text.is_empty() { "" } else { ": " };
+        text = format!("{text}{between}{line}");
     }
     text
 }
