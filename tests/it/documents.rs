@@ -222,7 +222,6 @@ fn furnish(mut machine: Machine) -> Machine {
     machine
 }
 
-/// A `make` that takes the binary under test for the release build; the rest of `make install` is the real one.
 /// `make install` with the binary that is there; of any other target make says only what it would do.
 fn make() -> String {
     let root = root();
