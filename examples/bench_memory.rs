@@ -29,13 +29,11 @@ fn main() -> ExitCode {
     }
     let number = |at: usize| -> Option<u64> { std::env::args().nth(at)?.parse().ok() };
     let binary = std::env::var_os("MEMBRIDGE_BIN").map(PathBuf::from);
-    match (number(1), number(2), binary) {
-        (Some(megabytes), Some(limit), Some(binary)) => bench(&binary, megabytes, limit),
-        _ => {
-            eprintln!("usage: MEMBRIDGE_BIN=path bench_memory MEGABYTES LIMIT_MB");
-            ExitCode::FAILURE
-        }
-    }
+    let (Some(megabytes), Some(limit), Some(binary)) = (number(1), number(2), binary) else {
+        eprintln!("usage: MEMBRIDGE_BIN=path bench_memory MEGABYTES LIMIT_MB");
+        return ExitCode::FAILURE;
+    };
+    bench(&binary, megabytes, limit)
 }
 
 /// What the commands take natively for a database of any size, in MB; measured on x86_64.
