@@ -30,7 +30,7 @@ use support::usage::{self, Usage};
 
 /// Bytes that a push, and a pull, of one session may take with the mirror off.
 const WIRE: u64 = 250_000;
-/// Requests after the one that took the lock was confirmed.
+/// Requests while the lock is held, from its confirmation to its return.
 const AFTER_LOCK: usize = 3;
 /// Bytes that a push of one session may write to the local disk.
 const DISK: u64 = 2_000_000;
@@ -52,13 +52,17 @@ impl Traffic {
     fn since(proxy: &Proxy, server: &Handle) -> Traffic {
         let (up, down) = proxy.take();
         let log = server.requests();
-        // The lock is ours once what was written has been read back.
-        let lock = |at: usize| log[at].key.ends_with("locks/active.lock");
-        let taken = (0..log.len()).find(|at| lock(*at) && log[*at].op == Op::PutObject);
-        let read_back = |at: usize| lock(at) && log[at].op == Op::GetObject;
+        // The lock is ours once what was written has been read back and nobody claims it by other means; giving it back
+        // is not counted, everything between is.
+        let is_lock = |at: usize| log[at].key.ends_with("locks/active.lock");
+        let acquiring =
+            |at: usize| log[at].op != Op::PutObject && (is_lock(at) || log[at].key.ends_with("claims/lock/"));
+        let taken = (0..log.len()).find(|at| is_lock(*at) && log[*at].op == Op::PutObject);
         let after_lock = taken.map(|at| {
-            let confirmed = at + usize::from(at + 1 < log.len() && read_back(at + 1));
-            log.len() - 1 - confirmed
+            let ours = (at + 1..log.len()).take_while(|at| acquiring(*at)).count();
+            let released = (at + 1..log.len()).rfind(|at| is_lock(*at) && log[*at].op == Op::PutObject);
+            released.map_or(0, |release| release - at - 1 - ours)
+                + released.map_or(0, |release| log.len() - 1 - release)
         });
         if std::env::var_os("SHOW_REQUESTS").is_some() {
             for request in &log {

@@ -25,10 +25,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    membridge::context::hex(&Sha256::digest(bytes))
 }
 
 fn rows_hash(database: &Path) -> String {
@@ -74,7 +71,7 @@ impl Soak {
             server,
             nodes,
             python,
-            random: Random::new("soak", seed as i64),
+            random: Random::new("soak", seed.cast_signed()),
             noted: BTreeMap::new(),
             unadopted: None,
             python_titles: Vec::new(),
