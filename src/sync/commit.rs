@@ -179,9 +179,10 @@ fn author(session: &Session, terms: &Terms) -> CommandResult<Author> {
     })
 }
 
-/// Removes what retention lets go, now and then. Trouble with it never fails a push.
-pub(super) async fn collect(session: &Session, number: u64) {
-    if !number.is_multiple_of(COLLECT_EVERY) {
+/// Removes what retention lets go, now and then: when the numbers from the head `before` this push to its own commit
+/// pass a multiple (an adopted commit may have taken it). Trouble with it never fails a push.
+pub(super) async fn collect(session: &Session, before: Option<u64>, number: u64) {
+    if !collection_due(before, number) {
         return;
     }
     let now = session.context.server_now().as_second();
@@ -189,5 +190,31 @@ pub(super) async fn collect(session: &Session, number: u64) {
     match retention::collect(&session.store, &session.keys, keep, now, COLLECT_LIMIT).await {
         Ok(collected) => tracing::info!(?collected, "history collected"),
         Err(error) => tracing::warn!(%error, "old history was not collected"),
+    }
+}
+
+fn collection_due(before: Option<u64>, number: u64) -> bool {
+    number / COLLECT_EVERY > before.unwrap_or(0) / COLLECT_EVERY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sixteenth_number_is_a_reason_to_collect_whoever_took_it() {
+        for (before, number, due) in [
+            (None, 1, false),
+            (Some(14), 15, false),
+            (Some(15), 16, true),
+            // 16 was adopted from a Python node.
+            (Some(15), 17, true),
+            (Some(16), 17, false),
+            (Some(17), 18, false),
+            // A history whose first commits are gone.
+            (None, 40, true),
+        ] {
+            assert_eq!(collection_due(before, number), due, "{before:?} {number}");
+        }
     }
 }

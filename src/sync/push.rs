@@ -210,6 +210,10 @@ async fn under_lock(
         verifier,
         fresh,
     };
+    let before = head
+        .as_ref()
+        .and_then(|head| head.commit.as_ref())
+        .map(|commit| commit.number);
     let parent = match commit::parent(session, head.as_ref(), fence).await? {
         Parent::Commit(parent) => parent,
         Parent::Overtaken => return Ok(Done::Overtaken),
@@ -234,7 +238,7 @@ async fn under_lock(
         return Ok(Done::Overtaken);
     };
     let mirrored = mirror(session, shot, Some(&commit), terms, verifier).await?;
-    commit::collect(session, commit.number).await;
+    commit::collect(session, before, commit.number).await;
     session.ui.step(
         "6/6",
         format!(
