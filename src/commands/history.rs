@@ -25,7 +25,7 @@ struct Past {
 
 impl Past {
     fn open(run: &Run) -> CommandResult<Self> {
-        let (config, store) = run.open()?;
+        let (config, store) = run.open_to_read()?;
         let keys = Keys::new(&config.project.cid);
         Ok(Self { config, store, keys })
     }
@@ -134,10 +134,10 @@ pub(super) async fn restore(
     if let Some(file) = to {
         return restore_to(run, what, file).await;
     }
-    let past = Past::open(run)?;
-    let commit = past.find(what).await?;
+    let commit = Past::open(run)?.find(what).await?;
+    let (config, store) = run.open()?;
     let (mut session, mut record) =
-        Session::open(past.config, past.store, Arc::clone(&run.context), run.ui.clone()).await?;
+        Session::open(config, store, Arc::clone(&run.context), run.ui.clone()).await?;
     session.reset_vectors = reset_vectors;
     restore::restore(&session, &mut record, &commit).await
 }
@@ -145,7 +145,6 @@ pub(super) async fn restore(
 /// `restore … --dry-run`: which push it would be and what would become of it; downloads no image, changes nothing.
 pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
     let past = Past::open(run)?;
-    past.store.leave_no_trace();
     let commit = past.find(what).await?;
     if to.is_none() {
         restore::may_come_back(&past.config, &commit, commit.schema_version).await?;

@@ -21,7 +21,10 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
     let (config, store) = run.open()?;
     let keys = Keys::new(&config.project.cid);
     let on = match action {
-        MirrorAction::Status => return status(run, &store, &keys).await,
+        MirrorAction::Status => {
+            store.leave_no_trace();
+            return status(run, &store, &keys).await;
+        }
         MirrorAction::On => true,
         MirrorAction::Off { force } => {
             if !force {

@@ -56,6 +56,13 @@ impl Run {
         let store = Store::open(&config.store, &self.context)?;
         Ok((config, store))
     }
+
+    /// The same for commands that only look.
+    fn open_to_read(&self) -> CommandResult<(Config, Store)> {
+        let (config, store) = self.open()?;
+        store.leave_no_trace();
+        Ok((config, store))
+    }
 }
 
 /// Runs one command to its end and prints how it ended.

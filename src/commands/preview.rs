@@ -10,7 +10,7 @@ use crate::ui::Report;
 
 /// A session that only looks, and the folder for what it needs on the way, gone at the end.
 fn look(run: &Run) -> CommandResult<(Session, Option<SyncRecord>, tempfile::TempDir)> {
-    let (config, store) = run.open()?;
+    let (config, store) = run.open_to_read()?;
     let scratch = tempfile::tempdir()
         .map_err(|error| Failure::new(format!("cannot make a temporary folder: {error}")))?;
     let folder = scratch.path().to_owned();

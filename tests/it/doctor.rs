@@ -170,6 +170,43 @@ fn f42_doctor_and_status_change_nothing_anywhere() {
     assert_eq!((snapshot(&alpha), server.keys("")), (before, objects));
 }
 
+/// Not even the file that a directory store is asked for its time with; commands that show a lease need the time (F48).
+#[test]
+fn f42_commands_that_need_no_time_leave_no_trace_in_a_directory_store() {
+    let store = tempfile::tempdir().unwrap();
+    let alpha = Machine::new("alpha", store.path());
+    with_memory(&alpha);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let before = folder_times(store.path());
+    for command in [
+        "history",
+        "verify --all",
+        "diff 1 1",
+        "mirror status",
+        "pull_sqlite --dry-run",
+    ] {
+        alpha.cmd(command).run().assert_code(0);
+        assert_eq!(folder_times(store.path()), before, "{command}");
+    }
+}
+
+/// When something was last made or removed in each folder.
+fn folder_times(folder: &std::path::Path) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
+    let mut times = vec![(
+        folder.to_owned(),
+        std::fs::metadata(folder).unwrap().modified().unwrap(),
+    )];
+    let mut inside: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    inside.sort();
+    for path in inside.iter().filter(|path| path.is_dir()) {
+        times.extend(folder_times(path));
+    }
+    times
+}
+
 #[test]
 fn the_probe_is_made_only_when_it_is_asked_for() {
     let server = S3Server::start();
