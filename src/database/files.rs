@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -23,26 +23,30 @@ const PREFIX: &str = ".membridge-";
 pub fn temporary(folder: &Path, what: &'static str) -> Result<TempPath, DatabaseError> {
     crate::lock::local::make_private_folder(folder)
         .map_err(|error| DatabaseError::io("make", folder, error))?;
+    let fail = |error| DatabaseError::io("make a temporary file in", folder, error);
+    // Held while the file is made: one that is made while a signal ends us would stay.
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(made) = made.as_mut() else {
+        return Err(fail(std::io::ErrorKind::Interrupted.into()));
+    };
     let path = tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}-{what}-", std::process::id()))
         .suffix(".tmp")
         .tempfile_in(folder)
         .map(tempfile::NamedTempFile::into_temp_path)
-        .map_err(|error| DatabaseError::io("make a temporary file in", folder, error))?;
-    if let Ok(mut made) = MADE.lock() {
-        made.push(path.to_path_buf());
-    }
+        .map_err(fail)?;
+    made.push(path.to_path_buf());
     Ok(path)
 }
 
-/// What [`temporary`] has made in this process.
-static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// What [`temporary`] has made in this process; `None` once it makes no more.
+static MADE: Mutex<Option<Vec<PathBuf>>> = Mutex::new(Some(Vec::new()));
 
-/// Removes every temporary file of this process, when a signal ends it while a task that owns one cannot be called
-/// back (F33).
+/// Removes every temporary file of this process and lets none be made any more, when a signal ends it while a task that
+/// owns one cannot be called back (F33).
 pub fn abandon() {
-    let Ok(made) = MADE.lock() else { return };
-    for path in made.iter() {
+    let made = MADE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    for path in made.iter().flatten() {
         for suffix in ["", "-journal", "-wal", "-shm"] {
             let _ = std::fs::remove_file(beside(path, suffix));
         }
