@@ -13,6 +13,7 @@ use super::commit::{Commit, Link};
 use super::pack::{self, Content, PackReader};
 use super::pagemap::{FreshMap, MapWriter, PageMap};
 use super::pages::{self, Shape};
+use super::references::{Collector, References};
 use super::spool::from_hex;
 use super::{HistoryError, blocking};
 use crate::context::hex;
@@ -80,14 +81,19 @@ pub async fn image(fetch: Fetch<'_>, commit: &Commit, base: Option<Base>) -> Res
             Err(error) => return Err(error),
         }
     }
-    whole(fetch, commit).await
+    let references = Collector::new(fetch.scratch, None);
+    by_chain(fetch, commit, references).await
 }
 
-/// Downloads and applies the whole chain.
+/// Downloads and applies the whole chain. The image is for looking at: what a later delta could need is not collected.
 ///
 /// # Errors
 /// As [`image`].
 pub async fn whole(fetch: Fetch<'_>, commit: &Commit) -> Result<Fetched, HistoryError> {
+    by_chain(fetch, commit, Collector::off()).await
+}
+
+async fn by_chain(fetch: Fetch<'_>, commit: &Commit, references: Collector) -> Result<Fetched, HistoryError> {
     let folder = fetch.folder.to_owned();
     let needed = commit.image_bytes();
     let path = blocking(move || {
@@ -98,7 +104,7 @@ pub async fn whole(fetch: Fetch<'_>, commit: &Commit) -> Result<Fetched, History
     .await?;
     let links: Vec<&Link> = commit.chain.iter().collect();
     let (path, _, downloaded) = apply_all(fetch, commit, &links, None, path, BTreeSet::new()).await?;
-    let map = verify(fetch, path.to_path_buf(), commit).await?;
+    let map = verify(fetch, path.to_path_buf(), commit, references).await?;
     Ok(Fetched {
         path,
         map,
@@ -120,12 +126,14 @@ async fn by_delta(
     let before = base.map.sha256.clone();
     let (folder, needed) = (fetch.folder.to_owned(), commit.image_bytes());
     let copied = blocking(move || {
-        let needed = needed.max(base.map.shape.bytes());
-        files::require_space(&folder, needed)?;
-        copy_base(base, &folder)
+        let mut base = base;
+        let references = base.map.references.take();
+        files::require_space(&folder, needed.max(base.map.shape.bytes()))?;
+        let copied = copy_base(base, references.as_ref(), &folder)?;
+        Ok(copied.map(|(path, drifted)| (path, drifted, references)))
     })
     .await?;
-    let Some((path, drifted)) = copied else {
+    let Some((path, drifted, references)) = copied else {
         return Ok(None);
     };
     failpoint::reach("history.base-copied");
@@ -138,7 +146,8 @@ async fn by_delta(
         );
         return Ok(None);
     }
-    let map = verify(fetch, path.to_path_buf(), commit).await?;
+    let references = Collector::new(fetch.scratch, references);
+    let map = verify(fetch, path.to_path_buf(), commit, references).await?;
     Ok(Some(Fetched {
         path,
         map,
@@ -147,9 +156,13 @@ async fn by_delta(
     }))
 }
 
-/// Copies the pinned pages into a private file, as long as they are those of the map. Returns the numbers of those
-/// that are not; `None` when there are too many.
-fn copy_base(base: Base, folder: &Path) -> Result<Option<(TempPath, BTreeSet<u32>)>, HistoryError> {
+/// Copies the pinned pages into a private file, as long as they are those of the map or can be had from the references.
+/// Returns the numbers of those that are not; `None` when there are too many.
+fn copy_base(
+    base: Base,
+    references: Option<&References>,
+    folder: &Path,
+) -> Result<Option<(TempPath, BTreeSet<u32>)>, HistoryError> {
     let Base { pinned, mut map } = base;
     let (page_size, _) = pages::size(&pinned)?;
     if page_size != map.shape.page_size {
@@ -169,10 +182,16 @@ fn copy_base(base: Base, folder: &Path) -> Result<Option<(TempPath, BTreeSet<u32
         }
         // A map that cannot be read any more knows nothing.
         let known = map.next_hash().unwrap_or_default();
-        if known != Some(pages::hash(page)) {
+        if known == Some(pages::hash(page)) {
+            return out.write_all(page).map_err(fail);
+        }
+        let agreed = references
+            .zip(known)
+            .and_then(|(references, known)| references.page(pgno, page_size, known));
+        if agreed.is_none() {
             drifted.insert(pgno);
         }
-        out.write_all(page).map_err(fail)
+        out.write_all(agreed.as_deref().unwrap_or(page)).map_err(fail)
     })?;
     out.flush().map_err(fail)?;
     // Pages that the local database lost.
@@ -292,24 +311,35 @@ pub(super) fn apply_one(
     let grows = (u64::from(header.page_size) * u64::from(header.page_count)).saturating_sub(there);
     files::require_space(folder, grows)?;
     let file = std::fs::OpenOptions::new()
+        .read(true)
         .write(true)
         .open(image)
         .map_err(|error| DatabaseError::io("write", image, error))?;
-    pack::apply(&mut pack, &file, |pgno| {
-        drifted.remove(&pgno);
-    })
-    .map_err(broken)?;
+    pack::apply(&mut pack, &file, drifted).map_err(broken)?;
     // A page that a smaller image does not have is nobody's any more.
     drifted.retain(|pgno| *pgno <= header.page_count);
     Ok(())
 }
 
 /// Hashes the finished image, and makes its page map on the way.
-async fn verify(fetch: Fetch<'_>, path: PathBuf, commit: &Commit) -> Result<FreshMap, HistoryError> {
+async fn verify(
+    fetch: Fetch<'_>,
+    path: PathBuf,
+    commit: &Commit,
+    references: Collector,
+) -> Result<FreshMap, HistoryError> {
     let (page_size, page_count) = (commit.page_size, commit.page_count);
     let (wanted, number) = (commit.sha256.clone(), commit.number);
     let scratch = fetch.scratch.to_owned();
-    let map = blocking(move || map_of(&path, page_size, page_count, &scratch)).await?;
+    let map = blocking(move || {
+        map_of(
+            &path,
+            page_size,
+            page_count,
+            MapWriter::create(&scratch, references)?,
+        )
+    })
+    .await?;
     let found = hex(&map.sha256);
     if found == wanted {
         return Ok(map);
@@ -321,10 +351,14 @@ async fn verify(fetch: Fetch<'_>, path: PathBuf, commit: &Commit) -> Result<Fres
 }
 
 /// The page map of an image file.
-fn map_of(path: &Path, page_size: u32, page_count: u32, scratch: &Path) -> Result<FreshMap, HistoryError> {
+fn map_of(
+    path: &Path,
+    page_size: u32,
+    page_count: u32,
+    mut writer: MapWriter,
+) -> Result<FreshMap, HistoryError> {
     let fail = |error| DatabaseError::io("read", path, error);
     let mut file = File::open(path).map_err(fail)?;
-    let mut writer = MapWriter::create(scratch)?;
     let mut page = vec![0; usize::try_from(page_size).unwrap_or(0)];
     let mut shape = Shape {
         page_size,

@@ -164,6 +164,44 @@ async fn a_node_that_has_the_base_downloads_deltas_only() {
     assert!(!far.by_delta);
 }
 
+/// Rows of a table without rowid lie in index pages, so that one of these can drift alone.
+#[tokio::test]
+async fn index_pages_that_drifted_are_mended_from_the_kept_ones() {
+    let ground = Ground::new();
+    ground.sql(
+        "CREATE TABLE w(k INTEGER PRIMARY KEY, v TEXT) WITHOUT ROWID;
+         INSERT INTO w SELECT id, hex(randomblob(40)) FROM t;",
+    );
+    let first = ground.push().await;
+    let other = Ground::new();
+    let installed = ground.fetch(&first, None).await.unwrap();
+    crate::database::install::put_back(&installed.path, &other.live).unwrap();
+    installed.map.keep(&other.map()).unwrap();
+    other.sql("UPDATE w SET v = 'of the worker' WHERE k IN (7, 3000);");
+    // One of the pages is in the delta, as what it was before and what changed in it; the other one is not.
+    ground.sql("UPDATE w SET v = 'second' WHERE k = 9; INSERT INTO t(x) VALUES ('second');");
+    let second = ground.push().await;
+
+    let mended = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
+    assert!(mended.by_delta);
+    mended.map.keep(&other.map()).unwrap();
+    assert!(PageMap::open(&other.map(), &second.sha256).is_some());
+    installed_again(&ground, &other, &first).await;
+    let pages = other.map().with_extension("pages");
+    std::fs::write(&pages, "torn").unwrap();
+    let torn = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
+    assert!(!torn.by_delta, "without them it costs the whole chain");
+    std::fs::remove_file(&pages).unwrap();
+    let gone = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
+    assert!(!gone.by_delta);
+}
+
+/// The map of `commit` again, as a pull of it leaves it.
+async fn installed_again(ground: &Ground, other: &Ground, commit: &Commit) {
+    let image = ground.fetch(commit, None).await.unwrap();
+    image.map.keep(&other.map()).unwrap();
+}
+
 #[tokio::test]
 async fn damage_in_the_store_is_found_and_named() {
     let ground = Ground::new();

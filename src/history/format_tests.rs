@@ -1,6 +1,7 @@
 //! A second reader, written from docs/format.md and using nothing of this module: the document is the format.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -64,9 +65,9 @@ fn apply(pack: &[u8], parent: Vec<u8>) -> Result<Vec<u8>, String> {
     let (head, rest) = pack.split_at(56);
     let (frames, trailer) = rest.split_at(rest.len() - 80);
     quoted("| 0 | 8 | `MBPACK` and the bytes 13, 10 |");
-    quoted("| 8 | 2 | version: 1 |");
+    quoted("| 8 | 2 | version: 1 or 2 |");
     quoted("| 72 | 8 | byte 10, `MBPEND`, byte 10 |");
-    if &head[..10] != b"MBPACK\r\n\x01\0" || &trailer[72..] != b"\nMBPEND\n" {
+    if &head[..8] != b"MBPACK\r\n" || &trailer[72..] != b"\nMBPEND\n" {
         return Err("marks".to_owned());
     }
     quoted("| 10 | 1 | kind: 1 full, 2 delta |");
@@ -77,15 +78,23 @@ fn apply(pack: &[u8], parent: Vec<u8>) -> Result<Vec<u8>, String> {
         _ => return Err("kind or parent".to_owned()),
     };
     let (page_size, page_count) = (number(head, 12), number(head, 16));
-    let stream = zstd::decode_all(frames).map_err(|e| e.to_string())?;
-    quoted("records of 4 bytes page number and `page size` bytes content");
+    let (body, stream) = match (head[8], head[10]) {
+        (1, _) => {
+            quoted("what they decompress to, one after the other, are the records");
+            let stream = zstd::decode_all(frames).map_err(|e| e.to_string())?;
+            (stream.clone(), stream)
+        }
+        (2, 2) => groups(frames, &image, page_size)?,
+        _ => return Err("version".to_owned()),
+    };
+    quoted("4 bytes page number and `page size` bytes content each");
     let records: Vec<&[u8]> = stream.chunks(4 + page_size).collect();
     quoted("| 0 | 4 | number of records |");
     if records.len() != number(trailer, 0) {
         return Err("count".to_owned());
     }
-    quoted("SHA-256 of the header, the uncompressed stream and the first 40 bytes of the trailer");
-    let sum = Sha256::digest([head, &stream, &trailer[..40]].concat());
+    quoted("SHA-256 of the header, the body and the first 40 bytes of the trailer");
+    let sum = Sha256::digest([head, &body, &trailer[..40]].concat());
     if trailer[40..72] != sum[..] {
         return Err("checksum".to_owned());
     }
@@ -102,6 +111,35 @@ fn apply(pack: &[u8], parent: Vec<u8>) -> Result<Vec<u8>, String> {
         return Err("image".to_owned());
     }
     Ok(image)
+}
+
+/// "with each frame replaced by what it decompresses to", and the records alone.
+fn groups(mut rest: &[u8], parent: &[u8], page_size: usize) -> Result<(Vec<u8>, Vec<u8>), String> {
+    quoted("with each frame replaced by what it decompresses to");
+    let (mut body, mut stream) = (Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        quoted("| 4 | number of references");
+        let count = number(rest, 0);
+        let (references, frame) = rest.split_at(4 + 4 * count);
+        quoted("is what the referenced pages are in the parent's image, one after the other");
+        let prefix: Vec<u8> = (1..=count)
+            .flat_map(|at| {
+                let at = (number(references, 4 * at) - 1) * page_size;
+                parent[at..at + page_size].to_vec()
+            })
+            .collect();
+        quoted("| the rest | one zstd frame");
+        let mut frame = std::io::Cursor::new(frame);
+        let mut records = Vec::new();
+        zstd::stream::read::Decoder::with_ref_prefix(&mut frame, &prefix)
+            .and_then(|frame| frame.single_frame().read_to_end(&mut records))
+            .map_err(|e| e.to_string())?;
+        let end = rest.len() - frame.get_ref().len() + usize::try_from(frame.position()).unwrap();
+        rest = &rest[end..];
+        body.extend([references, &records].concat());
+        stream.extend(records);
+    }
+    Ok((body, stream))
 }
 
 /// Reads a page map: its image's SHA-256 and the page hashes.

@@ -2,7 +2,8 @@
 //! pages. The bytes are described in docs/format.md; this module writes and reads them and knows nothing of roles,
 //! locks and rows.
 //!
-//! - [`pages`] reads the pages of a live database in one read transaction; [`pagemap`] remembers their hashes;
+//! - [`pages`] reads the pages of a live database in one read transaction; [`pagemap`] remembers their hashes,
+//!   [`references`] what index pages were;
 //! - [`pack`] is the format of pages on the wire; [`spool`] makes a pack, in one pass over a database;
 //! - [`commit`] is one push; [`log`] writes and reads them; [`fetch`] brings an image back;
 //! - [`select`] finds the commit that a person means; [`verify`] proves that all of them can be restored;
@@ -14,6 +15,7 @@ pub mod log;
 pub mod pack;
 pub mod pagemap;
 pub mod pages;
+pub mod references;
 pub mod retention;
 pub mod select;
 pub mod spool;

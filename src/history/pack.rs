@@ -1,5 +1,6 @@
 //! The pack: pages of a database image in one object, all of them or those that differ from the parent's. Its bytes
-//! are described in docs/format.md. The reader trusts nothing: it allocates one page, and stops at the first record
+//! are described in docs/format.md. A delta is compressed with what its pages were before in sight, where the writer
+//! knows that. The reader trusts nothing: what it allocates is bounded by constants, and it stops at the first record
 //! that is out of order, out of range or too much.
 
 mod read;
@@ -7,20 +8,27 @@ mod write;
 
 use std::io::{self, Read};
 
-pub use read::{PackReader, apply};
+pub use read::{Orphan, PackReader, Parent, apply};
 pub use write::PackWriter;
 
 use super::pages::lock_page;
 
 const MAGIC: [u8; 8] = *b"MBPACK\r\n";
 const END: [u8; 8] = *b"\nMBPEND\n";
-const VERSION: u16 = 1;
+/// Records in one run of zstd frames. All full packs, and the deltas of early builds.
+const FRAMES: u16 = 1;
+/// Records in groups, each with the pages of the parent that its frame refers to. Deltas.
+const GROUPS: u16 = 2;
 /// Magic, version, kind, zero, page size, page count, zero, parent.
 const HEADER: u64 = 8 + 2 + 1 + 1 + 4 + 4 + 4 + 32;
 /// Records, zero, SHA-256 of the image, checksum, end mark.
 const TRAILER: u64 = 4 + 4 + 32 + 32 + 8;
 /// zstd looks back at most 2^20 bytes, so that a reader needs little memory.
 const WINDOW_LOG: u32 = 20;
+/// The records of a group, and the pages that it refers to, are at most this many bytes each.
+const GROUP_LOG: u32 = 21;
+const GROUP_LIMIT: usize = 1 << GROUP_LOG;
+
 /// What is wrong with a pack.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
@@ -60,6 +68,9 @@ pub enum PackError {
         /// Found.
         found: u32,
     },
+    /// A page is described by what it was before, and that is not known here.
+    #[error("it needs page {0} as the parent's image has it, and that is not here")]
+    Reference(u32),
     /// Head, pages and trailer have another checksum.
     #[error("its checksum does not fit its content")]
     Checksum,
@@ -89,6 +100,14 @@ pub struct Header {
 }
 
 impl Header {
+    /// What is written today.
+    fn version(self) -> u16 {
+        match self.content {
+            Content::Full => FRAMES,
+            Content::Delta(_) => GROUPS,
+        }
+    }
+
     fn to_bytes(self) -> Vec<u8> {
         let (kind, parent) = match self.content {
             Content::Full => (1_u8, [0; 32]),
@@ -96,7 +115,7 @@ impl Header {
         };
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.version().to_le_bytes());
         bytes.extend_from_slice(&[kind, 0]);
         bytes.extend_from_slice(&self.page_size.to_le_bytes());
         bytes.extend_from_slice(&self.page_count.to_le_bytes());
@@ -105,13 +124,15 @@ impl Header {
         bytes
     }
 
-    fn read(from: &mut impl Read) -> Result<Self, PackError> {
+    /// The head, and its version.
+    fn read(mut from: &[u8]) -> Result<(Self, u16), PackError> {
+        let from = &mut from;
         let magic: [u8; 8] = take(from)?;
         if magic != MAGIC {
             return Err(PackError::NotAPack);
         }
         let version = u16::from_le_bytes(take(from)?);
-        if version != VERSION {
+        if ![FRAMES, GROUPS].contains(&version) {
             return Err(PackError::Version(version));
         }
         let [kind, zero] = take(from)?;
@@ -120,7 +141,7 @@ impl Header {
         let zeros: [u8; 4] = take(from)?;
         let parent: [u8; 32] = take(from)?;
         let content = match kind {
-            1 if parent == [0; 32] => Content::Full,
+            1 if parent == [0; 32] && version == FRAMES => Content::Full,
             2 => Content::Delta(parent),
             _ => return Err(PackError::Field("kind")),
         };
@@ -133,11 +154,12 @@ impl Header {
         if page_count == 0 || page_count == u32::MAX {
             return Err(PackError::Field("page count"));
         }
-        Ok(Self {
+        let header = Self {
             content,
             page_size,
             page_count,
-        })
+        };
+        Ok((header, version))
     }
 
     /// How many pages a full pack holds: all but the one of SQLite's locks.

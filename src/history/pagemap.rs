@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use super::pages::{PageHash, Shape};
+use super::references::{Collector, References};
 use crate::context::hex;
 use crate::database::{DatabaseError, files};
 
@@ -24,6 +25,8 @@ const CHECKED: usize = HEADER - 32;
 pub struct PageMap {
     entries: BufReader<File>,
     left: u32,
+    /// What its index pages were, where that was kept.
+    pub references: Option<References>,
     /// What the image looks like.
     pub shape: Shape,
     /// SHA-256 of the image, 64 hex digits.
@@ -86,6 +89,7 @@ impl PageMap {
         Ok(Self {
             entries,
             left: page_count,
+            references: References::open(path),
             shape: Shape {
                 page_size,
                 page_count,
@@ -130,14 +134,16 @@ pub struct MapWriter {
     path: TempPath,
     image: Sha256,
     checksum: Sha256,
+    references: Collector,
+    pages: u32,
 }
 
 impl MapWriter {
-    /// Starts a map in a private temporary file.
+    /// Starts a map in a private temporary file. Index pages go to `references`.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn create(folder: &Path) -> Result<Self, DatabaseError> {
+    pub fn create(folder: &Path, references: Collector) -> Result<Self, DatabaseError> {
         let path = files::temporary(folder, "pagemap")?;
         let begin = || -> io::Result<BufWriter<File>> {
             let file = std::fs::OpenOptions::new().write(true).open(&path)?;
@@ -151,7 +157,14 @@ impl MapWriter {
             path,
             image: Sha256::new(),
             checksum: Sha256::new(),
+            references,
+            pages: 0,
         })
+    }
+
+    /// What the page was in the image before, if that is known for sure. `hash` is what the map of that image says.
+    pub fn before(&self, pgno: u32, page_size: u32, hash: PageHash) -> Option<Vec<u8>> {
+        self.references.before(pgno, page_size, hash)
     }
 
     /// Adds the next page of the image; returns its hash.
@@ -160,6 +173,8 @@ impl MapWriter {
     /// The disk's.
     pub fn page(&mut self, page: &[u8]) -> Result<PageHash, DatabaseError> {
         let hash = super::pages::hash(page);
+        self.pages += 1;
+        self.references.page(self.pages, page);
         self.image.update(page);
         self.checksum.update(hash);
         self.file
@@ -175,6 +190,7 @@ impl MapWriter {
     pub fn finish(self, shape: Shape) -> Result<FreshMap, DatabaseError> {
         let sha256: [u8; 32] = self.image.finalize().into();
         let (path, file, checksum) = (self.path, self.file, self.checksum);
+        let references = self.references;
         let end = || -> io::Result<()> {
             let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             let mut header = Vec::with_capacity(HEADER);
@@ -190,7 +206,12 @@ impl MapWriter {
             file.write_all(&header)
         };
         end().map_err(|error| DatabaseError::io("write", &path, error))?;
-        Ok(FreshMap { path, shape, sha256 })
+        Ok(FreshMap {
+            path,
+            references,
+            shape,
+            sha256,
+        })
     }
 }
 
@@ -198,6 +219,7 @@ impl MapWriter {
 #[derive(Debug)]
 pub struct FreshMap {
     path: TempPath,
+    references: Collector,
     /// What the image looks like.
     pub shape: Shape,
     /// SHA-256 of the image.
@@ -205,7 +227,7 @@ pub struct FreshMap {
 }
 
 impl FreshMap {
-    /// Puts the map where the next push looks for it. Not synced: a map that a power cut damaged is not there.
+    /// Puts the map, and the index pages, where the next push looks for them. Not synced: a map that a power cut damaged is not there.
     ///
     /// # Errors
     /// The state directory cannot be written; the next push is then a full one, so a warning is enough.
@@ -213,19 +235,21 @@ impl FreshMap {
         let fail = |error| DatabaseError::io("keep the page map as", path, error);
         let folder = path.parent().unwrap_or(Path::new("/"));
         crate::lock::local::make_private_folder(folder).map_err(fail)?;
-        self.path.persist(path).map_err(|error| fail(error.error))
+        self.path.persist(path).map_err(|error| fail(error.error))?;
+        self.references.keep(path, self.shape.bytes());
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MapWriter, PageMap};
+    use super::{Collector, MapWriter, PageMap};
     use crate::context::hex;
     use crate::history::pages::{Shape, hash};
     use proptest::prelude::*;
 
     fn write(folder: &std::path::Path, pages: &[Vec<u8>]) -> (std::path::PathBuf, String) {
-        let mut writer = MapWriter::create(folder).unwrap();
+        let mut writer = MapWriter::create(folder, Collector::off()).unwrap();
         for page in pages {
             assert_eq!(writer.page(page).unwrap(), hash(page));
         }

@@ -12,6 +12,7 @@ use super::commit::Kind;
 use super::pack::{Content, Header, PackWriter};
 use super::pagemap::{FreshMap, MapWriter, PageMap};
 use super::pages::{self, Shape};
+use super::references::Collector;
 use crate::context::hex;
 use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
@@ -99,7 +100,8 @@ fn pass(
         page_count,
     };
     let mut pack = PackWriter::new(BufWriter::with_capacity(64 * 1024, file), header).map_err(fail)?;
-    let mut map = MapWriter::create(folder)?;
+    let references = parent.as_mut().and_then(|parent| parent.references.take());
+    let mut map = MapWriter::create(folder, Collector::new(folder, references))?;
     let mut gave_up = false;
     progress.set(0);
     let shape = pages::for_each(pinned, None, |pgno, page| {
@@ -119,7 +121,8 @@ fn pass(
             },
         };
         if known != Some(hash) {
-            pack.page(pgno, page).map_err(fail)?;
+            let before = known.and_then(|known| map.before(pgno, page_size, known));
+            pack.page(pgno, page, before.as_deref()).map_err(fail)?;
         }
         if kind == Kind::Delta && pack.records() > page_count / 2 && page_count > 64 {
             gave_up = true;

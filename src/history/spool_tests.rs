@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -48,7 +49,12 @@ impl Ground {
         let folder = tempfile::tempdir().unwrap();
         let path = database(folder.path());
         let remote_path = folder.path().join("remote");
-        let remote = std::fs::File::create_new(&remote_path).unwrap();
+        let remote = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&remote_path)
+            .unwrap();
         Self {
             folder,
             path,
@@ -69,7 +75,7 @@ impl Ground {
         assert_eq!(Digests::of_file(&spooled.path).unwrap(), spooled.digests);
         let mut pack = PackReader::open(std::fs::File::open(&spooled.path).unwrap()).unwrap();
         assert_eq!(Some(pack.image), from_hex(&spooled.sha256));
-        apply(&mut pack, &self.remote, |_| {}).unwrap();
+        apply(&mut pack, &self.remote, &mut BTreeSet::new()).unwrap();
         let there = std::fs::read(&self.remote_path).unwrap();
         assert!(there == image(&self.path, self.folder.path()));
         assert_eq!(
@@ -101,6 +107,36 @@ fn a_delta_holds_the_pages_that_changed_and_nothing_else() {
     assert!((1..=6).contains(&one.pages), "{} pages", one.pages);
     assert!(one.digests.size < 20_000, "{} bytes", one.digests.size);
     ground.keep(one);
+}
+
+#[test]
+fn a_delta_is_smaller_where_index_pages_are_known_and_the_same_where_they_are_not() {
+    let ground = Ground::new();
+    let (full, sha256) = ground.push(None);
+    ground.keep(full);
+    let pages = ground.map().with_extension("pages");
+    let kept = std::fs::read(&pages).unwrap();
+    let whole = std::fs::read(&ground.remote_path).unwrap();
+    sql(
+        &ground.path,
+        "INSERT INTO t(x) SELECT hex(randomblob(20)) FROM t LIMIT 40;",
+    );
+    let mut sizes = Vec::new();
+    for there in [Some(kept), Some(vec![7; whole.len()]), None] {
+        let _ = std::fs::remove_file(&pages);
+        if let Some(bytes) = there {
+            std::fs::write(&pages, bytes).unwrap();
+        }
+        std::fs::write(&ground.remote_path, &whole).unwrap();
+        let (delta, _) = ground.push(Some(&sha256));
+        assert_eq!(delta.kind, Kind::Delta);
+        sizes.push(delta.digests.size);
+    }
+    let [known, garbage, none] = sizes[..] else {
+        panic!("{sizes:?}");
+    };
+    assert!(known * 2 < none, "{sizes:?}");
+    assert_eq!(garbage, none);
 }
 
 #[test]

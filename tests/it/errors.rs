@@ -145,6 +145,7 @@ macro_rules! assert_transcript {
                 (r"for \d+s", "for [N]s"),
                 (r"in \d+s", "in [N]s"),
                 (r"\(\d+\.\d+ [kMG]B\)", "([SIZE])"),
+                (r"Upload: \d+\.\d+ [kMG]B", "Upload: [SIZE]"),
                 (r"\b[0-9a-f]{12}\b", "[SHORT]"),
             ],
             prepend_module_to_snapshot => false,

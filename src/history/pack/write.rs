@@ -7,13 +7,12 @@ use sha2::{Digest, Sha256};
 use zstd::stream::write::Encoder;
 use zstd::zstd_safe::CParameter;
 
-use super::{Content, END, Header, WINDOW_LOG, trailer_head};
+use super::{Content, END, GROUP_LOG, Header, WINDOW_LOG, trailer_head};
 use crate::context::hex;
 use crate::history::pages::lock_page;
 use crate::storage::Digests;
 
-/// How hard zstd tries, and with how much memory (powers of two). A stream's length is unknown, so zstd would take the
-/// tables that a level has for endless ones: 83 MB at level 19.
+/// How hard zstd tries, and with how much memory (powers of two): level 19 would take 83 MB for an endless stream.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
     level: i32,
@@ -28,19 +27,20 @@ const FULL: Effort = Effort {
     window_log: WINDOW_LOG,
     tables_log: None,
 };
-/// For the first [`SMALL`] bytes of a delta. Most deltas are small, go over slow lines, and are worth half a second.
+/// For the first group of a delta. Most deltas are small, go over slow lines, and are worth half a second.
 const DELTA: Effort = Effort {
     level: 19,
-    window_log: WINDOW_LOG,
+    window_log: GROUP_LOG,
     tables_log: Some(18),
 };
-/// For the rest of a large one.
+/// For the other groups of a large one.
 const LARGE_DELTA: Effort = Effort {
     level: 6,
-    window_log: WINDOW_LOG,
+    window_log: GROUP_LOG,
     tables_log: Some(18),
 };
-const SMALL: u64 = 768 << 10;
+/// A group ends with the record that makes it this many bytes.
+const GROUP: usize = 1 << 20;
 
 /// Counts and hashes what goes through on its way to the file.
 struct Tee<W> {
@@ -67,17 +67,36 @@ impl<W: Write> Write for Tee<W> {
 
 /// Writes a pack, page by page.
 pub struct PackWriter<W: Write> {
-    /// `None` only between two frames.
-    stream: Option<Encoder<'static, Tee<W>>>,
-    /// Bytes that still go into the frame of a small delta; `None` when there is no next frame.
-    small: Option<u64>,
+    body: Body<W>,
     checksum: Sha256,
     header: Header,
     records: u32,
 }
 
-fn frame<W: Write>(to: Tee<W>, effort: Effort) -> io::Result<Encoder<'static, Tee<W>>> {
-    let mut stream = Encoder::new(to, effort.level)?;
+/// What lies between head and trailer.
+enum Body<W: Write> {
+    /// A full pack's records are compressed as they come.
+    Frame(Encoder<'static, Tee<W>>),
+    /// A delta's are collected until they are a group.
+    Groups {
+        to: Tee<W>,
+        group: Group,
+        effort: Effort,
+    },
+}
+
+/// Records that become one frame.
+#[derive(Default)]
+struct Group {
+    records: Vec<u8>,
+    /// Numbers of the pages in `before`, as they are written.
+    references: Vec<u8>,
+    /// What these pages were in the parent's image.
+    before: Vec<u8>,
+}
+
+fn frame<W: Write>(to: W, effort: Effort, before: &[u8]) -> io::Result<Encoder<'_, W>> {
+    let mut stream = Encoder::with_ref_prefix(to, effort.level, before)?;
     stream.window_log(effort.window_log)?;
     if let Some(log) = effort.tables_log {
         stream.set_parameter(CParameter::HashLog(log))?;
@@ -86,8 +105,31 @@ fn frame<W: Write>(to: Tee<W>, effort: Effort) -> io::Result<Encoder<'static, Te
     Ok(stream)
 }
 
-fn between_frames() -> io::Error {
-    io::Error::other("the pack ended early")
+impl Group {
+    fn is_full(&self) -> bool {
+        self.records.len() >= GROUP
+    }
+
+    /// Writes what there is, and empties it. The checksum covers the references too.
+    fn write<W: Write>(&mut self, to: &mut Tee<W>, checksum: &mut Sha256, effort: Effort) -> io::Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let count = u32::try_from(self.references.len() / 4).map_err(io::Error::other)?;
+        for bytes in [&count.to_le_bytes()[..], &self.references] {
+            checksum.update(bytes);
+            to.write_all(bytes)?;
+        }
+        checksum.update(&self.records);
+        let mut stream = frame(to, effort, &self.before)?;
+        stream.set_pledged_src_size(Some(self.records.len() as u64))?;
+        stream.write_all(&self.records)?;
+        stream.finish()?;
+        for buffer in [&mut self.records, &mut self.references, &mut self.before] {
+            buffer.clear();
+        }
+        Ok(())
+    }
 }
 
 impl<W: Write> PackWriter<W> {
@@ -96,47 +138,60 @@ impl<W: Write> PackWriter<W> {
     /// # Errors
     /// The disk's.
     pub fn new(to: W, header: Header) -> io::Result<Self> {
-        let mut tee = Tee {
+        let mut to = Tee {
             to,
             size: 0,
             sha256: Sha256::new(),
             md5: Md5::new(),
         };
         let head = header.to_bytes();
-        tee.write_all(&head)?;
-        let (effort, small) = match header.content {
-            Content::Full => (FULL, None),
-            Content::Delta(_) => (DELTA, Some(SMALL)),
+        to.write_all(&head)?;
+        let body = match header.content {
+            Content::Full => Body::Frame(frame(to, FULL, &[])?),
+            Content::Delta(_) => Body::Groups {
+                to,
+                group: Group::default(),
+                effort: DELTA,
+            },
         };
         Ok(Self {
-            stream: Some(frame(tee, effort)?),
-            small,
+            body,
             checksum: Sha256::new_with_prefix(&head),
             header,
             records: 0,
         })
     }
 
-    /// Adds a page. The caller's order is ascending; the page of the locks is left out here.
+    /// Adds a page. The caller's order is ascending; the page of the locks is left out here. `before` is what the page
+    /// was in the parent's image, where the caller has that for sure: a wrong one makes a pack that nobody can read.
     ///
     /// # Errors
     /// The disk's.
-    pub fn page(&mut self, pgno: u32, page: &[u8]) -> io::Result<()> {
+    pub fn page(&mut self, pgno: u32, page: &[u8], before: Option<&[u8]>) -> io::Result<()> {
         if pgno == lock_page(self.header.page_size) {
             return Ok(());
         }
-        if self.small == Some(0) {
-            let tee = self.stream.take().ok_or_else(between_frames)?.finish()?;
-            self.stream = Some(frame(tee, LARGE_DELTA)?);
-            self.small = None;
-        }
         let number = pgno.to_le_bytes();
-        let stream = self.stream.as_mut().ok_or_else(between_frames)?;
-        for bytes in [&number[..], page] {
-            self.checksum.update(bytes);
-            stream.write_all(bytes)?;
+        match &mut self.body {
+            Body::Frame(stream) => {
+                for bytes in [&number[..], page] {
+                    self.checksum.update(bytes);
+                    stream.write_all(bytes)?;
+                }
+            }
+            Body::Groups { to, group, effort } => {
+                if let Some(before) = before {
+                    group.references.extend_from_slice(&number);
+                    group.before.extend_from_slice(before);
+                }
+                group.records.extend_from_slice(&number);
+                group.records.extend_from_slice(page);
+                if group.is_full() {
+                    group.write(to, &mut self.checksum, *effort)?;
+                    *effort = LARGE_DELTA;
+                }
+            }
         }
-        self.small = self.small.map(|left| left.saturating_sub(page.len() as u64));
         self.records += 1;
         Ok(())
     }
@@ -150,8 +205,18 @@ impl<W: Write> PackWriter<W> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn finish(self, image: [u8; 32]) -> io::Result<(W, Digests)> {
-        let mut tee = self.stream.ok_or_else(between_frames)?.finish()?;
+    pub fn finish(mut self, image: [u8; 32]) -> io::Result<(W, Digests)> {
+        let mut tee = match self.body {
+            Body::Frame(stream) => stream.finish()?,
+            Body::Groups {
+                mut to,
+                mut group,
+                effort,
+            } => {
+                group.write(&mut to, &mut self.checksum, effort)?;
+                to
+            }
+        };
         let counts = trailer_head(self.records, &image);
         tee.write_all(&counts)?;
         tee.write_all(&self.checksum.chain_update(&counts).finalize())?;
