@@ -187,5 +187,8 @@ fn trailer_head(records: u32, image: &[u8; 32]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[path = "pack_hostile_tests.rs"]
+mod hostile_tests;
+#[cfg(test)]
 #[path = "pack_tests.rs"]
 mod tests;
