@@ -6,34 +6,67 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use tempfile::TempPath;
 
 use super::{DatabaseError, Facts, facts, files, integrity_check, open_read_only};
 use crate::ui::Progress;
 
 /// Pages per step of a copy: small enough to show progress, large enough not to matter.
 const STEP: i32 = 512;
+/// Pages per step of a copy that others want to write between: a fraction of a millisecond from memory.
+const SHORT_STEP: i32 = 32;
+/// How often such a copy starts over because somebody wrote, before it holds writers back until it is done.
+const STARTS: u32 = 8;
 
 /// A database as it was at one moment, for as long as this lives.
 #[derive(Debug)]
 pub struct Pinned {
     connection: Connection,
     path: PathBuf,
+    /// What is really read, where that is not the database itself. Closed before it is removed.
+    _copy: Option<TempPath>,
 }
 
 impl Pinned {
-    /// Pins the present state. Never blocks a writer in WAL mode.
+    /// Pins the present state. Never blocks a writer in WAL mode; with a rollback journal nobody writes while it lives.
     ///
     /// # Errors
     /// See [`DatabaseError`].
     pub fn new(path: &Path) -> Result<Self, DatabaseError> {
         let connection = open_read_only(path)?;
-        // Without this first read the backup would start over whenever somebody writes (585 times in 20 s, seen).
-        connection
-            .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")
-            .map_err(|error| DatabaseError::sqlite("read", path, error))?;
+        pin(&connection, path)?;
         Ok(Self {
             connection,
             path: path.to_owned(),
+            _copy: None,
+        })
+    }
+
+    /// As [`Pinned::new`], and in nobody's way with a rollback journal either (claude-mem 12.4 to 13.10): there it pins a
+    /// private copy in `folder`, made from memory in short steps. bun's writers do not wait for a reader at all unless
+    /// they are told to, so a write that meets one is lost.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub fn beside_writers(path: &Path, folder: &Path) -> Result<Self, DatabaseError> {
+        let source = open_read_only(path)?;
+        let mode: String = source
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .map_err(|error| DatabaseError::sqlite("read", path, error))?;
+        if mode == "wal" {
+            drop(source);
+            return Self::new(path);
+        }
+        tracing::debug!(mode, "no write-ahead log: a copy is read");
+        files::require_space(folder, files::size_with_wal(path))?;
+        let copy = files::temporary(folder, "beside")?;
+        copy_beside_writers(&source, path, &copy)?;
+        let connection = open_read_only(&copy)?;
+        pin(&connection, path)?;
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            _copy: Some(copy),
         })
     }
 
@@ -69,13 +102,75 @@ impl Pinned {
     /// # Errors
     /// See [`DatabaseError`].
     pub fn copy_to(&self, image: &Path, progress: &Progress) -> Result<(), DatabaseError> {
-        let cookie: u32 = self
-            .connection
-            .query_row("PRAGMA schema_version", [], |row| row.get(0))
-            .map_err(|error| DatabaseError::sqlite("read", &self.path, error))?;
+        let cookie = schema_cookie(&self.connection, &self.path)?;
         copy_pages(&self.connection, &self.path, image, progress)?;
         fix_header(image, cookie).map_err(|error| DatabaseError::io("finish", image, error))?;
         files::sync_file(image)
+    }
+}
+
+fn pin(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+    // Without this first read the backup would start over whenever somebody writes (585 times in 20 s, seen).
+    connection
+        .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")
+        .map_err(|error| DatabaseError::sqlite("read", path, error))
+}
+
+fn schema_cookie(connection: &Connection, path: &Path) -> Result<u32, DatabaseError> {
+    connection
+        .query_row("PRAGMA schema_version", [], |row| row.get(0))
+        .map_err(|error| DatabaseError::sqlite("read", path, error))
+}
+
+/// The target of a copy. A fresh file of our own: a crash leaves nothing that anybody would read.
+fn open_target(image: &Path) -> Result<Connection, DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("open", image, error);
+    let target = Connection::open(image).map_err(fail)?;
+    target
+        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000;")
+        .map_err(fail)?;
+    Ok(target)
+}
+
+/// Copies a database that has a rollback journal, page 1 as it is there. The source is not in a transaction: the backup
+/// API lets writers in between two steps, and starts over when one came.
+fn copy_beside_writers(source: &Connection, path: &Path, image: &Path) -> Result<(), DatabaseError> {
+    // Slow cards are read here, without a lock: the steps then take the pages from memory. Nothing is held in this
+    // process that closing the file could give away (POSIX locks).
+    let _ = std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink()));
+    let fail = |error| DatabaseError::sqlite("copy", path, error);
+    loop {
+        let cookie = schema_cookie(source, path)?;
+        let mut target = open_target(image)?;
+        {
+            let backup = Backup::new(source, &mut target).map_err(fail)?;
+            let (mut left, mut starts) = (i32::MAX, 0);
+            loop {
+                match backup.step(SHORT_STEP).map_err(fail)? {
+                    StepResult::Done => break,
+                    StepResult::More => {}
+                    // Not even in the time that every connection of ours waits.
+                    _ => {
+                        let (path, doing) = (path.to_owned(), "copy");
+                        return Err(DatabaseError::Busy { path, doing });
+                    }
+                }
+                let remaining = backup.progress().remaining;
+                if remaining > left {
+                    starts += 1;
+                }
+                left = remaining;
+                if starts == STARTS {
+                    starts += 1;
+                    tracing::debug!("somebody writes without a pause: nobody does until the copy is made");
+                    pin(source, path)?;
+                }
+            }
+        }
+        target.close().map_err(|(_, error)| fail(error))?;
+        if schema_cookie(source, path)? == cookie {
+            return fix_header(image, cookie).map_err(|error| DatabaseError::io("finish", image, error));
+        }
     }
 }
 
@@ -86,11 +181,7 @@ fn copy_pages(
     progress: &Progress,
 ) -> Result<(), DatabaseError> {
     let fail = |error| DatabaseError::sqlite("copy", path, error);
-    let mut target = Connection::open(image).map_err(|error| DatabaseError::sqlite("open", image, error))?;
-    // A fresh file of our own: a crash leaves nothing that anybody would read.
-    target
-        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000;")
-        .map_err(fail)?;
+    let mut target = open_target(image)?;
     {
         let backup = Backup::new(source, &mut target).map_err(fail)?;
         run_steps(&backup, progress, |_| false).map_err(fail)?;
@@ -177,4 +268,129 @@ pub fn vacuum_into(image: &Path, target: &Path) -> Result<(), DatabaseError> {
         .execute("VACUUM INTO ?1", [name])
         .map_err(|error| DatabaseError::sqlite("compact", image, error))?;
     files::sync_file(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pinned;
+    use crate::database::files;
+    use crate::ui::Progress;
+    use rusqlite::Connection;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    /// A database of some megabytes, and a folder for copies.
+    fn ground(mode: &str) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(&format!(
+            "PRAGMA journal_mode={mode};
+             CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT); CREATE INDEX i ON t(x); DROP INDEX i;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 4000)
+             INSERT INTO t SELECT i, hex(randomblob(500)) FROM n;"
+        ))
+        .unwrap();
+        let copies = folder.path().join("copies");
+        std::fs::create_dir(&copies).unwrap();
+        (folder, path, copies)
+    }
+
+    fn image(pinned: &Pinned, folder: &Path) -> Vec<u8> {
+        let path = files::temporary(folder, "image").unwrap();
+        pinned.copy_to(&path, &Progress::hidden()).unwrap();
+        std::fs::read(&path).unwrap()
+    }
+
+    fn copies_in(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    /// Ends a writer also where an assertion fails.
+    struct Stop<'a>(&'a AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// As bun opens a database: without a time to wait.
+    fn impatient(path: &Path) -> Connection {
+        let db = Connection::open(path).unwrap();
+        db.busy_timeout(std::time::Duration::ZERO).unwrap();
+        db
+    }
+
+    #[test]
+    fn a_writer_with_a_rollback_journal_is_not_held_back() {
+        for mode in ["DELETE", "TRUNCATE", "PERSIST"] {
+            let (folder, path, copies) = ground(mode);
+            let writer = impatient(&path);
+            let pinned = Pinned::beside_writers(&path, &copies).unwrap();
+            let before = image(&Pinned::new(&path).unwrap(), folder.path());
+            writer.execute("INSERT INTO t(x) VALUES ('now')", []).unwrap();
+            assert!(image(&pinned, folder.path()) == before, "{mode}");
+            assert_eq!(copies_in(&copies), 1, "{mode}");
+            drop(pinned);
+            assert_eq!(copies_in(&copies), 0, "{mode}");
+            let in_the_way = Pinned::new(&path).unwrap();
+            let refused = writer.execute("INSERT INTO t(x) VALUES ('later')", []);
+            assert!(refused.is_err(), "{mode}: what this is for");
+            drop(in_the_way);
+        }
+    }
+
+    #[test]
+    fn a_database_with_a_log_is_read_where_it_is() {
+        let (folder, path, copies) = ground("WAL");
+        let writer = impatient(&path);
+        let pinned = Pinned::beside_writers(&path, &copies).unwrap();
+        let before = image(&pinned, folder.path());
+        writer.execute("INSERT INTO t(x) VALUES ('now')", []).unwrap();
+        assert!(image(&pinned, folder.path()) == before);
+        assert_eq!(copies_in(&copies), 0);
+    }
+
+    #[test]
+    fn a_copy_beside_a_writer_without_a_pause_is_one_moment_and_comes_to_an_end() {
+        let (folder, path, copies) = ground("DELETE");
+        let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let db = Connection::open(&path).unwrap();
+                db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+                // Two rows at a time: half of them would be a moment that never was.
+                while !stop.load(Ordering::SeqCst) {
+                    db.execute_batch(
+                        "BEGIN IMMEDIATE; INSERT INTO t(x) VALUES ('left'), ('right');
+                         UPDATE t SET x = hex(randomblob(500)) WHERE id IN (7, 1007, 2007, 3007); COMMIT;",
+                    )
+                    .unwrap();
+                    written.fetch_add(1, Ordering::SeqCst);
+                    // Without a breath nobody else would ever be let in, by any way of reading.
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+            });
+            let _stop = Stop(&stop);
+            for _ in 0..2 {
+                let before = written.load(Ordering::SeqCst);
+                while written.load(Ordering::SeqCst) == before {
+                    std::thread::yield_now();
+                }
+                let pinned = Pinned::beside_writers(&path, &copies).unwrap();
+                pinned.integrity_check().unwrap();
+                let count = |what: &str| -> u64 {
+                    let query = format!("SELECT count(*) FROM t WHERE x = '{what}'");
+                    pinned
+                        .connection()
+                        .query_row(&query, [], |row| row.get(0))
+                        .unwrap()
+                };
+                assert_eq!(count("left"), count("right"));
+                assert!(count("left") > before);
+            }
+        });
+        drop(folder);
+    }
 }

@@ -70,6 +70,7 @@ async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryE
     let folder = session.landing.clone();
     let scratch = session.config.paths.tmp();
     let (database, page_map) = (session.database.clone(), session.page_map.clone());
+    let copies = scratch.clone();
     let base = history::blocking(move || {
         let Some(map) = PageMap::open_any(&page_map) else {
             return Ok(None);
@@ -78,7 +79,7 @@ async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryE
             return Ok(None);
         }
         Ok(Some(Base {
-            pinned: snapshot::Pinned::new(&database)?,
+            pinned: snapshot::Pinned::beside_writers(&database, &copies)?,
             map,
         }))
     })

@@ -223,9 +223,9 @@ impl Session {
     /// See [`crate::database::DatabaseError`].
     pub async fn read_local(&self) -> CommandResult<LocalState> {
         let fingerprint = Fingerprint::take(&self.database);
-        let path = self.database.clone();
+        let (path, folder) = (self.database.clone(), self.config.paths.tmp());
         let (pinned, facts) = crate::database::blocking(move || {
-            let pinned = snapshot::Pinned::new(&path)?;
+            let pinned = snapshot::Pinned::beside_writers(&path, &folder)?;
             let facts = pinned.facts()?;
             Ok((pinned, facts))
         })

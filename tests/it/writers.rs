@@ -71,3 +71,55 @@ fn no_acknowledged_row_is_lost_in_fifty_pulls_and_fifty_pushes() {
         );
     }
 }
+
+/// claude-mem 12.4 to 13.10 make databases without a write-ahead log, and bun does not wait for a reader: a write that
+/// met the push's read was refused, and lost with its row.
+#[test]
+fn a_push_holds_nobody_back_where_the_database_has_a_rollback_journal() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(5);
+    let open = || rusqlite::Connection::open(alpha.db_path()).unwrap();
+    open().execute_batch("PRAGMA journal_mode=DELETE").unwrap();
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.db().add_observations(1);
+
+    let gate = alpha.write("gate", "");
+    let running = alpha
+        .cmd("push_sqlite")
+        .env("MEMBRIDGE_FAILPOINT", "push.spooled=wait")
+        .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
+        .spawn();
+    running.wait_for_stdout("[2/6]");
+    let worker = open();
+    worker.busy_timeout(std::time::Duration::ZERO).unwrap();
+    worker
+        .execute(
+            "UPDATE observations SET title = 'renamed meanwhile' WHERE id = 1",
+            [],
+        )
+        .expect("the push is in the way");
+    std::fs::remove_file(&gate).unwrap();
+    running.wait().assert_code(0);
+    drop(worker);
+
+    // What was pushed is the moment before; the next push brings the rest.
+    let beta = Machine::new("beta", &server);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    assert_whole(&beta.db_path());
+    assert!(!titles_anywhere(&beta).contains(&"renamed meanwhile".to_owned()));
+    alpha
+        .cmd("push_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("PUSH COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    assert!(titles_anywhere(&beta).contains(&"renamed meanwhile".to_owned()));
+    let mode: String = open()
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(mode, "delete", "the database is left as it was");
+}
