@@ -1,5 +1,5 @@
 //! Makes a pack of a pinned database in one pass: image checksum, page hashes, and the pages that the parent's image
-//! does not have. A delta writes its changed pages to the disk and nothing else.
+//! does not have. A delta writes its changed pages, compressed, and the new page map to the disk; no copy of the image.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
