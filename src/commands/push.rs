@@ -3,7 +3,7 @@
 use super::Run;
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
-use crate::sync::{Session, pull, push};
+use crate::sync::{Session, pull, push, remote};
 use crate::ui::Report;
 
 pub(super) async fn session(run: &Run) -> CommandResult<(Session, crate::sync::record::RecordFile)> {
@@ -26,7 +26,7 @@ pub(super) async fn pull(run: &Run, reset_vectors: bool) -> CommandResult<Report
 /// pulled; every other refusal ends it.
 pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
-    let pulled = match crate::sync::remote::read(&session.store, &session.keys, None).await? {
+    let pulled = match remote::read(&session.store, &session.keys, Some(&record.record)).await? {
         None => "nothing_there".into(),
         Some(_) => pull::pull(&session, &mut record)
             .await?

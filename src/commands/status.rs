@@ -40,7 +40,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     ui.line(format!("node: {}", config.node.id));
     let real = files::resolve(&config.database)?;
     let record = RecordFile::peek(&config.paths.state, &store.name(), &config.project.cid, &real);
-    let asked = ask(run, &config, &store).await;
+    let asked = ask(run, &config, &store, record.as_ref()).await;
 
     let head = asked.as_ref().ok().and_then(|bucket| bucket.head.as_ref());
     let base = record.as_ref().and_then(|record| match &asked {
@@ -93,7 +93,12 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     Ok(report)
 }
 
-async fn ask(run: &Run, config: &Config, store: &Store) -> CommandResult<Bucket> {
+async fn ask(
+    run: &Run,
+    config: &Config,
+    store: &Store,
+    record: Option<&SyncRecord>,
+) -> CommandResult<Bucket> {
     let keys = Keys::new(&config.project.cid);
     let lock_key = keys.lock();
     let capability = Capability::new(store, &config.paths.state);
@@ -117,7 +122,7 @@ async fn ask(run: &Run, config: &Config, store: &Store) -> CommandResult<Bucket>
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
-    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys, None));
+    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys, record));
     Ok(Bucket {
         standing: standing?,
         lock: lock?.map(|(record, _)| record),

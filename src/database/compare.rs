@@ -1,5 +1,5 @@
 //! Which memories does one database hold that another lacks? Rows are compared by natural key (claude-mem.md
-//! section 6), because ids and hashes are not portable. Used once, when there is no last-sync record.
+//! section 6), because ids and hashes are not portable. Used where the last-sync record does not tell.
 
 use std::path::Path;
 
@@ -74,6 +74,19 @@ impl Comparison {
 /// # Errors
 /// See [`DatabaseError`].
 pub fn compare(local: &Path, remote: &Path, scratch: &Path) -> Result<Comparison, DatabaseError> {
+    compare_read(&read(local)?, local, remote, scratch)
+}
+
+/// As [`compare`], of the local database as an open transaction sees it.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub fn compare_read(
+    local: &Connection,
+    path: &Path,
+    remote: &Path,
+    scratch: &Path,
+) -> Result<Comparison, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("compare in", scratch, error);
     let keys = Connection::open(scratch).map_err(fail)?;
     keys.execute_batch(
@@ -83,8 +96,8 @@ pub fn compare(local: &Path, remote: &Path, scratch: &Path) -> Result<Comparison
          BEGIN;",
     )
     .map_err(fail)?;
-    collect(local, &keys, "here")?;
-    collect(remote, &keys, "there")?;
+    collect(local, path, &keys, "here")?;
+    collect(&read(remote)?, remote, &keys, "there")?;
     keys.execute_batch("COMMIT").map_err(fail)?;
     differences(&keys).map_err(fail)
 }
@@ -111,18 +124,25 @@ fn differences(keys: &Connection) -> rusqlite::Result<Comparison> {
     })
 }
 
-fn collect(path: &Path, keys: &Connection, side: &str) -> Result<(), DatabaseError> {
-    let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
+/// Opens a database and begins to read.
+fn read(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = open_read_only(path)?;
-    connection.execute_batch("BEGIN").map_err(fail)?;
+    connection
+        .execute_batch("BEGIN")
+        .map_err(|error| DatabaseError::sqlite("read the rows of", path, error))?;
+    Ok(connection)
+}
+
+fn collect(connection: &Connection, path: &Path, keys: &Connection, side: &str) -> Result<(), DatabaseError> {
+    let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2)");
     let mut insert = keys.prepare(&insert).map_err(fail)?;
-    for table in tables(&connection, path)?
+    for table in tables(connection, path)?
         .iter()
         .filter(|table| digest::is_content(table))
     {
         let mut failed = None;
-        for_each_key(&connection, table, |key| {
+        for_each_key(connection, table, |key| {
             if let Err(error) = insert.execute((&table.name, key.as_slice())) {
                 failed.get_or_insert(error);
             }

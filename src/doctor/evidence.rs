@@ -141,8 +141,23 @@ pub async fn gather(
             Err(error) => Asked::Failed(error.into()),
         },
     };
+    let record = match (&store, &project, &database) {
+        (Asked::Got(store), Some(project), Some(database)) => files::resolve(database)
+            .ok()
+            .and_then(|real| RecordFile::peek(&paths.state, &store.name(), &project.cid, &real)),
+        _ => None,
+    };
     let directory = matches!(store_config, Some(StoreConfig::Dir(_)));
-    let bucket = ask_bucket(&store, directory, project.as_ref(), &paths, context, scope).await;
+    let bucket = ask_bucket(
+        &store,
+        directory,
+        project.as_ref(),
+        record.as_ref(),
+        &paths,
+        context,
+        scope,
+    )
+    .await;
     let worker_config = config::worker(&settings);
     let site = worker_config.as_ref().ok().map(|worker| {
         let path = database
@@ -155,12 +170,6 @@ pub async fn gather(
         None => WorkerState::Absent,
     };
     let claude_dir = worker_config.map_or_else(|_| paths.home.join(".claude"), |worker| worker.claude_dir);
-    let record = match (&store, &project, &database) {
-        (Asked::Got(store), Some(project), Some(database)) => files::resolve(database)
-            .ok()
-            .and_then(|real| RecordFile::peek(&paths.state, &store.name(), &project.cid, &real)),
-        _ => None,
-    };
     let folder = database
         .as_deref()
         .and_then(|path| Some(install::folder_of(&files::resolve(path).ok()?)));

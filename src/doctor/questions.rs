@@ -13,6 +13,7 @@ use crate::storage::keys::Keys;
 use crate::storage::probe::{Capability, Verdict};
 use crate::storage::records::{self, LeaseRecord, LockRecord};
 use crate::storage::{Entry, Store, StoreError, StoreErrorKind};
+use crate::sync::record::SyncRecord;
 use crate::sync::remote::{self, Head};
 
 /// How long one question to the store may take, with its retries.
@@ -78,6 +79,7 @@ pub(super) async fn ask_bucket(
     store: &Asked<Store>,
     directory: bool,
     project: Option<&Project>,
+    record: Option<&SyncRecord>,
     paths: &Paths,
     context: &Arc<Context>,
     scope: Scope,
@@ -132,7 +134,7 @@ pub(super) async fn ask_bucket(
     let (lock, lease, head, objects) = tokio::join!(
         ask(store, records::read::<LockRecord>(store, &lock_key)),
         ask(store, records::read::<LeaseRecord>(store, &lease_key)),
-        ask(store, remote::read(store, &keys, None)),
+        ask(store, remote::read(store, &keys, record)),
         ask(store, store.list(&root)),
     );
     bucket.skew = context.skew_seconds();

@@ -11,6 +11,8 @@ use crate::storage::records;
 
 /// The only schema of commits there is. A higher number is another format, and is refused.
 pub const SCHEMA: u32 = 1;
+/// How the problem with another schema ends.
+pub const UNKNOWN_SCHEMA: &str = "is not known to this membridge";
 /// More links than anybody writes: the limit that keeps a hostile commit small.
 const MAX_LINKS: usize = 1024;
 
@@ -108,6 +110,11 @@ pub struct Commit {
     /// commit or in an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legacy_seen: Option<String>,
+    /// Number of the oldest commit that this one grew out of: every commit between holds what the one before held, but
+    /// for what was changed or deleted there. A Python node's push that was adopted and a forced push begin a new line,
+    /// because nobody knows what they were made from. Absent: only this commit itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_start: Option<u64>,
     /// Random: no two commits have the same bytes.
     pub token: String,
     /// What other versions added.
@@ -169,9 +176,20 @@ impl Commit {
             mirror_sha256: None,
             adopted_from: None,
             legacy_seen: None,
+            line_start: Some(parent.map_or(number, Self::line_start)),
             token: author.token,
             other: Map::new(),
         }
+    }
+
+    /// See [`Commit::line_start`](field@Commit::line_start).
+    pub fn line_start(&self) -> u64 {
+        self.line_start.unwrap_or(self.number)
+    }
+
+    /// Makes it the first of a new line.
+    pub fn begin_line(&mut self) {
+        self.line_start = Some(self.number);
     }
 
     /// Bytes of the image.
@@ -217,10 +235,7 @@ impl Commit {
         }
         let version: Version = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version.schema != SCHEMA {
-            return Err(format!(
-                "its schema {} is not known to this membridge",
-                version.schema
-            ));
+            return Err(format!("its schema {} {UNKNOWN_SCHEMA}", version.schema));
         }
         let commit: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match commit.flaw(number) {
@@ -241,6 +256,8 @@ impl Commit {
             Some("its number is not that of its key")
         } else if self.parent.map_or(1, |parent| parent.saturating_add(1)) != number {
             Some("its parent is not the commit before")
+        } else if !(1..=number).contains(&self.line_start()) {
+            Some("its line begins behind it")
         } else if !self.page_size.is_power_of_two() || !(512..=65536).contains(&self.page_size) {
             Some("its page size makes no sense")
         } else if self.page_count == 0 || self.page_count == u32::MAX {
@@ -268,4 +285,4 @@ pub fn is_sha256(text: &str) -> bool {
 
 #[cfg(test)]
 #[path = "commit_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

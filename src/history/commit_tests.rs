@@ -2,7 +2,7 @@ use super::{Commit, Kind, Link};
 use crate::database::Counts;
 
 /// A sound commit at the end of a chain of `deltas` deltas.
-pub(in crate::history) fn sample(number: u64, deltas: u64) -> Commit {
+pub(crate) fn sample(number: u64, deltas: u64) -> Commit {
     let sum = |prefix: u64, number: u64| format!("{prefix:032x}{number:032x}");
     let first = number - deltas;
     let chain: Vec<Link> = (first..=number)
@@ -36,6 +36,7 @@ pub(in crate::history) fn sample(number: u64, deltas: u64) -> Commit {
         mirror_sha256: None,
         adopted_from: None,
         legacy_seen: None,
+        line_start: Some(1),
         token: "t".to_owned(),
         other: serde_json::Map::new(),
     }
@@ -57,13 +58,15 @@ fn a_commit_survives_with_what_it_does_not_know() {
 #[test]
 fn a_commit_that_a_restore_cannot_rest_on_is_refused() {
     type Change = fn(&mut Commit);
-    let table: [(&str, Change); 22] = [
+    let table: [(&str, Change); 24] = [
         ("schema", |c| c.schema = 2),
         ("number", |c| c.number = 8),
         ("number zero", |c| c.number = 0),
         ("no parent", |c| c.parent = None),
         ("another parent", |c| c.parent = Some(3)),
         ("a parent at the end of numbers", |c| c.parent = Some(u64::MAX)),
+        ("a line that begins behind it", |c| c.line_start = Some(8)),
+        ("a line that begins before the first", |c| c.line_start = Some(0)),
         ("kind", |c| c.kind = Kind::Full),
         ("pack", |c| c.pack = "../../etc/passwd".to_owned()),
         ("pack in capitals", |c| {

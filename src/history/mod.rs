@@ -91,6 +91,15 @@ impl From<HistoryError> for Failure {
         match error {
             HistoryError::Store(error) => error.into(),
             HistoryError::Database(error) => error.into(),
+            HistoryError::Commit { ref problem, .. } if problem.ends_with(commit::UNKNOWN_SCHEMA) => {
+                Self::new(error.to_string())
+                    .hint("a newer membridge wrote it: install the same version on this machine")
+            }
+            HistoryError::Commit { ref key, .. } => Self::new(error.to_string())
+                .hint(format!(
+                    "move {key} away with the tools of your store; the push before it is then the newest"
+                ))
+                .hint("then push from a machine that has the memory: membridge push_sqlite"),
             other => Self::new(other.to_string())
                 .hint("see what else is damaged: membridge verify --all")
                 .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"),

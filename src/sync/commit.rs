@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::fetch;
 use super::fresh::Fresh;
+use super::mirror;
 use super::remote::Head;
 use super::session::Session;
 use super::shot::Shot;
-use super::words;
 use crate::database::snapshot::Pinned;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
@@ -57,9 +57,24 @@ pub(super) enum Parent {
 /// The newest commit, after what a Python node pushed since has become one.
 pub(super) async fn parent(
     session: &Session,
+    shot: &Shot,
     head: Option<&Head>,
     fence: Fence<'_>,
 ) -> CommandResult<Parent> {
+    let parent = newest(session, head, fence).await?;
+    // A delta is good on the image that it was made against, and on no other.
+    match &parent {
+        Parent::Commit(parent)
+            if shot.parent.is_some()
+                && shot.parent.as_ref() != parent.as_ref().map(|commit| &commit.sha256) =>
+        {
+            Ok(Parent::Overtaken)
+        }
+        _ => Ok(parent),
+    }
+}
+
+async fn newest(session: &Session, head: Option<&Head>, fence: Fence<'_>) -> CommandResult<Parent> {
     let Some(head) = head else {
         return Ok(Parent::Commit(None));
     };
@@ -74,7 +89,7 @@ pub(super) async fn parent(
             session
                 .ui
                 .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-            words::keep_object(session, &head.sha256).await?;
+            mirror::keep(session).await?;
             Ok(Parent::Commit(head.commit.clone()))
         }
         Err(failure) => Err(failure),
@@ -92,6 +107,9 @@ pub(super) async fn create(
     let mut commit = Commit::following(parent, &shot.pack, &shot.facts, author(session, fence.terms)?);
     commit.mirror_sha256 = shot.object.as_ref().map(|object| object.digests.sha256.clone());
     commit.legacy_seen = announced.map(str::to_owned);
+    if session.config.overrides.force_push {
+        commit.begin_line();
+    }
     publish(session, &commit, &shot.pack, fence).await
 }
 
@@ -99,6 +117,15 @@ pub(super) async fn create(
 /// `None`: somebody else was faster.
 async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResult<Option<Commit>> {
     let image = fetch::whatever_is_there(session, Some(head)).await?;
+    // Our own copy for Python nodes, under announcements that nobody could read.
+    let ours = head.commit.as_deref().filter(|commit| {
+        [&commit.mirror_sha256, &commit.legacy_seen]
+            .into_iter()
+            .any(|known| known.as_deref() == Some(image.sha256.as_str()))
+    });
+    if let Some(commit) = ours {
+        return Ok(Some(commit.clone()));
+    }
     let folder = session.config.paths.tmp();
     let path = image.path.to_path_buf();
     let pack = history::blocking(move || {
@@ -110,7 +137,9 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     head.source().clone_into(&mut author.host);
     let mut commit = Commit::following(head.commit.as_deref(), &pack, &image.facts, author);
     commit.epoch = fence.terms.epoch;
-    commit.legacy_seen = Some(head.sha256.clone());
+    commit.legacy_seen = head.announced.clone().or(Some(image.sha256.clone()));
+    // Nobody knows which commit it was made from, so none before it may be taken for a part of it.
+    commit.begin_line();
     commit.adopted_from = Some(Adopted {
         sha256: image.sha256.clone(),
         host: head.source().to_owned(),

@@ -33,6 +33,9 @@ pub struct Image {
 /// # Errors
 /// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
 pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
+    if head.sha256.is_empty() {
+        return Err(unannounced(session));
+    }
     let Some(commit) = head.head_commit() else {
         return download(session, Some(&head.sha256)).await;
     };
@@ -175,6 +178,15 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
         sha256,
         map: None,
     })
+}
+
+fn unannounced(session: &Session) -> Failure {
+    Failure::new(format!(
+        "{} is at {}, but nothing announces it: somebody is pushing, or the push of a Python node was cut off",
+        session.keys.database(),
+        session.store.name()
+    ))
+    .hint("try again in a minute; when it stays so, push again from the machine that pushed it")
 }
 
 fn missing(session: &Session, key: &str) -> Failure {

@@ -1,5 +1,5 @@
 //! Whether this machine may push or pull at all: role, epoch, Cloud Sync, schema, shrink guard. Each refusal says
-//! what was found and what to type. The rules are pure; asking the bucket is done by the leadership module.
+//! what was found and what to type. Who has which role is decided by the leadership module.
 
 use super::remote::Head;
 use super::session::Session;
@@ -61,12 +61,18 @@ pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standi
     if standing.role == Role::Primary || config.overrides.secondary_push {
         return Ok(standing);
     }
+    let named = standing
+        .lease
+        .as_ref()
+        .is_some_and(|lease| lease.primary_node_id == config.node.id);
+    let why = if named {
+        "its lease has expired, and PRIMARY_NODE_ID names another node".to_owned()
+    } else {
+        format!("{primary} is primary")
+    };
     Err(Failure::with_exit(
         ExitCode::SecondaryRefusesPush,
-        format!(
-            "push refused: this node ({}) is secondary, {primary} is primary",
-            config.node.id
-        ),
+        format!("push refused: this node ({}) is secondary, {why}", config.node.id),
     )
     .hint("get the primary's memory: membridge pull_sqlite")
     .hint("push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite")
@@ -121,7 +127,8 @@ pub fn fence(ours: Option<i64>, head: Option<&Head>) -> CommandResult {
             "push refused: the bucket was written under epoch {theirs}, this node's term has epoch {ours}"
         ))
         .hint("see who is primary: membridge leadership_info")
-        .hint("get the newer memory first: membridge pull_sqlite")),
+        .hint("when this node is to be the primary, begin a term above it: membridge promote")
+        .hint("get the newer memory, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")),
         _ => Ok(()),
     }
 }

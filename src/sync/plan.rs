@@ -23,8 +23,11 @@ pub enum Remote {
     Absent,
     /// As it was at the last sync.
     Unchanged,
-    /// Somebody has pushed since.
+    /// Somebody has pushed since, and what they pushed grew out of what both sides agreed on.
     Changed,
+    /// It holds something that is not known to have grown out of it: the push of a Python node, a forced one, a bucket
+    /// that was emptied or put back from a copy.
+    Replaced,
     /// There is no record to compare with.
     Unknown,
 }
@@ -107,6 +110,13 @@ pub fn push(situation: Situation) -> Push {
             remote: Remote::Changed,
             ..
         } => Push::NothingOfOurs,
+        // Nothing is new here, and what is there has all of it, perhaps with other contents.
+        Situation {
+            local: Local::Unchanged,
+            remote: Remote::Replaced,
+            relation: Some(Relation::Equal),
+            ..
+        } => Push::NothingOfOurs,
         // Both changed, or nobody knows: the rows themselves say.
         Situation { relation, .. } => match relation {
             None => Push::Compare,
@@ -144,6 +154,13 @@ pub fn pull(situation: Situation) -> Pull {
         Situation {
             local: Local::Unchanged,
             remote: Remote::Changed,
+            ..
+        } => Pull::FastForward,
+        // Nothing is new here, and what is there has all of it, perhaps with other contents.
+        Situation {
+            local: Local::Unchanged,
+            remote: Remote::Replaced,
+            relation: Some(Relation::Equal),
             ..
         } => Pull::FastForward,
         // Both changed, or nobody knows: the rows themselves say.
@@ -192,6 +209,10 @@ mod tests {
             (L::Unknown, R::Unchanged, Push::Compare, Pull::Compare),
             (L::Unchanged, R::Unknown, Push::Compare, Pull::Compare),
             (L::Changed, R::Unknown, Push::Compare, Pull::Compare),
+            (L::Missing, R::Replaced, Push::NoDatabase, Pull::Install),
+            (L::Unchanged, R::Replaced, Push::Compare, Pull::Compare),
+            (L::Changed, R::Replaced, Push::Compare, Pull::Compare),
+            (L::Unknown, R::Replaced, Push::Compare, Pull::Compare),
         ];
         for (local, remote, pushed, pulled) in table {
             let situation = situation(local, remote);
@@ -212,7 +233,14 @@ mod tests {
             for (local, remote) in [
                 (Local::Unknown, Remote::Unknown),
                 (Local::Changed, Remote::Changed),
+                (Local::Changed, Remote::Replaced),
+                (Local::Unchanged, Remote::Replaced),
             ] {
+                // Rows that both have are as new there as here, where nobody wrote.
+                let (pushed, pulled) = match (local, relation) {
+                    (Local::Unchanged, Relation::Equal) => (Push::NothingOfOurs, Pull::FastForward),
+                    _ => (pushed, pulled),
+                };
                 let situation = Situation {
                     relation: Some(relation),
                     ..situation(local, remote)
@@ -229,7 +257,12 @@ mod tests {
     #[test]
     fn the_same_content_is_up_to_date_whatever_the_record_says() {
         for local in [Local::Unchanged, Local::Changed, Local::Unknown] {
-            for remote in [Remote::Unchanged, Remote::Changed, Remote::Unknown] {
+            for remote in [
+                Remote::Unchanged,
+                Remote::Changed,
+                Remote::Replaced,
+                Remote::Unknown,
+            ] {
                 let situation = Situation {
                     same_content: true,
                     ..situation(local, remote)

@@ -2,11 +2,11 @@
 //! lock, writes no lease, no probe, no record; its temporary files are gone when it ends.
 
 use super::decide::situation;
-use super::gate;
 use super::plan::{self, Local, Pull, Push, Remote, Situation};
 use super::record::SyncRecord;
 use super::remote::{self, Head};
 use super::session::Session;
+use super::{gate, rows, words};
 use crate::database::compare::{self, Comparison};
 use crate::database::{self, DatabaseError, Facts, files, look};
 use crate::error::{CommandResult, Failure};
@@ -47,14 +47,16 @@ pub async fn push(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     };
     let force = session.config.overrides.force_push;
     let head = looked.head.as_ref();
-    let uploads = match plan::push(looked.situation) {
-        Push::UpToDate => return Ok(done(session, "up_to_date", "already up to date")),
-        Push::NothingOfOurs if !force => {
+    let uploads = match (plan::push(looked.situation), head) {
+        (Push::UpToDate, _) => return Ok(done(session, "up_to_date", "already up to date")),
+        (Push::NothingOfOurs, _) if !force => {
             let what = "nothing of ours to push: the bucket is ahead; get it with: membridge pull_sqlite";
             return Ok(done(session, "remote_ahead", what));
         }
-        Push::Diverged if !force => return Err(diverged(&looked)),
-        Push::Diverged | Push::NothingOfOurs => {
+        (Push::Diverged, Some(head)) if !force => {
+            return Err(words::diverged(&local.counts, head, looked.comparison.as_ref()));
+        }
+        (Push::Diverged | Push::NothingOfOurs, _) => {
             "would overwrite the bucket's memory and keep a copy of it there"
         }
         _ => "would upload",
@@ -107,7 +109,12 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         };
         let allowed = role == Some(Role::Secondary) || session.config.overrides.primary_pull;
         if plan == Pull::Diverged && !allowed {
-            return Err(diverged(&looked));
+            let here = looked
+                .local
+                .as_ref()
+                .map(|facts| facts.counts)
+                .unwrap_or_default();
+            return Err(words::diverged(&here, head, looked.comparison.as_ref()));
         }
     }
     schema_fits(session, &looked, head).await?;
@@ -119,7 +126,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
 /// # Errors
 /// Those of both; a secondary's push is not one.
 pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
-    let pulled = match remote::read(&session.store, &session.keys, None).await? {
+    let pulled = match remote::read(&session.store, &session.keys, record).await? {
         None => done(
             session,
             "nothing_there",
@@ -175,7 +182,7 @@ async fn standing(session: &Session, step: &str) -> CommandResult<Option<Standin
 }
 
 async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Looked> {
-    let head = remote::read(&session.store, &session.keys, None).await?;
+    let head = remote::read(&session.store, &session.keys, record).await?;
     if !session.database.exists() {
         let situation = Situation {
             local: Local::Missing,
@@ -200,7 +207,7 @@ async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandRe
     let read = move || look::look(&path, |connection| database::facts::read(connection, &path));
     let local = database::blocking(read).await?;
     let mut looked = Looked {
-        situation: situation(base.as_ref(), &local, head.as_ref()),
+        situation: situation(session, base.as_ref(), &local, head.as_ref()).await?,
         head,
         comparison: None,
         local: Some(local),
@@ -236,25 +243,17 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
     let (Some(head), Some(local)) = (&looked.head, &looked.local) else {
         return Ok(());
     };
-    session
-        .ui
-        .line("no common history: the bucket's database is fetched once and compared row by row");
+    session.ui.line(rows::WHY);
     let image = super::fetch::image(session, head).await?;
     looked.situation.same_content = image.facts.digest == local.digest;
     let (here, folder) = (session.database.clone(), session.config.paths.tmp());
     looked.image = Some(image.facts);
     let there = image.path;
     let rows = database::blocking(move || {
-        let (copy, scratch) = (
-            files::temporary(&folder, "copy")?,
-            files::temporary(&folder, "compare")?,
-        );
         look::look(&here, |connection| {
-            connection
-                .backup("main", &copy, None::<fn(rusqlite::backup::Progress)>)
-                .map_err(|error| DatabaseError::sqlite("copy", &here, error))
-        })?;
-        compare::compare(&copy, &there, &scratch)
+            let scratch = files::temporary(&folder, "compare")?;
+            compare::compare_read(connection, &here, &there, &scratch)
+        })
     })
     .await?;
     looked.situation.relation = Some(rows.relation());
@@ -293,19 +292,4 @@ async fn lock_is_free(session: &Session) -> CommandResult {
         }
         Verdict::Take => Ok(()),
     }
-}
-
-fn diverged(looked: &Looked) -> Failure {
-    let only = looked.comparison.as_ref().map_or(String::new(), |rows| {
-        format!(
-            ": only here: {}; only there: {}",
-            rows.describe(|table| table.only_here),
-            rows.describe(|table| table.only_there)
-        )
-    });
-    Failure::with_exit(
-        ExitCode::Diverged,
-        format!("diverged: both sides have memories that the other lacks{only}"),
-    )
-    .hint("see the ways out: membridge sync")
 }

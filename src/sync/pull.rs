@@ -8,13 +8,13 @@ use super::plan::{self, Local, Pull, Remote, Situation};
 use super::record::{Pending, RecordFile};
 use super::remote::{self, Head};
 use super::replace;
+use super::rows;
 use super::session::Session;
 use super::unchanged::base_of;
-use crate::database::compare::{self, Comparison};
-use crate::database::files;
-use crate::database::{self, Facts};
+use super::words;
+use crate::database::Facts;
+use crate::database::compare::Comparison;
 use crate::error::{CommandResult, Failure};
-use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::leadership::Role;
 use crate::ui::{Report, human_bytes};
@@ -38,8 +38,7 @@ pub(super) struct Decision {
 pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
-    let hint = record.record.base.as_ref().and_then(|base| base.commit);
-    let head = remote::read(&session.store, &session.keys, hint).await?;
+    let head = remote::read(&session.store, &session.keys, Some(&record.record)).await?;
     let mut decision = decide(session, record, head.as_ref()).await?;
     let Some(head) = head.filter(|_| decision.plan != Pull::NothingThere) else {
         return Err(nothing_there(session));
@@ -123,7 +122,7 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
         return Ok(quick(Pull::UpToDate));
     }
     let local = session.read_local().await?;
-    let mut situation = situation(base.as_ref(), &local.facts, Some(head));
+    let mut situation = situation(session, base.as_ref(), &local.facts, Some(head)).await?;
     let mut decision = Decision {
         plan: plan::pull(situation),
         comparison: None,
@@ -131,18 +130,10 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
         local: None,
     };
     if decision.plan == Pull::Compare {
-        session
-            .ui
-            .line("no common history: the bucket's database is fetched once and compared row by row");
+        session.ui.line(rows::WHY);
         let image = fetch::image(session, head).await?;
         situation.same_content = image.facts.digest == local.facts.digest;
-        let (here, there) = (session.database.clone(), image.path.to_path_buf());
-        let folder = session.config.paths.tmp();
-        let rows = database::blocking(move || {
-            let scratch = files::temporary(&folder, "compare")?;
-            compare::compare(&here, &there, &scratch)
-        })
-        .await?;
+        let rows = rows::compare(session, &image.path).await?;
         situation.relation = Some(rows.relation());
         decision = Decision {
             plan: plan::pull(situation),
@@ -226,28 +217,7 @@ fn may_replace_diverged(
         .as_ref()
         .map(|facts| facts.counts)
         .unwrap_or_default();
-    Err(Failure::with_exit(
-        ExitCode::Diverged,
-        format!(
-            "diverged: {} observations here, {} in the bucket{}",
-            here.observations,
-            head.observations()
-                .map_or("an unknown number of".to_owned(), |count| count.to_string()),
-            only(decision.comparison.as_ref())
-        ),
-    )
-    .hint("take the bucket's version, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")
-    .hint("overwrite the bucket with this one: FORCE_PUSH=1 membridge push_sqlite"))
-}
-
-pub(super) fn only(comparison: Option<&Comparison>) -> String {
-    comparison.map_or(String::new(), |rows| {
-        format!(
-            "; only here: {}; only there: {}",
-            rows.describe(|table| table.only_here),
-            rows.describe(|table| table.only_there)
-        )
-    })
+    Err(words::diverged(&here, head, decision.comparison.as_ref()))
 }
 
 fn describe(head: &Head) -> String {

@@ -8,11 +8,11 @@ use super::decide::decide;
 use super::fetch;
 use super::fresh::Fresh;
 use super::gate;
-use super::mirror::{self, Upload};
+use super::mirror;
 use super::mirror_setting;
 use super::plan::Push;
 use super::record::{Base, Pending, RecordFile};
-use super::remote::{self, Head};
+use super::remote::{self, Head, ReadError};
 use super::session::Session;
 use super::shot::{self, Shot, Wanted};
 use super::unchanged::{base_of, nothing_written, same_content, up_to_date};
@@ -21,7 +21,7 @@ use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::history::pagemap::PageMap;
 use crate::history::{Commit, retention};
-use crate::lock::{self, LockError, Verifier};
+use crate::lock::{self, Seen, Verifier};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -42,6 +42,15 @@ pub enum Style {
     Whole,
     /// A hook after a turn: the history gets what changed, the rest waits for a whole push.
     Background,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Ask {
+    style: Style,
+    /// A person forces it: what is in the bucket may be damaged, so everything is written anew, also where nothing
+    /// changed, and nothing is built on what is there.
+    rewrite: bool,
 }
 
 /// How the part under the lock ended.
@@ -68,7 +77,13 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
     let standing = gate::push_role(session).await?;
     let epoch = standing.and_then(|standing| standing.epoch());
     failpoint::reach("push.gated");
-    if let Some(report) = nothing_written(session, record, style).await? {
+    let ask = Ask {
+        style,
+        rewrite: session.config.overrides.force_push && style == Style::Whole,
+    };
+    if !ask.rewrite
+        && let Some(report) = nothing_written(session, &record.record, style).await?
+    {
         return Ok(report);
     }
     let mut terms = Terms {
@@ -80,7 +95,7 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
         session
             .ui
             .step("1/6", format!("Local database: {}", session.database.display()));
-        if let Some(report) = attempt(session, record, style, &mut terms).await? {
+        if let Some(report) = attempt(session, record, ask, &mut terms).await? {
             return Ok(report);
         }
         session.ui.line("another machine pushed first: looking again");
@@ -95,29 +110,33 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
 async fn attempt(
     session: &Session,
     record: &mut RecordFile,
-    style: Style,
+    ask: Ask,
     terms: &mut Terms,
 ) -> CommandResult<Option<Report>> {
     let seen = session.context.uptime();
-    let head = read_head(session, record).await?;
+    let head = read_head(session, record, ask).await?;
     let local = session.read_local().await?;
-    let asked = style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
+    let asked = ask.style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
     let wants_mirror = asked && mirror_setting::read(&session.store, &session.keys).await?.is_on();
     let mirror_due = wants_mirror && head.as_ref().is_some_and(|head| head.is_commit && !head.mirrored);
     let base = record
         .record
         .base_for(head.as_ref().map(|head| head.sha256.as_str()));
-    if !mirror_due && let Some(base) = same_content(base, &local, head.as_ref()) {
+    if !mirror_due
+        && !ask.rewrite
+        && let Some(base) = same_content(base, &local, head.as_ref())
+    {
         record.agree(base)?;
         return Ok(Some(up_to_date(session, &local.facts.counts)));
     }
-    let check = style == Style::Whole || is_older(session, record.record.checked_at, CHECK_EVERY);
+    let check = ask.style == Style::Whole || is_older(session, record.record.checked_at, CHECK_EVERY);
     let wanted = Wanted {
         object: wants_mirror,
         check,
     };
-    let shot = shot::take(session, local, parent_map(session, head.as_ref()), wanted).await?;
-    let known = Known { head, seen };
+    let parent = head.as_ref().filter(|_| !ask.rewrite);
+    let shot = shot::take(session, local, parent_map(session, parent), wanted).await?;
+    let known = Known { head, seen, ask };
     failpoint::reach("push.snapshot");
     if shot.checked {
         record.record.checked_at = session.context.now().as_second();
@@ -163,10 +182,11 @@ fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
     PageMap::open(&session.page_map, &commit.sha256)
 }
 
-/// What the bucket held, and when it was asked (see [`crate::context::Context::uptime`]).
+/// What the bucket held, when it was asked (see [`crate::context::Context::uptime`]), and for what.
 struct Known {
     head: Option<Head>,
     seen: Duration,
+    ask: Ask,
 }
 
 /// Under the lock: read the bucket again where that may tell anything new, decide, commit, mirror.
@@ -178,28 +198,36 @@ async fn under_lock(
     terms: &Terms,
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
-    let force = session.config.overrides.force_push;
+    let (force, ask) = (session.config.overrides.force_push, known.ask);
     let verdict = session
         .capability
         .get(&session.store, &session.keys, &session.context)
         .await?;
     let fresh = Fresh::of(session, verdict, shot);
+    // Before the announcements are read: whoever writes the object after this look changes what our write rests on.
+    let over = match &shot.object {
+        Some(_) => Some(verifier.look(session.keys.database()).await?),
+        None => None,
+    };
     let head = if fresh.since(&session.context, known.seen) {
         known.head
     } else {
-        read_head(session, record).await?
+        read_head(session, record, ask).await?
     };
     let decision = decide(session, record, shot, head.as_ref()).await?;
     session
         .ui
         .step("4/6", format!("Decision: {}", describe(decision.plan)));
     match (decision.plan, &head) {
-        (Push::UpToDate, Some(head)) => {
-            return up_to_date_but_the_mirror(session, shot, head, terms, verifier).await;
+        (Push::UpToDate, Some(head)) if !ask.rewrite => {
+            return up_to_date_but_the_mirror(session, record, shot, head, terms, over, verifier).await;
         }
+        (Push::UpToDate, _) => session
+            .ui
+            .line("      written anew all the same, because FORCE_PUSH is set"),
         (Push::NothingOfOurs, Some(head)) if !force => return Ok(Done::NothingOfOurs(head.clone())),
         (Push::Diverged, Some(head)) if !force => {
-            return Err(diverged(&shot.facts, head, decision.comparison.as_ref()));
+            return Err(diverged(&shot.facts.counts, head, decision.comparison.as_ref()));
         }
         _ => {}
     }
@@ -210,18 +238,9 @@ async fn under_lock(
         verifier,
         fresh,
     };
-    let before = head
-        .as_ref()
-        .and_then(|head| head.commit.as_ref())
-        .map(|commit| commit.number);
-    let parent = match commit::parent(session, head.as_ref(), fence).await? {
-        Parent::Commit(parent) => parent,
-        Parent::Overtaken => return Ok(Done::Overtaken),
-    };
-    // A delta is good on the image that it was made against, and on no other.
-    if shot.parent.is_some() && shot.parent.as_ref() != parent.as_ref().map(|commit| &commit.sha256) {
+    let Parent::Commit(parent) = commit::parent(session, shot, head.as_ref(), fence).await? else {
         return Ok(Done::Overtaken);
-    }
+    };
     session
         .ui
         .step("5/6", format!("Upload: {}", human_bytes(shot.pack.digests.size)));
@@ -237,8 +256,18 @@ async fn under_lock(
     let Some(commit) = made else {
         return Ok(Done::Overtaken);
     };
-    let mirrored = mirror(session, shot, Some(&commit), terms, verifier).await?;
-    commit::collect(session, before, commit.number).await;
+    let mirrored = mirror::refresh(
+        session,
+        record,
+        shot,
+        (head.as_ref(), &commit),
+        terms,
+        over,
+        verifier,
+    )
+    .await?;
+    let before = head.as_ref().and_then(|head| head.commit.as_ref());
+    commit::collect(session, before.map(|commit| commit.number), commit.number).await;
     session.ui.step(
         "6/6",
         format!(
@@ -256,64 +285,40 @@ async fn under_lock(
 /// Nothing is new, but an earlier push may have left the objects for Python nodes behind (F21).
 async fn up_to_date_but_the_mirror(
     session: &Session,
+    record: &mut RecordFile,
     shot: &Shot,
     head: &Head,
     terms: &Terms,
+    over: Option<Seen>,
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
-    let mut head = head.clone();
-    if let Some(commit) = head.head_commit().filter(|_| !head.mirrored).cloned() {
-        head.mirrored = mirror(session, shot, Some(&commit), terms, verifier).await?;
+    let mut done = head.clone();
+    if let Some(commit) = head.head_commit().filter(|_| !head.mirrored) {
+        done.mirrored =
+            mirror::refresh(session, record, shot, (Some(head), commit), terms, over, verifier).await?;
     }
-    Ok(Done::UpToDate(head))
+    Ok(Done::UpToDate(done))
 }
 
-/// Writes the objects for Python nodes, where the shot has one.
-async fn mirror(
-    session: &Session,
-    shot: &Shot,
-    commit: Option<&Commit>,
-    terms: &Terms,
-    verifier: &Verifier<'_>,
-) -> CommandResult<bool> {
-    let Some(object) = &shot.object else {
-        return Ok(false);
-    };
-    let over = verifier.look(session.keys.database()).await?;
-    let upload = Upload {
-        object: &object.path,
-        over: &over,
-        digests: &object.digests,
-        facts: &shot.facts,
-        epoch: terms.epoch,
-        claude_mem: terms.claude_mem.clone(),
-        commit: commit.map(|commit| commit.number),
-    };
-    match mirror::write(session, &upload, verifier).await {
-        Ok(()) => Ok(true),
-        // The commit stands; whoever holds the lock now brings the objects for Python nodes up to date.
-        Err(failure) if matches!(verifier.verify().await, Err(error) if !matches!(error, LockError::Store(_))) =>
-        {
-            session.ui.warn(format!(
-                "the copy for Python nodes was left to the next push: {failure}"
-            ));
-            Ok(false)
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-/// What the bucket holds; FORCE_PUSH steps over announcements that cannot be read, to mend them.
-async fn read_head(session: &Session, record: &RecordFile) -> CommandResult<Option<Head>> {
-    let hint = record.record.base.as_ref().and_then(|base| base.commit);
-    match remote::read(&session.store, &session.keys, hint).await {
-        Err(failure) if session.config.overrides.force_push => {
+/// What the bucket holds. A person's FORCE_PUSH steps over announcements that cannot be read, to mend them; never over a
+/// store that does not answer.
+async fn read_head(session: &Session, record: &RecordFile, ask: Ask) -> CommandResult<Option<Head>> {
+    let (store, keys, record) = (&session.store, &session.keys, &record.record);
+    let head = match remote::read(store, keys, Some(record)).await {
+        Err(ReadError::Unreadable(problem)) if ask.rewrite => {
             session
                 .ui
-                .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-            remote::history_only(&session.store, &session.keys, hint).await
+                .warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
+            remote::without_announcements(store, keys, record).await?
         }
-        other => other,
+        other => other?,
+    };
+    match head {
+        Some(head) if head.mirrored && ask.style == Style::Whole => {
+            let mirrored = mirror::is_in_place(session, record, &head).await?;
+            Ok(Some(Head { mirrored, ..head }))
+        }
+        other => Ok(other),
     }
 }
 

@@ -34,6 +34,9 @@ pub struct SyncRecord {
     /// When this machine last brought the copy for Python nodes up to date, seconds since 1970.
     #[serde(default)]
     pub mirrored_at: i64,
+    /// What this machine last wrote for Python nodes, or was about to.
+    #[serde(default)]
+    pub mirror: Option<MirrorNote>,
     /// ISO time of the last push that ended well.
     pub last_push: Option<String>,
     /// ISO time of the last pull that ended well.
@@ -57,6 +60,15 @@ pub struct Base {
     pub counts: Counts,
     /// The local files, when they had settled: the first tier of "has anything changed".
     pub fingerprint: Option<Fingerprint>,
+}
+
+/// The database object for Python nodes, as this machine left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorNote {
+    /// SHA-256, written down before the deed: a mirror that was cut off half way is not a Python node's push (F21).
+    pub sha256: String,
+    /// Its etag; `None` until the store has confirmed it.
+    pub etag: Option<String>,
 }
 
 /// An intention, written before the deed.
@@ -116,6 +128,7 @@ impl RecordFile {
             pending: None,
             checked_at: 0,
             mirrored_at: 0,
+            mirror: None,
             last_push: None,
             last_pull: None,
         };
@@ -179,6 +192,16 @@ impl RecordFile {
     /// The state directory cannot be written.
     pub fn begin(&mut self, pending: Pending) -> Result<(), DatabaseError> {
         self.record.pending = Some(pending);
+        self.save()
+    }
+
+    /// Writes down what goes into the object for Python nodes, and its etag once it is there.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn mirror(&mut self, sha256: &str, etag: Option<String>) -> Result<(), DatabaseError> {
+        let sha256 = sha256.to_owned();
+        self.record.mirror = Some(MirrorNote { sha256, etag });
         self.save()
     }
 

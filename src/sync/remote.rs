@@ -1,16 +1,18 @@
 //! What the bucket holds for our project: the newest commit, or what a Python node has pushed since — its manifest and
 //! checksum object are written one after the other, so that a reader can meet them half way (F21).
 
-use crate::error::{CommandResult, Failure};
-use crate::history::{Commit, log};
+use super::record::SyncRecord;
+use crate::error::Failure;
+use crate::history::{Commit, HistoryError, log};
 use crate::storage::keys::Keys;
 use crate::storage::records::{self, Manifest, ManifestExtra};
-use crate::storage::{Store, StoreError};
+use crate::storage::{Store, StoreError, StoreErrorKind};
 
 /// The memory in the bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
-    /// What names this state: SHA-256 of the commit's image, or of the object that a Python node announces.
+    /// What names this state: SHA-256 of the commit's image, or of the object that a Python node announces; empty where
+    /// such an object is there and nobody announces it.
     pub sha256: String,
     /// What is said about it; `None` where a Python node's announcements speak of different databases.
     pub manifest: Option<Manifest>,
@@ -95,21 +97,93 @@ impl Head {
     }
 }
 
-/// Reads what the bucket holds; `None` when that is nothing for the project. `hint` is the number of the newest commit
-/// that we know.
-///
-/// # Errors
-/// The store's; a record or checksum object that is not one.
-pub async fn read(store: &Store, keys: &Keys, hint: Option<u64>) -> CommandResult<Option<Head>> {
-    // The announcements first: whatever they mirror is then among the commits that are read after them.
-    let announced = announced(store, keys).await?;
-    Ok(choose(announced, log::head(store, keys, hint).await?))
+/// Why nobody can say what the bucket holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store's: it may be asked again, and is never overruled.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The newest commit's.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A manifest or checksum object that was read and is not one. A forced push writes new ones.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
-async fn announced(store: &Store, keys: &Keys) -> CommandResult<Option<Announced>> {
-    let manifest = records::read::<Manifest>(store, &keys.manifest())
-        .await
-        .map_err(repairable)?;
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::Unexpected => Self::Unreadable(error.to_string()),
+            _ => Self::Store(error),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => error.into(),
+            ReadError::History(error) => error.into(),
+            ReadError::Unreadable(problem) => Self::new(problem)
+                .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"),
+        }
+    }
+}
+
+/// Reads what the bucket holds; `None` when that is nothing for the project. `record` is what this machine remembers of
+/// it, where it does.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn read(
+    store: &Store,
+    keys: &Keys,
+    record: Option<&SyncRecord>,
+) -> Result<Option<Head>, ReadError> {
+    // The announcements first: whatever they mirror is then among the commits that are read after them.
+    let announced = announced(store, keys).await?;
+    let commit = log::head(store, keys, hint(record)).await?;
+    let ours = record.and_then(|record| record.mirror.as_ref());
+    match choose(announced, commit, ours.map(|note| note.sha256.as_str())) {
+        None => unannounced(store, keys, None).await,
+        head => Ok(head),
+    }
+}
+
+/// The number of the newest commit that this machine knows.
+fn hint(record: Option<&SyncRecord>) -> Option<u64> {
+    record?.base.as_ref()?.commit
+}
+
+/// The head where nobody announces one. A Python node writes its database first: one that was cut off right after left
+/// an object that no word speaks of, and its rows may be nowhere else in the bucket.
+async fn unannounced(store: &Store, keys: &Keys, commit: Option<Commit>) -> Result<Option<Head>, ReadError> {
+    if store.head(&keys.database()).await?.is_none() {
+        return Ok(commit.map(|commit| of_commit(commit, None, false)));
+    }
+    let mut head = Head::announced(String::new(), None);
+    head.announced = None;
+    head.commit = commit.map(Box::new);
+    Ok(Some(head))
+}
+
+/// What the bucket holds, for a push that is told to write over announcements that nobody can read: the object that
+/// they should speak of counts as the push of a Python node.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn without_announcements(
+    store: &Store,
+    keys: &Keys,
+    record: &SyncRecord,
+) -> Result<Option<Head>, ReadError> {
+    let commit = log::head(store, keys, hint(Some(record))).await?;
+    unannounced(store, keys, commit).await
+}
+
+async fn announced(store: &Store, keys: &Keys) -> Result<Option<Announced>, ReadError> {
+    let manifest = records::read::<Manifest>(store, &keys.manifest()).await?;
     // In this order: a Python node writes the checksum before the manifest, so whoever has seen a new manifest sees its
     // checksum too (F21, F47).
     let checksum = checksum(store, keys).await?;
@@ -138,17 +212,21 @@ async fn announced(store: &Store, keys: &Keys) -> CommandResult<Option<Announced
 
 /// Which is newer: the newest commit, or what the objects for Python nodes announce? Theirs are the newest memory only
 /// when no commit knows them: we write them after the commit that they mirror, and a push that finds others makes a
-/// commit of them first.
-fn choose(announced: Option<Announced>, commit: Option<Commit>) -> Option<Head> {
+/// commit of them first. `ours`: what this machine wrote there last, or was about to.
+fn choose(announced: Option<Announced>, commit: Option<Commit>, ours: Option<&str>) -> Option<Head> {
     let (announced, commit) = match (announced, commit) {
         (None, None) => return None,
         (Some(announced), None) => return Some(Head::announced(announced.sha256, announced.manifest)),
         (None, Some(commit)) => return Some(of_commit(commit, None, false)),
         (Some(announced), Some(commit)) => (announced, commit),
     };
-    let known = [&commit.mirror_sha256, &commit.legacy_seen]
-        .into_iter()
-        .any(|sha256| sha256.as_deref() == Some(announced.sha256.as_str()));
+    let known = [
+        commit.mirror_sha256.as_deref(),
+        commit.legacy_seen.as_deref(),
+        ours,
+    ]
+    .into_iter()
+    .any(|sha256| sha256 == Some(announced.sha256.as_str()));
     let speaks_of_a_commit = announced.manifest.is_some() && announced.commit.is_some();
     if known || speaks_of_a_commit {
         let mirrored = announced.manifest.is_some() && announced.commit == Some(commit.number);
@@ -159,7 +237,7 @@ fn choose(announced: Option<Announced>, commit: Option<Commit>) -> Option<Head> 
     Some(head)
 }
 
-fn of_commit(commit: Commit, announced: Option<String>, mirrored: bool) -> Head {
+pub(super) fn of_commit(commit: Commit, announced: Option<String>, mirrored: bool) -> Head {
     let manifest = Manifest {
         project: String::new(),
         canonical_id: String::new(),
@@ -193,16 +271,8 @@ fn of_commit(commit: Commit, announced: Option<String>, mirrored: bool) -> Head 
     }
 }
 
-/// The newest commit alone, for a push that is told to write over announcements that nobody can read.
-///
-/// # Errors
-/// The store's.
-pub async fn history_only(store: &Store, keys: &Keys, hint: Option<u64>) -> CommandResult<Option<Head>> {
-    Ok(choose(None, log::head(store, keys, hint).await?))
-}
-
 /// The first word of the checksum object.
-async fn checksum(store: &Store, keys: &Keys) -> CommandResult<Option<String>> {
+async fn checksum(store: &Store, keys: &Keys) -> Result<Option<String>, ReadError> {
     let key = keys.sha256();
     let Some((bytes, _)) = store.get(&key).await? else {
         return Ok(None);
@@ -220,21 +290,8 @@ async fn checksum(store: &Store, keys: &Keys) -> CommandResult<Option<String>> {
     } else {
         "does not start with 64 hex digits"
     };
-    Err(Failure::new(format!(
+    Err(ReadError::Unreadable(format!(
         "read {key} at {}: the checksum object {what}",
         store.name()
-    ))
-    .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"))
-}
-
-/// A broken manifest is mended by pushing from the machine that has the memory.
-fn repairable(error: StoreError) -> Failure {
-    let kind = error.kind;
-    let failure = Failure::from(error);
-    if kind == crate::storage::StoreErrorKind::Unexpected {
-        return failure.hint(
-            "then push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite",
-        );
-    }
-    failure
+    )))
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::backups::{self, Backup, BackupManifest};
 use super::fetch::Image;
 use super::plan::Pull;
-use super::pull::{Decision, only};
+use super::pull::Decision;
 use super::record::{Base, Pending, RecordFile};
 use super::remote::Head;
+use super::rows;
 use super::session::Session;
 use crate::database::install::{self, Swapped};
 use crate::database::{self, Counts, DatabaseError, Facts, files};
@@ -68,7 +69,7 @@ pub(super) async fn replace(
     if diverged {
         session.ui.warn(format!(
             "the local database had memories that the bucket lacks{}; they are in {}",
-            only(decision.comparison.as_ref()),
+            rows::only(decision.comparison.as_ref()),
             done.backup.display()
         ));
         session.ui.line(format!(

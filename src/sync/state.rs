@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::lineage;
 use super::plan::{Local, Remote, Situation};
 use super::record::Base;
 use super::remote::Head;
@@ -41,7 +42,7 @@ pub enum Standing {
     Behind,
     /// Both sides changed since they last agreed.
     Diverged,
-    /// They never agreed as far as this machine knows.
+    /// They never agreed as far as this machine knows, or what is in the bucket does not build on that.
     NotCompared,
 }
 
@@ -126,7 +127,15 @@ pub fn judge(base: Option<&Base>, local: Option<&Seen>, head: Option<&Head>) -> 
         (_, None) => Remote::Absent,
         (None, Some(_)) => Remote::Unknown,
         (Some(base), Some(head)) if base.sha256 == head.sha256 => Remote::Unchanged,
-        (Some(_), Some(_)) => Remote::Changed,
+        // A look asks no further: whatever may be behind what we know, and is not smaller, waits for a pull, which
+        // compares where it has to.
+        (Some(base), Some(head))
+            if lineage::may_have_grown(base, head)
+                || head.observations() >= Some(base.counts.observations) =>
+        {
+            Remote::Changed
+        }
+        (Some(_), Some(_)) => Remote::Replaced,
     };
     State {
         standing: standing(Situation {
@@ -173,6 +182,9 @@ impl State {
                 "diverged: since the last sync {} here and {} in the bucket ({here} here, {in_bucket} in the bucket)",
                 since(self.here),
                 since(there)
+            ),
+            Standing::NotCompared if self.base.is_some() => format!(
+                "not compared yet: {here} observations here, {in_bucket} in the bucket, which does not build on the last sync (a Python node's push, a forced one, or a bucket put back from a copy)"
             ),
             Standing::NotCompared => format!(
                 "not compared yet: {here} observations here, {in_bucket} in the bucket, and no sync of both is on record"
@@ -358,6 +370,13 @@ mod tests {
                 newer(),
                 S::NotCompared,
                 "5 observations here, 14",
+            ),
+            (
+                Some(base()),
+                Some(seen(10, None, true)),
+                Some(head("new", "d9", 3)),
+                S::NotCompared,
+                "3 in the bucket, which does not build on the last sync",
             ),
             (
                 Some(base()),

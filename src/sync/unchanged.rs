@@ -1,40 +1,45 @@
-//! When a push has nothing to send: the files or the memory in them are as both sides last agreed. Asks the bucket one
-//! question at most; changes nothing.
+//! When a push has nothing to send: the files or the memory in them are as both sides last agreed, and the bucket has
+//! not been emptied or put back since. Changes nothing.
 
+use super::mirror;
 use super::push::Style;
-use super::record::{Base, RecordFile};
-use super::remote::Head;
+use super::record::{Base, SyncRecord};
+use super::remote::{self, Head};
 use super::session::{LocalState, Session};
 use crate::database::{Counts, Facts, files};
 use crate::error::CommandResult;
 use crate::history::log;
 use crate::ui::Report;
 
-/// The files were not written to since the last sync, and nobody has committed: one request, no SQLite work.
+/// The files were not written to since the last sync, and the bucket still holds what both sides agreed on: a few small
+/// requests, no SQLite work.
 pub(super) async fn nothing_written(
     session: &Session,
-    record: &RecordFile,
+    record: &SyncRecord,
     style: Style,
 ) -> CommandResult<Option<Report>> {
-    let Some(base) = record
-        .record
-        .base
-        .as_ref()
-        .filter(|_| record.record.pending.is_none())
-    else {
+    let Some(base) = record.base.as_ref().filter(|_| record.pending.is_none()) else {
         return Ok(None);
     };
-    let Some(number) = base
-        .commit
-        .filter(|_| base.mirrored || style == Style::Background)
-    else {
+    if !session.untouched(base) {
         return Ok(None);
-    };
-    if !session.untouched(base)
-        || log::get(&session.store, &session.keys, number.saturating_add(1))
+    }
+    let (store, keys) = (&session.store, &session.keys);
+    let same = match style {
+        // What a Python node pushes meanwhile is for the pull of the next session; a turn has nothing to send for it.
+        Style::Background => log::head(store, keys, base.commit)
             .await?
-            .is_some()
-    {
+            .is_some_and(|commit| Some(commit.number) == base.commit && commit.sha256 == base.sha256),
+        Style::Whole => {
+            let head = remote::read(store, keys, Some(record)).await?;
+            let head = head.filter(|head| head.mirrored && head.sha256 == base.sha256);
+            match &head {
+                Some(head) => mirror::is_in_place(session, record, head).await?,
+                None => false,
+            }
+        }
+    };
+    if !same {
         return Ok(None);
     }
     tracing::info!("snapshot skipped: the files are as they were at the last sync");

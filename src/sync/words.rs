@@ -1,13 +1,13 @@
-//! What a push says when it does not push, and the last resort of a forced one. Words and hints only.
+//! What a push says when it does not push. Words and hints only.
 
 use super::plan::Push;
 use super::remote::Head;
+use super::rows;
 use super::session::Session;
-use crate::database::Facts;
+use crate::database::Counts;
 use crate::database::compare::Comparison;
-use crate::error::{CommandResult, Failure};
+use crate::error::Failure;
 use crate::exit::ExitCode;
-use crate::failpoint;
 
 /// The decision, as the report says it.
 pub(super) fn describe(plan: Push) -> &'static str {
@@ -22,14 +22,8 @@ pub(super) fn describe(plan: Push) -> &'static str {
 }
 
 /// Both sides have memories that the other lacks (exit 4).
-pub(super) fn diverged(facts: &Facts, head: &Head, comparison: Option<&Comparison>) -> Failure {
-    let only = comparison.map_or(String::new(), |rows| {
-        format!(
-            "; only here: {}; only there: {}",
-            rows.describe(|table| table.only_here),
-            rows.describe(|table| table.only_there)
-        )
-    });
+pub(super) fn diverged(here: &Counts, head: &Head, comparison: Option<&Comparison>) -> Failure {
+    let only = rows::only(comparison);
     let there = head
         .observations()
         .map_or("an unknown number of".to_owned(), |count| count.to_string());
@@ -37,7 +31,7 @@ pub(super) fn diverged(facts: &Facts, head: &Head, comparison: Option<&Compariso
         ExitCode::Diverged,
         format!(
             "diverged: {} observations here, {there} in the bucket (pushed by {}){only}",
-            facts.counts.observations,
+            here.observations,
             head.source()
         ),
     )
@@ -54,18 +48,4 @@ pub(super) fn nothing_of_ours(session: &Session, head: &Head) {
         "nothing of ours to push: the bucket is ahead{there} (pushed by {}); get it with: membridge pull_sqlite",
         head.source()
     ));
-}
-
-/// A forced push over an object that cannot be adopted leaves a copy of it in the bucket (F08).
-pub(super) async fn keep_object(session: &Session, sha256: &str) -> CommandResult {
-    if session.store.head(&session.keys.database()).await?.is_none() {
-        return Ok(());
-    }
-    let kept = session.keys.overwritten(sha256);
-    session.store.copy(&session.keys.database(), &kept).await?;
-    session
-        .ui
-        .line(format!("      what is overwritten is kept as {kept}"));
-    failpoint::reach("push.kept");
-    Ok(())
 }

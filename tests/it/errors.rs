@@ -335,6 +335,12 @@ fn a_bucket_that_holds_something_else_than_it_should() {
                 .put("sqlite/claude-mem.db.sha256", "")),
             ("a checksum that is none", "pull_sqlite", 1, |g| g
                 .put("sqlite/claude-mem.db.sha256", "zz  claude-mem.db\n")),
+            ("a newest commit that is none", "pull_sqlite", 1, |g| g
+                .put("membridge/commits/0000000001.json", "{}")),
+            ("a newest commit of a newer membridge", "push_sqlite", 1, |g| {
+                g.alpha.db().add_observations(1);
+                g.put("membridge/commits/0000000001.json", "{\"schema\": 99}");
+            }),
             ("the announced database is gone", "pull_sqlite", 1, |g| {
                 g.go_to_beta();
                 g.server.remove(&key("mem", "sqlite/claude-mem.db"));
@@ -415,7 +421,7 @@ fn a_bucket_that_holds_something_else_than_it_should() {
             ),
         ]
     );
-    assert_eq!(count, 15);
+    assert_eq!(count, 17);
 }
 
 #[test]

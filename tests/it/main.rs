@@ -32,6 +32,7 @@ mod history_commands;
 mod history_flow;
 mod hooks;
 mod lease;
+mod lineage;
 mod live;
 mod lock_race;
 mod losing_rows;

@@ -123,3 +123,49 @@ fn a_push_holds_nobody_back_where_the_database_has_a_rollback_journal() {
         .unwrap();
     assert_eq!(mode, "delete", "the database is left as it was");
 }
+
+/// The same for the comparison of rows, which a machine that has diverged makes after every turn.
+#[test]
+fn a_comparison_holds_nobody_back_where_the_database_has_a_rollback_journal() {
+    for command in ["push_sqlite", "pull_sqlite"] {
+        let server = S3Server::start();
+        let mut alpha = Machine::new("alpha", &server);
+        alpha.set("LEADERSHIP_ENABLED", "0");
+        alpha
+            .create_db(Version::V13_25_3)
+            .add_session("one")
+            .add_observations(5);
+        let open = || rusqlite::Connection::open(alpha.db_path()).unwrap();
+        open().execute_batch("PRAGMA journal_mode=DELETE").unwrap();
+        let mut stranger = Machine::new("stranger", &server);
+        stranger.set("LEADERSHIP_ENABLED", "0");
+        stranger
+            .create_db(Version::V13_25_3)
+            .add_session("two")
+            .add_observations(5);
+        stranger.cmd("push_sqlite").run().assert_code(0);
+
+        let (gate, log) = (alpha.write("gate", ""), alpha.path("passed"));
+        let running = alpha
+            .cmd(command)
+            .env("MEMBRIDGE_FAILPOINT", "compare.pinned=wait")
+            .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
+            .env("MEMBRIDGE_FAILPOINT_LOG", &log)
+            .spawn();
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(50);
+        while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("compare.pinned")) {
+            assert!(std::time::Instant::now() < limit, "{command} compares");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let worker = open();
+        worker.busy_timeout(std::time::Duration::ZERO).unwrap();
+        worker
+            .execute(
+                "UPDATE observations SET title = 'renamed meanwhile' WHERE id = 1",
+                [],
+            )
+            .unwrap_or_else(|error| panic!("{command} is in the way: {error}"));
+        std::fs::remove_file(&gate).unwrap();
+        running.wait().assert_code(4);
+    }
+}

@@ -284,7 +284,8 @@ pub fn read(server: &Handle, project: &str) -> Result<Vec<u8>, String> {
     PythonNode::new(server, project, "reader").read()
 }
 
-fn snapshot(database: &Path) -> Vec<u8> {
+/// What the script uploads: a compacted copy.
+pub fn snapshot(database: &Path) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("snapshot.db");
     let db = rusqlite::Connection::open(database).expect("open the database");
