@@ -97,15 +97,7 @@ async fn ask(run: &Run, config: &Config, store: &Store) -> CommandResult<Bucket>
     let keys = Keys::new(&config.project.cid);
     let lock_key = keys.lock();
     let capability = Capability::new(store, &config.paths.state);
-    let leadership = Leadership {
-        store,
-        context: &run.context,
-        keys: &keys,
-        config: &config.leadership,
-        project: &config.project,
-        node: &config.node,
-        capability: &capability,
-    };
+    let leadership = Leadership::of(config, store, &run.context, &keys, &capability);
     let role = async {
         leadership
             .look()
