@@ -287,7 +287,7 @@ pub async fn walk(
     Ok(commits)
 }
 
-/// Whether a pack's kind is what its commit says; for listings.
+/// The word for a pack's kind in listings.
 pub fn describe(kind: Kind) -> &'static str {
     match kind {
         Kind::Full => "full",
