@@ -37,6 +37,7 @@ mod lock_race;
 mod losing_rows;
 mod output;
 mod output_docs;
+mod output_docs_json;
 mod real_worker;
 mod session_start;
 mod soak;
