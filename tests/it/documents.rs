@@ -111,7 +111,12 @@ impl Scene {
     fn prepare(&self, what: &str) {
         match what {
             "memory under a pinned id" => {}
-            "the bucket is empty" => self.server.clear(),
+            "the bucket is empty" => {
+                self.server.clear();
+                // A worker keeps writing, so the files are hardly ever as the last push left them.
+                let database = std::fs::File::open(self.desk.db_path()).unwrap();
+                database.set_modified(std::time::SystemTime::now()).unwrap();
+            }
             "this machine is primary" => {
                 self.desk.cmd("promote desk").run().assert_code(0);
             }
@@ -401,6 +406,23 @@ fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
     memory(&scene.desk, 50);
     let before = rows(&scene.desk.db_path());
     assert!(scene.play("DEPLOYMENT.md") >= 16);
+    // The key that was made is the one in config.env, which nobody else can read, and it reaches this bucket only.
+    let added = scene.recorded();
+    let secret = added
+        .lines()
+        .find_map(|call| call.strip_prefix("mc admin user add store membridge "))
+        .unwrap();
+    let config = std::fs::read_to_string(scene.desk.path(".claude-mem-minio/config.env")).unwrap();
+    let config = env_file::parse(&config, |_| None).unwrap();
+    assert_eq!((config["MINIO_SECRET_KEY"].as_str(), secret.len()), (secret, 32));
+    let mode = std::fs::metadata(scene.desk.path(".claude-mem-minio/config.env")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    let policy = std::fs::read(scene.desk.path("release/membridge-policy.json")).unwrap();
+    let policy: serde_json::Value = serde_json::from_slice(&policy).unwrap();
+    for statement in policy["Statement"].as_array().unwrap() {
+        let resource = statement["Resource"][0].as_str().unwrap();
+        assert!(resource.starts_with("arn:aws:s3:::membridge-test"), "{resource}");
+    }
     // Through a pull of wrong rows, a lost database and a lost bucket, both ended with what desk had at first.
     assert_eq!(rows(&scene.desk.db_path()), before);
     assert_eq!(rows(&scene.board.db_path()), before);
