@@ -1,5 +1,5 @@
 //! What a store's conditional writes are worth. Some servers ignore the conditions, some check them without
-//! being atomic (s3-servers.md), so the probe tries them in sequence and in a race, cleans up, and remembers the
+//! being atomic (the table in docs/safety.md), so the probe tries them in sequence and in a race, cleans up, and remembers the
 //! verdict for a day. Knows nothing of locks.
 
 use std::path::{Path, PathBuf};

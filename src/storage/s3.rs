@@ -289,7 +289,7 @@ impl S3Store {
                 size: length,
             })),
             Err(error) => match (condition, status(&error)) {
-                // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key (s3-servers.md).
+                // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key.
                 (Condition::IfAbsent | Condition::IfMatch(_), Some(412 | 409 | 304)) => {
                     Ok(PutAnswer::Refused)
                 }
