@@ -12,7 +12,7 @@ use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, ConfigError, Settings, Source};
 use crate::error::{CommandResult, Failure};
-use crate::lock::local::make_private_folder;
+use crate::private_files::make_private_folder;
 use crate::storage::Store;
 use crate::storage::keys::Keys;
 use crate::sync::remote;

@@ -112,10 +112,7 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
         report = report.with(event, there);
     }
     let last = Journal::of(&run.settings.home).last_results();
-    for entry in [last.session_start, last.stop, last.session_end]
-        .into_iter()
-        .flatten()
-    {
+    for entry in last.each() {
         run.ui.line(format!(
             "last {}: {} at {} {}",
             entry.event, entry.outcome, entry.time, entry.message

@@ -5,12 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::UnixDatagram;
+
+use crate::private_files::make_private_folder;
 
 /// The queue of one database.
 #[derive(Debug, Clone)]
@@ -46,10 +48,7 @@ impl Queue {
     /// The state directory cannot be made.
     pub fn of(state: &Path, database: &str, interval: Duration) -> io::Result<Self> {
         let folder = state.join("hooks");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
+        make_private_folder(&folder)?;
         let id = crate::identity::canonical_id(database);
         Ok(Self {
             waiting: folder.join(format!("{id}.waiting")),

@@ -12,12 +12,12 @@ use crate::error::Failure;
 use crate::history::{HistoryError, log};
 use crate::identity::{Node, Project};
 use crate::lock::claim::{self, Claim};
+use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
 use crate::storage::records::{self, AuditRecord, LeaseRecord, Manifest, POLICY};
 use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
-use crate::ui::Progress;
 
 pub use decide::Role;
 use decide::{NewTerm, decide};

@@ -123,7 +123,7 @@ impl Capability {
         let Ok(text) = serde_json::to_vec_pretty(&remembered) else {
             return;
         };
-        if let Err(error) = crate::database::files::write_private(&self.memory, &text) {
+        if let Err(error) = crate::private_files::write_private(&self.memory, &text) {
             tracing::debug!(%error, "the probe's verdict could not be remembered");
         }
     }

@@ -25,7 +25,7 @@ use request::{ServerClock, SignedPayload, SigningClock, counted};
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
 use crate::config::S3Config;
 use crate::context::Context;
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// Time to get a connection (F32).
 const CONNECT: Duration = Duration::from_secs(5);

@@ -85,7 +85,7 @@ impl Session {
                 state.display()
             ))
         };
-        local::make_private_folder(&state).map_err(state_error)?;
+        crate::private_files::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;
         let id = Sha256::digest(database.as_os_str().as_encoded_bytes());
         let path = state

@@ -31,6 +31,7 @@ mod fuzz;
 mod history_commands;
 mod history_flow;
 mod hooks;
+mod layers;
 mod lease;
 mod live;
 mod lock_race;
