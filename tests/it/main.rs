@@ -22,6 +22,7 @@ mod dist;
 mod docs;
 mod doctor;
 mod documents;
+mod documents_first_steps;
 mod dry_run;
 mod errors;
 mod fencing;
