@@ -166,7 +166,7 @@ pub enum Command {
     },
     /// Bring an earlier push back into the local database, after a verified backup; or into a file
     Restore {
-        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC): the last push before it
+        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC): the last push up to then; a date means its end
         #[arg(value_name = "N|TIME")]
         what: String,
         /// Write this new file instead of the local database
@@ -194,7 +194,7 @@ pub enum Command {
         #[arg(value_name = "B", default_value = "head")]
         to: String,
     },
-    /// Download what the history needs and compare every image with its checksum; changes nothing
+    /// Prove that the newest push can be restored (`--all`: every push that is kept); changes nothing
     Verify {
         /// Every push that is kept, not only the newest
         #[arg(long)]
@@ -282,15 +282,23 @@ pub enum HooksAction {
     /// Remove the wrapper scripts, and say what to take out of settings.json
     Uninstall(HooksOptions),
     /// Show which scripts and which settings are there
-    Status(HooksOptions),
+    Status(SettingsFile),
 }
 
-/// Options of `hooks`.
+/// Which settings file.
 #[derive(Debug, Clone, Args)]
-pub struct HooksOptions {
+pub struct SettingsFile {
     /// Claude Code's settings file [default: ~/.claude/settings.json]
     #[arg(long, value_name = "PATH")]
     pub settings: Option<PathBuf>,
+}
+
+/// Options of `hooks install` and `hooks uninstall`.
+#[derive(Debug, Clone, Args)]
+pub struct HooksOptions {
+    /// See [`SettingsFile`].
+    #[command(flatten)]
+    pub file: SettingsFile,
     /// Say what would be done and do nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -2,7 +2,9 @@
 //! release each call is nothing.
 
 /// A step of a protocol that a test may want to die at. `MEMBRIDGE_FAILPOINT=name` kills the process with
-/// SIGKILL when it gets there, `name=stop` stops it with SIGSTOP, `name=list` prints every name that is passed.
+/// SIGKILL when it gets there, `name=stop` stops it with SIGSTOP, `name=wait` waits while the file that
+/// `MEMBRIDGE_FAILPOINT_FILE` names is there. The names that are passed are appended to the file that
+/// `MEMBRIDGE_FAILPOINT_LOG` names.
 #[cfg(feature = "failpoints")]
 pub fn reach(name: &str) {
     use nix::sys::signal::{Signal, kill};

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::context::hex;
 
 /// The canonical id of a project: the first 16 hex digits of the SHA-256 of its name's UTF-8 bytes
-/// (compatibility contract, section 2). It names the project's folder in the bucket.
+/// (as the Python script computes it). It names the project's folder in the bucket.
 pub fn canonical_id(project: &str) -> String {
     let digest = Sha256::digest(project.as_bytes());
     hex(digest.get(..8).unwrap_or_default())

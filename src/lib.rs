@@ -1,18 +1,23 @@
 //! membridge keeps claude-mem's database the same on all of a person's machines, through a bucket they own,
 //! and never loses a row.
 //!
-//! The map of the house, from the door inwards; each may use what stands below it, never what stands above:
+//! The map of the house, from the door inwards. Each module uses what stands below it, never what stands above;
+//! tests/it/layers.rs compares the `use` lines with this list:
 //!
-//! - [`cli`] what can be typed; [`commands`] one file per command, the only place (with [`ui`]) that prints;
-//! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
+//! - [`commands`] one file per command, the only place (with `ui`) that prints a report;
+//! - [`logging`] logs, [`cli`] what can be typed;
+//! - [`doctor`] the checks;
 //! - [`hook`] what Claude Code's hooks call, [`watch`] for machines without them;
+//! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
+//! - [`ui`] the person at the other end;
+//! - [`leadership`] one primary per project, [`lock`] one holder per project;
 //! - [`history`] every push of the past: commits, packs of pages, what is kept of them;
-//! - [`doctor`] the checks; [`worker`] the claude-mem worker;
-//! - [`lock`] one holder per project, [`leadership`] one primary per project;
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
+//! - [`worker`] the claude-mem worker;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
 //! - [`background`] work that outlives the process that started it;
-//! - [`config`], [`identity`], [`context`], [`error`], [`exit`], [`version`] the ground.
+//! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
+//! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground.
 
 pub mod background;
 pub mod cli;
@@ -30,6 +35,8 @@ pub mod identity;
 pub mod leadership;
 pub mod lock;
 pub mod logging;
+pub mod private_files;
+pub mod progress;
 pub mod storage;
 pub mod sync;
 pub mod ui;

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 use crate::error::Failure;
 use crate::exit::ExitCode;
 
+pub use crate::progress::Progress;
+
 /// The number in every JSON object we print; raised when a field changes its meaning.
 pub const JSON_SCHEMA: u32 = 1;
 
@@ -193,7 +195,7 @@ impl Ui {
             bar.enable_steady_tick(Duration::from_millis(250));
             *self.shown() = bar.downgrade();
         }
-        Progress(bar)
+        Progress::from(bar)
     }
 
     /// Prints while the bar is off the screen, so that the two never share a line.
@@ -207,32 +209,6 @@ impl Ui {
 
     fn shown(&self) -> std::sync::MutexGuard<'_, WeakProgressBar> {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A progress bar, cheap to clone into the task that moves the bytes. Cleared when the last clone goes.
-#[derive(Clone, Debug)]
-pub struct Progress(ProgressBar);
-
-impl Progress {
-    /// A bar that draws nothing.
-    pub fn hidden() -> Self {
-        Self(ProgressBar::hidden())
-    }
-
-    /// `bytes` more are done.
-    pub fn add(&self, bytes: u64) {
-        self.0.inc(bytes);
-    }
-
-    /// `bytes` of the total are done.
-    pub fn set(&self, bytes: u64) {
-        self.0.set_position(bytes);
-    }
-
-    /// Takes the bar off the screen.
-    pub fn done(&self) {
-        self.0.finish_and_clear();
     }
 }
 

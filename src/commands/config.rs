@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use super::Run;
 use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
-use crate::config::{self, Config, ConfigError, Settings, Source};
+use crate::config::{Config, ConfigError, Settings, Source};
 use crate::error::{CommandResult, Failure};
-use crate::lock::local::make_private_folder;
+use crate::private_files::make_private_folder;
 use crate::storage::Store;
 use crate::storage::keys::Keys;
 use crate::sync::remote;
@@ -90,22 +90,13 @@ const QUESTIONS: [Question; 6] = [
     },
 ];
 
-/// Beside the questions: what goes into the file when a flag or the environment says it. Overrides for a single run,
-/// such as FORCE_PUSH, do not belong into a file.
-const KEPT: [&str; 13] = [
-    "MINIO_REGION",
-    "MEMBRIDGE_NODE_ID",
-    "PRIMARY_NODE_ID",
-    "MEMBRIDGE_HOSTNAME",
-    "LEADERSHIP_ENABLED",
-    "LEADERSHIP_LEASE_SECONDS",
-    "LOCK_TTL_SECONDS",
-    "STALE_LOCK_GRACE_SECONDS",
-    "PULL_BACKUP_MAX_DAYS",
-    "PULL_BACKUP_MAX_COUNT",
-    "CLAUDE_MEM_WORKER_PORT",
-    "CLAUDE_MEM_WORKER_HOST",
-    "CLAUDE_MEM_DATA_DIR",
+/// What a flag or the environment says goes into the file, but for these: overrides for a single run, which a file
+/// would make the rule, and what membridge ignores.
+const NOT_KEPT: [&str; 4] = [
+    "FORCE_PUSH",
+    "ALLOW_SECONDARY_PUSH",
+    "ALLOW_PRIMARY_PULL_OVERRIDE",
+    "CLAUDE_CANONICAL_PROJECT_ID",
 ];
 
 pub(super) async fn init(run: &Run) -> CommandResult<Report> {
@@ -154,6 +145,11 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     let ui = &run.ui;
     ui.line(format!("connected: {}", store.name()));
     ui.line(format!("written: {}", target.display()));
+    for name in NOT_KEPT.iter().filter(|name| said(&settings, name)) {
+        ui.line(format!(
+            "left out: {name}, which is for single runs or not used at all"
+        ));
+    }
     let observations = there.as_ref().and_then(remote::Head::observations);
     let next = match (&there, checked.database.exists()) {
         (None, _) => "membridge push_sqlite",
@@ -196,17 +192,24 @@ fn already_there(target: &Path) -> Failure {
     .hint("write another one: membridge config init --config PATH")
 }
 
+/// Whether a person gave the setting its value.
+fn said(settings: &Settings, name: &str) -> bool {
+    settings
+        .source(name)
+        .is_some_and(|source| source != Source::Default)
+}
+
 /// The file's text.
 fn render(settings: &Settings) -> CommandResult<String> {
     let mut text = String::from(
         "# membridge settings. A flag beats the environment, the environment beats this file: membridge config\n",
     );
-    let asked = config::REQUIRED.iter().copied();
-    for name in asked.chain(KEPT) {
-        let said = settings
-            .source(name)
-            .is_some_and(|source| source != Source::Default);
-        let Some(value) = settings.get(name).filter(|_| said) else {
+    let kept = SETTINGS
+        .iter()
+        .map(|setting| setting.name)
+        .filter(|name| !NOT_KEPT.contains(name) && !BORROWED.contains(name));
+    for name in kept {
+        let Some(value) = settings.get(name).filter(|_| said(settings, name)) else {
             continue;
         };
         if value.contains(['\n', '\r']) {
@@ -331,8 +334,29 @@ impl Drop for EchoOff {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{BORROWED, NOT_KEPT, quoted, render};
+    use crate::config::settings::SETTINGS;
+    use crate::config::{Environment, Settings, Source};
+    use std::collections::BTreeMap;
     use std::path::Path;
+
+    #[test]
+    fn every_setting_that_was_given_is_written_but_the_overrides() {
+        let environment = Environment::default();
+        let none = Settings::without_file(&BTreeMap::new(), &environment);
+        for setting in SETTINGS {
+            for source in [Source::Flag, Source::Environment] {
+                let mut settings = none.clone();
+                settings.set(setting.name, "7".to_owned(), source);
+                let written = render(&settings)
+                    .unwrap()
+                    .contains(&format!("\n{}='7'\n", setting.name));
+                let left_out = NOT_KEPT.contains(&setting.name) || BORROWED.contains(&setting.name);
+                assert_eq!(written, !left_out, "{} from {source}", setting.name);
+            }
+        }
+        assert_eq!(render(&none).unwrap().lines().count(), 1);
+    }
 
     #[test]
     fn values_are_quoted_and_the_home_directory_is_named() {

@@ -1,6 +1,6 @@
 //! `history`, `restore`, `diff` and `verify`: what the bucket's past holds, and bringing it back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -172,29 +172,10 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
 
 async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report> {
     let past = Past::open(run)?;
-    if file.symlink_metadata().is_ok() {
-        return Err(Failure::new(format!("{} is there already", file.display()))
-            .hint("name a file that is not there; a live database is restored without --to"));
-    }
-    let file = std::path::absolute(file).map_err(|error| database::DatabaseError::io("find", file, error))?;
+    let file = restore::free_name(file)?;
     let commit = past.find(what).await?;
-    let folder = install::folder_of(&file);
-    if !folder.is_dir() {
-        return Err(Failure::new(format!("there is no folder {}", folder.display())));
-    }
     let progress = run.ui.progress("download", commit.chain_bytes());
-    let fetch = past.fetch(&folder, &progress);
-    let fetched = fetch::whole(fetch, &commit).await?;
-    let target: PathBuf = file.clone();
-    let facts = database::blocking(move || {
-        let facts = install::inspect(&fetched.path)?;
-        files::sync_file(&fetched.path)?;
-        (fetched.path.persist_noclobber(&target))
-            .map_err(|error| database::DatabaseError::io("write", &target, error.error))?;
-        files::sync_folder(&install::folder_of(&target))?;
-        Ok(facts)
-    })
-    .await?;
+    let facts = restore::to_file(past.fetch(&install::folder_of(&file), &progress), &commit, &file).await?;
     run.ui.line(format!(
         "commit {} of {} restored to {} ({})",
         commit.number,
@@ -270,8 +251,11 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
         return Err(failure
             .hint("the local databases are not affected; push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
     }
-    run.ui
-        .line(format!("verified: {looked}: every image is as it was pushed"));
+    run.ui.line(if all {
+        format!("verified: {looked}: every push that is kept can be restored as it was")
+    } else {
+        format!("verified: {looked}: the newest push can be restored as it was (every one: membridge verify --all)")
+    });
     Ok(Report::ok("verified")
         .with("commits", verified.commits)
         .with("packs", verified.packs)

@@ -11,7 +11,7 @@ use crate::config::{Environment, Settings, settings::SETTINGS};
 use crate::context::Context;
 use crate::exit::ExitCode;
 use crate::failpoint;
-use crate::hook::queue::Queue;
+use crate::hook::queue::{PullTurn, Queue};
 use crate::hook::work::{Work, push_interval};
 use crate::hook::{Decision, Entry, Event, Journal, SESSION_START, START_INPUT, STOP_INPUT, decide, input};
 
@@ -94,7 +94,7 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
         .and_then(|settings| Ok((runtime()?, prepare(&settings, event, journal.clone())?)));
     match prepared {
         Ok((runtime, work)) => {
-            runtime.block_on(work.run(&context()));
+            runtime.block_on(in_turn(work, started));
             runtime.shutdown_background();
             ExitCode::Ok
         }
@@ -104,6 +104,33 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
             ExitCode::Error
         }
     }
+}
+
+/// Does the work. A pull waits for its turn as long as the session waits for the pull, and then leaves it.
+async fn in_turn(mut work: Work, started: Instant) {
+    let (event, context) = (work.event, context());
+    if event == Event::SessionStart {
+        let patience = SESSION_START.saturating_sub(started.elapsed());
+        let (outcome, message) = match work.queue.turn_to_pull(patience).await {
+            Ok(PullTurn::Granted(queue)) => {
+                work.queue = queue;
+                return work.run(&context).await;
+            }
+            Ok(PullTurn::Waited) => ("coalesced", "a pull is waiting already".to_owned()),
+            Ok(PullTurn::Late) => (
+                "skipped",
+                "a push or a pull went on until the session had begun".to_owned(),
+            ),
+            Err(error) => ("failed", error.to_string()),
+        };
+        let entry = Entry::now(event, outcome, started, &context).with(None, message);
+        let _ = match outcome {
+            "failed" => work.journal.conclude(&entry),
+            _ => work.journal.note(&entry),
+        };
+        return;
+    }
+    work.run(&context).await;
 }
 
 fn prepare(settings: &Settings, event: Event, journal: Journal) -> Result<Work, String> {

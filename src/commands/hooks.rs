@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Run;
-use crate::cli::{HooksAction, HooksOptions};
+use crate::cli::{HooksAction, HooksOptions, SettingsFile};
 use crate::config::{self, Paths};
 use crate::error::{CommandResult, Failure};
 use crate::hook::registration::{self, EditError};
@@ -16,12 +16,12 @@ pub(super) fn run(run: &Run, action: HooksAction) -> CommandResult<Report> {
     match action {
         HooksAction::Install(options) => install(run, &bin, &options),
         HooksAction::Uninstall(options) => uninstall(run, &bin, &options),
-        HooksAction::Status(options) => status(run, &bin, &options),
+        HooksAction::Status(file) => status(run, &bin, &file),
     }
 }
 
 fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
-    let settings = settings_path(run, options)?;
+    let settings = settings_path(run, &options.file)?;
     // What may be refused comes before what is changed.
     let edit = options
         .write_settings
@@ -61,7 +61,7 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
 }
 
 fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
-    let settings = settings_path(run, options)?;
+    let settings = settings_path(run, &options.file)?;
     let edit = registration::remove(&read(&settings)?, bin).map_err(|error| cannot_edit(&settings, &error));
     if options.write_settings {
         write(run, &settings, edit?, options, "take our entries out of")?;
@@ -92,8 +92,8 @@ fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Rep
     Ok(report("uninstalled", options))
 }
 
-fn status(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
-    let settings = settings_path(run, options)?;
+fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
+    let settings = settings_path(run, file)?;
     let mut report = Report::ok("shown");
     for (name, text) in SCRIPTS {
         let word = match scripts::look(bin, name, text) {
@@ -112,10 +112,7 @@ fn status(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report
         report = report.with(event, there);
     }
     let last = Journal::of(&run.settings.home).last_results();
-    for entry in [last.session_start, last.stop, last.session_end]
-        .into_iter()
-        .flatten()
-    {
+    for entry in last.each() {
         run.ui.line(format!(
             "last {}: {} at {} {}",
             entry.event, entry.outcome, entry.time, entry.message
@@ -166,8 +163,8 @@ fn show(run: &Run, before: &str, after: &str) {
     }
 }
 
-fn settings_path(run: &Run, options: &HooksOptions) -> CommandResult<PathBuf> {
-    match &options.settings {
+fn settings_path(run: &Run, file: &SettingsFile) -> CommandResult<PathBuf> {
+    match &file.settings {
         Some(path) => Ok(path.clone()),
         None => Ok(config::worker(&run.settings)?.claude_dir.join("settings.json")),
     }

@@ -12,15 +12,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let (config, store) = run.open()?;
     let keys = Keys::new(&config.project.cid);
     let capability = Capability::new(&store, &config.paths.state);
-    let leadership = Leadership {
-        store: &store,
-        context: &run.context,
-        keys: &keys,
-        config: &config.leadership,
-        project: &config.project,
-        node: &config.node,
-        capability: &capability,
-    };
+    let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
     let standing = leadership.look().await?;
     let ui = &run.ui;
     ui.line(format!("project_name: {}", config.project.name));

@@ -4,7 +4,6 @@ use super::Run;
 use crate::config::Config;
 use crate::error::{CommandResult, Failure};
 use crate::leadership::{Handed, Leadership, Promotion};
-use crate::storage::Store;
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
 use crate::storage::records;
@@ -25,7 +24,7 @@ pub(super) async fn promote(
     let promotion = Promotion { node, seconds, force };
     let keys = Keys::new(&config.project.cid);
     let capability = Capability::new(&store, &config.paths.state);
-    let leadership = leadership(run, &config, &store, &keys, &capability);
+    let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
     let handed = Box::pin(leadership.promote(&promotion)).await?;
     announce(run, &config, &handed);
     if let Some(configured) = config
@@ -48,7 +47,7 @@ pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Rep
     let node = node.as_deref().map(named).transpose()?;
     let keys = Keys::new(&config.project.cid);
     let capability = Capability::new(&store, &config.paths.state);
-    let leadership = leadership(run, &config, &store, &keys, &capability);
+    let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
     let handed = Box::pin(leadership.demote(node.as_deref())).await?;
     announce(run, &config, &handed);
     if node.is_none() {
@@ -58,24 +57,6 @@ pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Rep
         });
     }
     Ok(report("demoted", &handed))
-}
-
-fn leadership<'a>(
-    run: &'a Run,
-    config: &'a Config,
-    store: &'a Store,
-    keys: &'a Keys,
-    capability: &'a Capability,
-) -> Leadership<'a> {
-    Leadership {
-        store,
-        context: &run.context,
-        keys,
-        config: &config.leadership,
-        project: &config.project,
-        node: &config.node,
-        capability,
-    }
 }
 
 fn named(node: &str) -> CommandResult<String> {

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::Run;
 use crate::config::Config;
 use crate::database::{self, files};
-use crate::doctor::hooks::results;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::hook::Journal;
@@ -102,15 +101,7 @@ async fn ask(
     let keys = Keys::new(&config.project.cid);
     let lock_key = keys.lock();
     let capability = Capability::new(store, &config.paths.state);
-    let leadership = Leadership {
-        store,
-        context: &run.context,
-        keys: &keys,
-        config: &config.leadership,
-        project: &config.project,
-        node: &config.node,
-        capability: &capability,
-    };
+    let leadership = Leadership::of(config, store, &run.context, &keys, &capability);
     let role = async {
         leadership
             .look()
@@ -240,7 +231,7 @@ fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {
 
 /// A hook that failed is what a person would otherwise never see (F12).
 fn show_hooks(ui: &Ui, last: &LastResults) {
-    for entry in results(last).filter(|entry| Entry::failed(entry)) {
+    for entry in last.each().filter(|entry| Entry::failed(entry)) {
         ui.warn(format!(
             "the last {} hook failed at {}: {} (see: membridge doctor)",
             entry.event, entry.time, entry.message

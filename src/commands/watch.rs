@@ -95,17 +95,55 @@ fn settled(end: &End) -> bool {
 }
 
 fn report(run: &Run, what: &str, end: &End) {
-    if end.outcome == "up_to_date" || end.outcome == "nothing_to_pull" {
-        return;
+    if let Some(line) = line(what, end) {
+        run.ui.line(format!("{:.0} {line}", run.context.now()));
     }
-    let message = if end.message.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", clean(&end.message))
-    };
-    run.ui.line(format!(
-        "{:.0} {what} {}{message}",
-        run.context.now(),
-        end.outcome
-    ));
+}
+
+/// What there is to say about a command that has ended; `None` when it had nothing to do, as at most looks.
+fn line(what: &str, end: &End) -> Option<String> {
+    if matches!(
+        end.outcome.as_str(),
+        "up_to_date" | "local_ahead" | "remote_ahead"
+    ) {
+        return None;
+    }
+    let head = format!("{what} {}", end.outcome);
+    let message = clean(&end.message);
+    // A refusal begins with these words itself.
+    Some(match message.as_str() {
+        "" => head,
+        message if message.starts_with(&head) => message.to_owned(),
+        message => format!("{head}: {message}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{End, line};
+
+    #[test]
+    fn a_look_that_finds_nothing_to_do_says_nothing_and_nothing_is_said_twice() {
+        let table = [
+            ("pull", "up_to_date", "", None),
+            ("pull", "local_ahead", "", None),
+            ("push", "remote_ahead", "", None),
+            ("pull", "pulled", "", Some("pull pulled")),
+            ("push", "failed", "no disk", Some("push failed: no disk")),
+            (
+                "push",
+                "refused",
+                "push refused: secondary",
+                Some("push refused: secondary"),
+            ),
+        ];
+        for (what, outcome, message, said) in table {
+            let end = End {
+                outcome: outcome.to_owned(),
+                code: None,
+                message: message.to_owned(),
+            };
+            assert_eq!(line(what, &end).as_deref(), said, "{what} {outcome}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ const fn secret(name: &'static str) -> Setting {
     }
 }
 
-/// All settings; the required ones first, in the order in which a missing one is reported (compatibility contract).
+/// All settings; the required ones first, in the order in which a missing one is reported, which is the Python script's.
 pub const SETTINGS: &[Setting] = &[
     setting("MINIO_ENDPOINT", None),
     secret("MINIO_ACCESS_KEY"),

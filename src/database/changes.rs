@@ -1,5 +1,5 @@
-//! What changed from one database to another, row by row: added, changed, removed, by natural key (claude-mem.md
-//! section 6). Reads both, changes neither.
+//! What changed from one database to another, row by row: added, changed, removed, by natural key: the
+//! columns that name a row on every machine. Reads both, changes neither.
 
 use std::path::Path;
 

@@ -5,7 +5,7 @@
 //! What counts as content: every row of every ordinary table, by column name, without
 //! - the tables of [`HOUSEKEEPING_TABLES`] and those whose name starts with `sync_`;
 //! - the columns of [`HOUSEKEEPING_COLUMNS`]: integer ids and references (another machine's differ), what the
-//!   worker counts or marks, and `content_hash` (claude-mem.md section 6: derived, and its formula changes);
+//!   worker counts or marks, and `content_hash` (derived, and its formula changes between releases);
 //! - columns that hold NULL, so that a migration that adds columns changes nothing.
 //!
 //! Tables that a later claude-mem adds count as content until we know better: a false "changed" costs an

@@ -12,17 +12,16 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 
 use super::DatabaseError;
+use crate::private_files::{PREFIX, make_private_folder};
 
-/// Our temporary files are called `.membridge-PID-…`, so that a later run knows whose they were.
-const PREFIX: &str = ".membridge-";
+pub use crate::private_files::write_private;
 
 /// Makes an empty file, 0600, that vanishes with the returned path.
 ///
 /// # Errors
 /// The folder cannot be written.
 pub fn temporary(folder: &Path, what: &'static str) -> Result<TempPath, DatabaseError> {
-    crate::lock::local::make_private_folder(folder)
-        .map_err(|error| DatabaseError::io("make", folder, error))?;
+    make_private_folder(folder).map_err(|error| DatabaseError::io("make", folder, error))?;
     let fail = |error| DatabaseError::io("make a temporary file in", folder, error);
     // Held while the file is made: one that is made while a signal ends us would stay.
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,27 +182,6 @@ pub fn sync_folder(path: &Path) -> Result<(), DatabaseError> {
         // Some network file systems cannot sync a folder.
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => Ok(()),
         other => other.map_err(|error| DatabaseError::io("sync", path, error)),
-    }
-}
-
-/// Writes a small file of ours whole or not at all: 0600, synced, renamed into place.
-///
-/// # Errors
-/// The folder or the file cannot be written.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    crate::lock::local::make_private_folder(folder)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(&format!("{PREFIX}{}-record-", std::process::id()))
-        .suffix(".tmp")
-        .tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    match File::open(folder)?.sync_all() {
-        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => Ok(()),
-        other => other,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     snapshot,
 };
 use crate::failpoint;
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// How long we ask for the write lock.
 const PATIENCE: Duration = BUSY.saturating_mul(2);
@@ -208,7 +208,7 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<(),
     for suffix in ["-wal", "-shm", "-journal"] {
         let orphan = files::beside(live, suffix);
         if orphan.exists() {
-            crate::lock::local::make_private_folder(aside)
+            crate::private_files::make_private_folder(aside)
                 .map_err(|error| DatabaseError::io("make", aside, error))?;
             let kept = aside.join(orphan.file_name().unwrap_or_default());
             std::fs::rename(&orphan, &kept)

@@ -9,7 +9,7 @@ use rusqlite::backup::{Backup, StepResult};
 use tempfile::TempPath;
 
 use super::{DatabaseError, Facts, facts, files, integrity_check, open_read_only};
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// Pages per step of a copy: small enough to show progress, large enough not to matter.
 const STEP: i32 = 512;
@@ -274,7 +274,7 @@ pub fn vacuum_into(image: &Path, target: &Path) -> Result<(), DatabaseError> {
 mod tests {
     use super::Pinned;
     use crate::database::files;
-    use crate::ui::Progress;
+    use crate::progress::Progress;
     use rusqlite::Connection;
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

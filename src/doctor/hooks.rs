@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::evidence::Evidence;
 use super::{Check, Finding};
-use crate::hook::journal::{Entry, LastResults};
+use crate::hook::journal::Entry;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -111,13 +111,6 @@ fn script(command: &str, home: &Path) -> Option<PathBuf> {
     word.starts_with('/').then(|| PathBuf::from(word))
 }
 
-/// Each last result (F12), the pull first.
-pub fn results(last: &LastResults) -> impl Iterator<Item = &Entry> {
-    [&last.session_start, &last.stop, &last.session_end]
-        .into_iter()
-        .flatten()
-}
-
 fn session_start(evidence: &Evidence) -> Finding {
     judge(&evidence.hooks, "SessionStart", "hook-pull")
 }
@@ -157,12 +150,12 @@ fn judge(settings: &HookSettings, event: &str, word: &str) -> Finding {
 }
 
 fn last(evidence: &Evidence) -> Finding {
-    let lines: Vec<_> = results(&evidence.results).map(describe).collect();
+    let lines: Vec<_> = evidence.results.each().map(describe).collect();
     if lines.is_empty() {
         return Finding::info("last hooks: none has run yet");
     }
     let line = format!("last hooks: {}", lines.join("; "));
-    if results(&evidence.results).any(Entry::failed) {
+    if evidence.results.each().any(Entry::failed) {
         Finding::warning(line)
     } else {
         Finding::ok(line)

@@ -118,7 +118,7 @@ pub struct Check {
 
 /// Checks under one heading.
 pub struct Group {
-    /// The heading; the first seven are pinned by the compatibility contract.
+    /// The heading; the first seven are the Python script's, which people and prompts know.
     pub heading: &'static str,
     /// In the order in which they are shown.
     pub checks: &'static [Check],
@@ -240,7 +240,7 @@ impl Status {
         }
     }
 
-    /// The last line, in the words of the compatibility contract.
+    /// The last line, in the Python script's words.
     pub fn line(self) -> String {
         match self {
             Self::Ok => "STATUS: OK — READY FOR PRODUCTION".to_owned(),

@@ -20,9 +20,9 @@ use crate::context::hex;
 use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
 use crate::failpoint;
+use crate::progress::Progress;
 use crate::storage::keys::Keys;
 use crate::storage::{Sink, Store};
-use crate::ui::Progress;
 
 /// Pages of the local database that may differ from the base before its copy is not worth while. A worker's
 /// housekeeping rewrites some; most of them are in the delta as well.

@@ -14,9 +14,9 @@ use crate::history::pagemap::PageMap;
 use crate::history::retention::{GRACE, collect, rebase_due};
 use crate::history::spool::{spool, tests as databases};
 use crate::history::{HistoryError, Kind, format_tests, pages};
+use crate::progress::Progress;
 use crate::storage::keys::Keys;
 use crate::storage::{Digests, Store};
-use crate::ui::Progress;
 
 /// A store, and one node with a database.
 struct Ground {

@@ -9,10 +9,10 @@ use super::spool::Spooled;
 use super::{HistoryError, Kind};
 use crate::database::{DatabaseError, files};
 use crate::failpoint;
+use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::{Body, Condition, Digests, Entry, Meta, Sink, Store};
-use crate::ui::Progress;
 
 /// Steps from a remembered head to the present one, before a listing is cheaper.
 const STEPS: u64 = 4;
@@ -287,7 +287,7 @@ pub async fn walk(
     Ok(commits)
 }
 
-/// Whether a pack's kind is what its commit says; for listings.
+/// The word for a pack's kind in listings.
 pub fn describe(kind: Kind) -> &'static str {
     match kind {
         Kind::Full => "full",

@@ -5,9 +5,9 @@ use crate::config::StoreConfig;
 use crate::context::Context;
 use crate::history::HistoryError;
 use crate::history::commit::tests::sample;
+use crate::progress::Progress;
 use crate::storage::keys::Keys;
 use crate::storage::{Body, Digests, Store};
-use crate::ui::Progress;
 
 fn store() -> (tempfile::TempDir, Store, Keys) {
     let folder = tempfile::tempdir().unwrap();

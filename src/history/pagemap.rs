@@ -234,7 +234,7 @@ impl FreshMap {
     pub fn keep(self, path: &Path) -> Result<(), DatabaseError> {
         let fail = |error| DatabaseError::io("keep the page map as", path, error);
         let folder = path.parent().unwrap_or(Path::new("/"));
-        crate::lock::local::make_private_folder(folder).map_err(fail)?;
+        crate::private_files::make_private_folder(folder).map_err(fail)?;
         self.path.persist(path).map_err(|error| fail(error.error))?;
         self.references.keep(path, self.shape.bytes());
         Ok(())

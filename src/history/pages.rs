@@ -138,7 +138,7 @@ mod tests {
     use super::{for_each, lock_page};
     use crate::database::files;
     use crate::database::snapshot::Pinned;
-    use crate::ui::Progress;
+    use crate::progress::Progress;
     use rusqlite::Connection;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

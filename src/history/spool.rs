@@ -16,8 +16,8 @@ use super::references::Collector;
 use crate::context::hex;
 use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
+use crate::progress::Progress;
 use crate::storage::Digests;
-use crate::ui::Progress;
 
 /// A pack in a private temporary file, and what it is a pack of.
 #[derive(Debug)]

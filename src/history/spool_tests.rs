@@ -9,8 +9,8 @@ use crate::database::snapshot::Pinned;
 use crate::history::Kind;
 use crate::history::pack::{PackReader, apply};
 use crate::history::pagemap::PageMap;
+use crate::progress::Progress;
 use crate::storage::Digests;
-use crate::ui::Progress;
 
 /// A database with some hundred pages.
 pub(in crate::history) fn database(folder: &Path) -> PathBuf {

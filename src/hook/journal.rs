@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Event;
 use crate::context::Context;
+use crate::private_files::make_private_folder;
 
 /// The log is rotated when it is larger than this.
 const MAX_LOG: u64 = 1_000_000;
@@ -98,6 +99,15 @@ pub struct LastResults {
     pub session_end: Option<Entry>,
 }
 
+impl LastResults {
+    /// Each of them, the pull first.
+    pub fn each(&self) -> impl Iterator<Item = &Entry> {
+        [&self.session_start, &self.stop, &self.session_end]
+            .into_iter()
+            .flatten()
+    }
+}
+
 impl Journal {
     /// The journal of this home: `~/.claude-mem-minio/hook.log` and `~/.membridge/last-result.json`.
     pub fn of(home: &Path) -> Self {
@@ -112,7 +122,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be written.
     pub fn note(&self, entry: &Entry) -> io::Result<()> {
-        make_parent(&self.log)?;
+        make_private_folder(parent(&self.log))?;
         let mut log = append(&self.log)?;
         if log.metadata()?.len() > MAX_LOG {
             self.rotate()?;
@@ -128,7 +138,7 @@ impl Journal {
     /// A file cannot be written.
     pub fn conclude(&self, entry: &Entry) -> io::Result<()> {
         self.note(entry)?;
-        make_parent(&self.last)?;
+        make_private_folder(parent(&self.last))?;
         let _lock = lock(&self.last.with_extension("lock"))?;
         let mut results = self.last_results();
         match entry.event.as_str() {
@@ -136,11 +146,10 @@ impl Journal {
             "stop" => results.stop = Some(entry.clone()),
             _ => results.session_end = Some(entry.clone()),
         }
-        let parent = self.last.parent().unwrap_or(Path::new("."));
         // Mode 0600 from the start.
         let mut file = tempfile::Builder::new()
             .prefix(".last-result")
-            .tempfile_in(parent)?;
+            .tempfile_in(parent(&self.last))?;
         serde_json::to_writer_pretty(&mut file, &results)?;
         file.write_all(b"\n")?;
         file.persist(&self.last).map_err(|error| error.error)?;
@@ -165,12 +174,8 @@ impl Journal {
     }
 }
 
-fn make_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(parent)
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 fn append(path: &Path) -> io::Result<File> {

@@ -1,5 +1,5 @@
 //! What runs when Claude Code calls: a session never notices us. Nothing on stdout, exit code 0 always, bounded time;
-//! the work itself is a process of its own (design section 8). [`input`] reads what Claude Code says, [`queue`] makes
+//! the work itself is a process of its own. [`input`] reads what Claude Code says, [`queue`] makes
 //! one push out of many, [`journal`] remembers how it went, [`work`] is the detached part. [`scripts`] and
 //! [`registration`] are what `hooks install` writes, [`settings_file`] how it writes into a person's file.
 

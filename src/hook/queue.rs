@@ -1,27 +1,45 @@
 //! One push out of many: at most one runs and one waits per database, however often a turn ends. Whoever finds one
-//! waiting may leave: it has not read the database yet, so the caller's rows are in it. File locks, which the system
-//! frees when a process dies. Knows nothing of pushes.
+//! waiting may leave: it has not read the database yet, so the caller's rows are in it. Of the pulls of starting
+//! sessions one waits too, and no longer than its session does. File locks, which the system frees when a process dies.
+//! Knows nothing of what is pushed and pulled.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::UnixDatagram;
+
+use crate::private_files::make_private_folder;
 
 /// The queue of one database.
 #[derive(Debug, Clone)]
 pub struct Queue {
     waiting: PathBuf,
+    pulling: PathBuf,
     running: PathBuf,
     bell: PathBuf,
     interval: Duration,
+    /// The turn that this process has taken already.
+    granted: Option<Arc<File>>,
 }
 
 /// The right to run; given back when dropped.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "its lock is what counts")] File);
+pub struct Turn(#[expect(dead_code, reason = "its lock is what counts")] Arc<File>);
+
+/// What a session that starts gets.
+#[derive(Debug)]
+pub enum PullTurn {
+    /// It may pull: the queue whose [`Queue::alone`] returns at once.
+    Granted(Queue),
+    /// Another pull waits, and will see whatever this one would have seen.
+    Waited,
+    /// Somebody else ran for so long that the session has begun without its pull.
+    Late,
+}
 
 impl Queue {
     /// The queue of a database (by any stable name of it), with this much time between two pushes.
@@ -30,16 +48,15 @@ impl Queue {
     /// The state directory cannot be made.
     pub fn of(state: &Path, database: &str, interval: Duration) -> io::Result<Self> {
         let folder = state.join("hooks");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
+        make_private_folder(&folder)?;
         let id = crate::identity::canonical_id(database);
         Ok(Self {
             waiting: folder.join(format!("{id}.waiting")),
+            pulling: folder.join(format!("{id}.pulling")),
             running: folder.join(format!("{id}.running")),
             bell: folder.join(format!("{id}.bell")),
             interval,
+            granted: None,
         })
     }
 
@@ -49,17 +66,12 @@ impl Queue {
     /// # Errors
     /// A lock file cannot be used.
     pub async fn turn(&self, hurry: bool) -> io::Result<Option<Turn>> {
-        let place = open(&self.waiting)?;
-        match place.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                if hurry {
-                    self.ring();
-                }
-                return Ok(None);
+        let Some(place) = free_place(&self.waiting)? else {
+            if hurry {
+                self.ring();
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error),
-        }
+            return Ok(None);
+        };
         let mut hurry = hurry;
         let bell = self.hang_bell();
         loop {
@@ -74,7 +86,7 @@ impl Queue {
                 write_time(&mut turn, SystemTime::now())?;
                 // From here on the next one may wait: what it wrote after this moment may be missed by us.
                 drop(place);
-                return Ok(Some(Turn(turn)));
+                return Ok(Some(Turn(Arc::new(turn))));
             }
         }
     }
@@ -84,7 +96,28 @@ impl Queue {
     /// # Errors
     /// The lock file cannot be used.
     pub async fn alone(&self) -> io::Result<Turn> {
-        self.run().await.map(Turn)
+        match &self.granted {
+            Some(turn) => Ok(Turn(Arc::clone(turn))),
+            None => self.run().await.map(|turn| Turn(Arc::new(turn))),
+        }
+    }
+
+    /// Waits for a turn to pull, at most this long: when the session no longer waits for it, its memory must not change
+    /// under it (F13). At most one waits.
+    ///
+    /// # Errors
+    /// A lock file cannot be used.
+    pub async fn turn_to_pull(&self, patience: Duration) -> io::Result<PullTurn> {
+        let Some(_place) = free_place(&self.pulling)? else {
+            return Ok(PullTurn::Waited);
+        };
+        match tokio::time::timeout(patience, self.run()).await {
+            Ok(turn) => Ok(PullTurn::Granted(Self {
+                granted: Some(Arc::new(turn?)),
+                ..self.clone()
+            })),
+            Err(_) => Ok(PullTurn::Late),
+        }
     }
 
     async fn run(&self) -> io::Result<File> {
@@ -136,6 +169,16 @@ fn wait_for(last: Option<SystemTime>, now: SystemTime, interval: Duration) -> Du
     interval.saturating_sub(passed)
 }
 
+/// A place that nobody has, taken; `None` when somebody has it.
+fn free_place(path: &Path) -> io::Result<Option<File>> {
+    let place = open(path)?;
+    match place.try_lock() {
+        Ok(()) => Ok(Some(place)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     File::options()
         .create(true)
@@ -164,7 +207,7 @@ fn write_time(file: &mut File, time: SystemTime) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Queue, wait_for};
+    use super::{PullTurn, Queue, wait_for};
     use std::time::{Duration, SystemTime};
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -239,5 +282,31 @@ mod tests {
         assert!(!waiting.is_finished());
         assert!(queue.turn(true).await.unwrap().is_none());
         assert!(waiting.await.unwrap().unwrap().is_some());
+    }
+    #[tokio::test]
+    async fn f13_one_pull_waits_and_not_for_ever() {
+        let state = tempfile::tempdir().unwrap();
+        let queue = Queue::of(state.path(), "db", Duration::ZERO).unwrap();
+        let push = queue.turn(false).await.unwrap().unwrap();
+        let waiting = {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.turn_to_pull(HOUR).await })
+        };
+        while super::free_place(&queue.pulling).unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+        let second = queue.turn_to_pull(HOUR).await.unwrap();
+        assert!(matches!(second, PullTurn::Waited), "{second:?}");
+        drop(push);
+        let granted = waiting.await.unwrap().unwrap();
+        let PullTurn::Granted(granted) = granted else {
+            panic!("{granted:?}")
+        };
+        // It runs beside nothing, without taking its turn a second time.
+        let pull = granted.alone().await.unwrap();
+        let late = queue.turn_to_pull(Duration::from_millis(1)).await.unwrap();
+        assert!(matches!(late, PullTurn::Late), "{late:?}");
+        drop((granted, pull));
+        assert!(queue.turn(false).await.unwrap().is_some());
     }
 }

@@ -1,5 +1,5 @@
 //! Who is primary, and what to write about it, if anything: a pure function of the lease, our configuration and
-//! the time (compatibility contract, section 4; F01, F24).
+//! the time (the rules that Python nodes follow too, tests/it/contract.rs; F01, F24 of docs/failures.md).
 
 use crate::storage::records::LeaseRecord;
 

@@ -6,17 +6,18 @@ mod handover;
 
 use std::time::Duration;
 
-use crate::config::LeadershipConfig;
+use crate::config::{Config, LeadershipConfig};
 use crate::context::Context;
 use crate::error::Failure;
+use crate::history::{HistoryError, log};
 use crate::identity::{Node, Project};
 use crate::lock::claim::{self, Claim};
+use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
 use crate::storage::records::{self, AuditRecord, LeaseRecord, Manifest, POLICY};
 use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
-use crate::ui::Progress;
 
 pub use decide::Role;
 use decide::{NewTerm, decide};
@@ -28,6 +29,9 @@ pub enum LeadershipError {
     /// The store's, or a lease that cannot be read.
     #[error("leadership: {0}")]
     Store(#[from] StoreError),
+    /// The newest push cannot be read, so the epoch of a new lease is not known.
+    #[error("leadership: {0}")]
+    History(HistoryError),
     /// Other nodes wrote the lease in each of our attempts.
     #[error("leadership: the lease changed under each of {0} attempts to write it")]
     Contended(u32),
@@ -39,11 +43,21 @@ pub enum LeadershipError {
     Random(#[from] getrandom::Error),
 }
 
+impl From<HistoryError> for LeadershipError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(error) => Self::Store(error),
+            other => Self::History(other),
+        }
+    }
+}
+
 impl From<LeadershipError> for Failure {
     fn from(error: LeadershipError) -> Self {
         let failure = Self::new(error.to_string());
         match error {
             LeadershipError::Senseless(_) => failure,
+            LeadershipError::History(error) => error.into(),
             LeadershipError::Store(error) => {
                 let failure = match error.kind {
                     StoreErrorKind::Unexpected => {
@@ -103,6 +117,27 @@ impl Standing {
     /// The epoch of the term: the fencing token.
     pub fn epoch(&self) -> Option<i64> {
         self.lease.as_ref().map(|lease| lease.epoch)
+    }
+}
+
+impl<'a> Leadership<'a> {
+    /// Leadership of the project that is configured.
+    pub fn of(
+        config: &'a Config,
+        store: &'a Store,
+        context: &'a Context,
+        keys: &'a Keys,
+        capability: &'a Capability,
+    ) -> Self {
+        Self {
+            store,
+            context,
+            keys,
+            config: &config.leadership,
+            project: &config.project,
+            node: &config.node,
+            capability,
+        }
     }
 }
 
@@ -191,15 +226,20 @@ impl Leadership<'_> {
         })
     }
 
-    /// The epoch in the manifest; 0 where there is none, or where nobody can read it.
-    async fn last_pushed_epoch(&self) -> Result<i64, StoreError> {
-        match records::read::<Manifest>(self.store, &self.keys.manifest()).await {
-            Ok(manifest) => Ok(manifest
-                .and_then(|(manifest, _)| manifest.membridge?.epoch)
-                .unwrap_or(0)),
-            Err(error) if error.kind == StoreErrorKind::Unexpected => Ok(0),
-            Err(error) => Err(error),
-        }
+    /// The epoch of the newest push; 0 where there is none. The manifest alone does not tell: after a push in the
+    /// background, or with `mirror off`, it is older than the newest commit; and a Python node's has no epoch.
+    async fn last_pushed_epoch(&self) -> Result<i64, LeadershipError> {
+        let manifest = match records::read::<Manifest>(self.store, &self.keys.manifest()).await {
+            Ok(manifest) => manifest.and_then(|(manifest, _)| manifest.membridge),
+            // A manifest that nobody can read fences nobody.
+            Err(error) if error.kind == StoreErrorKind::Unexpected => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mirrored = manifest.as_ref().and_then(|extra| extra.epoch);
+        let hint = manifest.as_ref().and_then(|extra| extra.commit);
+        let head = log::head(self.store, self.keys, hint).await?;
+        let committed = head.and_then(|commit| commit.epoch);
+        Ok(mirrored.max(committed).unwrap_or(0))
     }
 
     /// Writes a new term over the lease that the decision was based on. `None`: it has changed since.

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::progress::Progress;
 use crate::storage::{Body, Entry, Store, StoreError};
-use crate::ui::Progress;
 
 /// What is claimed, by whom, for how long.
 #[derive(Debug, Clone, Copy)]

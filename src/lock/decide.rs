@@ -1,5 +1,5 @@
-//! May we take the lock? The rules of the compatibility contract, section 4, as a pure function, and what
-//! failures.md F18 adds: our own host name alone is no proof that the lock is ours.
+//! May we take the lock? The rules that Python nodes follow (tests/it/contract.rs), as a pure function, and what
+//! F18 (docs/failures.md) adds: our own host name alone is no proof that the lock is ours.
 
 use crate::storage::records::LockRecord;
 

@@ -12,10 +12,10 @@ use super::verify::Verifier;
 use super::{LockError, Request, SETTLE, Won, holder, write};
 use crate::context::Context;
 use crate::error::Failure;
+use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::records::{self, LockRecord};
 use crate::storage::{Body, Condition, Etag, PutAnswer, StoreError, StoreErrorKind};
-use crate::ui::Progress;
 
 /// How long the lock may be relied on: two thirds of the TTL, counted from before the request that took or renewed
 /// it, by a clock that goes on while this process is stopped. Others wait for the whole TTL and the grace.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::context::{Context, hex};
+use crate::private_files::make_private_folder;
 
 /// Held while this process pushes or pulls; the kernel gives it back when the process dies, however it dies.
 #[derive(Debug)]
@@ -52,17 +53,6 @@ pub async fn pause(attempt: u32) {
     let window = 20_u64 << attempt.min(5);
     let wait = u64::from(u8::from_le_bytes(chance)) % window;
     tokio::time::sleep(Duration::from_millis(wait)).await;
-}
-
-/// Makes a folder and those above it, for us only.
-///
-/// # Errors
-/// It cannot be made.
-pub fn make_private_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
 }
 
 /// 16 hex digits that are the same for two processes exactly when they run in the same boot of the same machine

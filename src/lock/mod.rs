@@ -15,12 +15,12 @@ use crate::config::LockConfig;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::{Node, Project};
+use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
 use crate::storage::probe::Capability;
 use crate::storage::records::{self, LockRecord};
 use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
-use crate::ui::Progress;
 
 use claim::Claim;
 use decide::{Situation, Verdict, decide};

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::claim::Claim;
 use super::guard::Term;
 use super::{LockError, Request, holder};
+use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::records::{self, LockRecord};
 use crate::storage::{Body, Etag, Meta};
-use crate::ui::Progress;
 
 /// Lent to the work that is done under the lock.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! read back each time, and the bytes decide. The body must therefore be unique to its writer (a random token).
 
 use super::{Body, Condition, Digests, Etag, Meta, PutAnswer, Store, StoreError};
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// How a conditional write ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::dir_files::{self as files, OWN};
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind};
 use crate::context::{Context, hex};
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// How long a node waits for another one's short write.
 const LOCK_WAIT: Duration = Duration::from_secs(20);

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::sink::Digests;
 use super::{Entry, Etag, Meta};
 use crate::context::hex;
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// Our own files in the root start with this; keys never do.
 pub(super) const OWN: &str = ".membridge-";

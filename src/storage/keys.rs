@@ -1,4 +1,4 @@
-//! The names of objects in the bucket (compatibility contract, section 3). Pure text.
+//! The names of objects in the bucket (pinned by tests/it/contract.rs and docs/format.md). Pure text.
 
 /// The keys of one project.
 #[derive(Debug, Clone)]

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::config::StoreConfig;
 use crate::context::Context;
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use sink::{Digests, Sink};

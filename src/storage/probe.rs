@@ -1,5 +1,5 @@
 //! What a store's conditional writes are worth. Some servers ignore the conditions, some check them without
-//! being atomic (s3-servers.md), so the probe tries them in sequence and in a race, cleans up, and remembers the
+//! being atomic (the table in docs/safety.md), so the probe tries them in sequence and in a race, cleans up, and remembers the
 //! verdict for a day. Knows nothing of locks.
 
 use std::path::{Path, PathBuf};
@@ -123,7 +123,7 @@ impl Capability {
         let Ok(text) = serde_json::to_vec_pretty(&remembered) else {
             return;
         };
-        if let Err(error) = crate::database::files::write_private(&self.memory, &text) {
+        if let Err(error) = crate::private_files::write_private(&self.memory, &text) {
             tracing::debug!(%error, "the probe's verdict could not be remembered");
         }
     }

@@ -25,7 +25,7 @@ use request::{ServerClock, SignedPayload, SigningClock, counted};
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
 use crate::config::S3Config;
 use crate::context::Context;
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// Time to get a connection (F32).
 const CONNECT: Duration = Duration::from_secs(5);
@@ -289,7 +289,7 @@ impl S3Store {
                 size: length,
             })),
             Err(error) => match (condition, status(&error)) {
-                // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key (s3-servers.md).
+                // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key.
                 (Condition::IfAbsent | Condition::IfMatch(_), Some(412 | 409 | 304)) => {
                     Ok(PutAnswer::Refused)
                 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use crate::context::hex;
-use crate::ui::Progress;
+use crate::progress::Progress;
 
 /// Size and digests of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

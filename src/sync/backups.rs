@@ -10,7 +10,7 @@ use tempfile::TempPath;
 
 use crate::config::BackupRetention;
 use crate::database::{DatabaseError, files, snapshot};
-use crate::lock::local::make_private_folder;
+use crate::private_files::make_private_folder;
 use crate::ui::Progress;
 
 /// The name of the database in a backup.

@@ -2,6 +2,8 @@
 //! it: fetched and checked, worker quiesced, backed up, replaced in one transaction, checked again. The bucket is not
 //! touched; the next push makes the restored state its newest commit.
 
+use std::path::{Path, PathBuf};
+
 use super::fetch::Image;
 use super::gate;
 use super::record::RecordFile;
@@ -9,8 +11,9 @@ use super::remote::Head;
 use super::replace::{Exchange, hand_over};
 use super::session::Session;
 use crate::config::Config;
-use crate::database::{self, install};
-use crate::error::CommandResult;
+use crate::database::facts::Facts;
+use crate::database::{self, DatabaseError, files, install};
+use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
 use crate::history::{Commit, fetch as history};
@@ -62,6 +65,42 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     })
 }
 
+/// The full name of a file that is to be written: one that is not there, in a folder that is.
+///
+/// # Errors
+/// Something is there already; there is no such folder.
+pub fn free_name(file: &Path) -> CommandResult<PathBuf> {
+    if file.symlink_metadata().is_ok() {
+        return Err(Failure::new(format!("{} is there already", file.display()))
+            .hint("name a file that is not there; a live database is restored without --to"));
+    }
+    let file = std::path::absolute(file).map_err(|error| DatabaseError::io("find", file, error))?;
+    let folder = install::folder_of(&file);
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("there is no folder {}", folder.display())));
+    }
+    Ok(file)
+}
+
+/// Writes a commit's image into a new file, once it has proved to be whole; `fetch` works in the folder of that file.
+///
+/// # Errors
+/// Whatever failed; no file of that name is then there, unless somebody else made one meanwhile.
+pub async fn to_file(fetch: Fetch<'_>, commit: &Commit, file: &Path) -> CommandResult<Facts> {
+    let fetched = history::whole(fetch, commit).await?;
+    let target = file.to_owned();
+    let facts = database::blocking(move || {
+        let facts = install::inspect(&fetched.path)?;
+        files::sync_file(&fetched.path)?;
+        (fetched.path.persist_noclobber(&target))
+            .map_err(|error| DatabaseError::io("write", &target, error.error))?;
+        files::sync_folder(&install::folder_of(&target))?;
+        Ok(facts)
+    })
+    .await?;
+    Ok(facts)
+}
+
 /// Whether this machine may take a commit back: its claude-mem must know the schema that the commit has.
 ///
 /// # Errors
@@ -109,7 +148,7 @@ async fn replace(
     record: &mut RecordFile,
     head: &Head,
     image: &Image,
-) -> CommandResult<std::path::PathBuf> {
+) -> CommandResult<PathBuf> {
     // What both sides agreed on stays so: the restored rows are a change of ours.
     let (base, pending) = (record.record.base.clone(), record.record.pending.clone());
     let exchange = Exchange {

@@ -85,7 +85,7 @@ impl Session {
                 state.display()
             ))
         };
-        local::make_private_folder(&state).map_err(state_error)?;
+        crate::private_files::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;
         let id = Sha256::digest(database.as_os_str().as_encoded_bytes());
         let path = state
@@ -182,15 +182,13 @@ impl Session {
 
     /// Leadership of this project, as this node sees it.
     pub fn leadership(&self) -> Leadership<'_> {
-        Leadership {
-            store: &self.store,
-            context: &self.context,
-            keys: &self.keys,
-            config: &self.config.leadership,
-            project: &self.config.project,
-            node: &self.config.node,
-            capability: &self.capability,
-        }
+        Leadership::of(
+            &self.config,
+            &self.store,
+            &self.context,
+            &self.keys,
+            &self.capability,
+        )
     }
 
     /// A request for the project's lock.

@@ -19,8 +19,7 @@ const fn release(version: Version, schema: i64) -> Release {
     Release { version, schema }
 }
 
-/// Releases in order. Source: shared/claude-mem.md section 2 (the sets of `schema_versions`) and the dumps of nine
-/// releases in shared/data/claude-mem-schemas.json. A release between two rows knows at least the lower row.
+/// Releases in order, with the highest of the `schema_versions` in the databases that they make. A release between two rows knows at least the lower row.
 pub const RELEASES: &[Release] = &[
     release((9, 1, 1), 21),
     release((10, 3, 3), 21),
@@ -32,25 +31,25 @@ pub const RELEASES: &[Release] = &[
     release((13, 25, 3), 52),
 ];
 
-/// `spawn.lock` is stale when it was not touched for this long (claude-mem.md section 3; 13.5.6 and later).
+/// `spawn.lock` is stale when it was not touched for this long (13.5.6 and later).
 pub const SPAWN_LOCK_STALE: Duration = Duration::from_secs(90);
 
-/// Port of releases before 12.3.3 (claude-mem.md section 3).
+/// Port of releases before 12.3.3.
 pub const OLD_PORT: u16 = 37_777;
 
-/// Port from 12.3.3 on: one per user (claude-mem.md section 3).
+/// Port from 12.3.3 on: one per user.
 pub fn port_of_user(uid: u32) -> u16 {
     37_700 + u16::try_from(uid % 100).unwrap_or_default()
 }
 
 /// The words by which a worker is known in a process list. Never in our own arguments: workers 10.3.1–12.4.5 kill
-/// what carries them (claude-mem.md section 3).
+/// what carries them.
 pub const WORKER_WORD: &str = "worker-service";
 
 /// The worker's script, relative to the plugin.
 pub const WORKER_SCRIPT: &str = "scripts/worker-service.cjs";
 
-/// What belongs to the local row ids in the data directory (claude-mem.md section 4).
+/// What belongs to the local row ids in the data directory.
 pub const VECTOR_STORES: &[&str] = &["chroma", "vector-db", "chroma-sync-state.json"];
 
 /// How long the worker may take, per step.

@@ -1,5 +1,5 @@
 //! Where claude-mem is on this machine: data directory, ports to ask, plugin, runtime, version. Reads files and
-//! asks nobody; the rules and their order are those of shared/claude-mem.md section 3.
+//! asks nobody; the rules and their order are claude-mem's own, as its releases have them (facts.rs).
 
 use std::path::{Path, PathBuf};
 

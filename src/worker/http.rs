@@ -1,5 +1,5 @@
 //! The HTTP/1.1 that talks to the worker: one request per connection, one second, a bounded answer, never a proxy.
-//! A held connection blocks the worker's boot (claude-mem.md section 3), so each is closed at once. Knows no paths.
+//! A held connection blocks the worker's boot, so each is closed at once. Knows no paths.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The vector store of claude-mem: bound to the row ids of one database, rebuilt by claude-mem when it is gone
-//! (claude-mem.md section 4). Reported after a foreign database came in; moved away only when asked (F17).
+//! The vector store of claude-mem: bound to the row ids of one database, rebuilt by claude-mem when it is gone.
+//! Reported after a foreign database came in; moved away only when asked (F17).
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;

@@ -1,5 +1,5 @@
-//! The compatibility contract, from the outside: what Python nodes wrote is taken over, and what we write is what
-//! they read; names, words, numbers and orders that people and scripts depend on.
+//! What Python nodes and people's habits depend on, from the outside: what Python nodes wrote is taken over, and what
+//! we write is what they read; names, words, numbers and orders that people and scripts depend on.
 
 use crate::common::{backups, rows};
 use crate::support::claude_mem::{self, Version};

@@ -7,6 +7,8 @@ use membridge::config::env_file;
 use membridge::config::settings::SETTINGS;
 use membridge::exit::ExitCode;
 
+use super::documents::blocks;
+
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
@@ -167,4 +169,25 @@ fn every_direct_dependency_has_its_reason() {
         .collect();
     named.sort_unstable();
     assert_eq!(named, wanted);
+}
+
+#[test]
+fn the_hooks_of_the_readme_are_those_that_doctor_looks_for() {
+    let json: Vec<_> = blocks("README.md")
+        .into_iter()
+        .filter(|block| block.language == "json")
+        .collect();
+    assert_eq!(json.len(), 1);
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let value = parse(&json[0].text);
+    assert_eq!(value, parse(&read("hooks/settings.example.json")));
+    for (event, script) in [("SessionStart", "hook-pull"), ("Stop", "hook-push")] {
+        let command = value["hooks"][event][0]["hooks"][0]["command"].as_str().unwrap();
+        let name = Path::new(command).file_name().unwrap();
+        assert!(command.contains(script));
+        assert!(
+            root().join("hooks").join(name).is_file(),
+            "{command} is not shipped"
+        );
+    }
 }

@@ -378,3 +378,22 @@ fn a_push_without_a_database_takes_no_lease() {
         .assert_code(0)
         .stdout_has("role=primary (primary: desk)");
 }
+
+#[test]
+fn f24_a_lease_that_was_deleted_does_not_lock_its_primary_out_where_the_manifest_is_behind() {
+    for (setting, push) in [("on", "push_sqlite --background"), ("off", "push_sqlite")] {
+        let server = S3Server::start();
+        let alpha = with_memory("alpha", &server);
+        alpha.cmd(&format!("mirror {setting}")).run().assert_code(0);
+        // In the background the copy for Python nodes is not refreshed so soon after this.
+        alpha.cmd("push_sqlite").run().assert_code(0);
+        for _ in 0..4 {
+            alpha.cmd("promote").run().assert_code(0);
+        }
+        alpha.db().add_observations(1);
+        alpha.cmd(push).run().assert_code(0);
+        alpha.db().add_observations(1);
+        server.remove(&key("leadership/lease.json"));
+        alpha.cmd(push).run().assert_code(0).stdout_has("PUSH COMPLETE");
+    }
+}

@@ -1,4 +1,4 @@
-//! The ways in which rows get lost, by their ids in failures.md: each of these fails when the guard is taken out.
+//! The ways in which rows get lost, by their ids in docs/failures.md: each of these fails when the guard is taken out.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
+use crate::support::s3::{Op, S3Server};
 
 fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(2);
@@ -87,4 +88,31 @@ fn a_store_that_cannot_be_reached_does_not_end_it() {
     assert!(!running.ended());
     running.sigterm();
     running.wait().assert_code(0);
+}
+
+#[test]
+fn looks_that_find_nothing_to_do_are_not_reported() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(3);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    beta.db().add_observations(1);
+    let watching = beta
+        .cmd("watch --settle 0 --every 1")
+        .timeout(Duration::from_mins(5))
+        .spawn();
+    watching.wait_for_stdout("push refused: ");
+    server.reset_log();
+    until("four looks", || server.count(Op::GetObject, "manifest.json") >= 4);
+    watching.sigterm();
+    watching
+        .wait()
+        .assert_code(0)
+        .stdout_lacks("local_ahead")
+        .stdout_lacks("push refused: push refused");
 }

@@ -1,6 +1,6 @@
 //! A node of the old Python script, as far as the bucket sees it: writes the objects in
 //! its formats and order without conditions, reads by its rules. Works on the server's
-//! map directly; written from compatibility.md, shares no code with membridge.
+//! map directly; written from the script's behaviour, shares no code with membridge.
 
 use std::path::Path;
 

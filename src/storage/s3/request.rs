@@ -14,8 +14,8 @@ use aws_sdk_s3::error::BoxError;
 use aws_smithy_async::time::TimeSource;
 
 use crate::context::Context;
+use crate::progress::Progress;
 use crate::storage::Digests;
-use crate::ui::Progress;
 
 /// The time that requests are signed with: ours, corrected once the store has refused it, because a board without a
 /// clock battery could not talk to it at all otherwise (F48). The SDK measures the flow of bodies with it too, so it

@@ -1,0 +1,87 @@
+//! The order that src/lib.rs states is the order in which the modules use each other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::docs::{read, root};
+
+/// The modules as the list in src/lib.rs has them, from the door inwards.
+fn order() -> Vec<String> {
+    let text = read("src/lib.rs");
+    let list = text.lines().filter_map(|line| line.strip_prefix("//! - "));
+    list.flat_map(|line| {
+        let names = line.split("[`").skip(1);
+        names.map(|rest| rest.split('`').next().unwrap().to_owned())
+    })
+    .collect()
+}
+
+/// Every source file below a folder, with the top-level module that it belongs to.
+fn sources(folder: &Path, module: Option<&str>, found: &mut Vec<(String, PathBuf)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let own = path.file_stem().unwrap().to_str().unwrap();
+        let module = module.unwrap_or(own);
+        if path.is_dir() {
+            sources(&path, Some(module), found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push((module.to_owned(), path));
+        }
+    }
+}
+
+/// The modules that a line of code names by their path in the crate.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    let code = line.split("//").next().unwrap();
+    let paths = code.split("crate::").skip(1);
+    paths.map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+#[test]
+fn each_module_uses_only_what_stands_below_it() {
+    let order = order();
+    let place = |name: &str| order.iter().position(|module| module == name);
+    let mut found = Vec::new();
+    sources(&root().join("src"), None, &mut found);
+    let mut wrong = BTreeSet::new();
+    let mut uses = 0;
+    for (module, path) in found {
+        if ["lib", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let own = place(&module).unwrap_or_else(|| panic!("src/lib.rs does not list {module}"));
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            for name in named(line) {
+                uses += 1;
+                // A group would hide what it names.
+                let Some(theirs) = place(name) else {
+                    wrong.insert(format!("{}: names no module: {line}", path.display()));
+                    continue;
+                };
+                if theirs < own {
+                    wrong.insert(format!(
+                        "{} uses {name}, which stands above {module}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(uses > 300, "the search found only {uses}");
+    let wrong: Vec<_> = wrong.into_iter().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_stands_in_the_map_of_contributing() {
+    let map = read("CONTRIBUTING.md");
+    let (_, map) = map.split_once("## How the house is laid out").unwrap();
+    let (map, _) = map.split_once("\nRules that").unwrap();
+    for module in order() {
+        let named = map.contains(&format!("src/{module}")) || map.contains(&format!("{module}.rs"));
+        assert!(named, "CONTRIBUTING.md does not name {module}");
+    }
+}
