@@ -1,5 +1,6 @@
-//! Which memories does one database hold that another lacks? Rows are compared by natural key (claude-mem.md
-//! section 6), because ids and hashes are not portable. Used where the last-sync record does not tell.
+//! Which memories does one database hold that another lacks? Rows are compared by natural key, because
+//! ids differ from machine to machine and claude-mem's content hashes from version to version. Used where the last-sync
+//! record does not tell.
 
 use std::path::Path;
 

@@ -4,6 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::commit::Terms;
+use super::mirror_setting;
 use super::record::{RecordFile, SyncRecord};
 use super::remote::Head;
 use super::session::Session;
@@ -104,17 +105,30 @@ async fn write(session: &Session, upload: &Upload<'_>, verifier: &Verifier<'_>) 
     confirm(session, upload.digests).await
 }
 
+/// Whether a whole push has something to do here although no memory is new.
+///
+/// # Errors
+/// The store's.
+pub async fn is_due(session: &Session, record: Option<&SyncRecord>, head: &Head) -> CommandResult<bool> {
+    if !head.is_commit || !mirror_setting::read(&session.store, &session.keys).await?.is_on() {
+        return Ok(false);
+    }
+    Ok(!head.mirrored || !is_in_place(session, record, head).await?)
+}
+
 /// Whether the object is still the one that its announcements speak of, as far as this machine can tell without reading
 /// it: a Python node that was cut off may have put another one under them.
 ///
 /// # Errors
 /// The store's.
-pub async fn is_in_place(session: &Session, record: &SyncRecord, head: &Head) -> CommandResult<bool> {
+pub async fn is_in_place(session: &Session, record: Option<&SyncRecord>, head: &Head) -> CommandResult<bool> {
     let there = session.store.head(&session.keys.database()).await?;
-    Ok(there.is_some_and(|meta| match written(record, head) {
-        Some(etag) => *etag == meta.etag.0,
-        None => true,
-    }))
+    Ok(
+        there.is_some_and(|meta| match record.and_then(|record| written(record, head)) {
+            Some(etag) => *etag == meta.etag.0,
+            None => true,
+        }),
+    )
 }
 
 /// The etag of the announced object, where this machine wrote it.

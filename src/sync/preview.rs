@@ -6,7 +6,7 @@ use super::plan::{self, Local, Pull, Push, Remote, Situation};
 use super::record::SyncRecord;
 use super::remote::{self, Head};
 use super::session::Session;
-use super::{gate, rows, words};
+use super::{gate, mirror, rows, words};
 use crate::database::compare::{self, Comparison};
 use crate::database::{self, DatabaseError, Facts, files, look};
 use crate::error::{CommandResult, Failure};
@@ -48,7 +48,12 @@ pub async fn push(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     let force = session.config.overrides.force_push;
     let head = looked.head.as_ref();
     let uploads = match (plan::push(looked.situation), head) {
-        (Push::UpToDate, _) => return Ok(done(session, "up_to_date", "already up to date")),
+        (Push::UpToDate, Some(head)) if !force && mirror::is_due(session, record, head).await? => {
+            let what = "would bring the copy for Python nodes up to date";
+            return Ok(done(session, "would_push", what).with("observations", local.counts.observations));
+        }
+        (Push::UpToDate, _) if !force => return Ok(done(session, "up_to_date", "already up to date")),
+        (Push::UpToDate, _) => "would write everything anew",
         (Push::NothingOfOurs, _) if !force => {
             let what = "nothing of ours to push: the bucket is ahead; get it with: membridge pull_sqlite";
             return Ok(done(session, "remote_ahead", what));

@@ -315,7 +315,7 @@ async fn read_head(session: &Session, record: &RecordFile, ask: Ask) -> CommandR
     };
     match head {
         Some(head) if head.mirrored && ask.style == Style::Whole => {
-            let mirrored = mirror::is_in_place(session, record, &head).await?;
+            let mirrored = mirror::is_in_place(session, Some(record), &head).await?;
             Ok(Some(Head { mirrored, ..head }))
         }
         other => Ok(other),

@@ -34,7 +34,7 @@ pub(super) async fn nothing_written(
             let head = remote::read(store, keys, Some(record)).await?;
             let head = head.filter(|head| head.mirrored && head.sha256 == base.sha256);
             match &head {
-                Some(head) => mirror::is_in_place(session, record, head).await?,
+                Some(head) => mirror::is_in_place(session, Some(record), head).await?,
                 None => false,
             }
         }

@@ -369,6 +369,11 @@ fn f21_a_copy_that_somebody_half_overwrote_is_written_again_and_kept() {
     settle(&alpha);
     let beta = machine("beta", &server, 7);
     python_writes(&server, &beta.db_path(), Stop::AfterDb);
+    alpha
+        .cmd("push_sqlite --dry-run")
+        .run()
+        .assert_code(0)
+        .stdout_has("would bring the copy for Python nodes up to date");
     push(&alpha).stdout_has("is kept as");
     assert_eq!(python_node::read(&server, "mem").map(drop), Ok(()));
     let kept = server.keys("projects/6fe2e0f6071ac2bb/membridge/overwritten/");
