@@ -162,7 +162,7 @@ fn last(evidence: &Evidence) -> Finding {
         return Finding::info("last hooks: none has run yet");
     }
     let line = format!("last hooks: {}", lines.join("; "));
-    if results(&evidence.results).any(Entry::failed) {
+    if results(&evidence.results).any(|entry| entry.failed() || entry.warned()) {
         Finding::warning(line)
     } else {
         Finding::ok(line)
