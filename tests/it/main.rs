@@ -38,6 +38,7 @@ mod losing_rows;
 mod output;
 mod output_docs;
 mod real_worker;
+mod safety_copies;
 mod soak;
 mod stand_ins;
 mod store_contract;
