@@ -65,3 +65,17 @@ pub fn answer_limit() -> Option<std::time::Duration> {
 pub fn answer_limit() -> Option<std::time::Duration> {
     None
 }
+
+/// How long a worker may take to get ready, where a test does not want to wait for the real limit
+/// (`MEMBRIDGE_TEST_READY_MS`); `None` in a release.
+#[cfg(feature = "failpoints")]
+pub fn ready_limit() -> Option<std::time::Duration> {
+    let text = std::env::var("MEMBRIDGE_TEST_READY_MS").ok()?;
+    text.parse().ok().map(std::time::Duration::from_millis)
+}
+
+/// See the other version: `None` in a release.
+#[cfg(not(feature = "failpoints"))]
+pub fn ready_limit() -> Option<std::time::Duration> {
+    None
+}

@@ -26,22 +26,22 @@ pub(super) async fn pull(run: &Run, reset_vectors: bool) -> CommandResult<Report
 /// pulled; every other refusal ends it.
 pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
-    let pulled = match remote::read(&session.store, &session.keys, Some(&record.record)).await? {
-        None => "nothing_there".into(),
-        Some(_) => pull::pull(&session, &mut record)
-            .await?
-            .facts
-            .remove("outcome")
-            .unwrap_or_default(),
-    };
+    let mut warning = None;
+    let mut pulled = "nothing_there".into();
+    let head = remote::read(&session.store, &session.keys, Some(&record.record)).await?;
+    if head.is_some() {
+        let mut facts = pull::pull(&session, &mut record).await?.facts;
+        warning = facts.remove("warning");
+        pulled = facts.remove("outcome").unwrap_or_default();
+    }
     if !session.database.exists() {
         return Ok(Report::ok("nothing_to_sync").with("pulled", pulled));
     }
-    match push::push(&session, &mut record, push::Style::Whole).await {
+    let report = match push::push(&session, &mut record, push::Style::Whole).await {
         Ok(mut report) => {
             let pushed = report.facts.remove("outcome").unwrap_or_default();
             report.facts.insert("outcome".into(), "synced".into());
-            Ok(report.with("pulled", pulled).with("pushed", pushed))
+            report.with("pulled", pulled).with("pushed", pushed)
         }
         Err(failure) if failure.exit == ExitCode::SecondaryRefusesPush => {
             run.ui.line(format!("not pushed: {}", failure.message));
@@ -51,10 +51,20 @@ pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
                     run.ui.line(format!("  → {hint}"));
                 }
             }
-            Ok(Report::ok("synced")
+            Report::ok("synced")
                 .with("pulled", pulled)
-                .with("pushed", "refused_secondary"))
+                .with("pushed", "refused_secondary")
         }
-        Err(failure) => Err(failure),
-    }
+        // What the pull had to say is not less true for it.
+        Err(failure) => {
+            return Err(match warning.as_ref().and_then(serde_json::Value::as_str) {
+                Some(warning) => failure.hint(warning),
+                None => failure,
+            });
+        }
+    };
+    Ok(match warning {
+        Some(warning) => report.with("warning", warning),
+        None => report,
+    })
 }

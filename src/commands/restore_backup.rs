@@ -54,18 +54,31 @@ fn list(run: &Run) -> CommandResult<Report> {
     if listed.is_empty() {
         run.ui.line(format!("no backups in {}", root.display()));
     }
-    let mut all = Vec::new();
+    let (mut all, mut any_precious) = (Vec::new(), false);
     for backup in &listed {
         let size = backup.size.map_or("no database".to_owned(), human_bytes);
         let rows = backup.manifest.as_ref().map(|manifest| manifest.local_obs);
-        let told = rows.map_or("no manifest".to_owned(), |rows| format!("{rows} observations"));
-        run.ui.line(format!("{}  {told}  {size}", backup.name));
-        all.push(
-            json!({"name": backup.name, "observations": rows, "bytes": backup.size, "folder": backup.folder}),
-        );
+        let precious = backup.is_precious() && backup.size.is_some();
+        let kept = if precious { "  kept for good" } else { "" };
+        run.ui
+            .line(format!("{}  {}  {size}{kept}", backup.name, backup.describe()));
+        all.push(json!({
+            "name": backup.name,
+            "observations": rows,
+            "bytes": backup.size,
+            "folder": backup.folder,
+            "local_ahead": backup.local_ahead,
+        }));
+        any_precious |= precious;
     }
     if !listed.is_empty() {
         run.ui.line("put one back with: membridge restore-backup NAME");
+    }
+    if any_precious {
+        run.ui.line(format!(
+            "kept for good: may be the only copy of some rows; when you want nothing of it any more: rm -r {}/NAME",
+            root.display()
+        ));
     }
     Ok(Report::ok("listed").with("backups", Value::Array(all)))
 }

@@ -9,7 +9,7 @@ use crate::database::{self, files};
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::hook::Journal;
-use crate::hook::journal::{Entry, LastResults};
+use crate::hook::journal::LastResults;
 use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
 use crate::storage::keys::Keys;
@@ -231,9 +231,10 @@ fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {
 
 /// A hook that failed is what a person would otherwise never see (F12).
 fn show_hooks(ui: &Ui, last: &LastResults) {
-    for entry in last.each().filter(|entry| Entry::failed(entry)) {
+    for entry in last.each().filter(|entry| entry.failed() || entry.warned()) {
+        let how = if entry.failed() { "failed" } else { "warned" };
         ui.warn(format!(
-            "the last {} hook failed at {}: {} (see: membridge doctor)",
+            "the last {} hook {how} at {}: {} (see: membridge doctor)",
             entry.event, entry.time, entry.message
         ));
     }

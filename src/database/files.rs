@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -15,6 +15,9 @@ use super::DatabaseError;
 use crate::private_files::{PREFIX, make_private_folder};
 
 pub use crate::private_files::write_private;
+
+/// How many folders of one name are tried.
+const SAME_NAME: u32 = 1000;
 
 /// Makes an empty file, 0600, that vanishes with the returned path.
 ///
@@ -36,6 +39,28 @@ pub fn temporary(folder: &Path, what: &'static str) -> Result<TempPath, Database
         .map_err(fail)?;
     made.push(path.to_path_buf());
     Ok(path)
+}
+
+/// Makes a folder, 0700, that was not there before: `path`, or `path-1` …, whose former ones hold something to keep.
+///
+/// # Errors
+/// It cannot be made.
+pub fn fresh_folder(path: &Path) -> Result<PathBuf, DatabaseError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    make_private_folder(parent).map_err(|error| DatabaseError::io("make", parent, error))?;
+    let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
+    for attempt in 0..SAME_NAME {
+        let folder = match attempt {
+            0 => path.to_owned(),
+            _ => beside(path, &format!("-{attempt}")),
+        };
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = error,
+            Err(error) => return Err(DatabaseError::io("make", &folder, error)),
+        }
+    }
+    Err(DatabaseError::io("make", path, taken))
 }
 
 /// What [`temporary`] has made in this process; `None` once it makes no more.

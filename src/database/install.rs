@@ -80,17 +80,22 @@ pub fn swap(
     Ok(swapped)
 }
 
-/// Writes an image into the live database as one transaction, without a backup: the way back, when what was
-/// installed turned out wrong.
+/// Writes an image into the live database as one transaction: the way back, when what was installed turned out wrong.
+/// `keep` is called under the write lock, when nobody can commit any more: it copies what would be lost.
 ///
 /// # Errors
-/// See [`DatabaseError`].
-pub fn put_back(image: &Path, live: &Path) -> Result<(), DatabaseError> {
+/// See [`DatabaseError`]; what `keep` returns. The database is then as it was.
+pub fn put_back(
+    image: &Path,
+    live: &Path,
+    keep: impl FnOnce() -> Result<(), DatabaseError>,
+) -> Result<(), DatabaseError> {
     let source = open_read_only(image)?;
     let mut target = open_read_write(live)?;
     let fail = |error| DatabaseError::sqlite("replace", live, error);
     patiently(|| prepare(&source, &target)).map_err(fail)?;
     under_write_lock(&source, &mut target, live, |copy| {
+        keep()?;
         snapshot::run_steps(copy, &Progress::hidden(), |_| false).map_err(fail)
     })?;
     finish(target, live)
@@ -199,27 +204,33 @@ pub fn back_up(live: &Path, target: &Path) -> Result<Facts, DatabaseError> {
     Ok(after)
 }
 
-/// Puts an image where there is no database yet. An old log without its database is moved into `aside` first:
-/// beside a new main file it would be replayed into it (F03).
+/// Puts an image where there is no database yet. An old log without its database is moved away first: beside a new
+/// main file it would be replayed into it (F03). Returns where it went: `aside`, or a folder beside it where there is
+/// one of that name, for such a log can hold rows.
 ///
 /// # Errors
 /// See [`DatabaseError`]; a database that appeared meanwhile is left alone.
-pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<(), DatabaseError> {
-    for suffix in ["-wal", "-shm", "-journal"] {
-        let orphan = files::beside(live, suffix);
-        if orphan.exists() {
-            crate::private_files::make_private_folder(aside)
-                .map_err(|error| DatabaseError::io("make", aside, error))?;
-            let kept = aside.join(orphan.file_name().unwrap_or_default());
-            std::fs::rename(&orphan, &kept)
-                .or_else(|_| std::fs::copy(&orphan, &kept).and_then(|_| std::fs::remove_file(&orphan)))
-                .map_err(|error| DatabaseError::io("move aside", &orphan, error))?;
-        }
+pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Option<PathBuf>, DatabaseError> {
+    let orphans: Vec<PathBuf> = ["-wal", "-shm", "-journal"]
+        .into_iter()
+        .map(|suffix| files::beside(live, suffix))
+        .filter(|orphan| orphan.exists())
+        .collect();
+    let aside = if orphans.is_empty() {
+        None
+    } else {
+        Some(files::fresh_folder(aside)?)
+    };
+    for (orphan, folder) in orphans.iter().zip(aside.iter().cycle()) {
+        let kept = folder.join(orphan.file_name().unwrap_or_default());
+        std::fs::rename(orphan, &kept)
+            .or_else(|_| std::fs::copy(orphan, &kept).and_then(|_| std::fs::remove_file(orphan)))
+            .map_err(|error| DatabaseError::io("move aside", orphan, error))?;
     }
     in_wal_mode(&image)?;
     failpoint::reach("install.place");
     match image.persist_noclobber(live) {
-        Ok(()) => files::sync_folder(&folder_of(live)),
+        Ok(()) => files::sync_folder(&folder_of(live)).map(|()| aside),
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Err(DatabaseError::Busy {
             path: live.to_owned(),
             doing: "a database appeared there meanwhile",

@@ -120,7 +120,9 @@ impl DatabaseError {
                     .to_owned()
             }
             Self::Damaged { path, .. } => format!(
-                "keep the file and start again from the bucket: mv {0} {0}.damaged && membridge pull_sqlite; or put a backup back",
+                // The log belongs to its file, and can hold rows that are nowhere else.
+                "keep the database with its log and start again from the bucket: f='{0}'; mkdir \"$f.damaged\" && for e in '' -wal -shm -journal; \
+                 do [ ! -e \"$f$e\" ] || mv \"$f$e\" \"$f.damaged/\"; done && membridge pull_sqlite; or put a backup back",
                 path.display()
             ),
             Self::MissingTables { .. } => {

@@ -155,7 +155,11 @@ fn last(evidence: &Evidence) -> Finding {
         return Finding::info("last hooks: none has run yet");
     }
     let line = format!("last hooks: {}", lines.join("; "));
-    if evidence.results.each().any(Entry::failed) {
+    if evidence
+        .results
+        .each()
+        .any(|entry| entry.failed() || entry.warned())
+    {
         Finding::warning(line)
     } else {
         Finding::ok(line)

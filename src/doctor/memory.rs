@@ -10,6 +10,9 @@ use crate::sync::record::Pending;
 use crate::sync::state::Standing;
 use crate::ui::human_bytes;
 
+/// How many backups are named in a line.
+const NAMED: usize = 3;
+
 pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "sync_state",
@@ -123,7 +126,29 @@ fn backups(evidence: &Evidence) -> Finding {
     if newest.size.is_none_or(|size| size == 0) {
         return Finding::warning(format!("{line}, and the newest holds no database"));
     }
-    Finding::ok(line)
+    let precious: Vec<String> = evidence
+        .backups
+        .iter()
+        .filter(|backup| backup.is_precious() && backup.size.is_some())
+        .map(|backup| format!("{} ({})", backup.name, backup.describe()))
+        .collect();
+    if precious.is_empty() {
+        return Finding::ok(line);
+    }
+    let more = match precious.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named: Vec<_> = precious.iter().take(NAMED).map(String::as_str).collect();
+    Finding::warning(format!(
+        "{line}; {} kept for good, because they may be the only copy of some rows: {}{more}",
+        precious.len(),
+        named.join(", ")
+    ))
+    .remedy(
+        "put one back: membridge restore-backup NAME; or, when you want nothing of it any more: \
+         rm -r ~/.claude-mem/backups/pull-overwrite/NAME",
+    )
 }
 
 /// Commits without packs cannot be restored.

@@ -139,7 +139,7 @@ async fn a_node_that_has_the_base_downloads_deltas_only() {
     let other = Ground::new();
     let installed = ground.fetch(&first, None).await.unwrap();
     assert!(!installed.by_delta);
-    crate::database::install::put_back(&installed.path, &other.live).unwrap();
+    crate::database::install::put_back(&installed.path, &other.live, || Ok(())).unwrap();
     installed.map.keep(&other.map()).unwrap();
 
     ground.sql("INSERT INTO t(x) VALUES ('second');");
@@ -175,7 +175,7 @@ async fn index_pages_that_drifted_are_mended_from_the_kept_ones() {
     let first = ground.push().await;
     let other = Ground::new();
     let installed = ground.fetch(&first, None).await.unwrap();
-    crate::database::install::put_back(&installed.path, &other.live).unwrap();
+    crate::database::install::put_back(&installed.path, &other.live, || Ok(())).unwrap();
     installed.map.keep(&other.map()).unwrap();
     other.sql("UPDATE w SET v = 'of the worker' WHERE k IN (7, 3000);");
     // One of the pages is in the delta, as what it was before and what changed in it; the other one is not.

@@ -63,6 +63,12 @@ impl Entry {
         !matches!(self.code, None | Some(0 | 2 | 3)) || self.outcome == "failed"
     }
 
+    /// Whether the command did what it is for and warned: of rows that only a backup holds, of a worker that is not
+    /// ready.
+    pub fn warned(&self) -> bool {
+        self.code == Some(0) && !self.message.is_empty()
+    }
+
     fn line(&self) -> String {
         let code = self.code.map_or_else(|| "-".to_owned(), |code| code.to_string());
         let mut line = format!(
@@ -258,6 +264,10 @@ mod tests {
         assert!(last.session_end.is_none());
         std::fs::write(home.path().join(".membridge/last-result.json"), "[").unwrap();
         journal.conclude(&entry("session-end", "x")).unwrap();
-        assert!(journal.last_results().session_end.unwrap().failed());
+        let last = journal.last_results().session_end.unwrap();
+        assert!(last.failed() && !last.warned());
+        let warned = |code, message: &str| entry("session-start", "").with(code, message).warned();
+        assert!(warned(Some(0), "kept in a backup"));
+        assert!(!warned(Some(0), "") && !warned(None, "queued") && !warned(Some(2), "refused"));
     }
 }

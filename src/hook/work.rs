@@ -97,7 +97,7 @@ pub struct End {
     pub outcome: String,
     /// Its exit code; `None` when it never ran.
     pub code: Option<i32>,
-    /// Its error; empty when it has none.
+    /// Its error, or its warning; empty when it has neither.
     pub message: String,
 }
 
@@ -125,7 +125,8 @@ impl End {
             outcome,
             // Without a code a signal ended it; the journal says so as shells do.
             code: code.or(Some(128)),
-            message: text("error").unwrap_or_default(),
+            // A command can do what was asked and still have something to say that a person must see.
+            message: text("error").or_else(|| text("warning")).unwrap_or_default(),
         }
     }
 }
@@ -220,8 +221,14 @@ mod tests {
     fn the_report_of_a_command_becomes_an_outcome() {
         let ok = br#"{"outcome": "pushed"}"#;
         let error = br#"{"outcome": "error", "error": "MINIO_ENDPOINT not set"}"#;
-        let table: [(Option<i32>, &[u8], (&str, Option<i32>, &str)); 6] = [
+        let kept = br#"{"outcome": "replaced_diverged", "warning": "kept: membridge restore-backup X"}"#;
+        let table: [(Option<i32>, &[u8], (&str, Option<i32>, &str)); 7] = [
             (Some(0), ok, ("pushed", Some(0), "")),
+            (
+                Some(0),
+                kept,
+                ("replaced_diverged", Some(0), "kept: membridge restore-backup X"),
+            ),
             (Some(0), b"not json", ("done", Some(0), "")),
             (Some(1), error, ("failed", Some(1), "MINIO_ENDPOINT not set")),
             (Some(3), error, ("refused", Some(3), "MINIO_ENDPOINT not set")),

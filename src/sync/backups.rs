@@ -1,20 +1,26 @@
 //! The safety backups of pulls: `~/.claude-mem/backups/pull-overwrite/YYYYMMDD-HHMMSS/`, in the layout of the
-//! Python script. Makes them, lists them, and forgets old ones — never the newest, never what is not ours (F16).
+//! Python script. Makes them and lists them; which of them are forgotten is said in `retention`.
+
+mod retention;
+
+pub use retention::retain;
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tempfile::TempPath;
 
-use crate::config::BackupRetention;
 use crate::database::{DatabaseError, files, snapshot};
 use crate::private_files::make_private_folder;
 use crate::ui::Progress;
 
 /// The name of the database in a backup.
 pub const DATABASE: &str = "claude-mem.db";
+
+const MANIFEST: &str = "manifest.json";
 
 /// `manifest.json` of a backup, with the fields of the Python script in its order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,7 +105,7 @@ impl Backup {
     /// # Errors
     /// It cannot be written.
     pub fn describe(&self, manifest: &BackupManifest) -> Result<(), DatabaseError> {
-        let path = self.folder.join("manifest.json");
+        let path = self.folder.join(MANIFEST);
         let fail = |error| DatabaseError::io("write", &path, error);
         let text = serde_json::to_vec_pretty(manifest).map_err(|error| fail(error.into()))?;
         files::write_private(&path, &text).map_err(fail)?;
@@ -124,11 +130,17 @@ impl Backup {
         }
     }
 
-    /// Removes a backup of something that was not replaced after all.
+    /// Removes a backup of something that was not replaced after all, or that is elsewhere too.
     pub fn discard(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            tracing::warn!(%error, folder = %self.folder.display(), "an unneeded backup stays");
-        }
+        remove(&self.folder);
+    }
+}
+
+/// The database first: a copy whose manifest is gone would pass for the only one.
+fn remove(folder: &Path) {
+    let _ = std::fs::remove_file(folder.join(DATABASE));
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        tracing::warn!(%error, folder = %folder.display(), "an unneeded backup stays");
     }
 }
 
@@ -150,8 +162,46 @@ pub struct Listed {
     pub folder: PathBuf,
     /// Its manifest, when it can be read.
     pub manifest: Option<BackupManifest>,
+    /// What its manifest says under `local_ahead`: it holds rows that were nowhere else. `None` when nothing.
+    pub local_ahead: Option<bool>,
     /// Bytes of its database; `None` where there is none.
     pub size: Option<u64>,
+}
+
+impl Listed {
+    /// Its rows may be nowhere else: everything but a clear word that they are. Only a person removes such a one.
+    pub fn is_precious(&self) -> bool {
+        self.local_ahead != Some(false)
+    }
+
+    /// For people: how much is in it.
+    pub fn describe(&self) -> String {
+        let rows = self.manifest.as_ref().map(|manifest| manifest.local_obs);
+        rows.map_or("no manifest".to_owned(), |rows| format!("{rows} observations"))
+    }
+}
+
+/// Says in a backup's manifest that its rows are in the live database now, so that it ages as others do. Best effort:
+/// otherwise it is kept.
+pub fn settle(folder: &Path) {
+    let Some(mut manifest) = told(folder) else {
+        return;
+    };
+    if let Some(fields) = manifest.as_object_mut() {
+        fields.insert("local_ahead".to_owned(), false.into());
+    }
+    let path = folder.join(MANIFEST);
+    let written = serde_json::to_vec_pretty(&manifest)
+        .map_err(std::io::Error::from)
+        .and_then(|text| files::write_private(&path, &text));
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "the backup stays marked as the only copy of its rows");
+    }
+}
+
+fn told(folder: &Path) -> Option<Value> {
+    let text = std::fs::read(folder.join(MANIFEST)).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// All backups, newest first. Foreign folders are not listed.
@@ -166,8 +216,9 @@ pub fn list(root: &Path) -> Vec<Listed> {
             let name = child.file_name().into_string().ok()?;
             made_at(&name)?;
             let folder = child.path();
-            let manifest = std::fs::read(folder.join("manifest.json")).ok();
-            let manifest = manifest.and_then(|text| serde_json::from_slice(&text).ok());
+            let told = told(&folder);
+            let local_ahead = told.as_ref().and_then(|told| told.get("local_ahead")?.as_bool());
+            let manifest = told.and_then(|told| serde_json::from_value(told).ok());
             let size = std::fs::metadata(folder.join(DATABASE))
                 .ok()
                 .map(|meta| meta.len());
@@ -175,44 +226,13 @@ pub fn list(root: &Path) -> Vec<Listed> {
                 name,
                 folder,
                 manifest,
+                local_ahead,
                 size,
             })
         })
         .collect();
     listed.sort_by_key(|backup| std::cmp::Reverse(sort_key(&backup.name)));
     listed
-}
-
-/// Removes backups that are too old or too many; never `made`, the one just made, whatever the clock says.
-pub fn retain(root: &Path, retention: BackupRetention, now: Timestamp, made: &Path) {
-    let listed = list(root);
-    let names: Vec<&str> = listed.iter().map(|backup| backup.name.as_str()).collect();
-    for name in expired(&names, retention, now) {
-        let folder = root.join(name);
-        if folder == made {
-            continue;
-        }
-        if let Err(error) = std::fs::remove_dir_all(&folder) {
-            tracing::warn!(%error, folder = %folder.display(), "an old backup stays");
-        }
-    }
-}
-
-/// Which of these backups (newest first) go. The newest stays whatever the settings say.
-fn expired<'a>(names: &[&'a str], retention: BackupRetention, now: Timestamp) -> Vec<&'a str> {
-    let now = now.to_zoned(jiff::tz::TimeZone::UTC).datetime();
-    let too_old = |name: &str| {
-        made_at(name)
-            .is_some_and(|at| now.duration_since(at).as_hours() > retention.max_days.saturating_mul(24))
-    };
-    let max = usize::try_from(retention.max_count).unwrap_or(usize::MAX).max(1);
-    names
-        .iter()
-        .enumerate()
-        .skip(1)
-        .filter(|(index, name)| *index >= max || too_old(name))
-        .map(|(_, name)| *name)
-        .collect()
 }
 
 /// The moment in a name of our pattern: `YYYYMMDD-HHMMSS`, with `-N` behind it for more of one second.
@@ -232,116 +252,4 @@ fn made_at(name: &str) -> Option<DateTime> {
 fn sort_key(name: &str) -> (String, u32) {
     let (stamp, suffix) = (name.get(..15).unwrap_or(name), name.get(16..).unwrap_or_default());
     (stamp.to_owned(), suffix.parse().unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Backup, expired, list, made_at, retain};
-    use crate::config::BackupRetention;
-    use std::path::Path;
-
-    fn now() -> jiff::Timestamp {
-        "2026-03-15T12:00:00Z".parse().unwrap()
-    }
-
-    #[test]
-    fn f16_retention_keeps_the_newest_and_counts_only_ours() {
-        let keep = |max_days, max_count| BackupRetention { max_days, max_count };
-        let names = [
-            "20260315-110000-1",
-            "20260315-110000",
-            "20260310-000000",
-            "20260201-000000",
-        ];
-        let table = [
-            (keep(14, 50), vec!["20260201-000000"]),
-            (keep(14, 2), vec!["20260310-000000", "20260201-000000"]),
-            (
-                keep(0, 1),
-                vec!["20260315-110000", "20260310-000000", "20260201-000000"],
-            ),
-            (keep(36_500, 50), vec![]),
-        ];
-        for (retention, gone) in table {
-            assert_eq!(expired(&names, retention, now()), gone, "{retention:?}");
-        }
-        assert!(
-            expired(&["20200101-000000"], keep(0, 1), now()).is_empty(),
-            "the newest is never deleted"
-        );
-        assert!(expired(&[], keep(0, 1), now()).is_empty());
-    }
-
-    #[test]
-    fn f16_the_last_of_one_second_is_the_newest_also_when_earlier_ones_are_gone() {
-        let root = tempfile::tempdir().unwrap();
-        let mut made = Vec::new();
-        for _ in 0..4 {
-            let backup = Backup::begin(root.path(), now()).unwrap();
-            retain(
-                root.path(),
-                BackupRetention {
-                    max_days: 0,
-                    max_count: 1,
-                },
-                now(),
-                &backup.folder,
-            );
-            assert!(backup.folder.is_dir());
-            assert_eq!(list(root.path()).len(), 1);
-            made.push(backup.folder);
-        }
-        made.dedup();
-        assert_eq!(made.len(), 4);
-    }
-
-    #[test]
-    fn f16_foreign_names_are_not_backups() {
-        for name in [
-            "notes",
-            "20260101",
-            "20260101-0000000",
-            "2026-0101-000000",
-            "20261301-000000",
-            "20260101-000000-",
-            "20260101-000000-x",
-            "сад",
-        ] {
-            assert!(made_at(name).is_none(), "{name}");
-        }
-        let root = tempfile::tempdir().unwrap();
-        for name in [
-            "20200101-000000",
-            "20200102-000000",
-            "mine",
-            "20200103-000000.bak",
-        ] {
-            std::fs::create_dir(root.path().join(name)).unwrap();
-        }
-        std::fs::write(root.path().join("20200104-000000"), "a file").unwrap();
-        retain(
-            root.path(),
-            BackupRetention {
-                max_days: 0,
-                max_count: 1,
-            },
-            now(),
-            Path::new(""),
-        );
-        let mut left: Vec<_> = std::fs::read_dir(root.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(
-            left,
-            [
-                "20200102-000000",
-                "20200103-000000.bak",
-                "20200104-000000",
-                "mine"
-            ]
-        );
-        assert_eq!(list(root.path()).len(), 1);
-    }
 }

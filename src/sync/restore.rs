@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::exchange::{Exchange, Reason, Steps};
 use super::fetch::Image;
 use super::gate;
+use super::hand_over::{hand_over, in_history, place};
 use super::record::RecordFile;
 use super::remote::Head;
-use super::replace::{Exchange, hand_over};
 use super::session::Session;
 use crate::config::Config;
 use crate::database::facts::Facts;
@@ -27,13 +28,15 @@ use crate::worker::find::Site;
 /// Whatever failed; the local database is then as it was.
 pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit) -> CommandResult<Report> {
     may_come_back(&session.config, commit, commit.schema_version).await?;
+    let present = session.database.exists();
+    let of = if present { 6 } else { 3 };
     session.ui.step(
-        "1/5",
+        &format!("1/{of}"),
         format!("History: commit {} of {}", commit.number, commit.time),
     );
     let image = image(session, commit).await?;
     session.ui.step(
-        "2/5",
+        &format!("2/{of}"),
         format!(
             "Fetched and checked: {} ({})",
             image.facts.counts.describe(),
@@ -43,10 +46,13 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     let head = Head::announced(commit.sha256.clone(), None);
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
     let _critical = session.context.critical();
-    let backup = if session.database.exists() {
-        Some(replace(session, record, &head, &image).await?)
+    let backup = if present {
+        replace(session, record, &head, &image, Steps { first: 3, of }).await?
     } else {
-        place(session, image).await?;
+        place(session, image.path).await?;
+        session
+            .ui
+            .step("3/3", format!("Installed: {}", session.database.display()));
         None
     };
     session
@@ -148,15 +154,17 @@ async fn replace(
     record: &mut RecordFile,
     head: &Head,
     image: &Image,
-) -> CommandResult<PathBuf> {
+    steps: Steps,
+) -> CommandResult<Option<PathBuf>> {
     // What both sides agreed on stays so: the restored rows are a change of ours.
     let (base, pending) = (record.record.base.clone(), record.record.pending.clone());
     let exchange = Exchange {
         image,
         remote_sha256: &head.sha256,
         only_over: None,
-        // What is here may be nowhere else: the backup says so, as after a diverged pull.
-        local_ahead: true,
+        reason: Reason::Restore,
+        in_history: in_history(session, record).await,
+        steps,
     };
     let done = hand_over(session, record, &exchange).await?;
     failpoint::reach("restore.replaced");
@@ -167,16 +175,4 @@ async fn replace(
     record.record.pending = pending;
     record.save()?;
     Ok(done.backup)
-}
-
-async fn place(session: &Session, image: Image) -> CommandResult {
-    let live = session.database.clone();
-    let aside = session
-        .config
-        .paths
-        .state
-        .join("orphans")
-        .join(session.context.now().as_second().to_string());
-    let Image { path, .. } = image;
-    database::blocking(move || install::place(path, &live, &aside)).await
 }

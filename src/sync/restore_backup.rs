@@ -2,9 +2,10 @@
 //! bucket holds was not here when the backup was made, so the next push or pull compares the rows.
 
 use super::backups::{self, Listed};
+use super::exchange::{Exchange, Reason, Steps, name_of};
 use super::fetch::Image;
+use super::hand_over::{hand_over, in_history, place};
 use super::record::RecordFile;
-use super::replace::{Exchange, hand_over};
 use super::session::Session;
 use crate::database::{self, DatabaseError, files, install, snapshot};
 use crate::error::{CommandResult, Failure};
@@ -42,34 +43,50 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
         })
     })
     .await?;
+    let counts = image.facts.counts;
+    let present = session.database.exists();
+    let of = if present { 5 } else { 2 };
+    session.ui.step(
+        &format!("1/{of}"),
+        format!("Backup {name}: checked ({})", counts.describe()),
+    );
     let _critical = session.context.critical();
+    let in_history = in_history(session, record).await;
     record.record.base = None;
     record.save()?;
-    let counts = image.facts.counts;
-    if session.database.exists() {
+    let mut report = Report::ok("restored")
+        .with("name", name)
+        .with("observations", counts.observations);
+    if present {
         let exchange = Exchange {
             image: &image,
             remote_sha256: "",
             only_over: None,
-            local_ahead: true,
+            reason: Reason::Restore,
+            in_history,
+            steps: Steps { first: 2, of },
         };
         let done = hand_over(session, record, &exchange).await?;
+        if let Some(kept) = &done.backup {
+            session
+                .ui
+                .line(format!("what was here is kept as {}", name_of(kept)));
+            report = report.with("backup", kept.display().to_string());
+        }
+    } else {
+        place(session, image.path).await?;
         session
             .ui
-            .line(format!("what was here is kept as {}", done.backup_name()));
-    } else {
-        let live = session.database.clone();
-        let aside = session.config.paths.state.join("orphans");
-        database::blocking(move || install::place(image.path, &live, &aside)).await?;
+            .step("2/2", format!("Installed: {}", session.database.display()));
     }
+    // All of it is live now.
+    backups::settle(&backup.folder);
     record.record.pending = None;
     record.save()?;
     session
         .ui
         .line(format!("RESTORE COMPLETE ({})", counts.describe()));
-    Ok(Report::ok("restored")
-        .with("backup", name)
-        .with("observations", counts.observations))
+    Ok(report)
 }
 
 pub(crate) fn unknown(name: &str, listed: &[Listed], root: &std::path::Path) -> Failure {

@@ -74,7 +74,7 @@ impl Default for Patience {
             drain: Duration::from_secs(10),
             shutdown: Duration::from_secs(15),
             terminate: Duration::from_secs(5),
-            ready: Duration::from_secs(30),
+            ready: crate::failpoint::ready_limit().unwrap_or(Duration::from_secs(30)),
         }
     }
 }

@@ -350,12 +350,18 @@ fn f16_retention_never_deletes_the_backup_just_made_nor_foreign_folders() {
         ".claude-mem/backups/pull-overwrite/20200101-000000/claude-mem.db",
         "old",
     );
-    for round in 0..3 {
+    beta.write(
+        ".claude-mem/backups/pull-overwrite/20200101-000000/manifest.json",
+        r#"{"local_ahead": false}"#,
+    );
+    let python = PythonNode::new(&server, "mem", "alpha");
+    for _ in 0..3 {
+        // What a Python node pushed is not known to build on a commit: each such pull leaves its backup.
         alpha.db().add_observations(1);
-        alpha.cmd("push_sqlite").run().assert_code(0);
-        beta.db()
-            .add_session(&format!("mine-{round}"))
-            .add_observations(1);
+        assert_eq!(
+            python.push(&alpha.db_path(), jiff::Timestamp::now().as_second()),
+            0
+        );
         let newest = beta.cmd("pull_sqlite --json").run().json()["backup"]
             .as_str()
             .unwrap()

@@ -42,6 +42,7 @@ mod output;
 mod output_docs;
 mod output_docs_json;
 mod real_worker;
+mod safety_copies;
 mod session_start;
 mod soak;
 mod stand_ins;

@@ -137,10 +137,10 @@ fn pull_first_again_and_after_somebody_pushed() {
     [5/7] Backup: [HOME]/.claude-mem/backups/pull-overwrite/[TIME]/claude-mem.db (5 observations, 1 summaries, 2 prompts, 1 sessions)
     [6/7] Replaced: 7 observations, 1 summaries, 2 prompts, 1 sessions
     [7/7] Worker: left as it is
+          the backup is removed again: all of it is in the bucket's history too
     SYNC COMPLETE (7 observations, 1 summaries, 2 prompts, 1 sessions)
     beta$ membridge restore-backup
-    [TIME]  5 observations  [SIZE]
-    put one back with: membridge restore-backup NAME
+    no backups in [HOME]/.claude-mem/backups/pull-overwrite
     beta$ membridge pull_sqlite --json
     {
       "schema": 1,

@@ -231,6 +231,13 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     said.take(&beta, "pull_sqlite --dry-run");
     said.take(&beta, "sync --dry-run");
     said.take(&beta, "pull_sqlite");
+    // Rows of its own that a secondary loses to a backup.
+    for command in ["pull_sqlite", "sync"] {
+        beta.db().add_session(command).add_observations(1);
+        alpha.db().add_observations(1);
+        alpha.cmd("push_sqlite").run().assert_code(0);
+        said.take(&beta, command);
+    }
     let listed = said.take(&beta, "restore-backup");
     let name = listed["backups"][0]["name"].as_str().unwrap().to_owned();
     said.take(&beta, &format!("restore-backup {name} --dry-run"));

@@ -1,0 +1,90 @@
+//! The way back, when what was installed turned out wrong: the old database returns, and what was recorded in between is
+//! kept in a backup of its own. Nobody may assume that what is in place is still what was put there.
+
+use std::path::Path;
+
+use super::backups::{self, Backup};
+use super::exchange::{Exchange, name_of, restore_backup};
+use super::hand_over::manifest;
+use super::session::Session;
+use crate::database::compare::compare;
+use crate::database::{self, DatabaseError, files, install, snapshot};
+use crate::error::{CommandResult, Failure};
+use crate::ui::Progress;
+
+/// Puts `backup` back, because of `why`; returns what the command ends with.
+pub(super) async fn roll_back(
+    session: &Session,
+    exchange: &Exchange<'_>,
+    backup: &Path,
+    why: Failure,
+) -> Failure {
+    match put_back(session, exchange, backup).await {
+        Ok(kept) => {
+            // Its rows are live again.
+            backups::settle(&install::folder_of(backup));
+            let kept = kept.map_or(String::new(), |name| {
+                format!(
+                    "; what was recorded in between is in a backup only: {}",
+                    restore_backup(&name)
+                )
+            });
+            Failure::new(format!("{why}; the old database was put back{kept}"))
+                .hint("look into the worker's log, then try again: membridge pull_sqlite")
+        }
+        Err(failure) => Failure::new(format!(
+            "{why}; the old database could not be put back: {failure}"
+        ))
+        .hint(format!("it is whole in {}", backup.display())),
+    }
+}
+
+/// Returns the name of the backup of what was recorded in between, where anything was.
+async fn put_back(
+    session: &Session,
+    exchange: &Exchange<'_>,
+    backup: &Path,
+) -> CommandResult<Option<String>> {
+    let between = Backup::begin(&session.config.paths.pull_backups(), session.context.now())?;
+    let copy = between.begin_database()?;
+    let mut manifest = manifest(session, exchange);
+    let (from, live, tmp) = (
+        backup.to_owned(),
+        session.database.clone(),
+        session.config.paths.tmp(),
+    );
+    let (installed, folder) = (exchange.image.path.to_path_buf(), between.folder.clone());
+    let done = database::blocking(move || {
+        let mut kept = None;
+        install::put_back(&from, &live, || {
+            // Whatever state it is in: page by page, before anything is said about it.
+            snapshot::Pinned::new(&live)?.copy_to(&copy, &Progress::hidden())?;
+            if !has_more(&copy, &installed, &tmp) {
+                return Ok(());
+            }
+            let between = Backup { folder };
+            let observations = install::inspect(&copy).map_or(0, |facts| facts.counts.observations);
+            let path = between.seal(copy)?;
+            manifest.holds(&path, observations)?;
+            between.describe(&manifest)?;
+            kept = Some(name_of(&path));
+            Ok(())
+        })?;
+        Ok(kept)
+    })
+    .await;
+    if !between.folder.join(backups::DATABASE).exists() {
+        between.discard();
+    }
+    done
+}
+
+/// Whether `now` has rows that `installed` lacks. Where that cannot be told, it has.
+fn has_more(now: &Path, installed: &Path, tmp: &Path) -> bool {
+    let compared = || -> Result<bool, DatabaseError> {
+        let scratch = files::temporary(tmp, "compare")?;
+        let rows = compare(now, installed, &scratch)?;
+        Ok(rows.tables.iter().any(|table| table.only_here > 0))
+    };
+    compared().unwrap_or(true)
+}
