@@ -136,7 +136,7 @@ impl Backup {
     }
 }
 
-/// The database first: a copy whose manifest is gone would pass for the only one.
+/// The database first: a folder that a kill leaves half removed is no backup any more.
 fn remove(folder: &Path) {
     let _ = std::fs::remove_file(folder.join(DATABASE));
     if let Err(error) = std::fs::remove_dir_all(folder) {
@@ -160,6 +160,8 @@ pub struct Listed {
     pub name: String,
     /// The folder.
     pub folder: PathBuf,
+    /// It has a manifest, whatever is in it.
+    pub told: bool,
     /// Its manifest, when it can be read.
     pub manifest: Option<BackupManifest>,
     /// What its manifest says under `local_ahead`: it holds rows that were nowhere else. `None` when nothing.
@@ -169,9 +171,10 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Its rows may be nowhere else: everything but a clear word that they are. Only a person removes such a one.
+    /// Its rows may be nowhere else: everything but a clear word that they are. Only a person removes such a one. A
+    /// manifest is written before the database is replaced, so a copy that has none is of one that never was.
     pub fn is_precious(&self) -> bool {
-        self.local_ahead != Some(false)
+        self.told && self.local_ahead != Some(false)
     }
 
     /// For people: how much is in it.
@@ -224,6 +227,7 @@ pub fn list(root: &Path) -> Vec<Listed> {
                 .map(|meta| meta.len());
             Some(Listed {
                 name,
+                told: folder.join(MANIFEST).exists(),
                 folder,
                 manifest,
                 local_ahead,

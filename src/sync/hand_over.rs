@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 use super::backups::{self, Backup, BackupManifest};
-use super::exchange::{Exchange, HandedOver, Reason, name_of, restore_backup};
+use super::exchange::{Exchange, HandedOver, Reason};
 use super::fetch::Image;
 use super::record::{Pending, RecordFile};
 use super::roll_back::roll_back;
@@ -89,7 +89,7 @@ pub(super) async fn hand_over(
             return Err(failure);
         }
     };
-    let trouble = let_go_on(session, quiesced, restart, exchange, &backup).await;
+    let trouble = let_go_on(session, quiesced, restart, exchange, &backup).await?;
     failpoint::reach("pull.resumed");
     let in_history = exchange.in_history.as_deref() == Some(swapped.old.digest.as_str());
     // Once everything has passed, a full copy of what the bucket holds is only a full disk.
@@ -247,38 +247,40 @@ async fn check(session: &Session, image: &Image) -> CommandResult<Facts> {
     .await
 }
 
-/// Starts the worker again; what keeps it from going on is returned. The new database stays: it was found whole, a
-/// slow worker may be migrating it at this moment, and what it has recorded is nowhere else.
+/// Starts the worker again. One that runs and does not get ready cannot live with the new database: the old one comes
+/// back, and what was recorded meanwhile goes into a backup. One that cannot even be started says nothing about the
+/// database; that is returned as trouble.
 async fn let_go_on(
     session: &Session,
     quiesced: Quiesced,
     restart: bool,
     exchange: &Exchange<'_>,
     backup: &Path,
-) -> Option<String> {
+) -> CommandResult<Option<String>> {
     let step = exchange.steps.label(3);
-    let error = match quiesced.resume(restart).await {
+    match quiesced.resume(restart).await {
         Ok(resumed) if resumed.restarted => {
             session.ui.step(&step, "Worker: running again");
-            return None;
+            Ok(None)
         }
         Ok(_) => {
             session.ui.step(&step, "Worker: left as it is");
-            return None;
+            Ok(None)
         }
-        Err(error) => error,
-    };
-    let mut said = format!("{error}: {}", error.hint());
-    // A worker that could not even be started says nothing about the database.
-    if matches!(error, WorkerError::NotReady { .. }) {
-        said = format!(
-            "{error}; the new database stays: {}; the old one is in a backup: {}",
-            error.hint(),
-            restore_backup(&name_of(backup))
-        );
+        Err(error @ WorkerError::NotReady { .. }) => {
+            let again = worker::quiesce(&session.config, &session.context).await;
+            let failure = roll_back(session, exchange, backup, error.into()).await;
+            if let Ok(quiesced) = again {
+                resume(session, quiesced, restart).await;
+            }
+            Err(failure)
+        }
+        Err(error) => {
+            let said = format!("{error}: {}", error.hint());
+            session.ui.warn(&said);
+            Ok(Some(said))
+        }
     }
-    session.ui.warn(&said);
-    Some(said)
 }
 
 /// Lets the worker go on after a failure; its own trouble is only reported.

@@ -22,6 +22,7 @@ use crate::failpoint;
 use crate::history::pagemap::PageMap;
 use crate::history::{Commit, retention};
 use crate::lock::{self, Seen, Verifier};
+use crate::storage::records::iso;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -56,7 +57,11 @@ struct Ask {
 /// How the part under the lock ended.
 enum Done {
     /// Our snapshot is the head.
-    Committed { commit: Box<Commit>, mirrored: bool },
+    Committed {
+        commit: Box<Commit>,
+        mirrored: bool,
+        warning: Option<String>,
+    },
     /// The bucket holds this already.
     UpToDate(Head),
     /// The bucket is ahead and we have nothing for it.
@@ -277,6 +282,7 @@ async fn under_lock(
         ),
     );
     Ok(Done::Committed {
+        warning: words::fewer(parent.as_deref(), &commit),
         commit: Box::new(commit),
         mirrored,
     })
@@ -336,8 +342,12 @@ fn conclude(
     } = shot;
     match done {
         Done::Overtaken => Ok(None),
-        Done::Committed { commit, mirrored } => {
-            record.record.last_push = Some(crate::storage::records::iso(session.context.now()));
+        Done::Committed {
+            commit,
+            mirrored,
+            warning,
+        } => {
+            record.record.last_push = Some(iso(session.context.now()));
             if mirrored {
                 record.record.mirrored_at = session.context.now().as_second();
             }
@@ -355,13 +365,18 @@ fn conclude(
             session
                 .ui
                 .line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
-            Ok(Some(
-                Report::ok("pushed")
-                    .with("observations", facts.counts.observations)
-                    .with("sha256", commit.sha256.clone())
-                    .with("commit", commit.number)
-                    .with("bytes", pack.digests.size),
-            ))
+            let report = Report::ok("pushed")
+                .with("observations", facts.counts.observations)
+                .with("sha256", commit.sha256.clone())
+                .with("commit", commit.number)
+                .with("bytes", pack.digests.size);
+            Ok(Some(match warning {
+                None => report,
+                Some(warning) => {
+                    session.ui.warn(&warning);
+                    report.with("warning", warning)
+                }
+            }))
         }
         Done::UpToDate(head) => {
             if head.mirrored {

@@ -8,6 +8,7 @@ use crate::database::Counts;
 use crate::database::compare::Comparison;
 use crate::error::Failure;
 use crate::exit::ExitCode;
+use crate::history::Commit;
 
 /// The decision, as the report says it.
 pub(super) fn describe(plan: Push) -> &'static str {
@@ -48,4 +49,41 @@ pub(super) fn nothing_of_ours(session: &Session, head: &Head) {
         "nothing of ours to push: the bucket is ahead{there} (pushed by {}); get it with: membridge pull_sqlite",
         head.source()
     ));
+}
+
+/// Rows were here and are gone: tidied up, or an older copy of the database was put back. A push cannot know which; the
+/// commit before holds them for as long as the history reaches.
+pub(super) fn fewer(parent: Option<&Commit>, commit: &Commit) -> Option<String> {
+    let (before, now) = (parent?.counts.observations, commit.counts.observations);
+    let gone = before.checked_sub(now).filter(|gone| *gone > 0)?;
+    let number = parent?.number;
+    Some(format!(
+        "{gone} observations fewer than in the push before ({now} instead of {before}); if that was not meant: membridge restore {number}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fewer;
+    use crate::history::commit::tests::sample;
+
+    #[test]
+    fn a_push_says_when_rows_are_gone() {
+        let with = |number, observations| {
+            let mut commit = sample(number, 0);
+            commit.counts.observations = observations;
+            commit
+        };
+        for (before, now, says) in [
+            (10, 10, None),
+            (10, 12, None),
+            (10, 9, Some("1 observations fewer")),
+        ] {
+            let text = fewer(Some(&with(4, before)), &with(5, now));
+            assert_eq!(text.is_some(), says.is_some(), "{before} {now}");
+            assert!(says.is_none_or(|says| text.as_ref().is_some_and(|text| text.starts_with(says))));
+            assert!(text.is_none_or(|text| text.ends_with("membridge restore 4")));
+        }
+        assert_eq!(fewer(None, &with(1, 0)), None);
+    }
 }

@@ -238,6 +238,13 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
         alpha.cmd("push_sqlite").run().assert_code(0);
         said.take(&beta, command);
     }
+    // Rows that somebody deleted.
+    for command in ["push_sqlite", "sync"] {
+        alpha
+            .db()
+            .execute("DELETE FROM observations WHERE id = (SELECT max(id) FROM observations)");
+        said.take(&alpha, command);
+    }
     let listed = said.take(&beta, "restore-backup");
     let name = listed["backups"][0]["name"].as_str().unwrap().to_owned();
     said.take(&beta, &format!("restore-backup {name} --dry-run"));

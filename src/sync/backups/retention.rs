@@ -175,7 +175,7 @@ mod tests {
                 Some(r#"{"local_obs": null, "local_ahead": false}"#),
                 false,
             ),
-            ("20200103-000000", None, true),
+            ("20200103-000000", None, false),
             ("20200104-000000", Some("{\"local_ahead\": fal"), true),
             ("20200105-000000", Some("{}"), true),
             ("20200106-000000", Some(r#"{"local_ahead": "no"}"#), true),
