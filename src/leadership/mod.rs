@@ -46,14 +46,14 @@ impl From<LeadershipError> for Failure {
             LeadershipError::Senseless(_) => failure,
             LeadershipError::Store(error) => {
                 let failure = match error.kind {
-                    StoreErrorKind::Unexpected => {
+                    StoreErrorKind::NotARecord => {
                         failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
                     }
                     _ => failure.hint(error.remedy()),
                 };
                 // Where it is the lease itself that cannot be used, there is a way to do without (F07).
                 match error.kind {
-                    StoreErrorKind::Denied | StoreErrorKind::Unexpected => {
+                    StoreErrorKind::Denied | StoreErrorKind::NotARecord => {
                         failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
                     }
                     _ => failure,
@@ -197,7 +197,7 @@ impl Leadership<'_> {
             Ok(manifest) => Ok(manifest
                 .and_then(|(manifest, _)| manifest.membridge?.epoch)
                 .unwrap_or(0)),
-            Err(error) if error.kind == StoreErrorKind::Unexpected => Ok(0),
+            Err(error) if error.kind == StoreErrorKind::NotARecord => Ok(0),
             Err(error) => Err(error),
         }
     }
@@ -246,7 +246,7 @@ impl Leadership<'_> {
         let result = async {
             let there = match self.read().await {
                 // `promote --force` replaces what nobody can read.
-                Err(error) if error.kind == StoreErrorKind::Unexpected && old.is_none() => None,
+                Err(error) if error.kind == StoreErrorKind::NotARecord && old.is_none() => None,
                 other => other?.map(|(lease, _)| lease),
             };
             if there.as_ref() != old || claim.age(self.context) > PATIENCE {

@@ -231,7 +231,7 @@ async fn checksum(store: &Store, keys: &Keys) -> CommandResult<Option<String>> {
 fn repairable(error: StoreError) -> Failure {
     let kind = error.kind;
     let failure = Failure::from(error);
-    if kind == crate::storage::StoreErrorKind::Unexpected {
+    if kind == crate::storage::StoreErrorKind::NotARecord {
         return failure.hint(
             "then push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite",
         );
