@@ -270,7 +270,13 @@ impl Answers {
     }
 
     async fn ask(&self, question: &Question, default: Option<String>) -> CommandResult<String> {
-        let not_set = || Failure::from(ConfigError::NotSet { name: question.name });
+        let not_set = || {
+            let place = config::USUAL_PLACE.to_owned();
+            Failure::from(ConfigError::NotSet {
+                name: question.name,
+                place,
+            })
+        };
         loop {
             let quiet = (self.terminal && question.hidden).then(EchoOff::start).flatten();
             if self.terminal {
