@@ -15,6 +15,7 @@ mod promote;
 mod push;
 mod restore_backup;
 mod status;
+mod usage;
 mod watch;
 
 use std::io::IsTerminal;
@@ -34,6 +35,8 @@ use crate::failpoint;
 use crate::storage::Store;
 use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
+
+pub use usage::refused;
 
 /// What a command works with.
 pub struct Run {
