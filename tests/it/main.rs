@@ -23,6 +23,7 @@ mod docs;
 mod doctor;
 mod documents;
 mod dry_run;
+mod edges;
 mod errors;
 mod fencing;
 mod first_sync;
