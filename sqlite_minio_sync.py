@@ -22,9 +22,18 @@ def binary():
     return found
 
 
+def _cannot_run(path, error):
+    print(f"ERROR: cannot run {path}: {error.strerror}; check MEMBRIDGE_BIN, or install membridge", flush=True)
+    raise SystemExit(1)
+
+
 def _run(command):
     sys.stdout.flush()
-    code = subprocess.run([binary(), command], check=False).returncode
+    path = binary()
+    try:
+        code = subprocess.run([path, command], check=False).returncode
+    except OSError as error:
+        _cannot_run(path, error)
     if code != 0:
         raise SystemExit(code)
 
@@ -47,4 +56,7 @@ def doctor():
 if __name__ == "__main__":
     # The script looked at its first argument only.
     path = binary()
-    os.execv(path, [path, *sys.argv[1:]])
+    try:
+        os.execv(path, [path, *sys.argv[1:2]])
+    except OSError as error:
+        _cannot_run(path, error)

@@ -3,20 +3,17 @@
 use clap::Parser;
 use membridge::cli::Cli;
 use membridge::config::Environment;
-use membridge::exit::ExitCode;
 
 fn main() {
     let environment = Environment::capture();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap's own code for bad usage is 2, which means "primary refuses pull" to our callers.
-            let _ = error.print();
-            let exit = if error.use_stderr() {
-                ExitCode::Error
-            } else {
-                ExitCode::Ok
-            };
+            let arguments: Vec<_> = std::env::args_os()
+                .skip(1)
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect();
+            let exit = membridge::commands::refused(&error, &arguments, &environment);
             std::process::exit(exit.code());
         }
     };

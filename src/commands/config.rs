@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Run;
 use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
-use crate::config::{Config, ConfigError, Settings, Source};
+use crate::config::{self, Config, ConfigError, Settings, Source};
 use crate::error::{CommandResult, Failure};
 use crate::private_files::make_private_folder;
 use crate::storage::Store;
@@ -273,7 +273,13 @@ impl Answers {
     }
 
     async fn ask(&self, question: &Question, default: Option<String>) -> CommandResult<String> {
-        let not_set = || Failure::from(ConfigError::NotSet { name: question.name });
+        let not_set = || {
+            let place = config::USUAL_PLACE.to_owned();
+            Failure::from(ConfigError::NotSet {
+                name: question.name,
+                place,
+            })
+        };
         loop {
             let quiet = (self.terminal && question.hidden).then(EchoOff::start).flatten();
             if self.terminal {
@@ -343,7 +349,7 @@ mod tests {
     #[test]
     fn every_setting_that_was_given_is_written_but_the_overrides() {
         let environment = Environment::default();
-        let none = Settings::without_file(&BTreeMap::new(), &environment);
+        let none = Settings::without_file(&BTreeMap::new(), &environment, None);
         for setting in SETTINGS {
             for source in [Source::Flag, Source::Environment] {
                 let mut settings = none.clone();

@@ -15,6 +15,7 @@ mod promote;
 mod push;
 mod restore_backup;
 mod status;
+mod usage;
 mod watch;
 
 use std::io::IsTerminal;
@@ -25,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::background;
 use crate::cli::{Cli, Color, Command, ConfigAction};
-use crate::config::{Config, ConfigError, Environment, Settings, settings};
+use crate::config::{Config, ConfigError, Environment, Settings, file_to_write};
 use crate::context::Context;
 use crate::database::files;
 use crate::error::{CommandResult, Failure};
@@ -34,6 +35,8 @@ use crate::failpoint;
 use crate::storage::Store;
 use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
+
+pub use usage::refused;
 
 /// What a command works with.
 pub struct Run {
@@ -106,11 +109,12 @@ fn started_in_background() -> ExitCode {
 
 fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
     let flags = cli.settings.given();
-    let config_target = settings::file_to_write(environment, cli.config.as_deref());
+    let config_target = file_to_write(environment, cli.config.as_deref());
     let (settings, file_problem) = match Settings::load(&flags, environment, cli.config.as_deref()) {
         Ok(settings) => (settings, None),
         Err(problem) if cli.command.needs_no_file() => {
-            (Settings::without_file(&flags, environment), Some(problem))
+            let without = Settings::without_file(&flags, environment, cli.config.as_deref());
+            (without, Some(problem))
         }
         Err(problem) => return Err(problem.into()),
     };

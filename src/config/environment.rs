@@ -31,6 +31,14 @@ impl Environment {
                 (Ok(name), Ok(value)) => {
                     environment.values.insert(name, value);
                 }
+                // Not ours, and full of other people's folders: the others are searched.
+                (Ok(name), Err(value)) if name == "PATH" => {
+                    let folders = std::env::split_paths(&value).filter(|folder| folder.to_str().is_some());
+                    let path = std::env::join_paths(folders).unwrap_or_default();
+                    environment
+                        .values
+                        .insert(name, path.to_string_lossy().into_owned());
+                }
                 (Ok(name), Err(_)) => environment.unreadable.push(name),
                 (Err(_), _) => {}
             }

@@ -3,8 +3,10 @@
 
 pub mod env_file;
 mod environment;
+mod file;
 pub mod paths;
 pub mod settings;
+mod store;
 
 use std::path::PathBuf;
 
@@ -12,8 +14,10 @@ use crate::error::Failure;
 use crate::identity::{Node, Project};
 
 pub use environment::Environment;
+pub use file::file_to_write;
 pub use paths::Paths;
 pub use settings::{Settings, Source};
+pub use store::store;
 
 /// What is wrong with the configuration. Each names the setting or the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +26,7 @@ pub enum ConfigError {
     #[error("HOME not set")]
     NoHome,
     #[error("{name} not set")]
-    NotSet { name: &'static str },
+    NotSet { name: &'static str, place: String },
     #[error("{name}='{value}' is neither yes nor no: use 1/true/yes/on or 0/false/no/off")]
     BadSwitch { name: &'static str, value: String },
     #[error("{name}='{value}' is not a whole number from {from} to {to}")]
@@ -34,6 +38,8 @@ pub enum ConfigError {
     },
     #[error("{name} holds text that is not UTF-8")]
     NotUtf8 { name: &'static str },
+    #[error("{name} holds {what}")]
+    Control { name: &'static str, what: String },
     #[error("{name}='{value}': {problem}")]
     BadValue {
         name: &'static str,
@@ -52,9 +58,10 @@ pub enum ConfigError {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
-            ConfigError::NotSet { name } => Some(format!(
-                "set {name} in the environment or in ~/.claude-mem-minio/config.env; to make that file: membridge config init"
-            )),
+            ConfigError::NotSet { name, place } => Some(format!("set {name} in the environment or in {place}")),
+            ConfigError::Control { .. } => Some(
+                "a file with Windows line ends does that; take them out: sed -i 's/\\r$//' FILE (where it comes from: membridge config)".to_owned(),
+            ),
             ConfigError::Unreadable { path, .. } => Some(format!(
                 "check that {} exists and is yours: ls -l {0}",
                 path.display()
@@ -233,6 +240,9 @@ pub const REQUIRED: [&str; 6] = [
     "CLAUDE_MEM_DB",
 ];
 
+/// Where settings go on a machine that nobody told otherwise.
+pub const USUAL_PLACE: &str = "~/.claude-mem-minio/config.env; to make that file: membridge config init";
+
 const MAX_SECONDS: i64 = 10 * 366 * 86_400;
 
 impl Config {
@@ -243,7 +253,7 @@ impl Config {
     pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
         let store = store(settings)?;
         let project = project(settings)?;
-        let database = PathBuf::from(settings.require("CLAUDE_MEM_DB")?);
+        let database = PathBuf::from(settings.require_plain("CLAUDE_MEM_DB")?);
         if database.file_name().is_none() {
             return Err(ConfigError::BadValue {
                 name: "CLAUDE_MEM_DB",
@@ -251,6 +261,8 @@ impl Config {
                 problem: "is not the path of a file".to_owned(),
             });
         }
+        // The hooks' alone; but whoever asks whether the settings are sound wants to hear of it.
+        settings.number("MEMBRIDGE_PUSH_INTERVAL_SECONDS", 0, 86_400)?;
         Ok(Self {
             store,
             project,
@@ -266,7 +278,7 @@ impl Config {
             },
             leadership: LeadershipConfig {
                 enabled: settings.switch("LEADERSHIP_ENABLED")?,
-                primary: settings.get("PRIMARY_NODE_ID").map(str::to_owned),
+                primary: settings.plain("PRIMARY_NODE_ID")?.map(str::to_owned),
                 lease_seconds: settings
                     .number("LEADERSHIP_LEASE_SECONDS", 1, MAX_SECONDS)?
                     .unwrap_or(3600),
@@ -296,9 +308,9 @@ impl Config {
 /// The project alone, for commands that need nothing else.
 ///
 /// # Errors
-/// CLAUDE_PROJECT_ID is not set.
+/// CLAUDE_PROJECT_ID is not set, or holds a control character.
 pub fn project(settings: &Settings) -> Result<Project, ConfigError> {
-    Ok(Project::new(settings.require("CLAUDE_PROJECT_ID")?))
+    Ok(Project::new(settings.require_plain("CLAUDE_PROJECT_ID")?))
 }
 
 /// Who this machine is.
@@ -306,18 +318,16 @@ pub fn project(settings: &Settings) -> Result<Project, ConfigError> {
 /// # Errors
 /// The operating system's host name is not UTF-8 or cannot be had, and none is configured.
 pub fn node(settings: &Settings) -> Result<Node, ConfigError> {
-    let host = match settings.get("MEMBRIDGE_HOSTNAME") {
+    let host = match settings.plain("MEMBRIDGE_HOSTNAME")? {
         Some(host) => host.to_owned(),
         None => hostname::get()
             .ok()
             .and_then(|name| name.into_string().ok())
             .filter(|name| !name.is_empty())
-            .ok_or(ConfigError::NotSet {
-                name: "MEMBRIDGE_HOSTNAME",
-            })?,
+            .ok_or_else(|| settings.not_set("MEMBRIDGE_HOSTNAME"))?,
     };
     let id = settings
-        .get("MEMBRIDGE_NODE_ID")
+        .plain("MEMBRIDGE_NODE_ID")?
         .map_or_else(|| host.clone(), str::to_owned);
     Ok(Node { host, id })
 }
@@ -343,7 +353,7 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
             .number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?
             .and_then(|port| u16::try_from(port).ok()),
         host: settings
-            .get("CLAUDE_MEM_WORKER_HOST")
+            .plain("CLAUDE_MEM_WORKER_HOST")?
             .unwrap_or("127.0.0.1")
             .to_owned(),
         leave_stopped: settings.switch("MEMBRIDGE_NO_RESTART_WORKER")?,
@@ -351,55 +361,4 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
         runtimes,
         claude_dir: path_of("CLAUDE_CONFIG_DIR").unwrap_or_else(|| home.join(".claude")),
     })
-}
-
-/// The store alone, for doctor, which works with half a configuration.
-///
-/// # Errors
-/// What is missing or malformed.
-pub fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
-    const NAME: &str = "MINIO_ENDPOINT";
-    let endpoint = settings.require(NAME)?;
-    let bad = |problem: &str| ConfigError::BadValue {
-        name: NAME,
-        value: endpoint.to_owned(),
-        problem: problem.to_owned(),
-    };
-    if let Some(path) = endpoint.strip_prefix("file://") {
-        let path = PathBuf::from(path);
-        if !path.is_absolute() {
-            return Err(bad("a directory store is written file:///absolute/path"));
-        }
-        return Ok(StoreConfig::Dir(path));
-    }
-    let rest = endpoint
-        .strip_prefix("http://")
-        .or_else(|| endpoint.strip_prefix("https://"))
-        .ok_or_else(|| bad("must start with http://, https:// or file:///"))?;
-    if rest.trim_end_matches('/').is_empty() || rest.contains(char::is_whitespace) {
-        return Err(bad("has no host name"));
-    }
-    if rest.contains(['@', '?', '#']) {
-        return Err(ConfigError::BadValue {
-            name: NAME,
-            value: "(hidden)".to_owned(),
-            problem:
-                "must be scheme://host:port only; keys belong into MINIO_ACCESS_KEY and MINIO_SECRET_KEY"
-                    .to_owned(),
-        });
-    }
-    Ok(StoreConfig::S3(S3Config {
-        endpoint: endpoint.trim_end_matches('/').to_owned(),
-        access_key: Secret::new(settings.require("MINIO_ACCESS_KEY")?),
-        secret_key: Secret::new(settings.require("MINIO_SECRET_KEY")?),
-        bucket: settings.require("MINIO_BUCKET")?.to_owned(),
-        region: settings.get("MINIO_REGION").unwrap_or("us-east-1").to_owned(),
-        http_proxy: settings.get("HTTP_PROXY").map(Secret::new),
-        https_proxy: settings.get("HTTPS_PROXY").map(Secret::new),
-        no_proxy: settings.get("NO_PROXY").unwrap_or_default().to_owned(),
-        ca_bundle: settings
-            .get("AWS_CA_BUNDLE")
-            .or_else(|| settings.get("SSL_CERT_FILE"))
-            .map(PathBuf::from),
-    }))
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Environment, env_file};
+use super::file::{file_to_write, find_file, read_file};
+use super::{ConfigError, Environment};
 
 /// One setting that people can make.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +105,8 @@ pub struct Settings {
     values: BTreeMap<&'static str, (String, Source)>,
     /// The config.env that was read, when there was one.
     pub file: Option<PathBuf>,
+    /// Where one would go.
+    target: PathBuf,
     /// The home directory.
     pub home: PathBuf,
 }
@@ -141,16 +144,22 @@ impl Settings {
         Ok(Self {
             values: combine(flags, environment, &from_file),
             file,
+            target: file_to_write(environment, config_flag),
             home,
         })
     }
 
     /// Flags, environment and defaults, without any file: for doctor where the file is what is broken, and for
     /// whoever is about to write it. What cannot be read counts as unset.
-    pub fn without_file(flags: &BTreeMap<&'static str, String>, environment: &Environment) -> Self {
+    pub fn without_file(
+        flags: &BTreeMap<&'static str, String>,
+        environment: &Environment,
+        config_flag: Option<&Path>,
+    ) -> Self {
         Self {
             values: combine(flags, environment, &BTreeMap::new()),
             file: None,
+            target: file_to_write(environment, config_flag),
             home: environment.home().unwrap_or(Path::new("/")).to_owned(),
         }
     }
@@ -189,7 +198,51 @@ impl Settings {
     /// # Errors
     /// `NAME not set`.
     pub fn require(&self, name: &'static str) -> Result<&str, ConfigError> {
-        self.get(name).ok_or(ConfigError::NotSet { name })
+        self.get(name).ok_or_else(|| self.not_set(name))
+    }
+
+    /// That a setting is missing, and where it belongs: into the file that is read, wherever somebody told us to look.
+    pub fn not_set(&self, name: &'static str) -> ConfigError {
+        let shown = |path: &Path| match path.strip_prefix(&self.home) {
+            Ok(rest) => format!("~/{}", rest.display()),
+            Err(_) => path.display().to_string(),
+        };
+        let place = match &self.file {
+            Some(file) => shown(file),
+            None => format!(
+                "{}; to make that file: membridge config init",
+                shown(&self.target)
+            ),
+        };
+        ConfigError::NotSet { name, place }
+    }
+
+    /// A setting that goes into a header, an address, a key or a path: one line of text.
+    ///
+    /// # Errors
+    /// A control character in it. The SDK panics on one in a key or a region, and a carriage return that came with
+    /// Windows line ends would make another project, bucket or node of the name.
+    pub fn plain(&self, name: &'static str) -> Result<Option<&str>, ConfigError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let Some(control) = value.chars().find(|c| c.is_control()) else {
+            return Ok(Some(value));
+        };
+        let what = match control {
+            '\r' => "a carriage return (\\r)".to_owned(),
+            '\n' => "a line end (\\n)".to_owned(),
+            other => format!("the control character U+{:04X}", u32::from(other)),
+        };
+        Err(ConfigError::Control { name, what })
+    }
+
+    /// The same for a required setting.
+    ///
+    /// # Errors
+    /// See [`Settings::plain`] and [`Settings::require`].
+    pub fn require_plain(&self, name: &'static str) -> Result<&str, ConfigError> {
+        self.plain(name)?.ok_or_else(|| self.not_set(name))
     }
 
     /// A switch: 1/true/yes/on or 0/false/no/off in any case.
@@ -241,7 +294,10 @@ fn combine(
         let name = setting.name;
         let lower = lower_twin(name).and_then(|twin| environment.get(twin));
         let found = None
-            .or_else(|| flags.get(name).map(|value| (value.clone(), Source::Flag)))
+            .or_else(|| {
+                let given = flags.get(name).filter(|value| !value.is_empty());
+                given.map(|value| (value.clone(), Source::Flag))
+            })
             .or_else(|| {
                 environment
                     .get(name)
@@ -275,71 +331,4 @@ fn lower_twin(name: &str) -> Option<&'static str> {
         "NO_PROXY" => Some("no_proxy"),
         _ => None,
     }
-}
-
-/// Where a new config.env goes: the place that was named, else the first of the usual ones.
-pub fn file_to_write(environment: &Environment, flag: Option<&Path>) -> PathBuf {
-    if let Some(path) = flag {
-        return path.to_owned();
-    }
-    if let Some(path) = environment.get("MEMBRIDGE_CONFIG_ENV") {
-        return PathBuf::from(path);
-    }
-    match environment.get("MEMBRIDGE_DIR") {
-        Some(dir) => Path::new(dir).join("config.env"),
-        None => environment
-            .home()
-            .unwrap_or(Path::new("/"))
-            .join(".claude-mem-minio/config.env"),
-    }
-}
-
-fn find_file(
-    environment: &Environment,
-    flag: Option<&Path>,
-    home: &Path,
-) -> Result<Option<PathBuf>, ConfigError> {
-    // A file that somebody named must be there; the two default places may be empty.
-    let named = flag
-        .map(Path::to_owned)
-        .or_else(|| environment.get("MEMBRIDGE_CONFIG_ENV").map(PathBuf::from));
-    if let Some(path) = named {
-        return Ok(Some(path));
-    }
-    let candidates = match environment.get("MEMBRIDGE_DIR") {
-        Some(dir) => vec![Path::new(dir).join("config.env")],
-        None => vec![
-            home.join(".claude-mem-minio/config.env"),
-            home.join("membridge/config.env"),
-        ],
-    };
-    for path in candidates {
-        match path.try_exists() {
-            Ok(true) => return Ok(Some(path)),
-            Ok(false) => {}
-            Err(error) => {
-                return Err(ConfigError::Unreadable {
-                    path,
-                    problem: error.to_string(),
-                });
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn read_file(path: &Path, environment: &Environment) -> Result<BTreeMap<String, String>, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    })?;
-    let home = environment.home().map(|home| home.to_string_lossy().into_owned());
-    let lookup = |name: &str| match name {
-        "HOME" => home.clone(),
-        _ => environment.get(name).map(str::to_owned),
-    };
-    env_file::parse(&text, lookup).map_err(|error| ConfigError::BadLine {
-        path: path.to_owned(),
-        error,
-    })
 }

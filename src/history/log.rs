@@ -12,7 +12,7 @@ use crate::failpoint;
 use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::Keys;
-use crate::storage::{Body, Condition, Digests, Entry, Meta, Sink, Store};
+use crate::storage::{Body, Condition, Digests, Entry, Meta, Sink, Store, StoreErrorKind};
 
 /// Steps from a remembered head to the present one, before a listing is cheaper.
 const STEPS: u64 = 4;
@@ -23,7 +23,15 @@ const STEPS: u64 = 4;
 /// The store's; a commit that cannot be used.
 pub async fn get(store: &Store, keys: &Keys, number: u64) -> Result<Option<Commit>, HistoryError> {
     let key = keys.commit(number);
-    let Some((bytes, _)) = store.get(&key).await? else {
+    let got = match store.get(&key).await {
+        // More bytes than any commit has.
+        Err(error) if error.kind == StoreErrorKind::NotARecord => {
+            let problem = error.detail;
+            return Err(HistoryError::Commit { key, problem });
+        }
+        got => got?,
+    };
+    let Some((bytes, _)) = got else {
         return Ok(None);
     };
     Commit::parse(&bytes, number)

@@ -3,8 +3,8 @@
 
 use super::decide::NewTerm;
 use super::{Leadership, LeadershipError};
-use crate::storage::records::LeaseRecord;
-use crate::storage::{Etag, StoreErrorKind};
+use crate::storage::Etag;
+use crate::storage::records::{self, LeaseRecord};
 
 /// What `promote` was asked for.
 #[derive(Debug, Clone)]
@@ -70,13 +70,13 @@ impl Leadership<'_> {
         &self,
         force: bool,
     ) -> Result<(Option<LeaseRecord>, Option<Etag>), LeadershipError> {
-        match self.read().await {
-            Err(error) if force && error.kind == StoreErrorKind::Unexpected => {
-                let meta = self.store.head(&self.keys.lease()).await?;
-                Ok((None, meta.map(|meta| meta.etag)))
-            }
-            other => Ok(other?.unzip()),
-        }
+        Ok(match records::look(self.store, &self.keys.lease()).await? {
+            None => (None, None),
+            Some((Ok(lease), etag)) => (Some(lease), Some(etag)),
+            // Only content that was read is stepped over: a lease that could not be had may be a valid one.
+            Some((Err(_), etag)) if force => (None, Some(etag)),
+            Some((Err(error), _)) => return Err(error.into()),
+        })
     }
 }
 

@@ -60,14 +60,14 @@ impl From<LeadershipError> for Failure {
             LeadershipError::History(error) => error.into(),
             LeadershipError::Store(error) => {
                 let failure = match error.kind {
-                    StoreErrorKind::Unexpected => {
+                    StoreErrorKind::NotARecord => {
                         failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
                     }
                     _ => failure.hint(error.remedy()),
                 };
                 // Where it is the lease itself that cannot be used, there is a way to do without (F07).
                 match error.kind {
-                    StoreErrorKind::Denied | StoreErrorKind::Unexpected => {
+                    StoreErrorKind::Denied | StoreErrorKind::NotARecord => {
                         failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
                     }
                     _ => failure,
@@ -232,7 +232,7 @@ impl Leadership<'_> {
         let manifest = match records::read::<Manifest>(self.store, &self.keys.manifest()).await {
             Ok(manifest) => manifest.and_then(|(manifest, _)| manifest.membridge),
             // A manifest that nobody can read fences nobody.
-            Err(error) if error.kind == StoreErrorKind::Unexpected => None,
+            Err(error) if error.kind == StoreErrorKind::NotARecord => None,
             Err(error) => return Err(error.into()),
         };
         let mirrored = manifest.as_ref().and_then(|extra| extra.epoch);
@@ -286,7 +286,7 @@ impl Leadership<'_> {
         let result = async {
             let there = match self.read().await {
                 // `promote --force` replaces what nobody can read.
-                Err(error) if error.kind == StoreErrorKind::Unexpected && old.is_none() => None,
+                Err(error) if error.kind == StoreErrorKind::NotARecord && old.is_none() => None,
                 other => other?.map(|(lease, _)| lease),
             };
             if there.as_ref() != old || claim.age(self.context) > PATIENCE {

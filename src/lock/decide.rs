@@ -3,6 +3,10 @@
 
 use crate::storage::records::LockRecord;
 
+/// A holder's own word on how long it holds counts up to this (seconds). One that lives renews its lock within a third
+/// of its lifetime, so only lifetimes above three days are cut short by it.
+const LONGEST_PROMISE: i64 = 86_400;
+
 /// Everything that the decision rests on.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
@@ -65,10 +69,11 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
         return Verdict::TakeOver("forced by FORCE_PUSH");
     }
     let age = situation.now.saturating_sub(record.timestamp).max(0);
-    // A holder that says how long it holds is believed: its LOCK_TTL_SECONDS may be longer than ours.
+    // A holder that says how long it holds is believed, for its LOCK_TTL_SECONDS may be longer than ours — within
+    // reason: a nonsensical time must not lock everybody out for ever.
     let promised = record
         .expires_at
-        .map_or(0, |at| at.saturating_sub(record.timestamp));
+        .map_or(0, |at| at.saturating_sub(record.timestamp).min(LONGEST_PROMISE));
     let ttl = situation.ttl.max(promised);
     let free_at = ttl.saturating_add(situation.grace);
     if age > free_at {
@@ -188,7 +193,34 @@ mod tests {
             expires_at: Some(NOW - 80),
             ..record("other", NOW - 90, Some("m2"))
         };
+        let absurd = |age: i64, expires_at: i64| LockRecord {
+            expires_at: Some(expires_at),
+            ..record("other", NOW - age, None)
+        };
         let more = [
+            (
+                "foreign, promised for ever, a day and more ago",
+                Some(absurd(100_000, i64::MAX)),
+                false,
+                Verdict::TakeOver("stale"),
+            ),
+            (
+                "foreign, promised for ever, just now",
+                Some(absurd(5, i64::MAX)),
+                false,
+                Verdict::Refuse {
+                    host: "other".to_owned(),
+                    age: 5,
+                    free_in: 86_400 + 60 - 5 + 1,
+                    in_grace: false,
+                },
+            ),
+            (
+                "foreign, expired before all time",
+                Some(absurd(161, i64::MIN)),
+                false,
+                Verdict::TakeOver("stale"),
+            ),
             (
                 "foreign, promised for longer than our TTL",
                 Some(long),

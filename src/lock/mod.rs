@@ -98,7 +98,7 @@ impl From<LockError> for Failure {
                 Self::new(text).hint("check the rights and the free space of ~/.membridge")
             }
             LockError::Interrupted(signal) => Self::interrupted(signal),
-            LockError::Store(error) if error.kind == StoreErrorKind::Unexpected => {
+            LockError::Store(error) if error.kind == StoreErrorKind::NotARecord => {
                 Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
             }
             LockError::Store(error) => error.into(),
@@ -251,12 +251,11 @@ type There = Option<(Option<LockRecord>, Etag)>;
 
 /// The lock as it is, and the store's time; a record that nobody can read is stepped over by FORCE_PUSH only.
 async fn read(request: &Request<'_>) -> Result<(There, i64), LockError> {
-    let key = request.keys.lock();
-    let there = match records::read::<LockRecord>(request.store, &key).await {
-        Err(error) if error.kind == StoreErrorKind::Unexpected && request.force => {
-            request.store.head(&key).await?.map(|meta| (None, meta.etag))
-        }
-        other => other?.map(|(record, etag)| (Some(record), etag)),
+    let there = match records::look::<LockRecord>(request.store, &request.keys.lock()).await? {
+        None => None,
+        Some((Ok(record), etag)) => Some((Some(record), etag)),
+        Some((Err(_), etag)) if request.force => Some((None, etag)),
+        Some((Err(error), _)) => return Err(error.into()),
     };
     Ok((there, request.context.server_now().as_second()))
 }

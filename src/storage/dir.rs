@@ -75,7 +75,7 @@ impl DirStore {
             .map_err(|error| self.io(&operation, &error))?;
         if count as u64 > limit {
             return Err(self.error(
-                StoreErrorKind::Unexpected,
+                StoreErrorKind::NotARecord,
                 &operation,
                 "the object is larger than any record should be (1 MiB)",
             ));

@@ -27,7 +27,13 @@ pub enum StoreErrorKind {
     MissingBucket,
     /// The server does not support the request (501).
     NotSupported,
-    /// An answer that makes no sense.
+    /// The answer is no S3 service's, or that of one which does not serve this bucket: endpoint or region is wrong.
+    NotS3,
+    /// A 404 that may be a proxy's, where the store's listing does not confirm it.
+    Ambiguous,
+    /// The object was read whole, and is not what its name promises.
+    NotARecord,
+    /// The service refused the request in words that callers do not tell apart, or made no sense.
     Unexpected,
     /// Our own side: a file that cannot be read or written, a bad certificate file.
     Local,
@@ -71,6 +77,8 @@ impl StoreError {
                 | StoreErrorKind::Refused
                 | StoreErrorKind::Interrupted
                 | StoreErrorKind::ServerBusy
+                // The object may have come between the answer and the listing.
+                | StoreErrorKind::Ambiguous
                 // The refusal told us the server's time, and the next request is signed with it.
                 | StoreErrorKind::ClockSkew
         )
@@ -80,7 +88,10 @@ impl StoreError {
     pub fn may_have_happened(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Interrupted | StoreErrorKind::ServerBusy | StoreErrorKind::Unexpected
+            StoreErrorKind::Interrupted
+                | StoreErrorKind::ServerBusy
+                | StoreErrorKind::NotS3
+                | StoreErrorKind::Unexpected
         )
     }
 
@@ -105,7 +116,15 @@ impl StoreError {
                 "mount the disk, or make the folder that MINIO_ENDPOINT names (mkdir -p)"
             }
             StoreErrorKind::MissingBucket => "check MINIO_BUCKET, or make the bucket (mc mb ALIAS/BUCKET)",
-            StoreErrorKind::NotSupported | StoreErrorKind::Unexpected => "run: membridge doctor",
+            StoreErrorKind::NotS3 => {
+                "check MINIO_ENDPOINT and MINIO_REGION: that was not the S3 service of this bucket"
+            }
+            StoreErrorKind::Ambiguous => {
+                "is MINIO_ENDPOINT the S3 endpoint itself? a proxy or a web server answers so"
+            }
+            StoreErrorKind::NotSupported | StoreErrorKind::NotARecord | StoreErrorKind::Unexpected => {
+                "run: membridge doctor"
+            }
             StoreErrorKind::Local => "check the path, its rights and the free space",
         }
     }

@@ -86,7 +86,36 @@ fn proxy(config: &S3Config) -> Result<ProxyConfig, StoreError> {
         };
         built = built.with_basic_auth(plain(user), plain(password));
     }
-    Ok(built.no_proxy(format!("127.0.0.1,localhost,::1,{}", config.no_proxy)))
+    let exempt = without_ports(&config.no_proxy, port_of(&config.endpoint));
+    Ok(built.no_proxy(format!("127.0.0.1,localhost,::1,{exempt}")))
+}
+
+/// The port that an endpoint is asked at; its address has been checked.
+fn port_of(endpoint: &str) -> u16 {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let behind_address = authority.rsplit(']').next().unwrap_or_default();
+    let named = behind_address
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok());
+    named.unwrap_or(if scheme == "https" { 443 } else { 80 })
+}
+
+/// NO_PROXY's entries as the client reads them, which knows no ports: `host:port` is `host` where it is our port, and
+/// speaks of somebody else otherwise.
+fn without_ports(entries: &str, port: u16) -> String {
+    let kept = entries.split(',').map(str::trim).filter_map(|entry| {
+        let Some((host, number)) = entry.rsplit_once(':') else {
+            return Some(entry);
+        };
+        // An IPv6 address without brackets is no host and port.
+        let is_pair = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+        match number.parse::<u16>() {
+            Ok(number) if is_pair => (number == port).then_some(host.trim_matches(['[', ']'])),
+            _ => Some(entry),
+        }
+    });
+    kept.collect::<Vec<_>>().join(",")
 }
 
 /// Which certificate authorities are trusted: the bundle that was named; else the system's; else, where a small
@@ -144,7 +173,35 @@ fn local(what: &str, detail: String) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::{CertificateDer, PemObject, to_pem};
+    use super::{CertificateDer, PemObject, port_of, to_pem, without_ports};
+
+    #[test]
+    fn no_proxy_entries_with_a_port_speak_of_that_port() {
+        let table = [
+            ("minio:9000", 9000, "minio"),
+            ("minio:9000", 80, ""),
+            ("minio", 9000, "minio"),
+            (".example.org:443, 10.0.0.0/8", 443, ".example.org,10.0.0.0/8"),
+            ("*", 80, "*"),
+            ("fe80::1", 80, "fe80::1"),
+            ("[fe80::1]:9000", 9000, "fe80::1"),
+            ("[fe80::1]:9000", 9001, ""),
+            ("a:1,b:2,c", 2, "b,c"),
+        ];
+        for (entries, port, expected) in table {
+            assert_eq!(without_ports(entries, port), expected, "{entries} at {port}");
+        }
+        let table = [
+            ("http://minio", 80),
+            ("https://minio/path", 443),
+            ("http://minio:9000/x:1", 9000),
+            ("https://[::1]", 443),
+            ("https://[::1]:9000", 9000),
+        ];
+        for (endpoint, port) in table {
+            assert_eq!(port_of(endpoint), port, "{endpoint}");
+        }
+    }
 
     #[test]
     fn the_built_in_roots_survive_the_way_through_pem() {

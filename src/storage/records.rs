@@ -19,28 +19,52 @@ pub struct LockRecord {
     #[serde(deserialize_with = "whole_seconds")]
     pub timestamp: i64,
     /// Project name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub project: String,
     /// Canonical project id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub canonical_id: String,
     /// Random token of the holder; absent in locks that Python wrote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_nothing",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner: Option<String>,
     /// Node id of the holder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_nothing",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub node_id: Option<String>,
     /// Process id of the holder on its host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_nothing",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub pid: Option<u32>,
     /// When it expires, seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_nothing",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub expires_at: Option<i64>,
     /// `held` or `released`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_nothing",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub state: Option<String>,
     /// Counts renewals, so that each write of the record has bytes of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_nothing",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub renewals: Option<u64>,
 }
 
@@ -179,24 +203,44 @@ pub struct ManifestExtra {
 /// Reads a record. `None` when the object is not there.
 ///
 /// # Errors
-/// The store's; and what is wrong with the record, as [`StoreErrorKind::Unexpected`].
+/// The store's; and what is wrong with the record, as [`StoreErrorKind::NotARecord`].
 pub async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<(T, Etag)>, StoreError> {
-    let Some((bytes, meta)) = store.get(key).await? else {
-        return Ok(None);
+    match look(store, key).await? {
+        None => Ok(None),
+        Some((record, etag)) => Ok(Some((record?, etag))),
+    }
+}
+
+/// The same for whoever may replace what is there: content that is no record comes with its etag, so that nothing else
+/// than just that content is replaced.
+///
+/// # Errors
+/// The store's alone: only what was really read can be found to be no record.
+pub async fn look<T: DeserializeOwned>(
+    store: &Store,
+    key: &str,
+) -> Result<Option<(Result<T, StoreError>, Etag)>, StoreError> {
+    let (bytes, meta) = match store.get(key).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind == StoreErrorKind::NotARecord => {
+            return Ok(store.head(key).await?.map(|meta| (Err(error), meta.etag)));
+        }
+        Err(error) => return Err(error),
     };
     let read = match serde_json::from_slice::<Value>(&bytes) {
         Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
         _ => serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string()),
     };
-    match read {
-        Ok(record) => Ok(Some((record, meta.etag))),
-        Err(problem) => Err(StoreError::new(
-            StoreErrorKind::Unexpected,
+    let record = read.map_err(|problem| {
+        StoreError::new(
+            StoreErrorKind::NotARecord,
             store.name(),
             format!("read {key}"),
             format!("the object is not what it should be: {problem}"),
-        )),
-    }
+        )
+    });
+    Ok(Some((record, meta.etag)))
 }
 
 /// The bytes of a record: two-space indent, as Python writes them.
@@ -205,6 +249,14 @@ pub async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Optio
 /// Never for our own types.
 pub fn to_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec_pretty(record)
+}
+
+/// A field on which no reader may insist: what is not of its type counts as not there.
+fn or_nothing<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).unwrap_or_default())
 }
 
 /// Seconds since 1970 that are a number in JSON; fractions, which other writers may leave, are cut off.
@@ -246,6 +298,40 @@ mod tests {
         let text = String::from_utf8(to_bytes(&record).unwrap()).unwrap();
         let expected = "{\n  \"hostname\": \"pi\",\n  \"timestamp\": 1700000000,\n  \"project\": \"mem\",\n  \"canonical_id\": \"6f\"\n}";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_lock_is_its_host_and_its_time_whatever_else_it_holds() {
+        for other in [
+            r#""project": null"#,
+            r#""project": 7, "canonical_id": []"#,
+            r#""pid": -1"#,
+            r#""pid": "12""#,
+            r#""owner": 5"#,
+            r#""owner": null, "state": false, "node_id": {}"#,
+            r#""expires_at": "later", "renewals": -3"#,
+            r#""expires_at": 1e300"#,
+        ] {
+            let text = format!(r#"{{"hostname": "pi", "timestamp": 1700000000, {other}}}"#);
+            let record: LockRecord = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (record.hostname.as_str(), record.timestamp),
+                ("pi", 1_700_000_000),
+                "{text}"
+            );
+            assert_eq!(
+                (record.owner, record.pid, record.expires_at),
+                (None, None, None),
+                "{text}"
+            );
+        }
+        for text in [
+            r#"{"hostname": 7, "timestamp": 1}"#,
+            r#"{"hostname": "pi", "timestamp": null}"#,
+            r#"{"timestamp": 1}"#,
+        ] {
+            assert!(serde_json::from_str::<LockRecord>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

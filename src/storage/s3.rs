@@ -2,6 +2,7 @@
 //! `retry`'s business, deciding what an answer means is `conditional`'s.
 
 mod errors;
+mod read;
 mod request;
 
 use std::error::Error;
@@ -19,7 +20,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use errors::{chain, classify, is_missing_key, status};
+use errors::{chain, classify, status};
 use request::{ServerClock, SignedPayload, SigningClock, counted};
 
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
@@ -106,62 +107,6 @@ impl S3Store {
         }
     }
 
-    pub(super) async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
-        let operation = || format!("get {key}");
-        let mut output = match self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-        {
-            Ok(output) => output,
-            Err(error) if is_missing_key(&error) => return Ok(None),
-            Err(error) => return Err(self.error(operation(), &error)),
-        };
-        let mut bytes = Vec::new();
-        while let Some(chunk) = output.body.next().await {
-            let chunk = chunk.map_err(|error| self.cut(operation(), &error))?;
-            if (bytes.len() + chunk.len()) as u64 > super::RECORD_LIMIT {
-                return Err(StoreError::new(
-                    StoreErrorKind::Unexpected,
-                    self.name(),
-                    operation(),
-                    "the object is larger than any record should be (1 MiB)",
-                ));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        let meta = Meta {
-            etag: etag(output.e_tag),
-            size: bytes.len() as u64,
-        };
-        Ok(Some((bytes, meta)))
-    }
-
-    pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        match self
-            .client
-            .head_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-        {
-            Ok(output) => Ok(Some(Meta {
-                etag: etag(output.e_tag),
-                size: size(output.content_length),
-            })),
-            Err(error) if status(&error) == Some(404) => {
-                // 404 to a HEAD is a missing key or a missing bucket; only the listing says which.
-                self.list_page(key, None, 1).await?;
-                Ok(None)
-            }
-            Err(error) => Err(self.error(format!("look at {key}"), &error)),
-        }
-    }
-
     /// One attempt at streaming the rest of an object. `version` is the object as first seen: a resumed attempt
     /// asks for the rest of just that, and starts again when the object has changed.
     pub(super) async fn stream(
@@ -188,7 +133,6 @@ impl S3Store {
         }
         let mut output = match request.send().await {
             Ok(output) => output,
-            Err(error) if is_missing_key(&error) => return Ok(None),
             Err(error) if resumed && matches!(status(&error), Some(412 | 416)) => {
                 sink.restart().await.map_err(local)?;
                 *version = None;
@@ -199,8 +143,9 @@ impl S3Store {
                     "the object changed during the download",
                 ));
             }
-            Err(error) => return Err(self.error(operation(), &error)),
+            Err(error) => return self.absent(key, operation(), &error).await.map(|()| None),
         };
+        self.not_a_page(&operation(), output.content_type.as_deref())?;
         let partial = output.content_range.is_some();
         if resumed && !partial {
             // The server ignored the range and sends everything again.
@@ -351,21 +296,6 @@ impl S3Store {
             .map_err(|error| self.error(format!("copy {from} to {to}"), &error))
     }
 
-    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        match self
-            .client
-            .delete_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if is_missing_key(&error) => Ok(()),
-            Err(error) => Err(self.error(format!("delete {key}"), &error)),
-        }
-    }
-
     fn cut(&self, operation: String, error: &dyn Error) -> StoreError {
         StoreError::new(StoreErrorKind::Interrupted, self.name(), operation, chain(error))
     }
@@ -374,7 +304,11 @@ impl S3Store {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let (kind, detail) = classify(error);
+        let (mut kind, detail) = classify(error);
+        // A HEAD is refused without a word of why.
+        if kind == StoreErrorKind::Denied && error.code().is_none() && self.clock.is_off() {
+            kind = StoreErrorKind::ClockSkew;
+        }
         if kind == StoreErrorKind::ClockSkew {
             self.clock.correct();
         }

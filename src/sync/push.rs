@@ -19,8 +19,7 @@ use super::unchanged::{base_of, nothing_written, same_content, up_to_date};
 use super::words::{self, describe, diverged};
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
-use crate::history::pagemap::PageMap;
-use crate::history::{Commit, retention};
+use crate::history::Commit;
 use crate::lock::{self, Seen, Verifier};
 use crate::storage::records::iso;
 use crate::ui::{Report, human_bytes};
@@ -140,7 +139,7 @@ async fn attempt(
         check,
     };
     let parent = head.as_ref().filter(|_| !ask.rewrite);
-    let shot = shot::take(session, local, parent_map(session, parent), wanted).await?;
+    let shot = shot::take(session, local, shot::parent_map(session, parent), wanted).await?;
     let known = Known { head, seen, ask };
     failpoint::reach("push.snapshot");
     if shot.checked {
@@ -176,15 +175,6 @@ async fn attempt(
 fn is_older(session: &Session, at: i64, limit: i64) -> bool {
     let age = session.context.now().as_second().saturating_sub(at);
     !(0..limit).contains(&age)
-}
-
-/// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
-fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
-    let commit = head?.head_commit()?;
-    if retention::rebase_due(&commit.chain) {
-        return None;
-    }
-    PageMap::open(&session.page_map, &commit.sha256)
 }
 
 /// What the bucket held, when it was asked (see [`crate::context::Context::uptime`]), and for what.

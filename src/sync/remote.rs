@@ -114,7 +114,7 @@ pub enum ReadError {
 impl From<StoreError> for ReadError {
     fn from(error: StoreError) -> Self {
         match error.kind {
-            StoreErrorKind::Unexpected => Self::Unreadable(error.to_string()),
+            StoreErrorKind::NotARecord => Self::Unreadable(error.to_string()),
             _ => Self::Store(error),
         }
     }

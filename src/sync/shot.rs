@@ -3,6 +3,7 @@
 
 use tempfile::TempPath;
 
+use super::remote::Head;
 use super::session::{LocalState, Session};
 use crate::database::files::{self, Fingerprint};
 use crate::database::{self, DatabaseError, Facts, snapshot};
@@ -10,7 +11,7 @@ use crate::error::CommandResult;
 use crate::failpoint;
 use crate::history::pagemap::PageMap;
 use crate::history::spool::{Spooled, spool};
-use crate::history::{self, Kind};
+use crate::history::{self, Kind, retention};
 use crate::storage::Digests;
 use crate::ui::human_bytes;
 
@@ -45,6 +46,15 @@ pub(super) struct Wanted {
     pub(super) object: bool,
     /// SQLite's full check, also of a delta.
     pub(super) check: bool,
+}
+
+/// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
+pub(super) fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
+    let commit = head?.head_commit()?;
+    if retention::rebase_due(&commit.chain) {
+        return None;
+    }
+    PageMap::open(&session.page_map, &commit.sha256)
 }
 
 /// Takes the shot. With the page map of the head's image a delta writes nothing but the changed pages to the disk.

@@ -115,12 +115,11 @@ fn install_sh_refuses_what_it_cannot_vouch_for() {
 #[test]
 fn the_shim_is_the_binary_for_programs_and_for_importers() {
     let server = S3Server::start();
-    let mut machine = Machine::new("desk", &server);
-    machine.set("MEMBRIDGE_BIN", BINARY);
+    let machine = Machine::new("desk", &server);
     let shim = root().join("sqlite_minio_sync.py");
     let Some(interpreter) = python() else { return };
-    let python = |arguments: &[&str]| {
-        let mut run = machine.program(&interpreter);
+    let python_with = |arguments: &[&str], binary: &str| {
+        let mut run = machine.program(&interpreter).env("MEMBRIDGE_BIN", binary);
         run = run
             .env("PYTHONPATH", root().as_os_str())
             .env("PYTHONDONTWRITEBYTECODE", "1");
@@ -129,10 +128,23 @@ fn the_shim_is_the_binary_for_programs_and_for_importers() {
         }
         run.run()
     };
+    let python = |arguments: &[&str]| python_with(arguments, BINARY);
     let shim = shim.to_str().unwrap();
     python(&[shim, "print_project"])
         .assert_code(0)
         .stdout_has("canonical_project_id: 6fe2e0f6071ac2bb");
+    // The script looked at its first argument only.
+    python(&[shim, "print_project", "ignored-arg", "--bogus"]).assert_code(0);
+    for arguments in [
+        &[shim, "doctor"][..],
+        &["-c", "import sqlite_minio_sync as s; s.doctor()"],
+    ] {
+        let broken = python_with(arguments, "/nonexistent");
+        broken
+            .assert_code(1)
+            .stdout_has("ERROR: cannot run /nonexistent: No such file or directory");
+        assert_eq!(broken.stderr, "");
+    }
     // Nothing to pull yet: the exit code comes through.
     python(&[shim, "pull_sqlite"])
         .assert_code(1)

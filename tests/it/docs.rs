@@ -65,7 +65,7 @@ const REQUIRED: [&str; 6] = [
 
 #[test]
 fn config_env_example_sets_the_six_required_variables_and_nothing_else() {
-    let values = env_file::parse(&read("config.env.example"), home).unwrap();
+    let values = env_file::parse(read("config.env.example"), home).unwrap();
     let mut names: Vec<_> = values.keys().map(String::as_str).collect();
     let mut required = REQUIRED;
     names.sort_unstable();
@@ -77,7 +77,7 @@ fn config_env_example_sets_the_six_required_variables_and_nothing_else() {
 
 #[test]
 fn config_env_example_names_every_setting_with_its_default() {
-    let values = env_file::parse(&everything_switched_on(), home).unwrap();
+    let values = env_file::parse(everything_switched_on(), home).unwrap();
     for setting in SETTINGS {
         let value = values
             .get(setting.name)

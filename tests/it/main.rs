@@ -24,6 +24,7 @@ mod doctor;
 mod documents;
 mod documents_first_steps;
 mod dry_run;
+mod edges;
 mod errors;
 mod fencing;
 mod first_sync;

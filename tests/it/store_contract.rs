@@ -57,7 +57,7 @@ async fn objects(store: &Store, folder: &str) {
     let refused = store.get(&key).await.unwrap_err();
     assert_eq!(
         refused.kind,
-        StoreErrorKind::Unexpected,
+        StoreErrorKind::NotARecord,
         "no record is that large"
     );
 }

@@ -17,6 +17,9 @@ use crate::context::Context;
 use crate::progress::Progress;
 use crate::storage::Digests;
 
+/// What stores tolerate between their time and that of a signature (seconds; Amazon's documented limit, MinIO's too).
+const ALLOWED_SKEW: i64 = 900;
+
 /// The time that requests are signed with: ours, corrected once the store has refused it, because a board without a
 /// clock battery could not talk to it at all otherwise (F48). The SDK measures the flow of bodies with it too, so it
 /// moves between two requests only, never during one.
@@ -33,6 +36,12 @@ impl SigningClock {
             context: Arc::clone(context),
             correction: Arc::new(AtomicI64::new(0)),
         }
+    }
+
+    /// Whether the store's last answer was further from the time that we sign with than any store allows (S3: 15 minutes).
+    pub(super) fn is_off(&self) -> bool {
+        let correction = self.correction.load(Ordering::Relaxed);
+        (self.context.skew_seconds() - correction).abs() > ALLOWED_SKEW
     }
 
     /// Takes the store's word for it from now on.

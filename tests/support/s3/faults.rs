@@ -58,6 +58,8 @@ pub enum Fault {
     SlowDown,
     /// This status and error code, nothing is done.
     Status(u16, &'static str),
+    /// This status and HTML page (none when empty), as a proxy or a web server in between answers.
+    Page(u16, &'static str),
     /// The answer comes this much later.
     Latency(Duration),
     /// The connection is dropped on arrival, nothing is done.

@@ -12,10 +12,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response};
 use s3s::service::S3Service;
 
+use super::answers;
 use super::faults::{Fault, Faults, Op};
 use super::service::Conditions;
 
@@ -115,7 +116,8 @@ impl Front {
         let served = self.serve(s3, request, &entry, &faults).await?;
         let mut response = match served {
             Served::Real(response) => response,
-            Served::Error(status, code) => error_answer(status, code, head),
+            Served::Error(status, code) => answers::error(status, code, head),
+            Served::Page(status, html) => answers::page(status, html, head),
         };
         response.headers_mut().insert(DATE, self.date());
         entry.status.store(response.status().as_u16(), Ordering::SeqCst);
@@ -165,6 +167,10 @@ impl Front {
                 Fault::Conditions501 => refusal = Some((501, "NotImplemented")),
                 Fault::Conflict409 => refusal = Some((409, "ConditionalRequestConflict")),
                 Fault::Status(status, code) => refusal = Some((*status, *code)),
+                Fault::Page(status, html) => {
+                    read_up_to(request.into_body(), u64::MAX).await?;
+                    return Ok(Served::Page(*status, html));
+                }
                 Fault::IgnoresConditions => conditions = Conditions::Ignored,
                 Fault::NotAtomic(gap) => conditions = Conditions::NotAtomic(*gap),
                 Fault::LostReply => lost_reply = true,
@@ -193,29 +199,12 @@ impl Front {
 enum Served {
     Real(Response<s3s::Body>),
     Error(u16, &'static str),
+    Page(u16, &'static str),
 }
 
 /// An error that a hyper service returns drops the connection without an answer.
 fn dropped() -> BoxError {
     Box::new(io::Error::from(io::ErrorKind::ConnectionReset))
-}
-
-fn error_answer(status: u16, code: &str, head: bool) -> Response<s3s::Body> {
-    let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
-         <Message>switched on by a test</Message><RequestId>0</RequestId></Error>"
-    );
-    let body = if head {
-        s3s::Body::empty()
-    } else {
-        s3s::Body::from(text)
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).expect("a status code");
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    response
 }
 
 fn shorten(headers: &mut HeaderMap, limit: u64) {

@@ -3,6 +3,7 @@
 //! membridge; it has its own thread pool, so synchronous tests can use it, and any
 //! process on this host can reach it.
 
+mod answers;
 mod faults;
 mod front;
 mod listing;
