@@ -19,7 +19,8 @@ const fn release(version: Version, schema: i64) -> Release {
     Release { version, schema }
 }
 
-/// Releases in order, with the highest of the `schema_versions` in the databases that they make. A release between two rows knows at least the lower row.
+/// Releases in order, with the highest of the `schema_versions` in the databases that they make. A release
+/// between two rows knows at least the lower row.
 pub const RELEASES: &[Release] = &[
     release((9, 1, 1), 21),
     release((10, 3, 3), 21),
