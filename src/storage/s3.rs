@@ -66,6 +66,8 @@ impl S3Store {
             .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
             .http_client(http::client(config)?)
             .time_source(clock.clone())
+            // One correction: the SDK would add its own, of what ours has corrected already.
+            .disable_clock_skew_correction(true)
             .retry_config(RetryConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)

@@ -29,11 +29,13 @@ pub(super) async fn install_first(
 ) -> CommandResult<Report> {
     record.begin(Pending::Pull)?;
     let Image { path, facts, map, .. } = image;
+    let ui = &session.ui;
+    ui.step("4/7", "Worker: not asked, it has no database to hold on to");
+    ui.step("5/7", "Backup: none, there is nothing to save");
     place(session, path).await?;
     failpoint::reach("pull.placed");
-    session
-        .ui
-        .step("6/7", format!("Installed: {}", session.database.display()));
+    ui.step("6/7", format!("Installed: {}", session.database.display()));
+    ui.step("7/7", "Worker: left as it is");
     finish(session, record, head, &facts.digest, facts.counts, map, None)
 }
 

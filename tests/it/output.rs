@@ -125,7 +125,10 @@ fn pull_first_again_and_after_somebody_pushed() {
     [1/7] Remote: 5 observations, pushed by alpha at [TIME]
     [2/7] Leadership: not asked, there is no local database
     [3/7] Fetched and checked: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [4/7] Worker: not asked, it has no database to hold on to
+    [5/7] Backup: none, there is nothing to save
     [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
+    [7/7] Worker: left as it is
     SYNC COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
     beta$ membridge pull_sqlite
     already up to date (5 observations, 1 summaries, 2 prompts, 1 sessions)
@@ -171,7 +174,10 @@ fn sync_on_both_sides() {
     [1/7] Remote: 5 observations, pushed by alpha at [TIME]
     [2/7] Leadership: not asked, there is no local database
     [3/7] Fetched and checked: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [4/7] Worker: not asked, it has no database to hold on to
+    [5/7] Backup: none, there is nothing to save
     [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
+    [7/7] Worker: left as it is
     SYNC COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
     [0/6] Leadership: role=secondary (primary: alpha)
     not pushed: push refused: this node (beta) is secondary, alpha is primary
