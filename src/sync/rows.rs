@@ -12,7 +12,7 @@ use crate::failpoint;
 
 /// What a person is told before: the fetching may take a while.
 pub(super) const WHY: &str =
-    "no common history: the bucket's database is fetched once and compared row by row";
+    "no common history is known: the bucket's database is fetched and compared row by row";
 
 /// Compares the live database with a fetched image.
 pub(super) async fn compare(session: &Session, image: &Path) -> CommandResult<Comparison> {
