@@ -71,25 +71,24 @@ fn f06_a_404_that_does_not_say_what_is_missing_is_checked_against_the_listing() 
             .map(|key| (server.etag(&key), key))
             .collect::<Vec<_>>()
     };
-    for page in ["", "<html>not here</html>"] {
-        for (name, command) in [
-            ("sqlite/", "push_sqlite"),
-            ("sqlite/", "pull_sqlite"),
-            ("leadership/lease.json", "push_sqlite"),
-            ("leadership/lease.json", "promote --force"),
-        ] {
-            let before = objects();
-            let _proxy = server.fault(Fault::Page(404, page).on(Op::GetObject).key(name));
-            alpha
-                .cmd(command)
-                .run()
-                .assert_code(1)
-                .stdout_has("answered 404 without saying NoSuchKey")
-                .stdout_has("is MINIO_ENDPOINT the S3 endpoint itself?")
-                .stdout_lacks("promote NODE --force")
-                .stdout_lacks("FORCE_PUSH");
-            assert_eq!(objects(), before, "{command}, {name}, {page}");
-        }
+    // Each takes the seconds of its retries: a page of either kind for each object, and for each command.
+    for (page, name, command) in [
+        ("", "sqlite/", "push_sqlite"),
+        ("<html>not here</html>", "sqlite/", "pull_sqlite"),
+        ("<html>not here</html>", "leadership/lease.json", "push_sqlite"),
+        ("", "leadership/lease.json", "promote --force"),
+    ] {
+        let before = objects();
+        let _proxy = server.fault(Fault::Page(404, page).on(Op::GetObject).key(name));
+        alpha
+            .cmd(command)
+            .run()
+            .assert_code(1)
+            .stdout_has("answered 404 without saying NoSuchKey")
+            .stdout_has("is MINIO_ENDPOINT the S3 endpoint itself?")
+            .stdout_lacks("promote NODE --force")
+            .stdout_lacks("FORCE_PUSH");
+        assert_eq!(objects(), before, "{command}, {name}, {page}");
     }
     // Everything answers so, the listing too.
     let proxy = server.fault(Fault::Page(404, ""));

@@ -249,8 +249,7 @@ fn a_forced_push_mends_what_is_damaged_although_nothing_changed() {
 fn a_forced_push_never_overrules_a_store_that_does_not_answer() {
     for (fault, key) in [
         (Fault::SlowDown, "manifest.json"),
-        (Fault::Status(403, "AccessDenied"), "manifest.json"),
-        (Fault::SlowDown, "claude-mem.db.sha256"),
+        (Fault::Status(403, "AccessDenied"), "claude-mem.db.sha256"),
     ] {
         let server = S3Server::start();
         let alpha = machine("alpha", &server, 10);
