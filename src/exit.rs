@@ -2,7 +2,7 @@
 
 /// How a run of the binary ends, as the shell sees it.
 ///
-/// 0 to 3 are those of the Python script (tests/it/contract.rs); new numbers start at 4.
+/// 0 to 3 are those of the Python script (tests/it/contract.rs, contract_settings.rs); new numbers start at 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
     /// Done, or nothing to do.

@@ -1,9 +1,41 @@
-//! Words that several subjects share: all memory of a machine, leftovers, failpoints.
+//! Words that several subjects share: machines with memory, all memory of a machine, leftovers, failpoints.
 
 use std::path::Path;
 
-use crate::support::claude_mem;
+use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
+use crate::support::s3::S3Server;
+
+/// Where the commits of the project `mem` are.
+pub const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
+
+/// This machine's time, in seconds.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// A little of everything: five observations, a summary, two prompts, a session.
+pub fn with_memory(machine: &Machine) -> &Machine {
+    machine
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(5)
+        .add_summaries(1)
+        .add_prompts(2);
+    machine
+}
+
+/// Alpha with this many observations, pushed.
+pub fn pushed(server: &S3Server, observations: usize) -> Machine {
+    let alpha = Machine::new("alpha", server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(observations)
+        .add_prompts(2);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha
+}
 
 /// Rows of the four core tables, as text, in an order of their own.
 pub fn rows(database: &Path) -> Vec<String> {

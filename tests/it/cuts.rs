@@ -3,12 +3,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{assert_no_leftovers, assert_whole, rows};
+use crate::common::{COMMITS, assert_no_leftovers, assert_whole, rows};
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
 use crate::support::s3::{Fault, Op, S3Server};
 
-const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
 const PACKS: &str = "projects/6fe2e0f6071ac2bb/membridge/packs/";
 
 /// Alpha and beta are in step; alpha has recorded more since.

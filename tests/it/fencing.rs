@@ -1,24 +1,23 @@
-//! One writer at a time: holders that are stopped, killed, signalled or overtaken, replies that get lost, machines
-//! with the same name. What is in the bucket afterwards is always one push, whole.
+//! One writer at a time: holders that are stopped, killed, signalled or overtaken, replies that get lost. What is in the
+//! bucket afterwards is always one push, whole. fencing_races.rs: several that push at once.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::{Machine, Store};
-use crate::support::process::{Outcome, Running};
-use crate::support::python_node::{self, PythonNode};
+use crate::support::process::Running;
+use crate::support::python_node;
 use crate::support::s3::{Fault, Op, S3Server};
 
 /// A machine that pushes without asking who is primary.
-fn machine(name: &str, store: impl Into<Store>) -> Machine {
+pub(super) fn machine(name: &str, store: impl Into<Store>) -> Machine {
     let mut machine = Machine::new(name, store);
     machine.set("LEADERSHIP_ENABLED", "0");
     machine
 }
 
 /// Two machines with the same memory, which is in the bucket, and one new row each.
-fn two_in_step(server: &S3Server) -> (Machine, Machine) {
+pub(super) fn two_in_step(server: &S3Server) -> (Machine, Machine) {
     let alpha = machine("alpha", server);
     alpha
         .create_db(Version::V13_25_3)
@@ -52,7 +51,7 @@ fn titles_in_bucket(server: &S3Server) -> Vec<String> {
 }
 
 #[track_caller]
-fn bucket_is(server: &S3Server, machine: &Machine) {
+pub(super) fn bucket_is(server: &S3Server, machine: &Machine) {
     assert_eq!(
         titles_in_bucket(server),
         claude_mem::titles(machine.db_path()),
@@ -66,7 +65,7 @@ fn lock(server: &S3Server) -> serde_json::Value {
 }
 
 #[track_caller]
-fn lock_is_free(server: &S3Server) {
+pub(super) fn lock_is_free(server: &S3Server) {
     let lock = lock(server);
     assert_eq!(lock["timestamp"], 0, "{lock}");
     assert_eq!(lock["state"], "released", "{lock}");
@@ -80,7 +79,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn push_stopped_at(machine: &Machine, failpoint: &str) -> Running {
+pub(super) fn push_stopped_at(machine: &Machine, failpoint: &str) -> Running {
     let process = machine
         .cmd("push_sqlite")
         .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop"))
@@ -285,32 +284,6 @@ fn f18_lost_replies_to_the_lease_and_the_probe_defeat_nobody() {
 }
 
 #[test]
-fn f18_conflicts_are_tried_again() {
-    let server = S3Server::start();
-    let (alpha, _) = two_in_step(&server);
-    let _conflict = server.fault(Fault::Conflict409.key("locks/").next(2));
-    alpha.cmd("push_sqlite").run().assert_code(0);
-    bucket_is(&server, &alpha);
-}
-
-#[test]
-fn f18_two_machines_with_the_same_host_name_exclude_each_other() {
-    let server = S3Server::start();
-    let (mut alpha, mut beta) = two_in_step(&server);
-    for machine in [&mut alpha, &mut beta] {
-        machine.set("MEMBRIDGE_HOSTNAME", "raspberrypi");
-    }
-    let stopped = push_stopped_at(&alpha, "push.before-upload");
-    beta.cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("LOCK ACTIVE — held by raspberrypi for");
-    stopped.sigcont();
-    stopped.wait().assert_code(0);
-    bucket_is(&server, &alpha);
-}
-
-#[test]
 fn f18_the_lock_of_a_killed_run_is_taken_over_by_the_same_machine_only() {
     let server = S3Server::start();
     let (alpha, beta) = two_in_step(&server);
@@ -390,113 +363,4 @@ fn f19_a_signal_ends_the_wait_for_the_lock() {
     });
     push.sigterm();
     push.wait().assert_code(143);
-}
-
-#[test]
-fn f20_what_changed_before_the_lock_was_held_is_seen_under_it() {
-    let server = S3Server::start();
-    let (alpha, beta) = two_in_step(&server);
-    let (handle, database) = (server.handle(), beta.db_path());
-    server.before_next(Op::PutObject, "locks/active.lock", move || {
-        PythonNode::new(&handle, "mem", "beta").write(
-            &database,
-            jiff::Timestamp::now().as_second() - 9000,
-            python_node::Stop::Never,
-        );
-    });
-    alpha.cmd("push_sqlite").run().assert_code(4);
-    bucket_is(&server, &beta);
-}
-
-#[test]
-fn f47_a_python_push_just_before_our_commit_is_not_overwritten() {
-    // Python forces its way: it neither asks for the lock nor writes it. The moments: before the last reading of the
-    // manifest, and between that and the upload.
-    for moment in ["manifest", "upload"] {
-        let server = S3Server::start();
-        let (alpha, beta) = two_in_step(&server);
-        let (handle, database) = (server.handle(), beta.db_path());
-        let mut manifests = 0;
-        let mut done = false;
-        server.on_request(move |op, key| {
-            manifests += usize::from(op == Op::GetObject && key.ends_with("manifest.json"));
-            let now = match moment {
-                // 1: the first look; 2: under the lock; 3: the last look.
-                "manifest" => manifests == 3,
-                _ => op == Op::PutObject && key.ends_with("claude-mem.db"),
-            };
-            if now && !done {
-                done = true;
-                forced_python_push(&handle, &database);
-            }
-        });
-        alpha.cmd("push_sqlite").run().assert_code(1);
-        server.clear_hook();
-        bucket_is(&server, &beta);
-        lock_is_free(&server);
-    }
-}
-
-fn forced_python_push(server: &crate::support::s3::Handle, database: &Path) {
-    let lock = server.get(&python_node::key("mem", "locks/active.lock")).unwrap();
-    let now = jiff::Timestamp::now().as_second();
-    PythonNode::new(server, "mem", "beta").write(database, now, python_node::Stop::Never);
-    server.put(&python_node::key("mem", "locks/active.lock"), lock);
-}
-
-/// Sixteen machines: one push gets in, the others are refused, and nobody reports a success that is not there.
-/// All of them at once; each ends with success, a refusal or an error.
-pub fn push_all(machines: &[Machine]) -> Vec<Outcome> {
-    let runs: Vec<_> = machines
-        .iter()
-        .map(|machine| machine.cmd("push_sqlite").timeout(Duration::from_mins(3)).spawn())
-        .collect();
-    let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
-    for end in &ends {
-        assert!([0, 1, 4].contains(&end.code), "{end:?}");
-    }
-    ends
-}
-
-#[test]
-fn f18_sixteen_machines_pushing_at_once() {
-    let server = S3Server::start();
-    let machines: Vec<Machine> = (0..16)
-        .map(|number| {
-            let machine = machine(&format!("node-{number}"), &server);
-            machine
-                .create_db(Version::V13_25_3)
-                .add_session("one")
-                .add_observations(5 + number);
-            machine
-        })
-        .collect();
-    let ends = push_all(&machines);
-    let won: Vec<_> = ends
-        .iter()
-        .zip(&machines)
-        .filter(|(end, _)| end.code == 0)
-        .collect();
-    assert_eq!(won.len(), 1, "{ends:#?}");
-    bucket_is(&server, won[0].1);
-    lock_is_free(&server);
-}
-
-/// Sixteen processes of one machine: they wait for each other, one pushes, the others find nothing to do.
-#[test]
-fn f18_sixteen_processes_of_one_machine_pushing_at_once() {
-    let server = S3Server::start();
-    let alpha = machine("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(9);
-    let runs: Vec<_> = (0..16).map(|_| alpha.cmd("push_sqlite").spawn()).collect();
-    let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
-    let pushed = ends
-        .iter()
-        .filter(|end| end.assert_code(0).stdout.contains("PUSH COMPLETE"))
-        .count();
-    assert_eq!(pushed, 1);
-    bucket_is(&server, &alpha);
 }

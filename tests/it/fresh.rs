@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use crate::common::rows;
+use crate::common::{COMMITS, rows};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::process::Running;
 use crate::support::python_node::{self, PythonNode, Stop};
 use crate::support::s3::{Op, S3Server};
-
-const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
 
 /// Two machines in step, without a copy for Python nodes and without leadership; one new row each.
 fn two_without_mirror(server: &S3Server) -> (Machine, Machine) {

@@ -1,13 +1,11 @@
 //! Pushes as commits: small on the wire, adopted from Python nodes, with a copy for them that may lag or be switched
 //! off.
 
-use crate::common::{assert_whole, rows};
+use crate::common::{COMMITS, assert_whole, now, rows};
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
 use crate::support::python_node::{self, PythonNode, Stop};
 use crate::support::s3::{Op, S3Server};
-
-const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
 
 fn alpha(server: &S3Server, observations: usize) -> Machine {
     let alpha = Machine::new("alpha", server);
@@ -26,10 +24,6 @@ fn alpha(server: &S3Server, observations: usize) -> Machine {
 
 fn newest_commit(server: &S3Server) -> serde_json::Value {
     serde_json::from_str(&server.text(server.keys(COMMITS).last().unwrap())).unwrap()
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
 }
 
 #[test]

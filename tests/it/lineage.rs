@@ -1,24 +1,22 @@
 //! A head that did not grow out of the last sync: a bucket that was emptied or filled anew, a Python node that pushed
-//! from an old copy, a forced push, objects that nobody announces. "Nothing changed here" is then no reason to take it.
+//! from an old copy, objects that nobody announces. "Nothing changed here" is then no reason to take it.
 
-use crate::common::{rows, titles_anywhere};
+use crate::common::{COMMITS, now, rows, titles_anywhere};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
 use crate::support::python_node::{self, PythonNode, Stop};
-use crate::support::s3::{Fault, Handle, Op, S3Server};
-
-const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
+use crate::support::s3::{Handle, S3Server};
 
 /// A machine without roles: nothing but the rows decides.
-fn bare(name: &str, server: &S3Server) -> Machine {
+pub(super) fn bare(name: &str, server: &S3Server) -> Machine {
     let mut machine = Machine::new(name, server);
     machine.set("LEADERSHIP_ENABLED", "0");
     machine
 }
 
 /// The same with a memory of its own.
-fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
+pub(super) fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     let machine = bare(name, server);
     machine
         .create_db(Version::V13_25_3)
@@ -27,7 +25,7 @@ fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     machine
 }
 
-fn push(machine: &Machine) -> Outcome {
+pub(super) fn push(machine: &Machine) -> Outcome {
     let outcome = machine.cmd("push_sqlite").run();
     outcome.assert_code(0);
     outcome
@@ -46,12 +44,8 @@ fn empty(server: &S3Server) {
     }
 }
 
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
 /// The observations of a kept commit.
-fn restored(machine: &Machine, number: u64) -> Vec<String> {
+pub(super) fn restored(machine: &Machine, number: u64) -> Vec<String> {
     let file = machine.path(&format!("commit-{number}.db"));
     machine
         .cmd(&format!("restore {number} --to"))
@@ -62,7 +56,7 @@ fn restored(machine: &Machine, number: u64) -> Vec<String> {
 }
 
 /// A Python node's three objects, without its lock: it began before ours was taken by force.
-fn python_writes(server: &Handle, database: &std::path::Path, stop: Stop) {
+pub(super) fn python_writes(server: &Handle, database: &std::path::Path, stop: Stop) {
     let lock = server.get(&python_node::key("mem", "locks/active.lock"));
     PythonNode::new(server, "mem", "beta").write(database, now(), stop);
     match lock {
@@ -218,95 +212,6 @@ fn a_python_push_that_only_changed_contents_is_taken() {
 }
 
 #[test]
-fn a_forced_push_mends_what_is_damaged_although_nothing_changed() {
-    let server = S3Server::start();
-    let alpha = machine("alpha", &server, 10);
-    push(&alpha);
-    alpha.db().add_observations(1);
-    push(&alpha);
-    for key in server.keys("projects/6fe2e0f6071ac2bb/membridge/packs/") {
-        server.put(&key, b"damaged");
-    }
-    server.put(&python_node::key("mem", "sqlite/claude-mem.db.sha256"), b"");
-    let damaged = alpha.cmd("verify").run();
-    damaged
-        .assert_code(1)
-        .stdout_has("FORCE_PUSH=1 membridge push_sqlite");
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
-    alpha.cmd("verify").run().assert_code(0);
-    assert_eq!(python_node::read(&server, "mem").map(drop), Ok(()));
-    let beta = bare("beta", &server);
-    beta.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
-}
-
-#[test]
-fn a_forced_push_never_overrules_a_store_that_does_not_answer() {
-    for (fault, key) in [
-        (Fault::SlowDown, "manifest.json"),
-        (Fault::Status(403, "AccessDenied"), "claude-mem.db.sha256"),
-    ] {
-        let server = S3Server::start();
-        let alpha = machine("alpha", &server, 10);
-        push(&alpha);
-        let beta = machine("beta", &server, 7);
-        python_writes(&server, &beta.db_path(), Stop::Never);
-        let before = server.keys(COMMITS);
-        let guard = server.fault(fault.clone().on(Op::GetObject).key(key));
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(1);
-        drop(guard);
-        assert_eq!(server.keys(COMMITS), before, "{fault:?} {key}");
-        let there = python_node::read(&server, "mem").unwrap();
-        assert_eq!(there, python_node::snapshot(&beta.db_path()), "{fault:?} {key}");
-    }
-}
-
-#[test]
-fn a_forced_push_over_announcements_that_cannot_be_read_keeps_what_they_spoke_of() {
-    for (key, text) in [
-        ("sqlite/manifest.json", "{\"sha256\": 5"),
-        ("sqlite/claude-mem.db.sha256", ""),
-        ("sqlite/claude-mem.db.sha256", "<html>"),
-    ] {
-        let server = S3Server::start();
-        let alpha = machine("alpha", &server, 10);
-        push(&alpha);
-        let beta = machine("beta", &server, 7);
-        python_writes(&server, &beta.db_path(), Stop::Never);
-        server.put(&python_node::key("mem", key), text);
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
-        assert_eq!(
-            restored(&alpha, 2),
-            claude_mem::titles(beta.db_path()),
-            "{key} {text}"
-        );
-        assert_eq!(restored(&alpha, 3).len(), 10);
-        // Our own copy under broken words is no push of anybody.
-        server.put(&python_node::key("mem", key), text);
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0)
-            .stdout_has("commit 4");
-    }
-}
-
-#[test]
 fn a_database_that_nobody_announces_is_not_overlooked() {
     let server = S3Server::start();
     let beta = machine("beta", &server, 6);
@@ -390,40 +295,6 @@ fn f21_a_copy_that_somebody_half_overwrote_is_written_again_and_kept() {
 }
 
 #[test]
-fn f47_a_python_push_in_the_middle_of_a_forced_one_is_left_for_the_next() {
-    for failpoint in ["push.before-upload", "history.pack-sent", "history.committed"] {
-        let server = S3Server::start();
-        let alpha = machine("alpha", &server, 10);
-        push(&alpha);
-        let beta = bare("beta", &server);
-        beta.cmd("pull_sqlite").run().assert_code(0);
-        beta.db().add_session("theirs").add_observations(7);
-        alpha.db().add_observations(1);
-        let forced = alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop"))
-            .spawn();
-        forced.wait_stopped();
-        python_writes(&server, &beta.db_path(), Stop::Never);
-        forced.sigcont();
-        forced.wait();
-        assert_eq!(
-            python_node::read(&server, "mem").unwrap(),
-            python_node::snapshot(&beta.db_path()),
-            "{failpoint}"
-        );
-        // The next one makes a commit of it before anything goes over it.
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0);
-        assert_eq!(restored(&alpha, 3).len(), 17, "{failpoint}");
-    }
-}
-
-#[test]
 fn a_secondary_that_must_give_way_keeps_its_rows_in_a_backup() {
     let server = S3Server::start();
     let mut alpha = machine("alpha", &server, 10);
@@ -442,30 +313,4 @@ fn a_secondary_that_must_give_way_keeps_its_rows_in_a_backup() {
         .stdout_has("restore-backup");
     let everywhere = titles_anywhere(&alpha);
     assert!(mine.iter().all(|title| everywhere.contains(title)));
-}
-
-#[test]
-fn a_damaged_newest_commit_is_mended_as_its_hint_says() {
-    let server = S3Server::start();
-    let alpha = machine("alpha", &server, 10);
-    push(&alpha);
-    alpha.db().add_observations(1);
-    push(&alpha);
-    let newest = server.keys(COMMITS).pop().unwrap();
-    server.put(&newest, "{");
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has(&format!("move {newest} away"));
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(1)
-        .stdout_lacks("overwritten");
-    server.remove(&newest);
-    push(&alpha).stdout_has("commit 2");
-    alpha.cmd("verify --all").run().assert_code(0);
-    assert_eq!(restored(&alpha, 2).len(), 11);
 }

@@ -6,7 +6,7 @@ use membridge::context::Context;
 use membridge::storage::keys::Keys;
 use membridge::storage::probe;
 
-use crate::fencing;
+use crate::fencing_races;
 use crate::lock_race;
 use crate::store_contract;
 use crate::stores::{Subject, unique};
@@ -110,7 +110,7 @@ fn live_sixteen_machines_pushing_at_once() {
             machine
         })
         .collect();
-    let ends = fencing::push_all(&machines);
+    let ends = fencing_races::push_all(&machines);
     let won: Vec<_> = ends
         .iter()
         .zip(&machines)

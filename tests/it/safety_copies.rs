@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{assert_no_leftovers, assert_whole, backups, rows, titles_anywhere};
-use crate::support::claude_mem::{self, Version};
+use crate::common::{assert_no_leftovers, assert_whole, backups, pushed, rows, titles_anywhere};
+use crate::support::claude_mem;
 use crate::support::fake_worker::{Behaviour, FakeWorker};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
@@ -27,13 +27,7 @@ struct Fleet {
 impl Fleet {
     fn new() -> Fleet {
         let server = S3Server::start();
-        let alpha = Machine::new("alpha", &server);
-        alpha
-            .create_db(Version::V13_25_3)
-            .add_session("one")
-            .add_observations(6)
-            .add_prompts(2);
-        alpha.cmd("push_sqlite").run().assert_code(0);
+        let alpha = pushed(&server, 6);
         let beta = Machine::new("beta", &server);
         beta.cmd("pull_sqlite").run().assert_code(0);
         let theirs = claude_mem::titles(beta.db_path());

@@ -7,13 +7,12 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::common::{assert_whole, rows};
+use crate::common::{COMMITS, assert_whole, rows};
 use crate::support::claude_mem::{self, Random, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::{PythonNode, Stop};
 use crate::support::s3::S3Server;
 
-const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
 const KEPT: usize = 40;
 /// An hour between two pushes: after a day nothing is too young to go.
 const BETWEEN: u64 = 3600;

@@ -1,4 +1,5 @@
-//! At a real terminal: progress bars, colours, widths, Control-C and the hidden prompt. What a pipe gets is in output.rs.
+//! At a real terminal: progress bars, colours, widths, Control-C and the hidden prompt. What a pipe gets is in
+//! output.rs and output_setup.rs.
 
 use std::sync::mpsc::channel;
 

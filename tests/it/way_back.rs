@@ -1,7 +1,7 @@
 //! Back to Python at any moment: whatever membridge has done to a bucket, the script can go on with it, and membridge
 //! after the script. The reader follows the script's rules and shares no code with membridge.
 
-use crate::common::rows;
+use crate::common::{now, rows};
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
 use crate::support::python_node::{Lock, PythonNode, Role};
@@ -14,10 +14,6 @@ const MIRROR: [&str; 3] = [
     "sqlite/claude-mem.db.sha256",
     "sqlite/manifest.json",
 ];
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
 
 fn etags(server: &S3Server) -> Vec<Option<String>> {
     MIRROR

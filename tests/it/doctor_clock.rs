@@ -1,0 +1,170 @@
+//! F48: what doctor says where this machine's clock and the store's disagree.
+
+use crate::common::with_memory;
+use crate::doctor::{Said, equipped};
+use crate::support::machine::Machine;
+use crate::support::s3::{Fault, S3Server};
+
+/// What doctor prints, without what differs from run to run.
+fn report(machine: &Machine) -> String {
+    let said = machine.cmd("doctor").run();
+    said.assert_code(0);
+    assert_eq!(said.stderr, "");
+    machine.normalise(&said.stdout)
+}
+
+macro_rules! assert_report {
+    ($said:expr, @$wanted:literal) => {{
+        let said = $said;
+        insta::with_settings!({
+            filters => vec![
+                (r"\d+(\.\d+)? [kMG]?B\b", "[SIZE]"),
+                (r"\b[0-9a-f]{12}\b", "[SHORT]"),
+                (r"(another|ago;) \d+ (min|h)", "$1 [N] $2"),
+                (r"\d+\.\d+\.\d+ (here|wrote)", "[VERSION] $1"),
+            ],
+        }, { insta::assert_snapshot!(said, @$wanted); });
+    }};
+}
+
+#[test]
+fn f48_a_clock_ten_minutes_off_is_a_warning() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    server.set_clock_offset(600);
+    Said::by(&alpha, "")
+        .status("degraded")
+        .check("reach", "ok", "answers")
+        .check("clock", "warning", "this machine is 10 min behind the store");
+}
+
+/// The store refuses the first request, says what time it is, and takes the next.
+#[test]
+fn f48_a_clock_two_hours_behind_the_store() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    server.set_clock_offset(7200);
+    assert_report!(report(&alpha), @r"
+    [1/5] Project identity
+      ok       project_name: mem
+      ok       canonical_project_id: 6fe2e0f6071ac2bb
+      ok       pinned id: none
+      ok       node_id: alpha
+    [2/5] MinIO connectivity
+      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
+      ok       reachable: yes, the bucket answers
+      WARNING  clock: this machine is 2 h behind the store
+               → set this machine's clock: timedatectl set-ntp true (or: ntpd -q)
+      ok       conditional writes work (create and replace)
+      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+    [3/5] Lock status
+      ok       lock: free (last held by alpha)
+    [4/5] SQLite DB health
+      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
+      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       schema: version 52
+      ok       free space: [SIZE], the next pull needs [SIZE]
+      ok       temporary files: none left over
+    [5/5] Worker health
+      ok       worker: claude-mem 13.25.3 on 127.0.0.1:[PORT], ready
+      ok       claude-mem: 13.25.3 knows the bucket's schema 52
+      ok       Cloud Sync: off, SQLite is the store
+      ok       vector store: none
+    [+] Hooks
+      ok       SessionStart: [HOME]/.claude-mem-minio/bin/claude-mem-hook-pull
+      ok       Stop: [HOME]/.claude-mem-minio/bin/claude-mem-hook-push
+      info     last hooks: none has run yet
+    [+] Leadership
+      ok       role: primary
+      info     primary: alpha (the first to come; to choose: membridge promote NODE)
+      ok       epoch: 1
+      ok       lease: ran out 60 min ago; this node's next push renews it
+    [+] Sync
+      ok       sync: in sync (5 observations)
+      info     last push from here: [TIME]
+      info     last pull to here: none on record
+      ok       interrupted: nothing
+      ok       backups: none (no pull has replaced anything)
+      ok       history: 1 pushes can be restored ([SIZE] in packs)
+      ok       bucket: 8 objects, [SIZE]
+    [+] Configuration
+      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
+      ok       settings: complete
+      ok       file modes: private
+    STATUS: DEGRADED — 1 warning above
+    ");
+}
+
+#[test]
+fn f48_a_clock_two_hours_ahead_of_the_store() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    server.set_clock_offset(-7200);
+    assert_report!(report(&alpha), @r"
+    [1/5] Project identity
+      ok       project_name: mem
+      ok       canonical_project_id: 6fe2e0f6071ac2bb
+      ok       pinned id: none
+      ok       node_id: alpha
+    [2/5] MinIO connectivity
+      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
+      ok       reachable: yes, the bucket answers
+      WARNING  clock: this machine is 2 h ahead of the store
+               → set this machine's clock: timedatectl set-ntp true (or: ntpd -q)
+      ok       conditional writes work (create and replace)
+      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+    [3/5] Lock status
+      ok       lock: free (last held by alpha)
+    [4/5] SQLite DB health
+      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
+      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       schema: version 52
+      ok       free space: [SIZE], the next pull needs [SIZE]
+      ok       temporary files: none left over
+    [5/5] Worker health
+      ok       worker: claude-mem 13.25.3 on 127.0.0.1:[PORT], ready
+      ok       claude-mem: 13.25.3 knows the bucket's schema 52
+      ok       Cloud Sync: off, SQLite is the store
+      ok       vector store: none
+    [+] Hooks
+      ok       SessionStart: [HOME]/.claude-mem-minio/bin/claude-mem-hook-pull
+      ok       Stop: [HOME]/.claude-mem-minio/bin/claude-mem-hook-push
+      info     last hooks: none has run yet
+    [+] Leadership
+      ok       role: primary
+      info     primary: alpha (the first to come; to choose: membridge promote NODE)
+      ok       epoch: 1
+      ok       lease: valid for another [N] h
+    [+] Sync
+      ok       sync: in sync (5 observations)
+      info     last push from here: [TIME]
+      info     last pull to here: none on record
+      ok       interrupted: nothing
+      ok       backups: none (no pull has replaced anything)
+      ok       history: 1 pushes can be restored ([SIZE] in packs)
+      ok       bucket: 8 objects, [SIZE]
+    [+] Configuration
+      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
+      ok       settings: complete
+      ok       file modes: private
+    STATUS: DEGRADED — 1 warning above
+    ");
+}
+
+/// A store that goes on refusing: the remedy is the clock's.
+#[test]
+fn f48_a_store_that_refuses_the_time_for_good() {
+    let server = S3Server::start();
+    let (alpha, _worker) = equipped("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    server.set_clock_offset(-7200);
+    server.fault(Fault::Status(403, "RequestTimeTooSkewed")).forever();
+    let said = Said::by(&alpha, "");
+    said.1.assert_code(0).stdout_has("timedatectl set-ntp true");
+    said.status("error")
+        .check("reach", "error", "RequestTimeTooSkewed")
+        .check("clock", "warning", "2 h ahead");
+}

@@ -1,0 +1,257 @@
+//! What the commands about a machine and the program itself print: doctor, config, versions, colours, completions.
+
+use crate::output::{Fleet, assert_told, told};
+use crate::support::machine::Machine;
+
+#[test]
+fn doctor_on_a_machine_without_a_worker() {
+    let fleet = Fleet::new();
+    fleet.alpha.cmd("push_sqlite").run().assert_code(0);
+    assert_told!(told(&fleet.alpha, &["doctor"]), @r#"
+    alpha$ membridge doctor
+    [1/5] Project identity
+      ok       project_name: mem
+      ok       canonical_project_id: 6fe2e0f6071ac2bb
+      ok       pinned id: none
+      ok       node_id: alpha
+    [2/5] MinIO connectivity
+      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
+      ok       reachable: yes, the bucket answers
+      ok       clock: within 1 s of the store's
+      ok       conditional writes work (create and replace)
+      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+    [3/5] Lock status
+      ok       lock: free (last held by alpha)
+    [4/5] SQLite DB health
+      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
+      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       schema: version 52
+      ok       free space: [SIZE], the next pull needs [SIZE]
+      ok       temporary files: none left over
+    [5/5] Worker health
+      WARNING  worker: none is running
+               → start a Claude session: claude-mem starts its worker by itself
+      info     claude-mem: version not known here; the bucket's database has schema 52
+      ok       Cloud Sync: off, SQLite is the store
+      ok       vector store: none
+    [+] Hooks
+      WARNING  SessionStart: [HOME]/.claude/settings.json is not there
+               → membridge hooks install --write-settings
+      WARNING  Stop: [HOME]/.claude/settings.json is not there
+               → membridge hooks install --write-settings
+      info     last hooks: none has run yet
+    [+] Leadership
+      ok       role: primary
+      info     primary: alpha (the first to come; to choose: membridge promote NODE)
+      ok       epoch: 1
+      ok       lease: valid for another [N] min
+    [+] Sync
+      ok       sync: in sync (5 observations)
+      info     last push from here: [TIME]
+      info     last pull to here: none on record
+      ok       interrupted: nothing
+      ok       backups: none (no pull has replaced anything)
+      ok       history: 1 pushes can be restored ([SIZE] in packs)
+      ok       bucket: 8 objects, [SIZE]
+    [+] Configuration
+      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
+      ok       settings: complete
+      ok       file modes: private
+    STATUS: DEGRADED — 3 warnings above
+    "#);
+}
+
+#[test]
+fn config_shows_sources_and_hides_secrets() {
+    let fleet = Fleet::new();
+    fleet
+        .alpha
+        .write(".claude-mem-minio/config.env", "PRIMARY_NODE_ID=alpha\n");
+    assert_told!(told(&fleet.alpha, &["config --region eu"]), @r#"
+    alpha$ membridge config --region eu
+    config.env: [HOME]/.claude-mem-minio/config.env
+    MINIO_ENDPOINT=http://127.0.0.1:[PORT] (environment)
+    MINIO_ACCESS_KEY=set (environment)
+    MINIO_SECRET_KEY=set (environment)
+    MINIO_BUCKET=membridge-test (environment)
+    CLAUDE_PROJECT_ID=mem (environment)
+    CLAUDE_MEM_DB=[HOME]/.claude-mem/claude-mem.db (environment)
+    MINIO_REGION=eu (flag)
+    LOCK_TTL_SECONDS=7200 (default)
+    STALE_LOCK_GRACE_SECONDS=60 (default)
+    FORCE_PUSH=0 (default)
+    PULL_BACKUP_MAX_DAYS=14 (default)
+    PULL_BACKUP_MAX_COUNT=50 (default)
+    HISTORY_MAX_COUNT=50 (default)
+    HISTORY_MAX_DAYS=30 (default)
+    MEMBRIDGE_NODE_ID=alpha (environment)
+    PRIMARY_NODE_ID=alpha (config.env)
+    MEMBRIDGE_HOSTNAME=alpha (environment)
+    ALLOW_SECONDARY_PUSH=0 (default)
+    ALLOW_PRIMARY_PULL_OVERRIDE=0 (default)
+    LEADERSHIP_ENABLED=1 (default)
+    LEADERSHIP_LEASE_SECONDS=3600 (default)
+    MEMBRIDGE_NO_RESTART_WORKER=0 (default)
+    CLAUDE_MEM_WORKER_PORT=[PORT] (environment)
+    CLAUDE_MEM_WORKER_HOST=127.0.0.1 (default)
+    CLAUDE_MEM_DATA_DIR is not set
+    CLAUDE_MEM_WORKER_SCRIPT_PATH is not set
+    CLAUDE_CONFIG_DIR is not set
+    BUN is not set
+    BUN_PATH is not set
+    MEMBRIDGE_PUSH_INTERVAL_SECONDS=60 (default)
+    HTTP_PROXY is not set
+    HTTPS_PROXY is not set
+    NO_PROXY is not set
+    AWS_CA_BUNDLE is not set
+    SSL_CERT_FILE is not set
+    CLAUDE_CANONICAL_PROJECT_ID is not set
+    "#);
+}
+
+#[test]
+fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
+    use std::os::unix::fs::PermissionsExt;
+    let fleet = Fleet::new();
+    let mut gamma = Machine::new("gamma", &fleet.server);
+    for name in [
+        "MINIO_SECRET_KEY",
+        "CLAUDE_PROJECT_ID",
+        "CLAUDE_MEM_DB",
+        "MINIO_BUCKET",
+    ] {
+        gamma.unset(name);
+    }
+    let file = gamma.path(".claude-mem-minio/config.env");
+    let wrong = gamma
+        .cmd("config init")
+        .stdin("nonsense\nmembridge-test\nit's mine\n\n")
+        .run();
+    wrong
+        .assert_code(1)
+        .stdout_has("SignatureDoesNotMatch")
+        .stdout_has("no config.env was written");
+    assert!(!file.exists());
+    let answers = format!("{}\nmembridge-test\nit's mine\n\n", fleet.server.secret_key);
+    let done = gamma
+        .cmd("config init --primary-node-id alpha")
+        .stdin(answers)
+        .run();
+    assert_told!(gamma.normalise(&done.stdout), @r#"
+    connected: http://127.0.0.1:[PORT]/membridge-test
+    written: [HOME]/.claude-mem-minio/config.env
+    the bucket holds nothing yet for project it's mine
+    there is no database at [HOME]/.claude-mem/claude-mem.db yet: claude-mem makes it in the first Claude session, so start one first
+    next: membridge push_sqlite
+    "#);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_told!(gamma.normalise(&text), @r#"
+    # membridge settings. A flag beats the environment, the environment beats this file: membridge config
+    MINIO_ENDPOINT='http://127.0.0.1:[PORT]'
+    MINIO_ACCESS_KEY='TESTACCESSKEY'
+    MINIO_SECRET_KEY='test-secret/with+signs='
+    MINIO_BUCKET='membridge-test'
+    CLAUDE_PROJECT_ID='it'\''s mine'
+    CLAUDE_MEM_DB="$HOME/.claude-mem/claude-mem.db"
+    MEMBRIDGE_NODE_ID='gamma'
+    PRIMARY_NODE_ID='alpha'
+    MEMBRIDGE_HOSTNAME='gamma'
+    CLAUDE_MEM_WORKER_PORT='[PORT]'
+    "#);
+    // The file alone is enough, for us and for a shell.
+    for name in ["MINIO_ENDPOINT", "MINIO_ACCESS_KEY"] {
+        gamma.unset(name);
+    }
+    gamma
+        .cmd("print_project")
+        .run()
+        .assert_code(0)
+        .stdout_has("project_name: it's mine");
+    gamma.cmd("status").run().assert_code(0);
+    gamma
+        .program("/bin/sh")
+        .arg("-c")
+        .arg(". ~/.claude-mem-minio/config.env && printf %s \"$CLAUDE_PROJECT_ID/$MINIO_SECRET_KEY\"")
+        .run()
+        .assert_code(0)
+        .stdout_has(&format!("it's mine/{}", fleet.server.secret_key));
+    let again = gamma.cmd("config init").run();
+    again.assert_code(1).stdout_has("is never overwritten");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let fleet = Fleet::new();
+    let coloured = |run: crate::support::machine::Run| run.run().stdout.contains('\u{1b}');
+    let alpha = &fleet.alpha;
+    assert!(!coloured(alpha.cmd("doctor")), "a pipe is no terminal");
+    assert!(coloured(alpha.cmd("doctor --color always")));
+    assert!(
+        coloured(alpha.cmd("doctor --color always").env("NO_COLOR", "1")),
+        "a flag beats a variable"
+    );
+    assert!(!coloured(alpha.cmd("doctor --color never")));
+    assert!(!coloured(alpha.cmd("doctor --color always --json")));
+}
+
+#[test]
+fn verbose_speaks_on_stderr_only() {
+    let fleet = Fleet::new();
+    let alpha = &fleet.alpha;
+    alpha.cmd("push_sqlite").run().assert_code(0).stderr_lacks("INFO");
+    alpha.db().add_observations(1);
+    let said = alpha.cmd("push_sqlite -v").run();
+    said.assert_code(0)
+        .stderr_has("INFO")
+        .stderr_lacks("DEBUG")
+        .stdout_lacks("INFO");
+    alpha.cmd("push_sqlite -vv").run().stderr_has("DEBUG");
+    let lines = alpha.cmd("push_sqlite -vv --log-format json").run().stderr;
+    assert!(lines.lines().count() > 0);
+    for line in lines.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+#[test]
+fn the_version_names_revision_target_and_sqlite() {
+    let fleet = Fleet::new();
+    let said = fleet.alpha.cmd("--version").run();
+    let text = said.assert_code(0).stdout.trim().to_owned();
+    let inside = text
+        .strip_prefix(&format!("membridge {} (", env!("CARGO_PKG_VERSION")))
+        .and_then(|rest| rest.strip_suffix(')'))
+        .unwrap_or_else(|| panic!("{text}"));
+    let parts: Vec<_> = inside.split(", ").collect();
+    assert_eq!(parts.len(), 3, "{text}");
+    assert!(
+        parts[0] == "unknown revision" || parts[0].bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{text}"
+    );
+    assert!(
+        parts[1].contains("linux") || parts[1].contains("darwin"),
+        "{text}"
+    );
+    assert!(parts[2].starts_with("SQLite 3."), "{text}");
+}
+
+#[test]
+fn completions_and_the_manual_come_out_of_the_binary() {
+    let fleet = Fleet::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = fleet.alpha.cmd(&format!("completions {shell}")).run();
+        script
+            .assert_code(0)
+            .stdout_has("push_sqlite")
+            .stdout_has("no-network");
+    }
+    let page = fleet.alpha.cmd("man").run();
+    page.assert_code(0)
+        .stdout_has(".TH membridge 1")
+        .stdout_has("push_sqlite")
+        .stdout_has("\\-\\-no\\-network");
+    page.stdout_lacks("background\\-start");
+    assert_eq!(page.stdout.matches(".SH NAME").count(), 1);
+}
