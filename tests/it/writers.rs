@@ -1,6 +1,6 @@
-//! A writer that hardly pauses, beside fifty pushes and fifty pulls.
+//! Writers beside pushes and pulls: nobody is held back, and what was recorded in between is never taken away.
 
-use crate::common::{assert_whole, titles_anywhere};
+use crate::common::{assert_no_leftovers, assert_whole, backups, rows, titles_anywhere};
 use crate::support::claude_mem::{Version, Writer};
 use crate::support::machine::Machine;
 use crate::support::s3::S3Server;
@@ -72,6 +72,15 @@ fn no_acknowledged_row_is_lost_in_fifty_pulls_and_fifty_pushes() {
             there.contains(title),
             "{title} vanished from the machine that only pushes"
         );
+    }
+}
+
+/// Waits until a command has come to this failpoint.
+fn until_passed(log: &std::path::Path, failpoint: &str) {
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(50);
+    while !std::fs::read_to_string(log).is_ok_and(|log| log.lines().any(|line| line == failpoint)) {
+        assert!(std::time::Instant::now() < limit, "never: {failpoint}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
@@ -155,11 +164,7 @@ fn a_comparison_holds_nobody_back_where_the_database_has_a_rollback_journal() {
             .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
             .env("MEMBRIDGE_FAILPOINT_LOG", &log)
             .spawn();
-        let limit = std::time::Instant::now() + std::time::Duration::from_secs(50);
-        while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("compare.pinned")) {
-            assert!(std::time::Instant::now() < limit, "{command} compares");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        until_passed(&log, "compare.pinned");
         let worker = open();
         worker.busy_timeout(std::time::Duration::ZERO).unwrap();
         worker
@@ -171,4 +176,48 @@ fn a_comparison_holds_nobody_back_where_the_database_has_a_rollback_journal() {
         std::fs::remove_file(&gate).unwrap();
         running.wait().assert_code(4);
     }
+}
+
+/// A pull decides that everything here is in the bucket, and somebody records a row before it is replaced.
+#[test]
+fn f02_a_row_that_is_recorded_while_a_pull_is_prepared_stops_it() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha
+        .create_db(Version::V13_25_3)
+        .add_session("one")
+        .add_observations(5);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    alpha.db().add_observations(1);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+
+    let (gate, log) = (beta.write("gate", ""), beta.path("passed"));
+    let running = beta
+        .cmd("pull_sqlite")
+        .env("MEMBRIDGE_FAILPOINT", "pull.before-swap=wait")
+        .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
+        .env("MEMBRIDGE_FAILPOINT_LOG", &log)
+        .spawn();
+    until_passed(&log, "pull.before-swap");
+    beta.db().add_session("mine").add_observations(1);
+    let mine = rows(&beta.db_path());
+    std::fs::remove_file(&gate).unwrap();
+    running
+        .wait()
+        .assert_code(1)
+        .stdout_has("nothing was replaced")
+        .stdout_has("membridge pull_sqlite")
+        .stdout_lacks("SYNC COMPLETE");
+    assert_eq!(rows(&beta.db_path()), mine);
+    assert_eq!(backups(&beta), Vec::<String>::new(), "of what was not replaced");
+    assert_no_leftovers(&beta);
+    // The next one knows of the row.
+    beta.cmd("pull_sqlite")
+        .run()
+        .assert_code(0)
+        .stdout_has("only here: 1 observations");
+    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
+    assert_eq!(backups(&beta).len(), 1);
 }
