@@ -1,7 +1,7 @@
 //! Forced pushes: what they mend, what they keep of that which they go over, and what even they do not overrule.
 
 use crate::common::{COMMITS, rows};
-use crate::lineage::{bare, machine, push, python_writes, restored};
+use crate::lineage::{bare, machine, push, python_writes, restored, settle};
 use crate::support::claude_mem;
 use crate::support::python_node::{self, Stop};
 use crate::support::s3::{Fault, Op, S3Server};
@@ -153,4 +153,32 @@ fn a_damaged_newest_commit_is_mended_as_its_hint_says() {
     push(&alpha).stdout_has("commit 2");
     alpha.cmd("verify --all").run().assert_code(0);
     assert_eq!(restored(&alpha, 2).len(), 11);
+}
+
+#[test]
+fn a_forced_push_does_not_take_rows_from_machines_that_did_not_change() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server, 10);
+    push(&alpha);
+    settle(&alpha);
+    let stranger = machine("stranger", &server, 8);
+    stranger
+        .cmd("push_sqlite")
+        .env("FORCE_PUSH", "1")
+        .run()
+        .assert_code(0)
+        .stdout_has("commit 2");
+    // A push on top of it goes on in the line that the forced one began.
+    stranger.db().add_observations(1);
+    push(&stranger).stdout_has("commit 3");
+    let before = rows(&alpha.db_path());
+    for command in ["pull_sqlite", "push_sqlite", "sync"] {
+        alpha
+            .cmd(command)
+            .run()
+            .assert_code(4)
+            .stdout_has("only here: 10 observations")
+            .stdout_has("only there: 9 observations");
+        assert_eq!(rows(&alpha.db_path()), before, "{command}");
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn push(machine: &Machine) -> Outcome {
 }
 
 /// Until there is nothing more to say: the files are known to be as they were.
-fn settle(machine: &Machine) {
+pub(super) fn settle(machine: &Machine) {
     for _ in 0..2 {
         push(machine).stdout_has("already up to date");
     }
