@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acknowledged;
 mod capability;
 mod common;
 mod contract;
