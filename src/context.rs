@@ -8,10 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
+use crate::failpoint;
+
 /// What a run needs from the outside world besides files and the store.
 #[derive(Debug)]
 pub struct Context {
     clock_offset: SignedDuration,
+    /// What a test takes off the time since boot, so that this machine seems to have been booted a moment ago.
+    boot_offset: Duration,
     /// Seconds that the store's clock is ahead of ours, as last seen in a `Date` header.
     server_skew: AtomicI64,
     signal: watch::Sender<Option<i32>>,
@@ -29,6 +33,8 @@ impl Context {
     pub fn new(clock_offset: SignedDuration) -> Self {
         Self {
             clock_offset,
+            boot_offset: failpoint::booted_ago()
+                .map_or(Duration::ZERO, |ago| since_boot().saturating_sub(ago)),
             server_skew: AtomicI64::new(0),
             signal: watch::Sender::new(None),
             critical: AtomicUsize::new(0),
@@ -44,12 +50,7 @@ impl Context {
     /// Time since some fixed moment, by a clock that neither steps when the time is set nor stands still while this
     /// process is stopped or the machine sleeps: how long something of ours has been alive.
     pub fn uptime(&self) -> Duration {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
-        // The call fails for clocks that do not exist only; then nothing ever looks old, and the store's clock decides.
-        clock_gettime(CLOCK).map_or(Duration::ZERO, Duration::from)
+        since_boot().saturating_sub(self.boot_offset)
     }
 
     /// The time by the store's clock: ours, corrected by the last `Date` that the store sent.
@@ -116,6 +117,16 @@ impl Context {
     pub fn in_critical(&self) -> bool {
         self.critical.load(Ordering::SeqCst) > 0
     }
+}
+
+/// The operating system's own answer to [`Context::uptime`].
+fn since_boot() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+    // The call fails for clocks that do not exist only; then nothing ever looks old, and the store's clock decides.
+    clock_gettime(CLOCK).map_or(Duration::ZERO, Duration::from)
 }
 
 /// See [`Context::critical`].

@@ -79,3 +79,17 @@ pub fn ready_limit() -> Option<std::time::Duration> {
 pub fn ready_limit() -> Option<std::time::Duration> {
     None
 }
+
+/// How long ago this machine was booted, where a test says so (`MEMBRIDGE_TEST_BOOTED_SECONDS_AGO`); `None` in a
+/// release.
+#[cfg(feature = "failpoints")]
+pub fn booted_ago() -> Option<std::time::Duration> {
+    let text = std::env::var("MEMBRIDGE_TEST_BOOTED_SECONDS_AGO").ok()?;
+    text.parse().ok().map(std::time::Duration::from_secs)
+}
+
+/// See the other version: `None` in a release.
+#[cfg(not(feature = "failpoints"))]
+pub fn booted_ago() -> Option<std::time::Duration> {
+    None
+}

@@ -208,13 +208,14 @@ fn write_time(file: &mut File, time: SystemTime) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{PullTurn, Queue, wait_for};
-    use std::time::{Duration, SystemTime};
+    use std::time::{Duration, UNIX_EPOCH};
 
     const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn the_wait_is_the_rest_of_the_interval() {
-        let now = SystemTime::now();
+        // Not the clock of this machine, which may say 1970.
+        let now = UNIX_EPOCH + Duration::from_hours(24);
         let seconds = Duration::from_secs;
         let table = [
             (None, seconds(0)),

@@ -42,7 +42,11 @@ impl Fresh {
 
     /// Whether what was asked at `at` (see [`Context::uptime`]) need not be asked again now.
     pub(super) fn since(self, context: &Context, at: Duration) -> bool {
-        context.uptime().saturating_sub(at) < self.0
+        self.holds(context.uptime(), at)
+    }
+
+    fn holds(self, now: Duration, at: Duration) -> bool {
+        now.saturating_sub(at) < self.0
     }
 
     /// How old an answer may be.
@@ -76,10 +80,17 @@ mod tests {
     #[test]
     fn an_answer_ages_by_the_clock_that_never_stands_still() {
         let context = Context::default();
-        let now = context.uptime();
         let fresh = Fresh(Duration::from_hours(1));
-        assert!(fresh.since(&context, now));
-        assert!(!fresh.since(&context, now.saturating_sub(Duration::from_hours(1))));
-        assert!(!Fresh(Duration::ZERO).since(&context, now));
+        // A machine may have been booted a moment ago: ages are made by going forward from an answer, never back from now.
+        let asked = context.uptime();
+        assert!(fresh.since(&context, asked));
+        assert!(!Fresh(Duration::ZERO).since(&context, asked));
+        for (age, held) in [(0, true), (3599, true), (3600, false), (90_000, false)] {
+            assert_eq!(
+                fresh.holds(asked + Duration::from_secs(age), asked),
+                held,
+                "{age}"
+            );
+        }
     }
 }
