@@ -15,14 +15,9 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
     }
     // A source archive has no git; who builds from one can say what it is.
-    let told = std::env::var("MEMBRIDGE_REVISION")
-        .ok()
-        .filter(|text| !text.is_empty());
+    let told = std::env::var("MEMBRIDGE_REVISION").ok().filter(|text| !text.is_empty());
     let revision = told.or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
-    println!(
-        "cargo::rustc-env=MEMBRIDGE_REVISION={}",
-        revision.as_deref().unwrap_or("unknown revision")
-    );
+    println!("cargo::rustc-env=MEMBRIDGE_REVISION={}", revision.as_deref().unwrap_or("unknown revision"));
     // HEAD changes with a checkout, the branch's file with a commit.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
@@ -40,11 +35,7 @@ fn git(words: &[&str]) -> Option<String> {
     if !std::path::Path::new(&folder).join(".git").exists() {
         return None;
     }
-    let output = Command::new("git")
-        .args(words)
-        .current_dir(folder)
-        .output()
-        .ok()?;
+    let output = Command::new("git").args(words).current_dir(folder).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }

@@ -32,10 +32,7 @@ const START: &str =
 const STOP: &str = r#"{"session_id": "s", "hook_event_name": "Stop", "stop_hook_active": false}"#;
 
 fn main() -> ExitCode {
-    let numbers: Vec<u64> = std::env::args()
-        .skip(1)
-        .filter_map(|word| word.parse().ok())
-        .collect();
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let binary = std::env::var_os("MEMBRIDGE_BIN").map(PathBuf::from);
     if let ([rounds, megabytes], Some(binary)) = (numbers.as_slice(), binary) {
         bench(&binary, *rounds, *megabytes);
@@ -70,9 +67,7 @@ impl Case {
 fn bench(binary: &Path, rounds: u64, megabytes: u64) {
     let server = S3Server::start();
     let desk = Machine::with_binary(binary.to_owned(), "desk", &server);
-    desk.create_db(Version::V13_25_3)
-        .add_session("one")
-        .fill_to_bytes(megabytes * 1_000_000);
+    desk.create_db(Version::V13_25_3).add_session("one").fill_to_bytes(megabytes * 1_000_000);
     let minutes = Duration::from_mins(10);
     desk.cmd("push_sqlite").timeout(minutes).run().assert_code(0);
     desk.cmd("status").run().assert_code(0).stdout_has("in sync");
@@ -81,19 +76,13 @@ fn bench(binary: &Path, rounds: u64, megabytes: u64) {
     let mut cases: Vec<Case> = Vec::new();
     let mut note = |name: String, took: Took| match cases.iter_mut().find(|case| case.name == name) {
         Some(case) => case.took.push(took),
-        None => cases.push(Case {
-            name,
-            took: vec![took],
-        }),
+        None => cases.push(Case { name, took: vec![took] }),
     };
     for _ in 0..rounds {
         let run = |words: &str, input: &str| time(desk.bare(binary).args(words.split(' ')), input);
         note("print_project".into(), run("print_project", ""));
         note(format!("status, {megabytes} MB, in sync"), run("status", ""));
-        note(
-            format!("hook session-start, {megabytes} MB, nothing new"),
-            run("hook session-start", START),
-        );
+        note(format!("hook session-start, {megabytes} MB, nothing new"), run("hook session-start", START));
         for (name, took) in stops(binary) {
             note(name.into(), took);
         }
@@ -107,10 +96,7 @@ fn bench(binary: &Path, rounds: u64, megabytes: u64) {
 
 /// The real Python interpreter, past any shim.
 fn interpreter() -> Option<PathBuf> {
-    let asked = Command::new("python3")
-        .args(["-c", "import sys; print(sys.executable)"])
-        .output()
-        .ok()?;
+    let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().ok()?;
     let path = String::from_utf8(asked.stdout).ok()?;
     asked.status.success().then(|| PathBuf::from(path.trim()))
 }
@@ -118,10 +104,7 @@ fn interpreter() -> Option<PathBuf> {
 fn report(cases: &[Case], rounds: u64) {
     let unit = cases[0].fastest().as_secs_f64();
     println!("{rounds} rounds, milliseconds");
-    println!(
-        "{:<44}{:>9}{:>9}{:>12}{:>17}",
-        "", "fastest", "median", "CPU median", "× print_project"
-    );
+    println!("{:<44}{:>9}{:>9}{:>12}{:>17}", "", "fastest", "median", "CPU median", "× print_project");
     for case in cases {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         println!(
@@ -147,10 +130,7 @@ fn stops(binary: &Path) -> [(&'static str, Took); 3] {
     let silent = hole.local_addr().expect("its address").port();
     let one = |store: Store| {
         let machine = Machine::with_binary(binary.to_owned(), "board", store);
-        machine
-            .create_db(Version::V13_25_3)
-            .add_session("one")
-            .add_observations(5);
+        machine.create_db(Version::V13_25_3).add_session("one").add_observations(5);
         let took = time(machine.bare(binary).args(["hook", "stop"]), STOP);
         (machine, took)
     };
@@ -182,10 +162,7 @@ fn at(port: u16) -> Store {
 fn idle(machine: &Machine) {
     let deadline = Instant::now() + Duration::from_mins(2);
     while !machine.path(".membridge/last-result.json").exists() {
-        assert!(
-            Instant::now() < deadline,
-            "the push in the background never ended"
-        );
+        assert!(Instant::now() < deadline, "the push in the background never ended");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -193,10 +170,7 @@ fn idle(machine: &Machine) {
 /// Runs a program to its end.
 fn time(command: &mut Command, input: &str) -> Took {
     let before = children();
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = Instant::now();
     let mut child = command.spawn().expect("start it");
     let mut stdin = child.stdin.take().expect("its input");

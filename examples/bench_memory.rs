@@ -69,11 +69,7 @@ fn bench(binary: &Path, megabytes: u64, limit: u64) -> ExitCode {
         within &= ok;
     }
     println!("rows are the same on both sides");
-    if within {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Peaks of a push from one machine and a pull on another, over S3, with the copy for Python nodes; then of a session's
@@ -83,9 +79,7 @@ fn peaks(binary: &Path, megabytes: u64) -> Option<Vec<Peak>> {
     let desk = Machine::with_binary(binary.to_owned(), "desk", &server);
     let board = Machine::with_binary(binary.to_owned(), "board", &server);
     desk.cmd("print_project").run().assert_code(0);
-    desk.create_db(Version::V13_25_3)
-        .add_session("one")
-        .fill_to_bytes(megabytes * 1_000_000);
+    desk.create_db(Version::V13_25_3).add_session("one").fill_to_bytes(megabytes * 1_000_000);
     // So that the pull replaces a database: with a backup, the longest way.
     MemDb::create_as(board.db_path(), Version::V13_25_3, "desk").add_session("one");
     let measure = |machine: &Machine, words: &str, command, by_delta| Peak {
@@ -93,17 +87,10 @@ fn peaks(binary: &Path, megabytes: u64) -> Option<Vec<Peak>> {
         megabytes: usage::of(machine, binary, words).0.peak_rss as f64 / 1e6,
         by_delta,
     };
-    let mut peaks = vec![
-        measure(&desk, "push_sqlite", "push", false),
-        measure(&board, "pull_sqlite", "pull", false),
-    ];
+    let mut peaks =
+        vec![measure(&desk, "push_sqlite", "push", false), measure(&board, "pull_sqlite", "pull", false)];
     desk.db().live_sessions(1);
-    peaks.push(measure(
-        &desk,
-        "push_sqlite --background",
-        "push of a delta, hook",
-        true,
-    ));
+    peaks.push(measure(&desk, "push_sqlite --background", "push of a delta, hook", true));
     peaks.push(measure(&board, "pull_sqlite", "pull of a delta", true));
     desk.cmd("mirror off").run().assert_code(0);
     desk.db().live_sessions(10);

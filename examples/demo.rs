@@ -31,10 +31,7 @@ fn main() -> ExitCode {
     let folder = tempfile::tempdir().expect("a folder");
     let server = S3Server::start();
     let stores = [
-        (
-            "a directory, as on a NAS or a USB disk",
-            Store::from(folder.path()),
-        ),
+        ("a directory, as on a NAS or a USB disk", Store::from(folder.path())),
         ("an S3 server", Store::from(&server)),
     ];
     let mut same = true;
@@ -71,11 +68,7 @@ fn tell(binary: &Path, store: &Store) -> bool {
     let same = show("after", &desk, &board);
     same && [&desk, &board].into_iter().all(|machine| {
         let sound = claude_mem::integrity(machine.db_path()) == "ok" && claude_mem::fts_ok(machine.db_path());
-        println!(
-            "{}: integrity and full-text search {}",
-            machine.name,
-            if sound { "ok" } else { "BROKEN" }
-        );
+        println!("{}: integrity and full-text search {}", machine.name, if sound { "ok" } else { "BROKEN" });
         sound
     })
 }
@@ -91,16 +84,8 @@ fn run(machine: &Machine, command: &str) {
 
 /// The row counts side by side; true when they are the same.
 fn show(when: &str, left: &Machine, right: &Machine) -> bool {
-    let (a, b) = (
-        claude_mem::counts(left.db_path()),
-        claude_mem::counts(right.db_path()),
-    );
-    println!(
-        "\n{:<20}{:>10}{:>10}",
-        format!("rows {when}"),
-        left.name,
-        right.name
-    );
+    let (a, b) = (claude_mem::counts(left.db_path()), claude_mem::counts(right.db_path()));
+    println!("\n{:<20}{:>10}{:>10}", format!("rows {when}"), left.name, right.name);
     for (name, count) in TABLES {
         println!("{name:<20}{:>10}{:>10}", count(&a), count(&b));
     }

@@ -36,10 +36,7 @@ fn main() {
     let server = S3Server::start();
     let desk = Machine::with_binary(binary.clone(), "desk", &server);
     let board = Machine::with_binary(binary, "board", &server);
-    desk.create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(50)
-        .add_prompts(5);
+    desk.create_db(Version::V13_25_3).add_session("one").add_observations(50).add_prompts(5);
 
     let version = run(&desk, "--version");
     version.stdout_has("linux-musl").stdout_has("SQLite");

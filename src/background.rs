@@ -49,11 +49,7 @@ pub fn start(
         return Ok(());
     }
     let problem = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Err(io::Error::other(if problem.is_empty() {
-        output.status.to_string()
-    } else {
-        problem
-    }))
+    Err(io::Error::other(if problem.is_empty() { output.status.to_string() } else { problem }))
 }
 
 /// The other half: runs in the copy, before anything else has been opened. Prints what went wrong.

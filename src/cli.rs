@@ -326,9 +326,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Status => "status",
             Self::Config { action: None } => "config",
-            Self::Config {
-                action: Some(ConfigAction::Init),
-            } => "config init",
+            Self::Config { action: Some(ConfigAction::Init) } => "config init",
             Self::Completions { .. } => "completions",
             Self::Man => "man",
             Self::RestoreBackup { .. } => "restore-backup",
@@ -377,13 +375,7 @@ mod tests {
             ("print-project", "print_project"),
         ];
         for (spelling, name) in table {
-            assert_eq!(
-                Cli::try_parse_from(["membridge", spelling])
-                    .unwrap()
-                    .command
-                    .name(),
-                name
-            );
+            assert_eq!(Cli::try_parse_from(["membridge", spelling]).unwrap().command.name(), name);
         }
     }
 

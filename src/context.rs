@@ -57,8 +57,7 @@ impl Context {
     /// Ages of locks and leases are computed with it, because the clocks of boards are wrong (F48).
     pub fn server_now(&self) -> Timestamp {
         let now = self.now();
-        now.checked_add(SignedDuration::from_secs(self.skew_seconds()))
-            .unwrap_or(now)
+        now.checked_add(SignedDuration::from_secs(self.skew_seconds())).unwrap_or(now)
     }
 
     /// Seconds that the store's clock is ahead of ours; negative when it is behind. 0 until it has answered.
@@ -69,8 +68,7 @@ impl Context {
     /// Remembers what the store said the time is. Differences of up to a second are the header's resolution.
     pub fn learn_server_time(&self, server: Timestamp) {
         let skew = server.as_second() - self.now().as_second();
-        self.server_skew
-            .store(if skew.abs() <= 1 { 0 } else { skew }, Ordering::Relaxed);
+        self.server_skew.store(if skew.abs() <= 1 { 0 } else { skew }, Ordering::Relaxed);
     }
 
     /// 32 random hex digits: an owner token, a claim, a part of a temporary file's name.
@@ -142,10 +140,8 @@ impl Drop for Critical<'_> {
 /// Lower-case hex digits of some bytes.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -22,11 +22,7 @@ impl Failure {
 
     /// A failure with an exit code of its own.
     pub fn with_exit(exit: ExitCode, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-            hints: Vec::new(),
-        }
+        Self { exit, message: message.into(), hints: Vec::new() }
     }
 
     /// How a command ends that a signal stopped before it changed anything.

@@ -40,10 +40,7 @@ pub fn reach(_name: &str) {}
 /// Seconds that a test adds to the clock of this machine (`MEMBRIDGE_TEST_CLOCK_OFFSET`); 0 in a release.
 #[cfg(feature = "failpoints")]
 pub fn clock_offset() -> i64 {
-    std::env::var("MEMBRIDGE_TEST_CLOCK_OFFSET")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+    std::env::var("MEMBRIDGE_TEST_CLOCK_OFFSET").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// See the other version: 0 in a release.

@@ -38,11 +38,8 @@ pub fn start(environment: &Environment, verbose: u8, format: Option<LogFormat>) 
         None => environment.get("MEMBRIDGE_LOG_FORMAT") == Some("json"),
     };
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let lines = if json {
-        lines.json().with_filter(filter).boxed()
-    } else {
-        lines.with_filter(filter).boxed()
-    };
+    let lines =
+        if json { lines.json().with_filter(filter).boxed() } else { lines.with_filter(filter).boxed() };
     if let Err(error) = registry().with(lines).try_init() {
         eprintln!("membridge: logging could not be started: {error}");
     }

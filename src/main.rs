@@ -9,10 +9,8 @@ fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let arguments: Vec<_> = std::env::args_os()
-                .skip(1)
-                .map(|argument| argument.to_string_lossy().into_owned())
-                .collect();
+            let arguments: Vec<_> =
+                std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
             let exit = membridge::commands::refused(&error, &arguments, &environment);
             std::process::exit(exit.code());
         }

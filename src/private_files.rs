@@ -14,10 +14,7 @@ pub const PREFIX: &str = ".membridge-";
 /// # Errors
 /// It cannot be made.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes a small file of ours whole or not at all: 0600, synced, renamed into place.

@@ -30,10 +30,7 @@ impl Report {
     pub fn ok(outcome: &str) -> Self {
         let mut facts = Map::new();
         facts.insert("outcome".into(), outcome.into());
-        Self {
-            exit: ExitCode::Ok,
-            facts,
-        }
+        Self { exit: ExitCode::Ok, facts }
     }
 
     /// Adds a fact.
@@ -88,12 +85,7 @@ impl Tone {
 impl Ui {
     /// What the person asked for; `color` is the decision, not the wish.
     pub fn new(json: bool, quiet: bool, color: bool) -> Self {
-        Self {
-            json,
-            quiet,
-            color,
-            bar: Arc::default(),
-        }
+        Self { json, quiet, color, bar: Arc::default() }
     }
 
     /// One line of the report.
@@ -162,11 +154,7 @@ impl Ui {
             })),
             Err(failure) => {
                 // Callers of the Python script read errors on stdout; so do ours.
-                print_clean(&format!(
-                    "{}{}",
-                    self.paint(Tone::Bad, "ERROR: "),
-                    clean(&failure.message)
-                ));
+                print_clean(&format!("{}{}", self.paint(Tone::Bad, "ERROR: "), clean(&failure.message)));
                 for hint in &failure.hints {
                     print_line(&format!("  → {hint}"));
                 }
@@ -177,11 +165,7 @@ impl Ui {
     /// A progress bar over `total` bytes on stderr; it draws nothing unless stderr is a terminal.
     pub fn progress(&self, what: &'static str, total: u64) -> Progress {
         let visible = !self.json && !self.quiet && std::io::stderr().is_terminal();
-        let target = if visible {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
         if let Ok(style) = ProgressStyle::with_template(
             "{prefix:>10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
@@ -333,13 +317,8 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        let table = [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1_500, "1.5 kB"),
-            (250_000, "250.0 kB"),
-            (104_857_600, "104.9 MB"),
-        ];
+        let table =
+            [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (250_000, "250.0 kB"), (104_857_600, "104.9 MB")];
         for (bytes, text) in table {
             assert_eq!(human_bytes(bytes), text);
         }

@@ -22,13 +22,7 @@ impl Trace {
         };
         let look = |path: &Path| {
             let meta = std::fs::metadata(path).ok()?;
-            Some((
-                meta.dev(),
-                meta.ino(),
-                meta.size(),
-                meta.mtime(),
-                meta.mtime_nsec(),
-            ))
+            Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
         };
         Self(vec![look(database), look(Path::new(&wal))])
     }
@@ -101,11 +95,7 @@ impl Watch {
         if changed && now >= due {
             return Step::Push;
         }
-        let wake = if changed {
-            due.min(self.next_pull)
-        } else {
-            self.next_pull
-        };
+        let wake = if changed { due.min(self.next_pull) } else { self.next_pull };
         Step::Wait(wake.saturating_sub(now))
     }
 
@@ -151,11 +141,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch::new(Pace {
-            settle: at(5),
-            between_pushes: at(60),
-            between_pulls: at(300),
-        })
+        Watch::new(Pace { settle: at(5), between_pushes: at(60), between_pulls: at(300) })
     }
 
     #[test]

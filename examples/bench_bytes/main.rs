@@ -100,13 +100,7 @@ impl World {
         };
         let desk = Machine::with_binary(binary.clone(), "desk", &store);
         let board = Machine::with_binary(binary.clone(), "board", &store);
-        World {
-            binary,
-            server,
-            proxy,
-            desk,
-            board,
-        }
+        World { binary, server, proxy, desk, board }
     }
 
     fn run(&self, machine: &Machine, words: &str) -> (Traffic, Usage) {
@@ -151,8 +145,7 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
     assert_on_a_disk(world.desk.home());
     let (desk, scratch) = (&world.desk, world.desk.home());
     println!("making a database of {megabytes} MB");
-    desk.create_db(Version::V13_25_3)
-        .live_to_bytes(megabytes * 1_000_000);
+    desk.create_db(Version::V13_25_3).live_to_bytes(megabytes * 1_000_000);
     desk.cmd("mirror off").run().assert_code(0);
     let (first, full) = world.run(desk, "push_sqlite");
     world.pull();
@@ -185,10 +178,7 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
     let (ten_on, _) = step("10 sessions, mirror on", 10, "push_sqlite");
 
     let size = std::fs::metadata(desk.db_path()).expect("the database").len();
-    println!(
-        "database: {size} bytes in the end; the first push, a full pack, sent {}",
-        first.up
-    );
+    println!("database: {size} bytes in the end; the first push, a full pack, sent {}", first.up);
     let steps = [one, hook, ten, one_on, hook_on, ten_on];
     tables(&steps);
     costs(full, by_hand, by_hook, mirrored);
@@ -201,15 +191,9 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
 
 /// Bytes "written" to a file system in memory say nothing.
 fn assert_on_a_disk(folder: &Path) {
-    let kind = nix::sys::statfs::statfs(folder)
-        .expect("its file system")
-        .filesystem_type();
+    let kind = nix::sys::statfs::statfs(folder).expect("its file system").filesystem_type();
     let in_memory = kind == nix::sys::statfs::TMPFS_MAGIC;
-    assert!(
-        !in_memory,
-        "{} is a tmpfs: set TMPDIR to a folder on a disk",
-        folder.display()
-    );
+    assert!(!in_memory, "{} is a tmpfs: set TMPDIR to a folder on a disk", folder.display());
 }
 
 fn tables(steps: &[Step]) {
@@ -232,13 +216,8 @@ fn tables(steps: &[Step]) {
         "×"
     );
     for step in steps {
-        let Traffic {
-            up, up_bodies, down, ..
-        } = step.push;
-        let locked = step
-            .push
-            .after_lock
-            .map_or("-".to_owned(), |count| count.to_string());
+        let Traffic { up, up_bodies, down, .. } = step.push;
+        let locked = step.push.after_lock.map_or("-".to_owned(), |count| count.to_string());
         let (whole, packed) = step.whole;
         print!(
             "{:<28}{up:>12}{:>8}{down:>8}{:>5}{locked:>7} |{whole:>12}{:>7}{packed:>12}{:>7}",
@@ -256,12 +235,7 @@ fn tables(steps: &[Step]) {
         "after", "membridge", "hdr", "sent", "req", "whole file", "×", "zstd -3", "×", "restic", "×"
     );
     for step in steps {
-        let Traffic {
-            down,
-            down_bodies,
-            up,
-            ..
-        } = step.pull;
+        let Traffic { down, down_bodies, up, .. } = step.pull;
         let (whole, packed) = step.whole;
         print!(
             "{:<28}{down:>12}{:>8}{up:>8}{:>5} |{whole:>12}{:>7}{packed:>12}{:>7}",
@@ -310,10 +284,8 @@ fn costs(full: Usage, by_hand: Usage, by_hook: Usage, mirrored: Usage) {
 
 /// Bytes that the index pages take on the disk; the holes between them take nothing.
 fn kept_pages(machine: &Machine) -> u64 {
-    let kept = machine
-        .files()
-        .into_iter()
-        .filter(|file| Path::new(file).extension() == Some("pages".as_ref()));
+    let kept =
+        machine.files().into_iter().filter(|file| Path::new(file).extension() == Some("pages".as_ref()));
     kept.map(|file| {
         let meta = std::fs::metadata(machine.path(&file)).expect("the file");
         std::os::unix::fs::MetadataExt::blocks(&meta) * 512
@@ -333,15 +305,8 @@ fn verdict(one: &Step, by_hand: Usage, by_hook: Usage) -> ExitCode {
     let mut within = true;
     for (what, value, limit) in targets {
         let ok = value <= limit;
-        println!(
-            "{what}: {value} (limit {limit}): {}",
-            if ok { "ok" } else { "TOO MUCH" }
-        );
+        println!("{what}: {value} (limit {limit}): {}", if ok { "ok" } else { "TOO MUCH" });
         within &= ok;
     }
-    if within {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -46,11 +46,7 @@ pub struct Restic<'a> {
 impl<'a> Restic<'a> {
     /// Makes the repository; `None` where restic is not installed.
     pub fn new(machine: &'a Machine, server: &'a Handle, proxy: &'a Proxy) -> Option<Restic<'a>> {
-        let restic = Restic {
-            machine,
-            server,
-            proxy,
-        };
+        let restic = Restic { machine, server, proxy };
         Path::new("/usr/bin/restic").exists().then(|| {
             restic.run(&["init"]);
             restic
@@ -60,10 +56,7 @@ impl<'a> Restic<'a> {
     fn run(&self, words: &[&str]) -> Traffic {
         self.proxy.take();
         self.server.reset_log();
-        let repository = format!(
-            "s3:http://127.0.0.1:{}/{}/restic",
-            self.proxy.port, self.server.bucket
-        );
+        let repository = format!("s3:http://127.0.0.1:{}/{}/restic", self.proxy.port, self.server.bucket);
         let mut run = self
             .machine
             .program("/usr/bin/restic")

@@ -27,10 +27,7 @@ pub(super) fn show(run: &Run) -> Report {
     let file = settings.file.as_ref().map(|path| path.display().to_string());
     ui.line(format!("config.env: {}", file.as_deref().unwrap_or("none")));
     let mut shown = Map::new();
-    for setting in SETTINGS
-        .iter()
-        .filter(|setting| !BORROWED.contains(&setting.name))
-    {
+    for setting in SETTINGS.iter().filter(|setting| !BORROWED.contains(&setting.name)) {
         let name = setting.name;
         let value = settings.shown(name);
         let source = settings.source(name).map(|source| source.to_string());
@@ -40,9 +37,7 @@ pub(super) fn show(run: &Run) -> Report {
         }
         shown.insert(name.to_owned(), json!({"value": value, "source": source}));
     }
-    let report = Report::ok("shown")
-        .with("file", json!(file))
-        .with("settings", Value::Object(shown));
+    let report = Report::ok("shown").with("file", json!(file)).with("settings", Value::Object(shown));
     let problem = Config::new(settings).err().map(|error| error.to_string());
     if let Some(problem) = &problem {
         ui.warn(format!("{problem}: push and pull will not start"));
@@ -63,41 +58,21 @@ const QUESTIONS: [Question; 6] = [
         text: "Where is the memory kept? (https://host:port, or file:///folder)",
         hidden: false,
     },
-    Question {
-        name: "MINIO_ACCESS_KEY",
-        text: "Access key",
-        hidden: false,
-    },
-    Question {
-        name: "MINIO_SECRET_KEY",
-        text: "Secret key (not shown)",
-        hidden: true,
-    },
-    Question {
-        name: "MINIO_BUCKET",
-        text: "Bucket",
-        hidden: false,
-    },
+    Question { name: "MINIO_ACCESS_KEY", text: "Access key", hidden: false },
+    Question { name: "MINIO_SECRET_KEY", text: "Secret key (not shown)", hidden: true },
+    Question { name: "MINIO_BUCKET", text: "Bucket", hidden: false },
     Question {
         name: "CLAUDE_PROJECT_ID",
         text: "Project name, the same on all of your machines",
         hidden: false,
     },
-    Question {
-        name: "CLAUDE_MEM_DB",
-        text: "claude-mem's database",
-        hidden: false,
-    },
+    Question { name: "CLAUDE_MEM_DB", text: "claude-mem's database", hidden: false },
 ];
 
 /// What a flag or the environment says goes into the file, but for these: overrides for a single run, which a file
 /// would make the rule, and what membridge ignores.
-const NOT_KEPT: [&str; 4] = [
-    "FORCE_PUSH",
-    "ALLOW_SECONDARY_PUSH",
-    "ALLOW_PRIMARY_PULL_OVERRIDE",
-    "CLAUDE_CANONICAL_PROJECT_ID",
-];
+const NOT_KEPT: [&str; 4] =
+    ["FORCE_PUSH", "ALLOW_SECONDARY_PUSH", "ALLOW_PRIMARY_PULL_OVERRIDE", "CLAUDE_CANONICAL_PROJECT_ID"];
 
 pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     let target = &run.config_target;
@@ -107,27 +82,17 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     let mut settings = run.settings.clone();
     let answers = Answers::open();
     for question in &QUESTIONS {
-        let directory = settings
-            .get("MINIO_ENDPOINT")
-            .is_some_and(|url| url.starts_with("file://"));
+        let directory = settings.get("MINIO_ENDPOINT").is_some_and(|url| url.starts_with("file://"));
         let for_s3 = question.name.starts_with("MINIO_") && question.name != "MINIO_ENDPOINT";
         if settings.get(question.name).is_some() || (directory && for_s3) {
             continue;
         }
-        let default = (question.name == "CLAUDE_MEM_DB").then(|| {
-            settings
-                .home
-                .join(".claude-mem/claude-mem.db")
-                .display()
-                .to_string()
-        });
+        let default = (question.name == "CLAUDE_MEM_DB")
+            .then(|| settings.home.join(".claude-mem/claude-mem.db").display().to_string());
         let answer = answers.ask(question, default).await?;
         settings.set(question.name, answer, Source::File);
     }
-    if let Some(path) = settings
-        .get("CLAUDE_MEM_DB")
-        .map(|path| expand_home(path, &settings.home))
-    {
+    if let Some(path) = settings.get("CLAUDE_MEM_DB").map(|path| expand_home(path, &settings.home)) {
         settings.set("CLAUDE_MEM_DB", path.display().to_string(), Source::File);
     }
     let checked = Config::new(&settings)?;
@@ -135,10 +100,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     let store = Store::open(&checked.store, &run.context)?;
     store.check().await.map_err(|error| {
         let failure = Failure::from(error);
-        Failure {
-            message: format!("{}; no config.env was written", failure.message),
-            ..failure
-        }
+        Failure { message: format!("{}; no config.env was written", failure.message), ..failure }
     })?;
     let there = remote::read(&store, &Keys::new(&checked.project.cid), None).await?;
     write_new(target, &text)?;
@@ -146,9 +108,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     ui.line(format!("connected: {}", store.name()));
     ui.line(format!("written: {}", target.display()));
     for name in NOT_KEPT.iter().filter(|name| said(&settings, name)) {
-        ui.line(format!(
-            "left out: {name}, which is for single runs or not used at all"
-        ));
+        ui.line(format!("left out: {name}, which is for single runs or not used at all"));
     }
     let observations = there.as_ref().and_then(remote::Head::observations);
     let next = match (&there, checked.database.exists()) {
@@ -157,18 +117,13 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
         (Some(_), true) => "membridge sync",
     };
     match (&there, observations) {
-        (None, _) => ui.line(format!(
-            "the bucket holds nothing yet for project {}",
-            checked.project.name
-        )),
-        (Some(_), Some(count)) => ui.line(format!(
-            "the bucket holds {count} observations for project {}",
-            checked.project.name
-        )),
-        (Some(_), None) => ui.line(format!(
-            "the bucket holds a database for project {}",
-            checked.project.name
-        )),
+        (None, _) => ui.line(format!("the bucket holds nothing yet for project {}", checked.project.name)),
+        (Some(_), Some(count)) => {
+            ui.line(format!("the bucket holds {count} observations for project {}", checked.project.name))
+        }
+        (Some(_), None) => {
+            ui.line(format!("the bucket holds a database for project {}", checked.project.name))
+        }
     }
     if there.is_none() && !checked.database.exists() {
         ui.line(format!(
@@ -184,19 +139,14 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
 }
 
 fn already_there(target: &Path) -> Failure {
-    Failure::new(format!(
-        "{} is there already and is never overwritten",
-        target.display()
-    ))
-    .hint("see what it says: membridge config")
-    .hint("write another one: membridge config init --config PATH")
+    Failure::new(format!("{} is there already and is never overwritten", target.display()))
+        .hint("see what it says: membridge config")
+        .hint("write another one: membridge config init --config PATH")
 }
 
 /// Whether a person gave the setting its value.
 fn said(settings: &Settings, name: &str) -> bool {
-    settings
-        .source(name)
-        .is_some_and(|source| source != Source::Default)
+    settings.source(name).is_some_and(|source| source != Source::Default)
 }
 
 /// The file's text.
@@ -213,9 +163,7 @@ fn render(settings: &Settings) -> CommandResult<String> {
             continue;
         };
         if value.contains(['\n', '\r']) {
-            return Err(Failure::new(format!(
-                "{name} holds a line break, which config.env cannot hold"
-            )));
+            return Err(Failure::new(format!("{name} holds a line break, which config.env cannot hold")));
         }
         text.push_str(name);
         text.push('=');
@@ -242,15 +190,9 @@ fn quoted(value: &str, home: &Path) -> String {
 /// Writes a new file, 0600; one that appeared meanwhile stays.
 fn write_new(target: &Path, text: &str) -> CommandResult {
     let fail = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", target.display()));
-    let folder = target
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_private_folder(folder).map_err(fail)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".config-")
-        .tempfile_in(folder)
-        .map_err(fail)?;
+    let mut file = tempfile::Builder::new().prefix(".config-").tempfile_in(folder).map_err(fail)?;
     file.write_all(text.as_bytes()).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     match file.persist_noclobber(target) {
@@ -267,25 +209,18 @@ struct Answers {
 
 impl Answers {
     fn open() -> Self {
-        Self {
-            terminal: std::io::stdin().is_terminal(),
-        }
+        Self { terminal: std::io::stdin().is_terminal() }
     }
 
     async fn ask(&self, question: &Question, default: Option<String>) -> CommandResult<String> {
         let not_set = || {
             let place = config::USUAL_PLACE.to_owned();
-            Failure::from(ConfigError::NotSet {
-                name: question.name,
-                place,
-            })
+            Failure::from(ConfigError::NotSet { name: question.name, place })
         };
         loop {
             let quiet = (self.terminal && question.hidden).then(EchoOff::start).flatten();
             if self.terminal {
-                let shown = default
-                    .as_ref()
-                    .map_or(String::new(), |default| format!(" [{default}]"));
+                let shown = default.as_ref().map_or(String::new(), |default| format!(" [{default}]"));
                 eprint!("{}{shown}: ", question.text);
             }
             let line = self.line().await?;
@@ -304,10 +239,7 @@ impl Answers {
     async fn line(&self) -> CommandResult<Option<String>> {
         let read = tokio::task::spawn_blocking(|| {
             let mut line = String::new();
-            std::io::stdin()
-                .lock()
-                .read_line(&mut line)
-                .map(|count| (count > 0).then_some(line))
+            std::io::stdin().lock().read_line(&mut line).map(|count| (count > 0).then_some(line))
         });
         match read.await {
             Ok(Ok(line)) => Ok(line),
@@ -354,9 +286,7 @@ mod tests {
             for source in [Source::Flag, Source::Environment] {
                 let mut settings = none.clone();
                 settings.set(setting.name, "7".to_owned(), source);
-                let written = render(&settings)
-                    .unwrap()
-                    .contains(&format!("\n{}='7'\n", setting.name));
+                let written = render(&settings).unwrap().contains(&format!("\n{}='7'\n", setting.name));
                 let left_out = NOT_KEPT.contains(&setting.name) || BORROWED.contains(&setting.name);
                 assert_eq!(written, !left_out, "{} from {source}", setting.name);
             }
@@ -370,11 +300,7 @@ mod tests {
             ("plain", "/home/ann", "'plain'"),
             ("it's", "/home/ann", r"'it'\''s'"),
             ("$HOME", "/home/ann", "'$HOME'"),
-            (
-                "/home/ann/.claude-mem/claude-mem.db",
-                "/home/ann",
-                "\"$HOME/.claude-mem/claude-mem.db\"",
-            ),
+            ("/home/ann/.claude-mem/claude-mem.db", "/home/ann", "\"$HOME/.claude-mem/claude-mem.db\""),
             ("/home/anna/x.db", "/home/ann", "'/home/anna/x.db'"),
             ("/home/ann/$(x)", "/home/ann", "'/home/ann/$(x)'"),
             ("/x.db", "/", "'/x.db'"),

@@ -10,17 +10,9 @@ use crate::exit::ExitCode;
 use crate::ui::{Report, Tone, Ui};
 
 pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
-    let scope = Scope {
-        no_network: args.no_network,
-        probe: args.probe,
-    };
-    let evidence = evidence::gather(
-        run.settings.clone(),
-        run.file_problem.clone(),
-        &run.context,
-        scope,
-    )
-    .await;
+    let scope = Scope { no_network: args.no_network, probe: args.probe };
+    let evidence =
+        evidence::gather(run.settings.clone(), run.file_problem.clone(), &run.context, scope).await;
     let checked = doctor::examine(&evidence);
     let status = Status::of(&checked);
     show(&run.ui, &checked);

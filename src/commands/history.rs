@@ -38,11 +38,8 @@ impl Past {
         })?;
         let found = select::find(&self.store, &self.keys, selector).await?;
         found.ok_or_else(|| {
-            Failure::new(format!(
-                "the history at {} holds nothing for '{text}'",
-                self.store.name()
-            ))
-            .hint("see what is kept: membridge history")
+            Failure::new(format!("the history at {} holds nothing for '{text}'", self.store.name()))
+                .hint("see what is kept: membridge history")
         })
     }
 
@@ -54,13 +51,7 @@ impl Past {
     }
 
     fn fetch<'a>(&'a self, folder: &'a Path, progress: &'a Progress) -> Fetch<'a> {
-        Fetch {
-            store: &self.store,
-            keys: &self.keys,
-            folder,
-            scratch: folder,
-            progress,
-        }
+        Fetch { store: &self.store, keys: &self.keys, folder, scratch: folder, progress }
     }
 }
 
@@ -87,11 +78,7 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
             commit.counts.user_prompts,
             human_bytes(commit.pack_size),
             log::describe(commit.kind),
-            if commit.adopted_from.is_some() {
-                ", from a Python node"
-            } else {
-                ""
-            },
+            if commit.adopted_from.is_some() { ", from a Python node" } else { "" },
         ));
         listed.push(json!({
             "number": commit.number,
@@ -108,9 +95,7 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
             "adopted": commit.adopted_from.is_some(),
         }));
     }
-    Ok(Report::ok("shown")
-        .with("head", head.number)
-        .with("commits", Value::Array(listed)))
+    Ok(Report::ok("shown").with("head", head.number).with("commits", Value::Array(listed)))
 }
 
 /// How many observations came (or went) with a commit; `None` when the one before is not kept.
@@ -193,14 +178,8 @@ async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report>
 pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Report> {
     let past = Past::open(run)?;
     let (older, newer) = (past.find(from).await?, past.find(to).await?);
-    let progress = run.ui.progress(
-        "download",
-        older.chain_bytes().saturating_add(newer.chain_bytes()),
-    );
-    let (a, b) = (
-        past.image(&older, &progress).await?,
-        past.image(&newer, &progress).await?,
-    );
+    let progress = run.ui.progress("download", older.chain_bytes().saturating_add(newer.chain_bytes()));
+    let (a, b) = (past.image(&older, &progress).await?, past.image(&newer, &progress).await?);
     let tmp = past.config.paths.tmp();
     let changes = database::blocking(move || {
         let scratch = files::temporary(&tmp, "diff")?;
@@ -236,12 +215,8 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
     for problem in &verified.problems {
         run.ui.line(format!("DAMAGED: {problem}"));
     }
-    let looked = format!(
-        "{} commits, {} packs, {}",
-        verified.commits,
-        verified.packs,
-        human_bytes(verified.bytes)
-    );
+    let looked =
+        format!("{} commits, {} packs, {}", verified.commits, verified.packs, human_bytes(verified.bytes));
     if !verified.problems.is_empty() {
         let failure = Failure::new(format!(
             "{} problems in the history ({looked} looked at): {}",

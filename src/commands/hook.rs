@@ -63,16 +63,9 @@ fn wait(mut child: Child, patience: Duration) {
 
 /// The flags that were given, as the variables that they stand for: arguments can be read by everybody.
 fn variables(cli: &Cli) -> Vec<(&'static str, OsString)> {
-    let file = cli
-        .config
-        .as_ref()
-        .map(|path| ("MEMBRIDGE_CONFIG_ENV", path.into()));
+    let file = cli.config.as_ref().map(|path| ("MEMBRIDGE_CONFIG_ENV", path.into()));
     let given = cli.settings.given();
-    given
-        .into_iter()
-        .map(|(name, value)| (name, value.into()))
-        .chain(file)
-        .collect()
+    given.into_iter().map(|(name, value)| (name, value.into())).chain(file).collect()
 }
 
 /// The detached part.
@@ -117,10 +110,9 @@ async fn in_turn(mut work: Work, started: Instant) {
                 return work.run(&context).await;
             }
             Ok(PullTurn::Waited) => ("coalesced", "a pull is waiting already".to_owned()),
-            Ok(PullTurn::Late) => (
-                "skipped",
-                "a push or a pull went on until the session had begun".to_owned(),
-            ),
+            Ok(PullTurn::Late) => {
+                ("skipped", "a push or a pull went on until the session had begun".to_owned())
+            }
             Err(error) => ("failed", error.to_string()),
         };
         let entry = Entry::now(event, outcome, started, &context).with(None, message);

@@ -34,11 +34,9 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
             run.ui.line(format!("  unchanged {}", path.display()));
             continue;
         }
-        run.ui
-            .line(format!("{} {}", doing(options, "write"), path.display()));
+        run.ui.line(format!("{} {}", doing(options, "write"), path.display()));
         if was == Found::Foreign {
-            run.ui
-                .line("    the script that is there is kept as *.before-membridge");
+            run.ui.line("    the script that is there is kept as *.before-membridge");
         }
         if !options.dry_run {
             scripts::install(bin, name, text).map_err(|error| cannot("write", &path, &error))?;
@@ -67,11 +65,9 @@ fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Rep
         write(run, &settings, edit?, options, "take our entries out of")?;
     } else if let Ok(Some(_)) = edit {
         // Entries that name a script that is gone would make every hook of Claude Code fail.
-        return Err(
-            Failure::new(format!("{} still names our scripts", settings.display()))
-                .hint("membridge hooks uninstall --write-settings takes the entries out, after a backup")
-                .hint("or take them out yourself, then run this again"),
-        );
+        return Err(Failure::new(format!("{} still names our scripts", settings.display()))
+            .hint("membridge hooks uninstall --write-settings takes the entries out, after a backup")
+            .hint("or take them out yourself, then run this again"));
     }
     for (name, text) in SCRIPTS {
         let path = bin.join(name);
@@ -83,8 +79,7 @@ fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Rep
             }
             Found::Ours | Found::OtherRelease => {}
         }
-        run.ui
-            .line(format!("{} {}", doing(options, "remove"), path.display()));
+        run.ui.line(format!("{} {}", doing(options, "remove"), path.display()));
         if !options.dry_run {
             scripts::uninstall(bin, name, text).map_err(|error| cannot("remove", &path, &error))?;
         }
@@ -113,10 +108,7 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
     }
     let last = Journal::of(&run.settings.home).last_results();
     for entry in last.each() {
-        run.ui.line(format!(
-            "last {}: {} at {} {}",
-            entry.event, entry.outcome, entry.time, entry.message
-        ));
+        run.ui.line(format!("last {}: {} at {} {}", entry.event, entry.outcome, entry.time, entry.message));
     }
     Ok(report)
 }
@@ -132,8 +124,7 @@ fn write(
         run.ui.line(format!("  unchanged {}", settings.display()));
         return Ok(());
     };
-    run.ui
-        .line(format!("{} {}", doing(options, what), settings.display()));
+    run.ui.line(format!("{} {}", doing(options, what), settings.display()));
     show(run, &read(settings)?, &text);
     if options.dry_run {
         return Ok(());
@@ -142,8 +133,7 @@ fn write(
     let backup =
         settings_file::replace(settings, &text, &stamp).map_err(|error| cannot("write", settings, &error))?;
     if let Some(backup) = backup {
-        run.ui
-            .line(format!("  the old file is kept as {}", backup.display()));
+        run.ui.line(format!("  the old file is kept as {}", backup.display()));
     }
     Ok(())
 }
@@ -175,11 +165,7 @@ fn read(settings: &Path) -> CommandResult<String> {
 }
 
 fn doing(options: &HooksOptions, what: &str) -> String {
-    if options.dry_run {
-        format!("  would {what}")
-    } else {
-        format!("  {what}")
-    }
+    if options.dry_run { format!("  would {what}") } else { format!("  {what}") }
 }
 
 fn report(outcome: &str, options: &HooksOptions) -> Report {

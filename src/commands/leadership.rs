@@ -19,36 +19,23 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     ui.line(format!("canonical_project_id: {}", config.project.cid));
     ui.line(format!("node_id: {}", config.node.id));
     let enabled = config.leadership.enabled;
-    let role = if enabled {
-        standing.role.to_string()
-    } else {
-        "off (LEADERSHIP_ENABLED=0)".to_owned()
-    };
+    let role = if enabled { standing.role.to_string() } else { "off (LEADERSHIP_ENABLED=0)".to_owned() };
     ui.line(format!("role: {role}"));
-    let report = Report::ok("shown").with("node_id", config.node.id.clone()).with(
-        "role",
-        if enabled {
-            standing.role.to_string()
-        } else {
-            "off".to_owned()
-        },
-    );
+    let report = Report::ok("shown")
+        .with("node_id", config.node.id.clone())
+        .with("role", if enabled { standing.role.to_string() } else { "off".to_owned() });
     let Some(lease) = standing.lease else {
         ui.line("primary: nobody yet (the first push makes a lease)");
         return Ok(report.with("lease", serde_json::Value::Null));
     };
-    let left = lease
-        .expires_at
-        .saturating_sub(run.context.server_now().as_second());
+    let left = lease.expires_at.saturating_sub(run.context.server_now().as_second());
     ui.line(format!("primary: {}", lease.primary_label()));
     ui.line(format!("epoch: {}", lease.epoch));
     match jiff::Timestamp::from_second(lease.expires_at) {
         Ok(at) if left > 0 => ui.line(format!("expires_at: {} (in {left}s)", records::iso(at))),
-        Ok(at) => ui.line(format!(
-            "expires_at: {} (expired {}s ago)",
-            records::iso(at),
-            left.saturating_neg()
-        )),
+        Ok(at) => {
+            ui.line(format!("expires_at: {} (expired {}s ago)", records::iso(at), left.saturating_neg()))
+        }
         Err(_) => ui.line(format!("expires_at: {}", lease.expires_at)),
     }
     ui.line(format!("issued_by: {}", lease.issued_by));

@@ -11,18 +11,11 @@ pub(super) fn run(run: &Run) -> CommandResult<Report> {
     let fail = |error: std::io::Error| Failure::new(format!("cannot write the manual page: {error}"));
     let mut page = Vec::new();
     let root = Cli::command();
-    clap_mangen::Man::new(root.clone())
-        .render(&mut page)
-        .map_err(fail)?;
+    clap_mangen::Man::new(root.clone()).render(&mut page).map_err(fail)?;
     let mut page = String::from_utf8_lossy(&page).into_owned();
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
         let title = format!("membridge {}", command.get_name());
-        let man = clap_mangen::Man::new(
-            command
-                .clone()
-                .display_name(title.clone())
-                .bin_name(title.clone()),
-        );
+        let man = clap_mangen::Man::new(command.clone().display_name(title.clone()).bin_name(title.clone()));
         let mut part = Vec::new();
         man.render_synopsis_section(&mut part).map_err(fail)?;
         man.render_description_section(&mut part).map_err(fail)?;

@@ -36,16 +36,11 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
     let capability = Capability::new(&store, &config.paths.state);
     mirror_setting::write(&store, &keys, &run.context, &capability, on, &config.node.id).await?;
     let word = if on { "on" } else { "off" };
-    run.ui.line(format!(
-        "mirror: {word}, for every machine of project {}",
-        config.project.name
-    ));
+    run.ui.line(format!("mirror: {word}, for every machine of project {}", config.project.name));
     if on {
-        run.ui
-            .line("the next push of any machine brings the copy up to date: membridge push_sqlite");
+        run.ui.line("the next push of any machine brings the copy up to date: membridge push_sqlite");
     } else {
-        run.ui
-            .line("the copy that is there stays as it is; Python nodes will not see newer memory");
+        run.ui.line("the copy that is there stays as it is; Python nodes will not see newer memory");
     }
     Ok(Report::ok("set").with("mirror", word))
 }
@@ -67,9 +62,7 @@ async fn status(run: &Run, store: &Store, keys: &Keys) -> CommandResult<Report> 
         Some(_) => "the copy for Python nodes is behind",
     };
     run.ui.line(copy);
-    Ok(Report::ok("shown")
-        .with("mirror", word)
-        .with("mirrored", mirrored))
+    Ok(Report::ok("shown").with("mirror", word).with("mirrored", mirrored))
 }
 
 /// Refuses while a Python node has pushed lately: it would go on from an old copy.
@@ -98,9 +91,7 @@ async fn nobody_needs_it(run: &Run, store: &Store, keys: &Keys) -> CommandResult
 /// The host of the newest push of a Python node that is not older than [`QUIET_DAYS`].
 fn newest_adopted(commits: &[Commit], now: i64) -> Option<String> {
     let young = |commit: &&Commit| {
-        commit
-            .at()
-            .is_none_or(|at| now.saturating_sub(at.as_second()) <= QUIET_DAYS * 86_400)
+        commit.at().is_none_or(|at| now.saturating_sub(at.as_second()) <= QUIET_DAYS * 86_400)
     };
     commits
         .iter()

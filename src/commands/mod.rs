@@ -119,13 +119,7 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
         Err(problem) => return Err(problem.into()),
     };
     let offset = jiff::SignedDuration::from_secs(failpoint::clock_offset());
-    Ok(Run {
-        context: Arc::new(Context::new(offset)),
-        ui,
-        settings,
-        file_problem,
-        config_target,
-    })
+    Ok(Run { context: Arc::new(Context::new(offset)), ui, settings, file_problem, config_target })
 }
 
 /// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
@@ -152,13 +146,7 @@ fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     });
     // Blocking work that a signal left behind must not keep us here.
     runtime.shutdown_background();
-    if matches!(
-        end,
-        Err(Failure {
-            exit: ExitCode::Interrupted(_),
-            ..
-        })
-    ) {
+    if matches!(end, Err(Failure { exit: ExitCode::Interrupted(_), .. })) {
         files::abandon();
     }
     end
@@ -192,28 +180,21 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Restore { what, to, plan, .. } if plan.dry_run => {
             history::restore_preview(run, &what, to.as_deref()).await
         }
-        Command::Restore {
-            what,
-            to,
-            reset_vectors,
-            ..
-        } => Box::pin(history::restore(run, &what, to.as_deref(), reset_vectors)).await,
+        Command::Restore { what, to, reset_vectors, .. } => {
+            Box::pin(history::restore(run, &what, to.as_deref(), reset_vectors)).await
+        }
         Command::Mirror { action } => mirror::run(run, action).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
-        Command::Promote {
-            node,
-            lease_seconds,
-            force,
-        } => promote::promote(run, node, lease_seconds, force).await,
+        Command::Promote { node, lease_seconds, force } => {
+            promote::promote(run, node, lease_seconds, force).await
+        }
         Command::Demote { node } => promote::demote(run, node).await,
         Command::Doctor(args) => doctor::run(run, args).await,
         Command::Status => status::run(run).await,
         Command::Config { action: None } => Ok(config::show(run)),
-        Command::Config {
-            action: Some(ConfigAction::Init),
-        } => config::init(run).await,
+        Command::Config { action: Some(ConfigAction::Init) } => config::init(run).await,
         Command::Completions { shell } => Ok(completions::run(run, shell)),
         Command::Man => man::run(run),
         Command::Hooks { action } => hooks::run(run, action),

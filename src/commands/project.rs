@@ -9,7 +9,5 @@ pub(super) fn run(run: &Run) -> CommandResult<Report> {
     let project = config::project(&run.settings)?;
     run.ui.line(format!("project_name: {}", project.name));
     run.ui.line(format!("canonical_project_id: {}", project.cid));
-    Ok(Report::ok("shown")
-        .with("project_name", project.name)
-        .with("canonical_project_id", project.cid))
+    Ok(Report::ok("shown").with("project_name", project.name).with("canonical_project_id", project.cid))
 }

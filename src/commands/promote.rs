@@ -27,11 +27,8 @@ pub(super) async fn promote(
     let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
     let handed = Box::pin(leadership.promote(&promotion)).await?;
     announce(run, &config, &handed);
-    if let Some(configured) = config
-        .leadership
-        .primary
-        .as_ref()
-        .filter(|configured| **configured != promotion.node)
+    if let Some(configured) =
+        config.leadership.primary.as_ref().filter(|configured| **configured != promotion.node)
     {
         run.ui.warn(format!(
             "PRIMARY_NODE_ID of this machine says {configured}, which takes the lease when it has expired; set it to {} on every machine",
@@ -68,22 +65,12 @@ fn named(node: &str) -> CommandResult<String> {
 
 fn announce(run: &Run, config: &Config, handed: &Handed) {
     let ui = &run.ui;
-    let before = handed
-        .before
-        .as_ref()
-        .map_or("nobody", |lease| lease.primary_label());
+    let before = handed.before.as_ref().map_or("nobody", |lease| lease.primary_label());
     let now = &handed.now;
     ui.line(format!("primary: {} (was: {before})", now.primary_label()));
     ui.line(format!("epoch: {}", now.epoch));
-    if let (Ok(at), true) = (
-        jiff::Timestamp::from_second(now.expires_at),
-        now.lease_seconds > 0,
-    ) {
-        ui.line(format!(
-            "expires_at: {} (in {}s)",
-            records::iso(at),
-            now.lease_seconds
-        ));
+    if let (Ok(at), true) = (jiff::Timestamp::from_second(now.expires_at), now.lease_seconds > 0) {
+        ui.line(format!("expires_at: {} (in {}s)", records::iso(at), now.lease_seconds));
     }
     if !config.leadership.enabled {
         ui.warn("LEADERSHIP_ENABLED=0 on this machine: it does not ask who is primary");

@@ -51,9 +51,7 @@ pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
                     run.ui.line(format!("  → {hint}"));
                 }
             }
-            Report::ok("synced")
-                .with("pulled", pulled)
-                .with("pushed", "refused_secondary")
+            Report::ok("synced").with("pulled", pulled).with("pushed", "refused_secondary")
         }
         // What the pull had to say is not less true for it.
         Err(failure) => {

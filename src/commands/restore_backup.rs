@@ -38,13 +38,8 @@ fn preview(run: &Run, name: &str) -> CommandResult<Report> {
     } else {
         format!("install {} with", config.database.display())
     };
-    run.ui.line(format!(
-        "DRY RUN: would {what} backup {name} ({})",
-        facts.counts.describe()
-    ));
-    Ok(Report::ok("would_restore")
-        .with("dry_run", true)
-        .with("observations", facts.counts.observations))
+    run.ui.line(format!("DRY RUN: would {what} backup {name} ({})", facts.counts.describe()));
+    Ok(Report::ok("would_restore").with("dry_run", true).with("observations", facts.counts.observations))
 }
 
 fn list(run: &Run) -> CommandResult<Report> {
@@ -60,8 +55,7 @@ fn list(run: &Run) -> CommandResult<Report> {
         let rows = backup.manifest.as_ref().map(|manifest| manifest.local_obs);
         let precious = backup.is_precious() && backup.size.is_some();
         let kept = if precious { "  kept for good" } else { "" };
-        run.ui
-            .line(format!("{}  {}  {size}{kept}", backup.name, backup.describe()));
+        run.ui.line(format!("{}  {}  {size}{kept}", backup.name, backup.describe()));
         all.push(json!({
             "name": backup.name,
             "observations": rows,

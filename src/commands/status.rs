@@ -32,10 +32,7 @@ struct Bucket {
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let (config, store) = run.open()?;
     let ui = &run.ui;
-    ui.line(format!(
-        "project: {} ({})",
-        config.project.name, config.project.cid
-    ));
+    ui.line(format!("project: {} ({})", config.project.name, config.project.cid));
     ui.line(format!("node: {}", config.node.id));
     let real = files::resolve(&config.database)?;
     let record = RecordFile::peek(&config.paths.state, &store.name(), &config.project.cid, &real);
@@ -60,9 +57,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         Err(failure) => {
             failed = true;
             show_failure(ui, "bucket", failure);
-            report
-                .with("error", failure.message.clone())
-                .with("hints", failure.hints.clone())
+            report.with("error", failure.message.clone()).with("hints", failure.hints.clone())
         }
     };
     report = match (&local, &asked) {
@@ -102,23 +97,14 @@ async fn ask(
     let lock_key = keys.lock();
     let capability = Capability::new(store, &config.paths.state);
     let leadership = Leadership::of(config, store, &run.context, &keys, &capability);
-    let role = async {
-        leadership
-            .look()
-            .await
-            .map_err(|error: LeadershipError| Failure::from(error))
-    };
+    let role = async { leadership.look().await.map_err(|error: LeadershipError| Failure::from(error)) };
     let lock = async {
         let read = records::read::<LockRecord>(store, &lock_key).await;
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
     let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys, record));
-    Ok(Bucket {
-        standing: standing?,
-        lock: lock?.map(|(record, _)| record),
-        head: head?,
-    })
+    Ok(Bucket { standing: standing?, lock: lock?.map(|(record, _)| record), head: head? })
 }
 
 fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
@@ -129,20 +115,15 @@ fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
 }
 
 fn show_role(ui: &Ui, config: &Config, standing: &Standing, report: Report) -> Report {
-    let role = if config.leadership.enabled {
-        standing.role.to_string()
-    } else {
-        "off".to_owned()
-    };
+    let role = if config.leadership.enabled { standing.role.to_string() } else { "off".to_owned() };
     let lease = match &standing.lease {
         Some(lease) => format!("primary: {}, epoch: {}", lease.primary_label(), lease.epoch),
         None => "no lease yet".to_owned(),
     };
     ui.line(format!("role: {role} ({lease})"));
-    report.with("role", role).with(
-        "primary",
-        json!(standing.lease.as_ref().map(|lease| &lease.primary_node_id)),
-    )
+    report
+        .with("role", role)
+        .with("primary", json!(standing.lease.as_ref().map(|lease| &lease.primary_node_id)))
 }
 
 fn show_state(ui: &Ui, state: &State, secondary: bool, report: Report) -> Report {
@@ -173,42 +154,25 @@ fn show_local(ui: &Ui, local: Option<&Seen>, report: Report) -> Report {
         Some(seen) => format!("here: {}", seen.counts.describe()),
         None => "here: no database".to_owned(),
     });
-    report
-        .with("sync", "unknown")
-        .with("observations", json!(observations))
+    report.with("sync", "unknown").with("observations", json!(observations))
 }
 
 fn show_record(ui: &Ui, record: Option<&SyncRecord>, report: Report) -> Report {
     let push = record.and_then(|record| record.last_push.clone());
     let pull = record.and_then(|record| record.last_pull.clone());
-    ui.line(format!(
-        "last push: {}",
-        push.as_deref().unwrap_or("none on record")
-    ));
-    ui.line(format!(
-        "last pull: {}",
-        pull.as_deref().unwrap_or("none on record")
-    ));
-    report
-        .with("last_push", json!(push))
-        .with("last_pull", json!(pull))
+    ui.line(format!("last push: {}", push.as_deref().unwrap_or("none on record")));
+    ui.line(format!("last pull: {}", pull.as_deref().unwrap_or("none on record")));
+    report.with("last_push", json!(push)).with("last_pull", json!(pull))
 }
 
 fn show_lock(run: &Run, bucket: &Bucket, report: Report) -> Report {
-    let held = bucket
-        .lock
-        .as_ref()
-        .filter(|lock| lock.timestamp > 0 && lock.state.as_deref() != Some("released"));
+    let held =
+        bucket.lock.as_ref().filter(|lock| lock.timestamp > 0 && lock.state.as_deref() != Some("released"));
     let Some(lock) = held else {
         run.ui.line("lock: free");
         return report.with("lock", Value::Null);
     };
-    let age = run
-        .context
-        .server_now()
-        .as_second()
-        .saturating_sub(lock.timestamp)
-        .max(0);
+    let age = run.context.server_now().as_second().saturating_sub(lock.timestamp).max(0);
     run.ui.line(format!("lock: held by {} for {age}s", lock.hostname));
     report.with("lock", json!({"host": lock.hostname, "age_seconds": age}))
 }

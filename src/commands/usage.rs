@@ -34,10 +34,7 @@ pub fn refused(error: &clap::Error, arguments: &[String], environment: &Environm
     let named = arguments.iter().find(|argument| !argument.starts_with('-'));
     let cli = Cli::command();
     let command = named.and_then(|name| cli.find_subcommand(name));
-    ui.finish(
-        command.map_or("membridge", |command| command.get_name()),
-        &Err(failure(error)),
-    );
+    ui.finish(command.map_or("membridge", |command| command.get_name()), &Err(failure(error)));
     // clap's own code for bad usage is 2, which means "primary refuses pull" to our callers.
     ExitCode::Error
 }

@@ -20,14 +20,10 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) async fn run(run: &Run, options: WatchOptions) -> CommandResult<Report> {
     let config = Config::new(&run.settings)?;
     let between_pushes = work::push_interval(&run.settings)?;
-    let queue = Queue::of(
-        &config.paths.state,
-        &config.database.display().to_string(),
-        between_pushes,
-    )
-    .map_err(|error| {
-        crate::error::Failure::new(format!("cannot use {}: {error}", config.paths.state.display()))
-    })?;
+    let queue = Queue::of(&config.paths.state, &config.database.display().to_string(), between_pushes)
+        .map_err(|error| {
+            crate::error::Failure::new(format!("cannot use {}: {error}", config.paths.state.display()))
+        })?;
     // SIGTERM is a wish here, not an accident: the command that runs ends first, and we end with 0.
     let _critical = run.context.critical();
     let mut watch = Watch::new(Pace {
@@ -102,10 +98,7 @@ fn report(run: &Run, what: &str, end: &End) {
 
 /// What there is to say about a command that has ended; `None` when it had nothing to do, as at most looks.
 fn line(what: &str, end: &End) -> Option<String> {
-    if matches!(
-        end.outcome.as_str(),
-        "up_to_date" | "local_ahead" | "remote_ahead"
-    ) {
+    if matches!(end.outcome.as_str(), "up_to_date" | "local_ahead" | "remote_ahead") {
         return None;
     }
     let head = format!("{what} {}", end.outcome);
@@ -130,19 +123,10 @@ mod tests {
             ("push", "remote_ahead", "", None),
             ("pull", "pulled", "", Some("pull pulled")),
             ("push", "failed", "no disk", Some("push failed: no disk")),
-            (
-                "push",
-                "refused",
-                "push refused: secondary",
-                Some("push refused: secondary"),
-            ),
+            ("push", "refused", "push refused: secondary", Some("push refused: secondary")),
         ];
         for (what, outcome, message, said) in table {
-            let end = End {
-                outcome: outcome.to_owned(),
-                code: None,
-                message: message.to_owned(),
-            };
+            let end = End { outcome: outcome.to_owned(), code: None, message: message.to_owned() };
             assert_eq!(line(what, &end).as_deref(), said, "{what} {outcome}");
         }
     }

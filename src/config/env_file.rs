@@ -40,10 +40,7 @@ pub fn parse(
             }
             Ok(assigned)
         });
-        let assigned = read.map_err(|problem| EnvFileError {
-            line: index + 1,
-            problem,
-        })?;
+        let assigned = read.map_err(|problem| EnvFileError { line: index + 1, problem })?;
         values.extend(assigned);
     }
     Ok(values)
@@ -57,10 +54,7 @@ fn assignments(line: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Ve
         _ => (line, false),
     };
     if let Some(rest) = line.strip_prefix("set ")
-        && matches!(
-            without_comment(rest),
-            "-a" | "+a" | "-o allexport" | "+o allexport"
-        )
+        && matches!(without_comment(rest), "-a" | "+a" | "-o allexport" | "+o allexport")
     {
         return Ok(assigned);
     }
@@ -159,9 +153,7 @@ fn expand<'a>(raw: &'a str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(
             },
             (Quote::None, ' ' | '\t') => return Ok((out, rest.as_str())),
             (Quote::None, ';' | '&' | '|' | '<' | '>' | '(' | ')') => {
-                return Err(format!(
-                    "has '{c}' outside quotes: put the value in single quotes"
-                ));
+                return Err(format!("has '{c}' outside quotes: put the value in single quotes"));
             }
             _ => out.push(c),
         }
@@ -191,9 +183,7 @@ fn braced(inside: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Strin
         None => (inside, None),
     };
     if !is_name(name) || default.is_some_and(|text| text.contains(['$', '`', '"', '\'', '\\', '~'])) {
-        return Err(format!(
-            "'${{{inside}}}' is not supported: only ${{NAME}} and ${{NAME:-plain text}}"
-        ));
+        return Err(format!("'${{{inside}}}' is not supported: only ${{NAME}} and ${{NAME:-plain text}}"));
     }
     Ok(lookup(name)
         .filter(|value| !value.is_empty())
@@ -218,10 +208,7 @@ mod tests {
             ("A=", ""),
             ("A='x $HOME'", "x $HOME"),
             ("A=\"$HOME/db\"", "/home/ann/db"),
-            (
-                "A=$HOME/.claude-mem/claude-mem.db",
-                "/home/ann/.claude-mem/claude-mem.db",
-            ),
+            ("A=$HOME/.claude-mem/claude-mem.db", "/home/ann/.claude-mem/claude-mem.db"),
             ("A=${HOME}/x", "/home/ann/x"),
             ("A=${NOPE:-plain}", "plain"),
             ("A=~/x", "/home/ann/x"),
@@ -257,11 +244,7 @@ mod tests {
             ("A=${HOME}${HOME}", "/home/ann/home/ann"),
         ];
         for (text, value) in table {
-            assert_eq!(
-                parse(text, home).unwrap().get("A").map(String::as_str),
-                Some(value),
-                "{text}"
-            );
+            assert_eq!(parse(text, home).unwrap().get("A").map(String::as_str), Some(value), "{text}");
         }
     }
 

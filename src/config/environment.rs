@@ -15,9 +15,7 @@ pub struct Environment {
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Values may be keys and passwords.
-        f.debug_struct("Environment")
-            .field("names", &self.values.keys())
-            .finish_non_exhaustive()
+        f.debug_struct("Environment").field("names", &self.values.keys()).finish_non_exhaustive()
     }
 }
 
@@ -35,22 +33,15 @@ impl Environment {
                 (Ok(name), Err(value)) if name == "PATH" => {
                     let folders = std::env::split_paths(&value).filter(|folder| folder.to_str().is_some());
                     let path = std::env::join_paths(folders).unwrap_or_default();
-                    environment
-                        .values
-                        .insert(name, path.to_string_lossy().into_owned());
+                    environment.values.insert(name, path.to_string_lossy().into_owned());
                 }
                 (Ok(name), Err(_)) => environment.unreadable.push(name),
                 (Err(_), _) => {}
             }
         }
-        environment.home = std::env::var_os("HOME")
-            .filter(|home| !home.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| {
-                nix::unistd::User::from_uid(nix::unistd::getuid())
-                    .ok()
-                    .flatten()
-                    .map(|user| user.dir)
+        environment.home =
+            std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(|| {
+                nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
             });
         environment
     }
@@ -59,19 +50,12 @@ impl Environment {
     pub fn from_values(values: impl IntoIterator<Item = (String, String)>) -> Self {
         let values: BTreeMap<_, _> = values.into_iter().collect();
         let home = values.get("HOME").map(PathBuf::from);
-        Self {
-            values,
-            unreadable: Vec::new(),
-            home,
-        }
+        Self { values, unreadable: Vec::new(), home }
     }
 
     /// A variable; empty counts as unset.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// The home directory, when there is one.

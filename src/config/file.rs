@@ -16,10 +16,7 @@ pub fn file_to_write(environment: &Environment, flag: Option<&Path>) -> PathBuf 
     }
     match environment.get("MEMBRIDGE_DIR") {
         Some(dir) => Path::new(dir).join("config.env"),
-        None => environment
-            .home()
-            .unwrap_or(Path::new("/"))
-            .join(".claude-mem-minio/config.env"),
+        None => environment.home().unwrap_or(Path::new("/")).join(".claude-mem-minio/config.env"),
     }
 }
 
@@ -29,18 +26,14 @@ pub(super) fn find_file(
     home: &Path,
 ) -> Result<Option<PathBuf>, ConfigError> {
     // A file that somebody named must be there; the two default places may be empty.
-    let named = flag
-        .map(Path::to_owned)
-        .or_else(|| environment.get("MEMBRIDGE_CONFIG_ENV").map(PathBuf::from));
+    let named =
+        flag.map(Path::to_owned).or_else(|| environment.get("MEMBRIDGE_CONFIG_ENV").map(PathBuf::from));
     if let Some(path) = named {
         return Ok(Some(path));
     }
     let candidates = match environment.get("MEMBRIDGE_DIR") {
         Some(dir) => vec![Path::new(dir).join("config.env")],
-        None => vec![
-            home.join(".claude-mem-minio/config.env"),
-            home.join("membridge/config.env"),
-        ],
+        None => vec![home.join(".claude-mem-minio/config.env"), home.join("membridge/config.env")],
     };
     for path in candidates {
         // Not through a link: one that leads nowhere (a disk that is not mounted) must not mean other settings.
@@ -48,10 +41,7 @@ pub(super) fn find_file(
             Ok(_) => return Ok(Some(path)),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => {
-                return Err(ConfigError::Unreadable {
-                    path,
-                    problem: error.to_string(),
-                });
+                return Err(ConfigError::Unreadable { path, problem: error.to_string() });
             }
         }
     }
@@ -62,10 +52,7 @@ pub(super) fn read_file(
     path: &Path,
     environment: &Environment,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
-    let unreadable = |problem: String| ConfigError::Unreadable {
-        path: path.to_owned(),
-        problem,
-    };
+    let unreadable = |problem: String| ConfigError::Unreadable { path: path.to_owned(), problem };
     let facts = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     // A pipe would be waited for; /dev/null is how one says: no file.
     if !facts.is_file() && path != Path::new("/dev/null") {
@@ -77,8 +64,5 @@ pub(super) fn read_file(
         "HOME" => home.clone(),
         _ => environment.get(name).map(str::to_owned),
     };
-    env_file::parse(&text, lookup).map_err(|error| ConfigError::BadLine {
-        path: path.to_owned(),
-        error,
-    })
+    env_file::parse(&text, lookup).map_err(|error| ConfigError::BadLine { path: path.to_owned(), error })
 }

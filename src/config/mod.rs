@@ -30,29 +30,17 @@ pub enum ConfigError {
     #[error("{name}='{value}' is neither yes nor no: use 1/true/yes/on or 0/false/no/off")]
     BadSwitch { name: &'static str, value: String },
     #[error("{name}='{value}' is not a whole number from {from} to {to}")]
-    BadNumber {
-        name: &'static str,
-        value: String,
-        from: i64,
-        to: i64,
-    },
+    BadNumber { name: &'static str, value: String, from: i64, to: i64 },
     #[error("{name} holds text that is not UTF-8")]
     NotUtf8 { name: &'static str },
     #[error("{name} holds {what}")]
     Control { name: &'static str, what: String },
     #[error("{name}='{value}': {problem}")]
-    BadValue {
-        name: &'static str,
-        value: String,
-        problem: String,
-    },
+    BadValue { name: &'static str, value: String, problem: String },
     #[error("cannot read {}: {problem}", path.display())]
     Unreadable { path: PathBuf, problem: String },
     #[error("{} {error}", path.display())]
-    BadLine {
-        path: PathBuf,
-        error: env_file::EnvFileError,
-    },
+    BadLine { path: PathBuf, error: env_file::EnvFileError },
 }
 
 impl From<ConfigError> for Failure {
@@ -269,19 +257,13 @@ impl Config {
             database,
             node: node(settings)?,
             lock: LockConfig {
-                ttl: settings
-                    .number("LOCK_TTL_SECONDS", 1, MAX_SECONDS)?
-                    .unwrap_or(7200),
-                grace: settings
-                    .number("STALE_LOCK_GRACE_SECONDS", 0, MAX_SECONDS)?
-                    .unwrap_or(60),
+                ttl: settings.number("LOCK_TTL_SECONDS", 1, MAX_SECONDS)?.unwrap_or(7200),
+                grace: settings.number("STALE_LOCK_GRACE_SECONDS", 0, MAX_SECONDS)?.unwrap_or(60),
             },
             leadership: LeadershipConfig {
                 enabled: settings.switch("LEADERSHIP_ENABLED")?,
                 primary: settings.plain("PRIMARY_NODE_ID")?.map(str::to_owned),
-                lease_seconds: settings
-                    .number("LEADERSHIP_LEASE_SECONDS", 1, MAX_SECONDS)?
-                    .unwrap_or(3600),
+                lease_seconds: settings.number("LEADERSHIP_LEASE_SECONDS", 1, MAX_SECONDS)?.unwrap_or(3600),
             },
             overrides: Overrides {
                 force_push: settings.switch("FORCE_PUSH")?,
@@ -291,9 +273,7 @@ impl Config {
             worker: worker(settings)?,
             backups: BackupRetention {
                 max_days: settings.number("PULL_BACKUP_MAX_DAYS", 0, 36_500)?.unwrap_or(14),
-                max_count: settings
-                    .number("PULL_BACKUP_MAX_COUNT", 1, 100_000)?
-                    .unwrap_or(50),
+                max_count: settings.number("PULL_BACKUP_MAX_COUNT", 1, 100_000)?.unwrap_or(50),
             },
             history: HistoryRetention {
                 max_count: settings.number("HISTORY_MAX_COUNT", 1, 1_000_000)?.unwrap_or(50),
@@ -326,9 +306,7 @@ pub fn node(settings: &Settings) -> Result<Node, ConfigError> {
             .filter(|name| !name.is_empty())
             .ok_or_else(|| settings.not_set("MEMBRIDGE_HOSTNAME"))?,
     };
-    let id = settings
-        .plain("MEMBRIDGE_NODE_ID")?
-        .map_or_else(|| host.clone(), str::to_owned);
+    let id = settings.plain("MEMBRIDGE_NODE_ID")?.map_or_else(|| host.clone(), str::to_owned);
     Ok(Node { host, id })
 }
 
@@ -339,9 +317,7 @@ pub fn node(settings: &Settings) -> Result<Node, ConfigError> {
 pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
     let home = &settings.home;
     let path_of = |name| settings.get(name).map(PathBuf::from);
-    let searched = settings
-        .get("PATH")
-        .map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+    let searched = settings.get("PATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
     let runtimes = (searched.into_iter().flatten())
         .map(|dir| dir.join("bun"))
         .chain(path_of("BUN"))
@@ -349,13 +325,8 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
         .chain([home.join(".bun/bin/bun")])
         .collect();
     Ok(WorkerConfig {
-        port: settings
-            .number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?
-            .and_then(|port| u16::try_from(port).ok()),
-        host: settings
-            .plain("CLAUDE_MEM_WORKER_HOST")?
-            .unwrap_or("127.0.0.1")
-            .to_owned(),
+        port: settings.number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?.and_then(|port| u16::try_from(port).ok()),
+        host: settings.plain("CLAUDE_MEM_WORKER_HOST")?.unwrap_or("127.0.0.1").to_owned(),
         leave_stopped: settings.switch("MEMBRIDGE_NO_RESTART_WORKER")?,
         script: path_of("CLAUDE_MEM_WORKER_SCRIPT_PATH"),
         runtimes,

@@ -22,9 +22,7 @@ impl Paths {
     pub fn new(settings: &Settings) -> Self {
         let home = settings.home.clone();
         Self {
-            data_dir: settings
-                .get("CLAUDE_MEM_DATA_DIR")
-                .map(|dir| expand_home(dir, &home)),
+            data_dir: settings.get("CLAUDE_MEM_DATA_DIR").map(|dir| expand_home(dir, &home)),
             state: home.join(".membridge"),
             minio: home.join(".claude-mem-minio"),
             home,

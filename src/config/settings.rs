@@ -19,19 +19,11 @@ pub struct Setting {
 }
 
 const fn setting(name: &'static str, default: Option<&'static str>) -> Setting {
-    Setting {
-        name,
-        default,
-        secret: false,
-    }
+    Setting { name, default, secret: false }
 }
 
 const fn secret(name: &'static str) -> Setting {
-    Setting {
-        name,
-        default: None,
-        secret: true,
-    }
+    Setting { name, default: None, secret: true }
 }
 
 /// All settings; the required ones first, in the order in which a missing one is reported, which is the Python script's.
@@ -135,9 +127,8 @@ impl Settings {
             Some(path) => read_file(path, environment)?,
             None => BTreeMap::new(),
         };
-        if let Some(setting) = SETTINGS
-            .iter()
-            .find(|setting| environment.unreadable.iter().any(|name| name == setting.name))
+        if let Some(setting) =
+            SETTINGS.iter().find(|setting| environment.unreadable.iter().any(|name| name == setting.name))
         {
             return Err(ConfigError::NotUtf8 { name: setting.name });
         }
@@ -181,16 +172,8 @@ impl Settings {
 
     /// The value as it may be shown: `set` for a secret.
     pub fn shown(&self, name: &str) -> Option<&str> {
-        let secret = SETTINGS
-            .iter()
-            .any(|setting| setting.name == name && setting.secret);
-        self.get(name).map(|value| {
-            if secret || has_credentials(value) {
-                "set"
-            } else {
-                value
-            }
-        })
+        let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
+        self.get(name).map(|value| if secret || has_credentials(value) { "set" } else { value })
     }
 
     /// The value of a required setting.
@@ -209,10 +192,7 @@ impl Settings {
         };
         let place = match &self.file {
             Some(file) => shown(file),
-            None => format!(
-                "{}; to make that file: membridge config init",
-                shown(&self.target)
-            ),
+            None => format!("{}; to make that file: membridge config init", shown(&self.target)),
         };
         ConfigError::NotSet { name, place }
     }
@@ -253,10 +233,7 @@ impl Settings {
         match self.get(name).map(str::to_ascii_lowercase).as_deref() {
             Some("1" | "true" | "yes" | "on") => Ok(true),
             None | Some("0" | "false" | "no" | "off") => Ok(false),
-            Some(value) => Err(ConfigError::BadSwitch {
-                name,
-                value: value.to_owned(),
-            }),
+            Some(value) => Err(ConfigError::BadSwitch { name, value: value.to_owned() }),
         }
     }
 
@@ -274,12 +251,7 @@ impl Settings {
             .ok()
             .filter(|number| (from..=to).contains(number))
             .map(Some)
-            .ok_or_else(|| ConfigError::BadNumber {
-                name,
-                value: value.to_owned(),
-                from,
-                to,
-            })
+            .ok_or_else(|| ConfigError::BadNumber { name, value: value.to_owned(), from, to })
     }
 }
 
@@ -298,12 +270,7 @@ fn combine(
                 let given = flags.get(name).filter(|value| !value.is_empty());
                 given.map(|value| (value.clone(), Source::Flag))
             })
-            .or_else(|| {
-                environment
-                    .get(name)
-                    .or(lower)
-                    .map(|value| (value.to_owned(), Source::Environment))
-            })
+            .or_else(|| environment.get(name).or(lower).map(|value| (value.to_owned(), Source::Environment)))
             .or_else(|| {
                 from_file
                     .get(name)

@@ -100,9 +100,7 @@ fn check_address(rest: &str) -> Result<(), &'static str> {
 }
 
 fn port_behind_ipv6(bracketed: &str) -> Result<Option<&str>, &'static str> {
-    let (address, after) = bracketed
-        .split_once(']')
-        .ok_or("has '[' without ']' around its IPv6 address")?;
+    let (address, after) = bracketed.split_once(']').ok_or("has '[' without ']' around its IPv6 address")?;
     if address.parse::<Ipv6Addr>().is_err() {
         return Err("holds an IPv6 address that is none");
     }
@@ -200,12 +198,9 @@ mod tests {
             assert!(error.contains("is not the name of a bucket"), "{error}");
         }
         for (name, _) in GOOD.into_iter().skip(1) {
-            for (end, what) in [
-                ("\r", "a carriage return"),
-                ("\n", "a line end"),
-                ("\x1b", "U+001B"),
-                ("\x7f", "U+007F"),
-            ] {
+            for (end, what) in
+                [("\r", "a carriage return"), ("\n", "a line end"), ("\x1b", "U+001B"), ("\x7f", "U+007F")]
+            {
                 let text = load(name, end).unwrap_err().to_string();
                 assert!(text.starts_with(&format!("{name} holds ")), "{text}");
                 assert!(text.contains(what) && !text.contains("hunter2"), "{text}");

@@ -59,12 +59,7 @@ fn differences(rows: &Connection) -> rusqlite::Result<Vec<TableChange>> {
          ) GROUP BY tab ORDER BY tab",
     )?;
     let changes = statement.query_map([], |row| {
-        Ok(TableChange {
-            table: row.get(0)?,
-            added: row.get(1)?,
-            changed: row.get(2)?,
-            removed: row.get(3)?,
-        })
+        Ok(TableChange { table: row.get(0)?, added: row.get(1)?, changed: row.get(2)?, removed: row.get(3)? })
     })?;
     changes.collect()
 }
@@ -102,13 +97,11 @@ fn for_each(
     let Some(key) = natural_key(&table.name, &has) else {
         return digest::for_each_row(connection, "main", &table.name, |row| visit(row, row));
     };
-    let mut names: Vec<&String> = (there.iter())
-        .filter(|name| !digest::HOUSEKEEPING_COLUMNS.contains(&name.as_str()))
-        .collect();
+    let mut names: Vec<&String> =
+        (there.iter()).filter(|name| !digest::HOUSEKEEPING_COLUMNS.contains(&name.as_str())).collect();
     names.sort();
-    let list: Vec<String> = (key.iter().cloned())
-        .chain(names.iter().map(|name| format!("t.{}", quote(name))))
-        .collect();
+    let list: Vec<String> =
+        (key.iter().cloned()).chain(names.iter().map(|name| format!("t.{}", quote(name)))).collect();
     let query = format!("SELECT {} FROM {} AS t", list.join(", "), quote(&table.name));
     let mut statement = connection.prepare(&query)?;
     let mut rows = statement.query([])?;
@@ -138,10 +131,7 @@ mod tests {
             let path = folder.path().join(name);
             let base = "CREATE TABLE user_prompts(id INTEGER PRIMARY KEY, content_session_id TEXT, prompt_number INTEGER, prompt_text TEXT);
                  CREATE TABLE notes(x TEXT); CREATE TABLE pending_messages(x);";
-            Connection::open(&path)
-                .unwrap()
-                .execute_batch(&format!("{base}{sql}"))
-                .unwrap();
+            Connection::open(&path).unwrap().execute_batch(&format!("{base}{sql}")).unwrap();
             path
         };
         let old = make(

@@ -62,11 +62,7 @@ impl Comparison {
             .filter(|table| pick(table) > 0)
             .map(|table| format!("{} {}", pick(table), table.table))
             .collect();
-        if parts.is_empty() {
-            "nothing".to_owned()
-        } else {
-            parts.join(", ")
-        }
+        if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
     }
 }
 
@@ -114,15 +110,9 @@ fn differences(keys: &Connection) -> rusqlite::Result<Comparison> {
          ) GROUP BY tab ORDER BY tab",
     )?;
     let rows = statement.query_map([], |row| {
-        Ok(TableDifference {
-            table: row.get(0)?,
-            only_here: row.get(1)?,
-            only_there: row.get(2)?,
-        })
+        Ok(TableDifference { table: row.get(0)?, only_here: row.get(1)?, only_there: row.get(2)? })
     })?;
-    Ok(Comparison {
-        tables: rows.collect::<rusqlite::Result<_>>()?,
-    })
+    Ok(Comparison { tables: rows.collect::<rusqlite::Result<_>>()? })
 }
 
 /// Opens a database and begins to read.
@@ -138,10 +128,7 @@ fn collect(connection: &Connection, path: &Path, keys: &Connection, side: &str) 
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2)");
     let mut insert = keys.prepare(&insert).map_err(fail)?;
-    for table in tables(connection, path)?
-        .iter()
-        .filter(|table| digest::is_content(table))
-    {
+    for table in tables(connection, path)?.iter().filter(|table| digest::is_content(table)) {
         let mut failed = None;
         for_each_key(connection, table, |key| {
             if let Err(error) = insert.execute((&table.name, key.as_slice())) {
@@ -184,22 +171,15 @@ fn for_each_key(
 /// whole content is then the key.
 pub(super) fn natural_key(table: &str, has: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
     let or_null = |name: &str| {
-        if has(name) {
-            format!("t.{}", quote(name))
-        } else {
-            "NULL".to_owned()
-        }
+        if has(name) { format!("t.{}", quote(name)) } else { "NULL".to_owned() }
     };
     // memory_session_id is unique in a database but may change; its session's own id does not.
     let session = "coalesce((SELECT s.content_session_id FROM sdk_sessions s \
         WHERE s.memory_session_id = t.memory_session_id), t.memory_session_id)";
     let key = match table {
         "sdk_sessions" => {
-            let platform = if has("platform_source") {
-                "coalesce(t.platform_source, 'claude')"
-            } else {
-                "'claude'"
-            };
+            let platform =
+                if has("platform_source") { "coalesce(t.platform_source, 'claude')" } else { "'claude'" };
             vec![platform.to_owned(), "t.content_session_id".to_owned()]
         }
         "observations" => vec![
@@ -211,11 +191,7 @@ pub(super) fn natural_key(table: &str, has: &dyn Fn(&str) -> bool) -> Option<Vec
             or_null("facts"),
         ],
         "session_summaries" => {
-            vec![
-                session.to_owned(),
-                "t.created_at_epoch".to_owned(),
-                or_null("prompt_number"),
-            ]
+            vec![session.to_owned(), "t.created_at_epoch".to_owned(), or_null("prompt_number")]
         }
         "user_prompts" => vec!["t.content_session_id".to_owned(), "t.prompt_number".to_owned()],
         "tool_uses" => vec!["t.content_session_id".to_owned(), "t.tool_use_id".to_owned()],

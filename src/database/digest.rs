@@ -82,11 +82,7 @@ pub fn for_each_row(
     if names.is_empty() {
         return Ok(());
     }
-    let list = names
-        .iter()
-        .map(|name| quote(name))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let list = names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
     let mut statement =
         connection.prepare(&format!("SELECT {list} FROM {}.{}", quote(schema), quote(table)))?;
     let mut rows = statement.query([])?;

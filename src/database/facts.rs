@@ -8,12 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{DatabaseError, digest};
 
 /// Tables that every release of claude-mem has, and without which a database is not its.
-pub const CORE_TABLES: [&str; 4] = [
-    "sdk_sessions",
-    "observations",
-    "session_summaries",
-    "user_prompts",
-];
+pub const CORE_TABLES: [&str; 4] = ["sdk_sessions", "observations", "session_summaries", "user_prompts"];
 
 /// Rows of the core tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,12 +78,7 @@ pub fn tables(connection: &Connection, path: &Path) -> Result<Vec<Table>, Databa
              WHERE schema = 'main' AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
              ORDER BY name",
         )?;
-        let rows = statement.query_map([], |row| {
-            Ok(Table {
-                name: row.get(0)?,
-                is_virtual: row.get(1)?,
-            })
-        })?;
+        let rows = statement.query_map([], |row| Ok(Table { name: row.get(0)?, is_virtual: row.get(1)? }))?;
         rows.collect()
     };
     list().map_err(|error| DatabaseError::sqlite("list the tables of", path, error))
@@ -99,17 +89,12 @@ pub fn tables(connection: &Connection, path: &Path) -> Result<Vec<Table>, Databa
 /// # Errors
 /// [`DatabaseError::MissingTables`].
 pub fn require_core(tables: &[Table], path: &Path) -> Result<(), DatabaseError> {
-    let missing: Vec<&str> = CORE_TABLES
-        .into_iter()
-        .filter(|core| !tables.iter().any(|table| table.name == *core))
-        .collect();
+    let missing: Vec<&str> =
+        CORE_TABLES.into_iter().filter(|core| !tables.iter().any(|table| table.name == *core)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(DatabaseError::MissingTables {
-        path: path.to_owned(),
-        tables: missing.join(", "),
-    })
+    Err(DatabaseError::MissingTables { path: path.to_owned(), tables: missing.join(", ") })
 }
 
 /// Counts the rows of the core tables.

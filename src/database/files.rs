@@ -99,12 +99,8 @@ pub fn leftovers(folder: &Path) -> usize {
     let Ok(children) = std::fs::read_dir(folder) else {
         return 0;
     };
-    let makers = children
-        .flatten()
-        .filter_map(|child| child.file_name().to_str().and_then(maker));
-    makers
-        .filter(|maker| !Path::new("/proc").join(maker.to_string()).exists())
-        .count()
+    let makers = children.flatten().filter_map(|child| child.file_name().to_str().and_then(maker));
+    makers.filter(|maker| !Path::new("/proc").join(maker.to_string()).exists()).count()
 }
 
 fn maker(name: &str) -> Option<u32> {
@@ -131,10 +127,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, DatabaseError> {
             };
             let absolute =
                 std::path::absolute(&target).map_err(|error| DatabaseError::io("find", path, error))?;
-            match absolute
-                .parent()
-                .and_then(|folder| std::fs::canonicalize(folder).ok())
-            {
+            match absolute.parent().and_then(|folder| std::fs::canonicalize(folder).ok()) {
                 Some(folder) => Ok(folder.join(absolute.file_name().unwrap_or_default())),
                 None => Ok(absolute),
             }
@@ -152,11 +145,7 @@ pub fn require_space(folder: &Path, needed: u64) -> Result<(), DatabaseError> {
     if free >= needed {
         return Ok(());
     }
-    Err(DatabaseError::NoSpace {
-        path: folder.to_owned(),
-        needed,
-        free,
-    })
+    Err(DatabaseError::NoSpace { path: folder.to_owned(), needed, free })
 }
 
 /// Bytes that we may still write below a folder (or below the nearest one above it that exists).
@@ -164,10 +153,7 @@ pub fn require_space(folder: &Path, needed: u64) -> Result<(), DatabaseError> {
 /// # Errors
 /// The file system does not say.
 pub fn free_space(folder: &Path) -> Result<u64, DatabaseError> {
-    let existing = folder
-        .ancestors()
-        .find(|folder| folder.exists())
-        .unwrap_or(Path::new("/"));
+    let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let stat = nix::sys::statvfs::statvfs(existing)
         .map_err(|error| DatabaseError::io("ask for the free space of", folder, error.into()))?;
     // The field widths differ between targets.
@@ -193,9 +179,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// # Errors
 /// The file system's.
 pub fn sync_file(path: &Path) -> Result<(), DatabaseError> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| DatabaseError::io("sync", path, error))
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| DatabaseError::io("sync", path, error))
 }
 
 /// Makes the names in a folder durable.
@@ -234,14 +218,9 @@ impl Fingerprint {
         // An empty log is as good as none: SQLite makes one for every reader.
         let wal = FilePrint::take(&beside(path, "-wal")).filter(|wal| wal.size > 0);
         let print = Self { main, wal };
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .ok()?
-            .as_nanos();
-        let settled = [Some(&print.main), print.wal.as_ref()]
-            .into_iter()
-            .flatten()
-            .all(|file| file.settled(now));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos();
+        let settled =
+            [Some(&print.main), print.wal.as_ref()].into_iter().flatten().all(|file| file.settled(now));
         settled.then_some(print)
     }
 }
@@ -250,22 +229,13 @@ impl FilePrint {
     fn take(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Some(Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.len(),
-            modified,
-        })
+        Some(Self { device: meta.dev(), inode: meta.ino(), size: meta.len(), modified })
     }
 
     fn settled(&self, now: u128) -> bool {
         // Whole seconds: a file system with a coarse clock (FAT: two seconds).
         let coarse = self.modified % 1_000_000_000 == 0;
-        let tick = if coarse {
-            Duration::from_millis(2_500)
-        } else {
-            Duration::from_millis(40)
-        };
+        let tick = if coarse { Duration::from_millis(2_500) } else { Duration::from_millis(40) };
         let age = i128::try_from(now).unwrap_or(i128::MAX) - self.modified;
         age > i128::try_from(tick.as_nanos()).unwrap_or(0)
     }

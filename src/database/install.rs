@@ -55,22 +55,14 @@ pub fn swap(
         let old = back_up(live, backup)?;
         failpoint::reach("install.backed-up");
         if !approve(&old)? {
-            return Ok(Swapped {
-                old,
-                replaced: false,
-                queue_left: 0,
-            });
+            return Ok(Swapped { old, replaced: false, queue_left: 0 });
         }
         let queue_left = queue::carry_over(live, image)?;
         failpoint::reach("install.queue");
         copy.step(1).map_err(fail)?;
         failpoint::reach("install.half");
         snapshot::run_steps(copy, progress, |_| false).map_err(fail)?;
-        Ok(Swapped {
-            old,
-            replaced: true,
-            queue_left,
-        })
+        Ok(Swapped { old, replaced: true, queue_left })
     })?;
     failpoint::reach("install.committed");
     // It is committed: trouble with folding in the log must not be taken for a failed replacement.
@@ -107,11 +99,7 @@ pub fn put_back(
 fn prepare(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
     let size =
         |connection: &Connection| connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
-    let wanted = if size(source)? == size(target)? {
-        "wal"
-    } else {
-        "delete"
-    };
+    let wanted = if size(source)? == size(target)? { "wal" } else { "delete" };
     let mode: String = target.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if mode != wanted {
         target.query_row(&format!("PRAGMA journal_mode = {wanted}"), [], |_| Ok(()))?;
@@ -132,10 +120,7 @@ fn patiently<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Resu
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Takes the live database's write lock by beginning the copy, and runs `work` under it. Unless `work` copies to the
@@ -158,10 +143,7 @@ fn under_write_lock<T>(
             Err(error) => return Err(fail(error)),
         }
         if Instant::now() >= until {
-            return Err(DatabaseError::Busy {
-                path: live.to_owned(),
-                doing: "replace",
-            });
+            return Err(DatabaseError::Busy { path: live.to_owned(), doing: "replace" });
         }
         drop(copy);
         std::thread::sleep(RETRY);
@@ -172,9 +154,7 @@ fn finish(target: Connection, live: &Path) -> Result<(), DatabaseError> {
     // Readers keep the log alive as long as they need it; what cannot be folded in now is folded in by the worker.
     let folded = target.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     tracing::debug!(?folded, "install: checkpoint");
-    target
-        .close()
-        .map_err(|(_, error)| DatabaseError::sqlite("close", live, error))?;
+    target.close().map_err(|(_, error)| DatabaseError::sqlite("close", live, error))?;
     files::sync_file(live)
 }
 
@@ -216,11 +196,7 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Opt
         .map(|suffix| files::beside(live, suffix))
         .filter(|orphan| orphan.exists())
         .collect();
-    let aside = if orphans.is_empty() {
-        None
-    } else {
-        Some(files::fresh_folder(aside)?)
-    };
+    let aside = if orphans.is_empty() { None } else { Some(files::fresh_folder(aside)?) };
     for (orphan, folder) in orphans.iter().zip(aside.iter().cycle()) {
         let kept = folder.join(orphan.file_name().unwrap_or_default());
         std::fs::rename(orphan, &kept)
@@ -231,10 +207,9 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Opt
     failpoint::reach("install.place");
     match image.persist_noclobber(live) {
         Ok(()) => files::sync_folder(&folder_of(live)).map(|()| aside),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Err(DatabaseError::Busy {
-            path: live.to_owned(),
-            doing: "a database appeared there meanwhile",
-        }),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(DatabaseError::Busy { path: live.to_owned(), doing: "a database appeared there meanwhile" })
+        }
         Err(error) => Err(DatabaseError::io("put the database at", live, error.error)),
     }
 }
@@ -244,9 +219,7 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Opt
 fn in_wal_mode(image: &Path) -> Result<(), DatabaseError> {
     let fail = |error| DatabaseError::sqlite("finish", image, error);
     let connection = open_read_write(image)?;
-    connection
-        .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
-        .map_err(fail)?;
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(fail)?;
     connection.close().map_err(|(_, error)| fail(error))?;
     files::sync_file(image)
 }
@@ -301,10 +274,7 @@ fn require_header(path: &Path) -> Result<(), DatabaseError> {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "the file is too short",
         Err(error) => return Err(DatabaseError::io("read", path, error)),
     };
-    Err(DatabaseError::Damaged {
-        path: path.to_owned(),
-        problem: problem.to_owned(),
-    })
+    Err(DatabaseError::Damaged { path: path.to_owned(), problem: problem.to_owned() })
 }
 
 /// The folder of the database: where an image lies before it is installed, so that the last step stays on one disk.

@@ -10,11 +10,7 @@ use super::files::beside;
 use super::{DatabaseError, open_read_only};
 
 /// What a path may hold in an SQLite URI.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'_');
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// Runs `work` on the database as it is now.
 ///
@@ -35,9 +31,7 @@ pub fn look<T>(
         }
     }
     let connection = open_read_only(path)?;
-    connection
-        .execute_batch("BEGIN")
-        .map_err(|error| DatabaseError::sqlite("read", path, error))?;
+    connection.execute_batch("BEGIN").map_err(|error| DatabaseError::sqlite("read", path, error))?;
     work(&connection)
 }
 
@@ -92,9 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("with space?#%.db");
         let writer = Connection::open(&path).unwrap();
-        writer
-            .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(1);")
-            .unwrap();
+        writer.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(1);").unwrap();
         assert_eq!(count(&path), 1, "rows that are still in the log count");
         let in_use = names(folder.path());
         assert_eq!(in_use.len(), 3, "{in_use:?}");

@@ -95,10 +95,9 @@ impl DatabaseError {
         tracing::debug!(doing, path = %path.display(), ?error, "sqlite");
         let path = path.to_owned();
         match error.sqlite_error_code() {
-            Some(Code::NotADatabase | Code::DatabaseCorrupt) => Self::Damaged {
-                path,
-                problem: format!("{doing}: {error}"),
-            },
+            Some(Code::NotADatabase | Code::DatabaseCorrupt) => {
+                Self::Damaged { path, problem: format!("{doing}: {error}") }
+            }
             Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy { path, doing },
             _ => Self::Sqlite { doing, path, error },
         }
@@ -106,11 +105,7 @@ impl DatabaseError {
 
     /// Turns the operating system's answer into one that can be acted on.
     pub fn io(doing: &'static str, path: &Path, error: std::io::Error) -> Self {
-        Self::Io {
-            doing,
-            path: path.to_owned(),
-            error,
-        }
+        Self::Io { doing, path: path.to_owned(), error }
     }
 
     fn remedy(&self) -> String {
@@ -131,10 +126,7 @@ impl DatabaseError {
             Self::Busy { .. } => "try again; see who has it open: fuser -v FILE".to_owned(),
             Self::NoSpace { path, .. } => format!("free space: df -h {}", path.display()),
             Self::Io { path, .. } | Self::Sqlite { path, .. } => {
-                format!(
-                    "check the rights and the free space: ls -l {0}; df -h {0}",
-                    path.display()
-                )
+                format!("check the rights and the free space: ls -l {0}; df -h {0}", path.display())
             }
         }
     }
@@ -166,10 +158,7 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => {
-            return Err(DatabaseError::Damaged {
-                path: path.to_owned(),
-                problem: "not a file".to_owned(),
-            });
+            return Err(DatabaseError::Damaged { path: path.to_owned(), problem: "not a file".to_owned() });
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(DatabaseError::Missing(path.to_owned()));
@@ -198,10 +187,7 @@ pub fn integrity_check(connection: &Connection, path: &Path) -> Result<(), Datab
     if verdict == "ok" {
         return Ok(());
     }
-    Err(DatabaseError::Damaged {
-        path: path.to_owned(),
-        problem: format!("integrity check: {verdict}"),
-    })
+    Err(DatabaseError::Damaged { path: path.to_owned(), problem: format!("integrity check: {verdict}") })
 }
 
 /// Runs SQLite work off the runtime's only thread, so that the lock can be renewed meanwhile.

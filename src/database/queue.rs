@@ -38,16 +38,8 @@ fn carry(connection: &rusqlite::Connection, local: &Path) -> rusqlite::Result<u6
         let theirs = columns(connection, "main", "pending_messages")?;
         let mut shared = columns(connection, "local", "pending_messages")?;
         shared.retain(|name| theirs.contains(name) && name != "id" && name != "session_db_id");
-        let names = shared
-            .iter()
-            .map(|name| quote(name))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let values = shared
-            .iter()
-            .map(|name| format!("p.{}", quote(name)))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names = shared.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let values = shared.iter().map(|name| format!("p.{}", quote(name))).collect::<Vec<_>>().join(", ");
         let copied = connection.execute(
             &format!(
                 "INSERT INTO main.pending_messages (session_db_id, {names}) SELECT s.id, {values} \
@@ -57,9 +49,8 @@ fn carry(connection: &rusqlite::Connection, local: &Path) -> rusqlite::Result<u6
             ),
             [],
         )?;
-        let all: u64 = connection.query_row("SELECT count(*) FROM local.pending_messages", [], |row| {
-            row.get(0)
-        })?;
+        let all: u64 =
+            connection.query_row("SELECT count(*) FROM local.pending_messages", [], |row| row.get(0))?;
         left = all.saturating_sub(copied as u64);
     }
     connection.execute_batch("COMMIT; DETACH local;")?;

@@ -35,11 +35,7 @@ impl Pinned {
     pub fn new(path: &Path) -> Result<Self, DatabaseError> {
         let connection = open_read_only(path)?;
         pin(&connection, path)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            _copy: None,
-        })
+        Ok(Self { connection, path: path.to_owned(), _copy: None })
     }
 
     /// As [`Pinned::new`], and in nobody's way with a rollback journal either (claude-mem 12.4 to 13.10): there it pins a
@@ -63,11 +59,7 @@ impl Pinned {
         copy_beside_writers(&source, path, &copy)?;
         let connection = open_read_only(&copy)?;
         pin(&connection, path)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            _copy: Some(copy),
-        })
+        Ok(Self { connection, path: path.to_owned(), _copy: Some(copy) })
     }
 
     /// The connection that holds the moment: for reading only, and without ending its transaction.
@@ -206,10 +198,7 @@ pub(super) fn run_steps(
             blocked => {
                 if !again(blocked) {
                     let code = rusqlite::ffi::SQLITE_BUSY;
-                    return Err(rusqlite::Error::SqliteFailure(
-                        rusqlite::ffi::Error::new(code),
-                        None,
-                    ));
+                    return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
                 }
             }
         }
@@ -258,11 +247,7 @@ fn fix_header(image: &Path, cookie: u32) -> std::io::Result<()> {
 pub fn vacuum_into(image: &Path, target: &Path) -> Result<(), DatabaseError> {
     let connection = open_read_only(image)?;
     let name = target.to_str().ok_or_else(|| {
-        DatabaseError::io(
-            "name",
-            target,
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, "not UTF-8"),
-        )
+        DatabaseError::io("name", target, std::io::Error::new(std::io::ErrorKind::InvalidInput, "not UTF-8"))
     })?;
     connection
         .execute("VACUUM INTO ?1", [name])
@@ -382,10 +367,7 @@ mod tests {
                 pinned.integrity_check().unwrap();
                 let count = |what: &str| -> u64 {
                     let query = format!("SELECT count(*) FROM t WHERE x = '{what}'");
-                    pinned
-                        .connection()
-                        .query_row(&query, [], |row| row.get(0))
-                        .unwrap()
+                    pinned.connection().query_row(&query, [], |row| row.get(0)).unwrap()
                 };
                 assert_eq!(count("left"), count("right"));
                 assert!(count("left") > before);

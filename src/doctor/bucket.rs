@@ -6,16 +6,8 @@ use super::{Check, Finding};
 use crate::worker::facts;
 
 pub(super) const CHECKS: &[Check] = &[
-    Check {
-        name: "endpoint",
-        run: endpoint,
-        remedy: "say where the memory is kept: membridge config init",
-    },
-    Check {
-        name: "reach",
-        run: reach,
-        remedy: "look at the store's own log",
-    },
+    Check { name: "endpoint", run: endpoint, remedy: "say where the memory is kept: membridge config init" },
+    Check { name: "reach", run: reach, remedy: "look at the store's own log" },
     Check {
         name: "clock",
         run: clock,
@@ -26,11 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: conditional_writes,
         remedy: "try again: membridge doctor --probe",
     },
-    Check {
-        name: "versions",
-        run: versions,
-        remedy: "update membridge on this machine",
-    },
+    Check { name: "versions", run: versions, remedy: "update membridge on this machine" },
 ];
 
 fn endpoint(evidence: &Evidence) -> Finding {
@@ -38,18 +26,11 @@ fn endpoint(evidence: &Evidence) -> Finding {
         (Some(name), _) => Finding::ok(format!("endpoint: {name}")),
         (None, Asked::Failed(failure)) => Finding::failed(failure),
         (None, _) => {
-            let missing = [
-                "MINIO_ENDPOINT",
-                "MINIO_ACCESS_KEY",
-                "MINIO_SECRET_KEY",
-                "MINIO_BUCKET",
-            ];
+            let missing = ["MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_BUCKET"];
             let problem = missing
                 .into_iter()
                 .find(|name| evidence.settings.get(name).is_none())
-                .map_or("MINIO_ENDPOINT is malformed".to_owned(), |name| {
-                    format!("{name} not set")
-                });
+                .map_or("MINIO_ENDPOINT is malformed".to_owned(), |name| format!("{name} not set"));
             Finding::error(format!("endpoint: {problem}"))
         }
     }
@@ -82,10 +63,7 @@ fn clock(evidence: &Evidence) -> Finding {
         return Finding::ok(format!("clock: within {} s of the store's", skew.abs().max(1)));
     }
     let direction = if skew > 0 { "behind" } else { "ahead of" };
-    Finding::warning(format!(
-        "clock: this machine is {} {direction} the store",
-        duration(skew.abs())
-    ))
+    Finding::warning(format!("clock: this machine is {} {direction} the store", duration(skew.abs())))
 }
 
 fn conditional_writes(evidence: &Evidence) -> Finding {
@@ -106,29 +84,24 @@ fn conditional_writes(evidence: &Evidence) -> Finding {
 fn versions(evidence: &Evidence) -> Finding {
     const OURS: &str = env!("CARGO_PKG_VERSION");
     let writer = match &evidence.bucket.head {
-        Asked::Got(head) => head
-            .as_ref()
-            .and_then(|head| head.manifest.as_ref())
-            .map(|manifest| manifest.membridge.as_ref()),
+        Asked::Got(head) => {
+            head.as_ref().and_then(|head| head.manifest.as_ref()).map(|manifest| manifest.membridge.as_ref())
+        }
         Asked::Failed(_) | Asked::Not(_) => {
             return Finding::skipped(format!("membridge: {OURS} here; the bucket was not asked"));
         }
     };
     match writer {
         None => Finding::ok(format!("membridge: {OURS} here")),
-        Some(None) => Finding::info(format!(
-            "membridge: {OURS} here; the bucket was last written by a Python node"
-        )),
-        Some(Some(extra)) if facts::version(&extra.version) > facts::version(OURS) => {
-            Finding::warning(format!(
-                "membridge: {OURS} here, {} wrote to the bucket last",
-                extra.version
-            ))
+        Some(None) => {
+            Finding::info(format!("membridge: {OURS} here; the bucket was last written by a Python node"))
         }
-        Some(Some(extra)) => Finding::ok(format!(
-            "membridge: {OURS} here, {} wrote to the bucket last",
-            extra.version
-        )),
+        Some(Some(extra)) if facts::version(&extra.version) > facts::version(OURS) => {
+            Finding::warning(format!("membridge: {OURS} here, {} wrote to the bucket last", extra.version))
+        }
+        Some(Some(extra)) => {
+            Finding::ok(format!("membridge: {OURS} here, {} wrote to the bucket last", extra.version))
+        }
     }
 }
 

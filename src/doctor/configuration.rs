@@ -5,21 +5,9 @@ use super::{Check, Finding};
 use crate::config::{ConfigError, Source, settings::SETTINGS};
 
 pub(super) const CHECKS: &[Check] = &[
-    Check {
-        name: "config_file",
-        run: file,
-        remedy: "make one: membridge config init",
-    },
-    Check {
-        name: "settings",
-        run: settings,
-        remedy: "see them all: membridge config",
-    },
-    Check {
-        name: "file_modes",
-        run: modes,
-        remedy: "chmod 600 the file, chmod 700 the folder",
-    },
+    Check { name: "config_file", run: file, remedy: "make one: membridge config init" },
+    Check { name: "settings", run: settings, remedy: "see them all: membridge config" },
+    Check { name: "file_modes", run: modes, remedy: "chmod 600 the file, chmod 700 the folder" },
 ];
 
 fn file(evidence: &Evidence) -> Finding {
@@ -27,10 +15,9 @@ fn file(evidence: &Evidence) -> Finding {
         let finding = Finding::error(format!("config.env: {problem}"));
         return match problem {
             ConfigError::BadLine { path, .. } => finding.remedy(format!("edit {}", path.display())),
-            ConfigError::Unreadable { path, .. } => finding.remedy(format!(
-                "check that it exists and is yours: ls -l {}",
-                path.display()
-            )),
+            ConfigError::Unreadable { path, .. } => {
+                finding.remedy(format!("check that it exists and is yours: ls -l {}", path.display()))
+            }
             _ => finding.remedy("correct the variable"),
         };
     }
@@ -58,10 +45,7 @@ fn settings(evidence: &Evidence) -> Finding {
         return Finding::ok("settings: complete");
     }
     let finding = Finding::error(format!("settings: {}", problems.join("; ")));
-    let only_missing = evidence
-        .problems
-        .iter()
-        .all(|problem| matches!(problem, ConfigError::NotSet { .. }));
+    let only_missing = evidence.problems.iter().all(|problem| matches!(problem, ConfigError::NotSet { .. }));
     if only_missing && evidence.settings.file.is_none() {
         return finding.remedy("make a config.env: membridge config init");
     }

@@ -10,26 +10,14 @@ pub(super) const CHECKS: &[Check] = &[
         run: database,
         remedy: "get the memory of your other machines: membridge pull_sqlite",
     },
-    Check {
-        name: "observations",
-        run: observations,
-        remedy: "look at the database's own finding",
-    },
-    Check {
-        name: "schema",
-        run: schema,
-        remedy: "start claude-mem once, so that it migrates its database",
-    },
+    Check { name: "observations", run: observations, remedy: "look at the database's own finding" },
+    Check { name: "schema", run: schema, remedy: "start claude-mem once, so that it migrates its database" },
     Check {
         name: "free_space",
         run: free_space,
         remedy: "free space before the next pull: old backups lie in ~/.claude-mem/backups",
     },
-    Check {
-        name: "leftovers",
-        run: leftovers,
-        remedy: "the next push or pull removes them: membridge sync",
-    },
+    Check { name: "leftovers", run: leftovers, remedy: "the next push or pull removes them: membridge sync" },
 ];
 
 fn database(evidence: &Evidence) -> Finding {
@@ -87,25 +75,15 @@ fn free_space(evidence: &Evidence) -> Finding {
     };
     let objects = evidence.bucket.objects.got();
     let there = objects.and_then(|objects| {
-        let database = objects
-            .iter()
-            .find(|object| object.key.ends_with("/sqlite/claude-mem.db"))?;
+        let database = objects.iter().find(|object| object.key.ends_with("/sqlite/claude-mem.db"))?;
         Some(database.size)
     });
     let Some(there) = there else {
         return Finding::ok(format!("free space: {}", human_bytes(free)));
     };
     let needed = there.saturating_mul(2).saturating_add(here);
-    let line = format!(
-        "free space: {}, the next pull needs {}",
-        human_bytes(free),
-        human_bytes(needed)
-    );
-    if free < needed {
-        Finding::error(line)
-    } else {
-        Finding::ok(line)
-    }
+    let line = format!("free space: {}, the next pull needs {}", human_bytes(free), human_bytes(needed));
+    if free < needed { Finding::error(line) } else { Finding::ok(line) }
 }
 
 fn leftovers(evidence: &Evidence) -> Finding {

@@ -148,21 +148,11 @@ pub async fn gather(
         _ => None,
     };
     let directory = matches!(store_config, Some(StoreConfig::Dir(_)));
-    let bucket = ask_bucket(
-        &store,
-        directory,
-        project.as_ref(),
-        record.as_ref(),
-        &paths,
-        context,
-        scope,
-    )
-    .await;
+    let bucket =
+        ask_bucket(&store, directory, project.as_ref(), record.as_ref(), &paths, context, scope).await;
     let worker_config = config::worker(&settings);
     let site = worker_config.as_ref().ok().map(|worker| {
-        let path = database
-            .clone()
-            .unwrap_or_else(|| paths.home.join(".claude-mem/claude-mem.db"));
+        let path = database.clone().unwrap_or_else(|| paths.home.join(".claude-mem/claude-mem.db"));
         Site::new(&paths, worker, &path)
     });
     let worker = match &site {
@@ -170,21 +160,14 @@ pub async fn gather(
         None => WorkerState::Absent,
     };
     let claude_dir = worker_config.map_or_else(|_| paths.home.join(".claude"), |worker| worker.claude_dir);
-    let folder = database
-        .as_deref()
-        .and_then(|path| Some(install::folder_of(&files::resolve(path).ok()?)));
+    let folder = database.as_deref().and_then(|path| Some(install::folder_of(&files::resolve(path).ok()?)));
     let ours = [paths.tmp(), paths.state.join("records")];
-    let swept = ours
-        .iter()
-        .chain(folder.iter())
-        .map(|folder| files::leftovers(folder));
+    let swept = ours.iter().chain(folder.iter()).map(|folder| files::leftovers(folder));
     Evidence {
         now: context.server_now().as_second(),
         private: private_files(&settings, &paths),
         leftovers: swept.sum(),
-        free: folder
-            .as_deref()
-            .and_then(|folder| files::free_space(folder).ok()),
+        free: folder.as_deref().and_then(|folder| files::free_space(folder).ok()),
         local: read_database(database).await,
         hooks: HookSettings::read(&claude_dir.join("settings.json"), &paths.home),
         results: Journal::of(&paths.home).last_results(),
@@ -209,14 +192,9 @@ fn configuration(settings: &Settings) -> (Option<Config>, Vec<ConfigError>) {
         Err(error) => error,
     };
     let mut problems: Vec<ConfigError> = Vec::new();
-    let directory = settings
-        .get("MINIO_ENDPOINT")
-        .is_some_and(|url| url.starts_with("file://"));
-    let needed: &[&'static str] = if directory {
-        &["MINIO_ENDPOINT", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB"]
-    } else {
-        &config::REQUIRED
-    };
+    let directory = settings.get("MINIO_ENDPOINT").is_some_and(|url| url.starts_with("file://"));
+    let needed: &[&'static str] =
+        if directory { &["MINIO_ENDPOINT", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB"] } else { &config::REQUIRED };
     problems.extend(needed.iter().filter_map(|name| settings.require(name).err()));
     let parts = [
         config::store(settings).err(),
@@ -238,12 +216,7 @@ fn private_files(settings: &Settings, paths: &Paths) -> Vec<Private> {
     looked_at
         .filter_map(|path| {
             let meta = std::fs::metadata(&path).ok()?;
-            Some(Private {
-                mode: meta.mode() & 0o777,
-                ours: meta.uid() == uid,
-                folder: meta.is_dir(),
-                path,
-            })
+            Some(Private { mode: meta.mode() & 0o777, ours: meta.uid() == uid, folder: meta.is_dir(), path })
         })
         .collect()
 }
@@ -259,11 +232,7 @@ async fn read_database(path: Option<PathBuf>) -> Local {
     };
     let file = real.clone();
     match database::blocking(move || inspect(&file)).await {
-        Ok(facts) => Local::Sound(Box::new(Sound {
-            size: files::size_with_wal(&real),
-            path: real,
-            facts,
-        })),
+        Ok(facts) => Local::Sound(Box::new(Sound { size: files::size_with_wal(&real), path: real, facts })),
         Err(failure) => Local::Broken(failure),
     }
 }

@@ -15,11 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: session_start,
         remedy: "membridge hooks install --write-settings",
     },
-    Check {
-        name: "hook_stop",
-        run: stop,
-        remedy: "membridge hooks install --write-settings",
-    },
+    Check { name: "hook_stop", run: stop, remedy: "membridge hooks install --write-settings" },
     Check {
         name: "last_hooks",
         run: last,
@@ -86,14 +82,8 @@ impl HookSettings {
 
 /// All commands of one event: `hooks.EVENT[].hooks[].command`.
 fn commands<'a>(settings: &'a Value, event: &str) -> impl Iterator<Item = &'a str> {
-    let matchers = settings
-        .get("hooks")
-        .and_then(|hooks| hooks.get(event))
-        .and_then(Value::as_array);
-    let hooks = matchers
-        .into_iter()
-        .flatten()
-        .filter_map(|matcher| matcher.get("hooks")?.as_array());
+    let matchers = settings.get("hooks").and_then(|hooks| hooks.get(event)).and_then(Value::as_array);
+    let hooks = matchers.into_iter().flatten().filter_map(|matcher| matcher.get("hooks")?.as_array());
     hooks.flatten().filter_map(|hook| hook.get("command")?.as_str())
 }
 
@@ -125,11 +115,8 @@ fn judge(settings: &HookSettings, event: &str, word: &str) -> Finding {
             return Finding::warning(format!("{event}: {} is not there", path.display()));
         }
         HookSettings::Damaged(path, problem) => {
-            return Finding::warning(format!(
-                "{event}: {} cannot be understood: {problem}",
-                path.display()
-            ))
-            .remedy(format!("repair {}", path.display()));
+            return Finding::warning(format!("{event}: {} cannot be understood: {problem}", path.display()))
+                .remedy(format!("repair {}", path.display()));
         }
         HookSettings::Found { session_start, stop } => {
             if event == "Stop" {
@@ -141,10 +128,10 @@ fn judge(settings: &HookSettings, event: &str, word: &str) -> Finding {
     };
     match hooks.first() {
         None => Finding::warning(format!("{event}: no hook command containing {word}")),
-        Some(Hook {
-            missing: Some(path), ..
-        }) => Finding::error(format!("{event}: {} is not there", path.display()))
-            .remedy("install the wrapper scripts: membridge hooks install"),
+        Some(Hook { missing: Some(path), .. }) => {
+            Finding::error(format!("{event}: {} is not there", path.display()))
+                .remedy("install the wrapper scripts: membridge hooks install")
+        }
         Some(hook) => Finding::ok(format!("{event}: {}", hook.command)),
     }
 }
@@ -155,11 +142,7 @@ fn last(evidence: &Evidence) -> Finding {
         return Finding::info("last hooks: none has run yet");
     }
     let line = format!("last hooks: {}", lines.join("; "));
-    if evidence
-        .results
-        .each()
-        .any(|entry| entry.failed() || entry.warned())
-    {
+    if evidence.results.each().any(|entry| entry.failed() || entry.warned()) {
         Finding::warning(line)
     } else {
         Finding::ok(line)
@@ -167,14 +150,8 @@ fn last(evidence: &Evidence) -> Finding {
 }
 
 fn describe(entry: &Entry) -> String {
-    let code = entry
-        .code
-        .map_or(String::new(), |code| format!(", exit code {code}"));
-    let said = if entry.message.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", entry.message)
-    };
+    let code = entry.code.map_or(String::new(), |code| format!(", exit code {code}"));
+    let said = if entry.message.is_empty() { String::new() } else { format!(": {}", entry.message) };
     format!("{} {}{code} at {}{said}", entry.event, entry.outcome, entry.time)
 }
 
@@ -201,37 +178,21 @@ mod tests {
             "Stop": [{"hooks": [{"type": "prompt"}, {"type": "command", "command": "\"$HOME/claude-mem-hook-push\" --x"}]}],
             "PreToolUse": [{"hooks": [{"type": "command", "command": "hook-pull"}]}]
         }}"#;
-        let HookSettings::Found { session_start, stop } = read(text) else {
-            panic!()
-        };
+        let HookSettings::Found { session_start, stop } = read(text) else { panic!() };
         assert_eq!(session_start.len(), 1);
         assert_eq!(session_start[0].missing, None, "a bare name is looked up in PATH");
         assert_eq!((stop.len(), &stop[0].missing), (1, &None));
         let gone = text.replace("$HOME", "~/elsewhere");
-        let HookSettings::Found { stop, .. } = read(&gone) else {
-            panic!()
-        };
-        assert!(
-            stop[0]
-                .missing
-                .as_ref()
-                .unwrap()
-                .ends_with("elsewhere/claude-mem-hook-push")
-        );
+        let HookSettings::Found { stop, .. } = read(&gone) else { panic!() };
+        assert!(stop[0].missing.as_ref().unwrap().ends_with("elsewhere/claude-mem-hook-push"));
     }
 
     #[test]
     fn any_file_can_be_read() {
-        for text in [
-            "{}",
-            "{\"hooks\": []}",
-            "{\"hooks\": {\"Stop\": [1, {\"hooks\": {}}]}}",
-            "\u{feff}[]",
-            "7",
-        ] {
-            let HookSettings::Found { session_start, stop } = read(text) else {
-                panic!("{text}")
-            };
+        for text in
+            ["{}", "{\"hooks\": []}", "{\"hooks\": {\"Stop\": [1, {\"hooks\": {}}]}}", "\u{feff}[]", "7"]
+        {
+            let HookSettings::Found { session_start, stop } = read(text) else { panic!("{text}") };
             assert!(session_start.is_empty() && stop.is_empty());
         }
         for text in ["", "{", "{\"hooks\": }"] {

@@ -18,11 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: primary,
         remedy: "give PRIMARY_NODE_ID the same value on all machines, or hand over: membridge promote NODE",
     },
-    Check {
-        name: "epoch",
-        run: epoch,
-        remedy: "see who is primary: membridge leadership_info",
-    },
+    Check { name: "epoch", run: epoch, remedy: "see who is primary: membridge leadership_info" },
     Check {
         name: "lease",
         run: lease,
@@ -54,17 +50,8 @@ fn role(evidence: &Evidence) -> Finding {
     match lease_of(evidence) {
         Err(why) => Finding::skipped(format!("role: unknown ({why})")),
         Ok(lease) => {
-            let decision = decide(
-                lease,
-                &node.id,
-                config.leadership.primary.as_deref(),
-                evidence.now,
-            );
-            let when = if lease.is_none() {
-                " (once the first push makes the lease)"
-            } else {
-                ""
-            };
+            let decision = decide(lease, &node.id, config.leadership.primary.as_deref(), evidence.now);
+            let when = if lease.is_none() { " (once the first push makes the lease)" } else { "" };
             Finding::ok(format!("role: {}{when}", decision.role))
         }
     }
@@ -84,9 +71,9 @@ fn primary(evidence: &Evidence) -> Finding {
                 Some(name) if name != lease.primary_node_id => {
                     Finding::warning(format!("{line}, but PRIMARY_NODE_ID={name} here"))
                 }
-                _ if lease.needs_ui_selection => Finding::info(format!(
-                    "{line} (the first to come; to choose: membridge promote NODE)"
-                )),
+                _ if lease.needs_ui_selection => {
+                    Finding::info(format!("{line} (the first to come; to choose: membridge promote NODE)"))
+                }
                 _ => Finding::ok(line),
             }
         }
@@ -116,23 +103,15 @@ fn lease(evidence: &Evidence) -> Finding {
         Ok(None) => return Finding::ok("lease: none yet; the first push makes it"),
         Ok(Some(lease)) => lease,
     };
-    let ours = evidence
-        .node
-        .as_ref()
-        .is_some_and(|node| node.id == lease.primary_node_id);
+    let ours = evidence.node.as_ref().is_some_and(|node| node.id == lease.primary_node_id);
     let left = lease.expires_at.saturating_sub(evidence.now);
     if left > 0 {
         return Finding::ok(format!("lease: valid for another {}", duration(left)));
     }
     let ago = duration(left.saturating_neg());
     if ours {
-        return Finding::ok(format!(
-            "lease: ran out {ago} ago; this node's next push renews it"
-        ));
+        return Finding::ok(format!("lease: ran out {ago} ago; this node's next push renews it"));
     }
     // An idle primary does not renew; nothing is wrong until this node has something to push.
-    Finding::info(format!(
-        "lease: ran out {ago} ago; {} renews it with its next push",
-        lease.primary_node_id
-    ))
+    Finding::info(format!("lease: ran out {ago} ago; {} renews it with its next push", lease.primary_node_id))
 }

@@ -26,14 +26,8 @@ fn lock(evidence: &Evidence) -> Finding {
     let (ttl, grace) = times.map_or((7200, 60), |times| (times.ttl, times.grace));
     let free_in = ttl.saturating_add(grace).saturating_sub(age);
     let held = format!("LOCK ACTIVE — held by {} for {age}s", record.hostname);
-    if evidence
-        .node
-        .as_ref()
-        .is_some_and(|node| node.host == record.hostname)
-    {
-        return Finding::info(format!(
-            "{held}: this machine, a push under way or an earlier one"
-        ));
+    if evidence.node.as_ref().is_some_and(|node| node.host == record.hostname) {
+        return Finding::info(format!("{held}: this machine, a push under way or an earlier one"));
     }
     if free_in < 0 {
         return Finding::info(format!(

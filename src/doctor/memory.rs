@@ -14,41 +14,17 @@ use crate::ui::human_bytes;
 const NAMED: usize = 3;
 
 pub(super) const CHECKS: &[Check] = &[
-    Check {
-        name: "sync_state",
-        run: sync_state,
-        remedy: "membridge sync",
-    },
-    Check {
-        name: "last_push",
-        run: last_push,
-        remedy: "membridge push_sqlite",
-    },
-    Check {
-        name: "last_pull",
-        run: last_pull,
-        remedy: "membridge pull_sqlite",
-    },
+    Check { name: "sync_state", run: sync_state, remedy: "membridge sync" },
+    Check { name: "last_push", run: last_push, remedy: "membridge push_sqlite" },
+    Check { name: "last_pull", run: last_pull, remedy: "membridge pull_sqlite" },
     Check {
         name: "interrupted",
         run: interrupted,
         remedy: "the next run finds out how it ended: membridge sync",
     },
-    Check {
-        name: "backups",
-        run: backups,
-        remedy: "look into ~/.claude-mem/backups/pull-overwrite",
-    },
-    Check {
-        name: "history",
-        run: history,
-        remedy: "membridge verify",
-    },
-    Check {
-        name: "kept",
-        run: kept,
-        remedy: "look under projects/ID/membridge in the bucket",
-    },
+    Check { name: "backups", run: backups, remedy: "look into ~/.claude-mem/backups/pull-overwrite" },
+    Check { name: "history", run: history, remedy: "membridge verify" },
+    Check { name: "kept", run: kept, remedy: "look under projects/ID/membridge in the bucket" },
 ];
 
 fn sync_state(evidence: &Evidence) -> Finding {
@@ -59,10 +35,7 @@ fn sync_state(evidence: &Evidence) -> Finding {
             (_, Asked::Not(why)) => why,
             (_, Asked::Failed(failure)) => {
                 let finding = Finding::failed(failure);
-                return Finding {
-                    text: format!("sync: unknown: {}", failure.message),
-                    ..finding
-                };
+                return Finding { text: format!("sync: unknown: {}", failure.message), ..finding };
             }
             (_, Asked::Got(_)) => "not known",
         };
@@ -85,27 +58,17 @@ fn sync_state(evidence: &Evidence) -> Finding {
 }
 
 fn last_push(evidence: &Evidence) -> Finding {
-    let at = evidence
-        .record
-        .as_ref()
-        .and_then(|record| record.last_push.as_deref());
+    let at = evidence.record.as_ref().and_then(|record| record.last_push.as_deref());
     Finding::info(format!("last push from here: {}", at.unwrap_or("none on record")))
 }
 
 fn last_pull(evidence: &Evidence) -> Finding {
-    let at = evidence
-        .record
-        .as_ref()
-        .and_then(|record| record.last_pull.as_deref());
+    let at = evidence.record.as_ref().and_then(|record| record.last_pull.as_deref());
     Finding::info(format!("last pull to here: {}", at.unwrap_or("none on record")))
 }
 
 fn interrupted(evidence: &Evidence) -> Finding {
-    match evidence
-        .record
-        .as_ref()
-        .and_then(|record| record.pending.as_ref())
-    {
+    match evidence.record.as_ref().and_then(|record| record.pending.as_ref()) {
         None => Finding::ok("interrupted: nothing"),
         Some(Pending::Push { .. }) => {
             Finding::warning("interrupted: a push was cut off after it began to upload")
@@ -160,24 +123,16 @@ fn history(evidence: &Evidence) -> Finding {
     };
     let keys = Keys::new(&project.cid);
     let under = |prefix: &str| -> Vec<&Entry> {
-        objects
-            .iter()
-            .filter(|object| object.key.starts_with(prefix))
-            .collect()
+        objects.iter().filter(|object| object.key.starts_with(prefix)).collect()
     };
     let (commits, packs) = (under(&keys.commits()), under(&keys.packs()));
     let size = packs.iter().map(|pack| pack.size).sum();
-    let line = format!(
-        "history: {} pushes can be restored ({} in packs)",
-        commits.len(),
-        human_bytes(size)
-    );
+    let line = format!("history: {} pushes can be restored ({} in packs)", commits.len(), human_bytes(size));
     match (commits.is_empty(), packs.is_empty()) {
         (true, _) => Finding::info("history: none yet"),
-        (false, true) => Finding::warning(format!(
-            "history: {} pushes are listed, and no packs are there",
-            commits.len()
-        )),
+        (false, true) => {
+            Finding::warning(format!("history: {} pushes are listed, and no packs are there", commits.len()))
+        }
         (false, false) => Finding::ok(line),
     }
 }
@@ -190,15 +145,10 @@ fn kept(evidence: &Evidence) -> Finding {
         Asked::Got(objects) => objects,
     };
     let size = objects.iter().map(|object| object.size).sum();
-    let overwritten = objects
-        .iter()
-        .filter(|object| object.key.contains("/membridge/overwritten/"))
-        .count();
+    let overwritten = objects.iter().filter(|object| object.key.contains("/membridge/overwritten/")).count();
     let line = format!("bucket: {} objects, {}", objects.len(), human_bytes(size));
     if overwritten == 0 {
         return Finding::ok(line);
     }
-    Finding::ok(format!(
-        "{line}; {overwritten} databases kept that forced pushes overwrote"
-    ))
+    Finding::ok(format!("{line}; {overwritten} databases kept that forced pushes overwrote"))
 }

@@ -59,11 +59,7 @@ pub struct Finding {
 
 impl Finding {
     fn new(level: Level, text: impl Into<String>) -> Self {
-        Self {
-            level,
-            text: text.into(),
-            remedy: None,
-        }
+        Self { level, text: text.into(), remedy: None }
     }
 
     fn ok(text: impl Into<String>) -> Self {
@@ -95,11 +91,7 @@ impl Finding {
     fn failed(failure: &Failure) -> Self {
         let finding = Self::error(failure.message.clone());
         // To run doctor is no advice from doctor.
-        match failure
-            .hints
-            .iter()
-            .find(|hint| !hint.contains("membridge doctor"))
-        {
+        match failure.hints.iter().find(|hint| !hint.contains("membridge doctor")) {
             Some(hint) => finding.remedy(hint),
             None => finding,
         }
@@ -126,42 +118,15 @@ pub struct Group {
 
 /// All checks, in the order in which they are shown.
 pub const GROUPS: &[Group] = &[
-    Group {
-        heading: "[1/5] Project identity",
-        checks: identity::CHECKS,
-    },
-    Group {
-        heading: "[2/5] MinIO connectivity",
-        checks: bucket::CHECKS,
-    },
-    Group {
-        heading: "[3/5] Lock status",
-        checks: lock::CHECKS,
-    },
-    Group {
-        heading: "[4/5] SQLite DB health",
-        checks: database::CHECKS,
-    },
-    Group {
-        heading: "[5/5] Worker health",
-        checks: worker::CHECKS,
-    },
-    Group {
-        heading: "[+] Hooks",
-        checks: hooks::CHECKS,
-    },
-    Group {
-        heading: "[+] Leadership",
-        checks: leadership::CHECKS,
-    },
-    Group {
-        heading: "[+] Sync",
-        checks: memory::CHECKS,
-    },
-    Group {
-        heading: "[+] Configuration",
-        checks: configuration::CHECKS,
-    },
+    Group { heading: "[1/5] Project identity", checks: identity::CHECKS },
+    Group { heading: "[2/5] MinIO connectivity", checks: bucket::CHECKS },
+    Group { heading: "[3/5] Lock status", checks: lock::CHECKS },
+    Group { heading: "[4/5] SQLite DB health", checks: database::CHECKS },
+    Group { heading: "[5/5] Worker health", checks: worker::CHECKS },
+    Group { heading: "[+] Hooks", checks: hooks::CHECKS },
+    Group { heading: "[+] Leadership", checks: leadership::CHECKS },
+    Group { heading: "[+] Sync", checks: memory::CHECKS },
+    Group { heading: "[+] Configuration", checks: configuration::CHECKS },
 ];
 
 /// One check, made.
@@ -199,11 +164,7 @@ pub fn examine(evidence: &Evidence) -> Vec<Checked> {
             } else if finding.remedy.is_none() {
                 finding.remedy = Some(check.remedy.to_owned());
             }
-            all.push(Checked {
-                group: group.heading,
-                name: check.name,
-                finding,
-            });
+            all.push(Checked { group: group.heading, name: check.name, finding });
         }
     }
     all
@@ -270,16 +231,10 @@ mod tests {
                 "[+] Leadership"
             ]
         );
-        let mut names: Vec<_> = GROUPS
-            .iter()
-            .flat_map(|group| group.checks)
-            .map(|check| check.name)
-            .collect();
+        let mut names: Vec<_> =
+            GROUPS.iter().flat_map(|group| group.checks).map(|check| check.name).collect();
         assert!(
-            GROUPS
-                .iter()
-                .flat_map(|group| group.checks)
-                .all(|check| !check.remedy.is_empty()),
+            GROUPS.iter().flat_map(|group| group.checks).all(|check| !check.remedy.is_empty()),
             "every check has a remedy"
         );
         let all = names.len();
@@ -294,11 +249,7 @@ mod tests {
         let status = |levels: &[Level]| {
             let checked: Vec<_> = levels
                 .iter()
-                .map(|level| Checked {
-                    group: "g",
-                    name: "n",
-                    finding: Finding::new(*level, "t"),
-                })
+                .map(|level| Checked { group: "g", name: "n", finding: Finding::new(*level, "t") })
                 .collect();
             Status::of(&checked).line()
         };

@@ -192,11 +192,7 @@ async fn ask<T, E: Into<Failure>>(store: &Store, question: impl Future<Output = 
 }
 
 fn repeat(failure: &Failure) -> Failure {
-    Failure {
-        exit: failure.exit,
-        message: failure.message.clone(),
-        hints: failure.hints.clone(),
-    }
+    Failure { exit: failure.exit, message: failure.message.clone(), hints: failure.hints.clone() }
 }
 
 #[cfg(test)]
@@ -214,11 +210,7 @@ mod tests {
             "elsewhere/dd/sqlite/claude-mem.db",
         ]
         .into_iter()
-        .map(|key| Entry {
-            key: key.to_owned(),
-            size: 1,
-            modified: 0,
-        })
+        .map(|key| Entry { key: key.to_owned(), size: 1, modified: 0 })
         .collect();
         assert_eq!(databases(&entries), ["aa", "cc"]);
     }

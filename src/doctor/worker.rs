@@ -16,11 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: version,
         remedy: "update claude-mem on this machine and start it once, then: membridge pull_sqlite",
     },
-    Check {
-        name: "cloud_sync",
-        run: cloud_sync,
-        remedy: "use one way of syncing only",
-    },
+    Check { name: "cloud_sync", run: cloud_sync, remedy: "use one way of syncing only" },
     Check {
         name: "vector_store",
         run: vector_store,
@@ -42,10 +38,7 @@ fn worker(evidence: &Evidence) -> Finding {
                     .remedy("check CLAUDE_MEM_WORKER_PORT, and the newest file of ~/.claude-mem/logs");
             };
             let version = worker.version.as_deref().unwrap_or("of unknown version");
-            let line = format!(
-                "worker: claude-mem {version} on {}:{}",
-                endpoint.host, endpoint.port
-            );
+            let line = format!("worker: claude-mem {version} on {}:{}", endpoint.host, endpoint.port);
             if !worker.ready {
                 return Finding::error(format!("{line} is not ready"))
                     .remedy("look into the newest file of ~/.claude-mem/logs: the database may be one that it cannot open");
@@ -111,10 +104,7 @@ fn vector_store(evidence: &Evidence) -> Finding {
         .filter(|name| site.data_dir.join(name).symlink_metadata().is_ok())
         .copied()
         .collect();
-    let pulled = evidence
-        .record
-        .as_ref()
-        .and_then(|record| record.last_pull.as_ref());
+    let pulled = evidence.record.as_ref().and_then(|record| record.last_pull.as_ref());
     match (there.as_slice(), pulled) {
         ([], _) => Finding::ok("vector store: none"),
         (names, None) => Finding::ok(format!("vector store: {}", names.join(", "))),

@@ -199,9 +199,7 @@ impl Commit {
 
     /// Bytes of all packs of its chain: what a reader without a base downloads.
     pub fn chain_bytes(&self) -> u64 {
-        self.chain
-            .iter()
-            .fold(0, |sum, link| sum.saturating_add(link.size))
+        self.chain.iter().fold(0, |sum, link| sum.saturating_add(link.size))
     }
 
     /// Where in its chain the image with this SHA-256 is: the packs behind it lead from there to here.

@@ -6,12 +6,7 @@ pub(crate) fn sample(number: u64, deltas: u64) -> Commit {
     let sum = |prefix: u64, number: u64| format!("{prefix:032x}{number:032x}");
     let first = number - deltas;
     let chain: Vec<Link> = (first..=number)
-        .map(|number| Link {
-            number,
-            pack: sum(1, number),
-            size: 1000,
-            image: sum(2, number),
-        })
+        .map(|number| Link { number, pack: sum(1, number), size: 1000, image: sum(2, number) })
         .collect();
     Commit {
         schema: 1,
@@ -106,16 +101,9 @@ fn the_links_behind_an_image_lead_from_there_to_here() {
     let commit = sample(9, 4);
     let at = |number: u64| sample(number, 0).sha256;
     let numbers = |image: &str| {
-        commit
-            .links_after(image)
-            .map(|links| links.iter().map(|link| link.number).collect::<Vec<_>>())
+        commit.links_after(image).map(|links| links.iter().map(|link| link.number).collect::<Vec<_>>())
     };
-    let table = [
-        (5, Some(vec![6, 7, 8, 9])),
-        (8, Some(vec![9])),
-        (9, Some(vec![])),
-        (4, None),
-    ];
+    let table = [(5, Some(vec![6, 7, 8, 9])), (8, Some(vec![9])), (9, Some(vec![])), (4, None)];
     for (number, expected) in table {
         assert_eq!(numbers(&at(number)), expected, "{number}");
     }

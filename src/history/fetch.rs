@@ -105,12 +105,7 @@ async fn by_chain(fetch: Fetch<'_>, commit: &Commit, references: Collector) -> R
     let links: Vec<&Link> = commit.chain.iter().collect();
     let (path, _, downloaded) = apply_all(fetch, commit, &links, None, path, BTreeSet::new()).await?;
     let map = verify(fetch, path.to_path_buf(), commit, references).await?;
-    Ok(Fetched {
-        path,
-        map,
-        downloaded,
-        by_delta: false,
-    })
+    Ok(Fetched { path, map, downloaded, by_delta: false })
 }
 
 /// `None` when the local database is too far from the base.
@@ -140,20 +135,12 @@ async fn by_delta(
     let links: Vec<&Link> = links.iter().collect();
     let (path, drifted, downloaded) = apply_all(fetch, commit, &links, Some(&before), path, drifted).await?;
     if drifted.iter().any(|pgno| *pgno <= commit.page_count) {
-        tracing::info!(
-            pages = drifted.len(),
-            "pages changed here that the delta does not bring"
-        );
+        tracing::info!(pages = drifted.len(), "pages changed here that the delta does not bring");
         return Ok(None);
     }
     let references = Collector::new(fetch.scratch, references);
     let map = verify(fetch, path.to_path_buf(), commit, references).await?;
-    Ok(Some(Fetched {
-        path,
-        map,
-        downloaded,
-        by_delta: true,
-    }))
+    Ok(Some(Fetched { path, map, downloaded, by_delta: true }))
 }
 
 /// Copies the pinned pages into a private file, as long as they are those of the map or can be had from the references.
@@ -170,10 +157,7 @@ fn copy_base(
     }
     let path = files::temporary(folder, "image")?;
     let fail = |error| HistoryError::from(DatabaseError::io("write", &path, error));
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .map_err(fail)?;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(fail)?;
     let mut out = BufWriter::with_capacity(64 * 1024, file);
     let mut drifted = BTreeSet::new();
     let shape = pages::for_each(&pinned, Some(map.shape.cookie), |pgno, page| {
@@ -185,9 +169,8 @@ fn copy_base(
         if known == Some(pages::hash(page)) {
             return out.write_all(page).map_err(fail);
         }
-        let agreed = references
-            .zip(known)
-            .and_then(|(references, known)| references.page(pgno, page_size, known));
+        let agreed =
+            references.zip(known).and_then(|(references, known)| references.page(pgno, page_size, known));
         if agreed.is_none() {
             drifted.insert(pgno);
         }
@@ -221,14 +204,7 @@ async fn apply_all(
         let (wanted, page_size) = ((*link).clone(), commit.page_size);
         let parent = before.take();
         (path, drifted) = blocking(move || {
-            apply_one(
-                &packed,
-                &wanted,
-                parent.as_deref(),
-                page_size,
-                &path,
-                &mut drifted,
-            )?;
+            apply_one(&packed, &wanted, parent.as_deref(), page_size, &path, &mut drifted)?;
             Ok((path, drifted))
         })
         .await?;
@@ -253,15 +229,9 @@ pub(super) async fn download(
         .map_err(|error| DatabaseError::io("write", &path, error))?;
     let mut sink = Sink::new(file, link.size, fetch.progress.clone());
     if fetch.store.download(&key, &mut sink).await?.is_none() {
-        return Err(HistoryError::Gone {
-            key,
-            wanted_by: format!("commit {}", commit.number),
-        });
+        return Err(HistoryError::Gone { key, wanted_by: format!("commit {}", commit.number) });
     }
-    let (size, sha256) = sink
-        .finish()
-        .await
-        .map_err(|error| DatabaseError::io("write", &path, error))?;
+    let (size, sha256) = sink.finish().await.map_err(|error| DatabaseError::io("write", &path, error))?;
     if size != link.size || sha256 != link.pack {
         return Err(HistoryError::Content {
             what: format!("{key} at {}", fetch.store.name()),
@@ -281,10 +251,7 @@ pub(super) fn apply_one(
     drifted: &mut BTreeSet<u32>,
 ) -> Result<(), HistoryError> {
     let fail = |error| DatabaseError::io("read", packed, error);
-    let broken = |error| HistoryError::Pack {
-        what: format!("pack {}", link.pack),
-        error,
-    };
+    let broken = |error| HistoryError::Pack { what: format!("pack {}", link.pack), error };
     let out_of_place = |problem: &str| HistoryError::Content {
         what: format!("pack {}", link.pack),
         problem: problem.to_owned(),
@@ -331,15 +298,9 @@ async fn verify(
     let (page_size, page_count) = (commit.page_size, commit.page_count);
     let (wanted, number) = (commit.sha256.clone(), commit.number);
     let scratch = fetch.scratch.to_owned();
-    let map = blocking(move || {
-        map_of(
-            &path,
-            page_size,
-            page_count,
-            MapWriter::create(&scratch, references)?,
-        )
-    })
-    .await?;
+    let map =
+        blocking(move || map_of(&path, page_size, page_count, MapWriter::create(&scratch, references)?))
+            .await?;
     let found = hex(&map.sha256);
     if found == wanted {
         return Ok(map);
@@ -360,11 +321,7 @@ fn map_of(
     let fail = |error| DatabaseError::io("read", path, error);
     let mut file = File::open(path).map_err(fail)?;
     let mut page = vec![0; usize::try_from(page_size).unwrap_or(0)];
-    let mut shape = Shape {
-        page_size,
-        page_count,
-        cookie: 0,
-    };
+    let mut shape = Shape { page_size, page_count, cookie: 0 };
     if file.metadata().map_err(fail)?.len() != shape.bytes() {
         return Err(HistoryError::Content {
             what: "an image".to_owned(),

@@ -33,12 +33,7 @@ impl Ground {
         std::fs::create_dir(&root).unwrap();
         let store = Store::open(&StoreConfig::Dir(root), &Arc::new(Context::default())).unwrap();
         let live = databases::database(folder.path());
-        Self {
-            folder,
-            store,
-            keys: Keys::new("6fe2e0f6071ac2bb"),
-            live,
-        }
+        Self { folder, store, keys: Keys::new("6fe2e0f6071ac2bb"), live }
     }
 
     fn map(&self) -> PathBuf {
@@ -62,19 +57,14 @@ impl Ground {
             .and_then(|parent| PageMap::open(&self.map(), &parent.sha256));
         let pinned = Pinned::new(&self.live).unwrap();
         let spooled = spool(&pinned, map, self.folder.path(), &Progress::hidden()).unwrap();
-        log::upload_pack(&self.store, &self.keys, &spooled, &Progress::hidden())
-            .await
-            .unwrap();
+        log::upload_pack(&self.store, &self.keys, &spooled, &Progress::hidden()).await.unwrap();
         let facts = Facts {
             counts: crate::database::Counts::default(),
             tables: Vec::new(),
             schema_version: None,
             digest: String::new(),
         };
-        let author = Author {
-            token: "a token".to_owned(),
-            ..Author::default()
-        };
+        let author = Author { token: "a token".to_owned(), ..Author::default() };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
         let created = log::create(&self.store, &self.keys, &commit, Exclusive::Conditional).await;
         assert_eq!(created.unwrap(), Created::Won);
@@ -116,10 +106,7 @@ impl Ground {
     }
 
     async fn collect(&self, max_count: i64, limit: usize) -> (usize, usize, bool) {
-        let keep = HistoryRetention {
-            max_count,
-            max_days: 0,
-        };
+        let keep = HistoryRetention { max_count, max_days: 0 };
         let now = jiff::Timestamp::now().as_second();
         let collected = collect(&self.store, &self.keys, keep, now, limit).await.unwrap();
         (collected.commits, collected.packs, collected.more)
@@ -214,10 +201,7 @@ async fn damage_in_the_store_is_found_and_named() {
     forged.sha256 = first.sha256.clone();
     forged.chain.last_mut().unwrap().image = first.sha256.clone();
     let wrong = ground.fetch(&forged, None).await.unwrap_err();
-    assert!(
-        wrong.to_string().contains("does not result in the image"),
-        "{wrong}"
-    );
+    assert!(wrong.to_string().contains("does not result in the image"), "{wrong}");
     let mut shuffled = second.clone();
     shuffled.chain.remove(0);
     let wrong = ground.fetch(&shuffled, None).await.unwrap_err();
@@ -259,9 +243,7 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     let pinned = Pinned::new(&ground.live).unwrap();
     let orphan = spool(&pinned, None, ground.folder.path(), &Progress::hidden()).unwrap();
     let orphan_file = ground.file(&ground.keys.pack(&orphan.digests.sha256));
-    log::upload_pack(&ground.store, &ground.keys, &orphan, &Progress::hidden())
-        .await
-        .unwrap();
+    log::upload_pack(&ground.store, &ground.keys, &orphan, &Progress::hidden()).await.unwrap();
 
     assert_eq!(ground.collect(1, 100).await, (0, 0, false), "all of it is young");
     ground.age(GRACE + 100);
@@ -269,15 +251,8 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     assert_eq!(ground.collect(4, 100).await, (1, 1, false));
     assert!(!orphan_file.exists(), "the orphan is past its grace");
     assert_eq!(ground.kept().await, [3, 4, 5, 6]);
-    assert_eq!(
-        ground.collect(1, 100).await,
-        (3, 0, false),
-        "the head's chain needs every pack"
-    );
-    let head = log::head(&ground.store, &ground.keys, None)
-        .await
-        .unwrap()
-        .unwrap();
+    assert_eq!(ground.collect(1, 100).await, (3, 0, false), "the head's chain needs every pack");
+    let head = log::head(&ground.store, &ground.keys, None).await.unwrap().unwrap();
     assert_eq!(head.chain.len(), 6);
     ground.fetch(&head, None).await.unwrap();
     assert_eq!(ground.collect(1, 100).await, (0, 0, false));

@@ -12,15 +12,8 @@ use crate::context::hex;
 /// Holds a step of this reader to the sentence of the document that it follows.
 fn quoted(sentence: &str) {
     let text = include_str!("../../docs/format.md");
-    let text = text
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .to_lowercase();
-    assert!(
-        text.contains(&sentence.to_lowercase()),
-        "docs/format.md does not say: {sentence}"
-    );
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    assert!(text.contains(&sentence.to_lowercase()), "docs/format.md does not say: {sentence}");
 }
 
 /// "To restore a commit: apply the packs of its chain in order to an empty file".

@@ -34,9 +34,7 @@ pub async fn get(store: &Store, keys: &Keys, number: u64) -> Result<Option<Commi
     let Some((bytes, _)) = got else {
         return Ok(None);
     };
-    Commit::parse(&bytes, number)
-        .map(Some)
-        .map_err(|problem| HistoryError::Commit { key, problem })
+    Commit::parse(&bytes, number).map(Some).map_err(|problem| HistoryError::Commit { key, problem })
 }
 
 /// The newest commit; `None` when there is none at all. `hint` is the number of the head as last seen: while it is
@@ -59,10 +57,7 @@ pub async fn head(store: &Store, keys: &Keys, hint: Option<u64>) -> Result<Optio
             return Ok(Some(head));
         }
     }
-    Err(HistoryError::Gone {
-        key: keys.commits(),
-        wanted_by: "its own listing".to_owned(),
-    })
+    Err(HistoryError::Gone { key: keys.commits(), wanted_by: "its own listing".to_owned() })
 }
 
 /// Follows the numbers behind `hint`; `None` when that does not lead to the head.
@@ -96,10 +91,7 @@ pub struct Listed {
 pub async fn numbers(store: &Store, keys: &Keys) -> Result<Vec<Listed>, HistoryError> {
     let folder = keys.commits();
     let entries = store.list(&folder).await?;
-    let mut listed: Vec<Listed> = entries
-        .iter()
-        .filter_map(|entry| listed(entry, &folder))
-        .collect();
+    let mut listed: Vec<Listed> = entries.iter().filter_map(|entry| listed(entry, &folder)).collect();
     listed.sort_by_key(|commit| commit.number);
     Ok(listed)
 }
@@ -108,10 +100,7 @@ fn listed(entry: &Entry, folder: &str) -> Option<Listed> {
     let digits = entry.key.strip_prefix(folder)?.strip_suffix(".json")?;
     let plain = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse().ok().filter(|number| plain && *number > 0)?;
-    Some(Listed {
-        number,
-        modified: entry.modified,
-    })
+    Some(Listed { number, modified: entry.modified })
 }
 
 /// Uploads a pack and makes sure that the store has what was sent (F22). Always written anew, even when a pack of
@@ -126,9 +115,7 @@ pub async fn upload_pack(
     progress: &Progress,
 ) -> Result<(), HistoryError> {
     let key = keys.pack(&spooled.digests.sha256);
-    let sent = store
-        .put(&key, Body::File(&spooled.path, &spooled.digests), progress)
-        .await?;
+    let sent = store.put(&key, Body::File(&spooled.path, &spooled.digests), progress).await?;
     failpoint::reach("history.pack-sent");
     confirm(store, &key, &sent, spooled).await?;
     failpoint::reach("history.pack-confirmed");
@@ -153,11 +140,7 @@ fn by_etag(etag: &str, digests: &Digests) -> Confirmed {
         64 if hexadecimal => &digests.sha256,
         _ => return Confirmed::Unsaid,
     };
-    if etag == *wanted {
-        Confirmed::Yes
-    } else {
-        Confirmed::Other
-    }
+    if etag == *wanted { Confirmed::Yes } else { Confirmed::Other }
 }
 
 /// The etag that answered the put is a checksum that the store computed. Where it is none, the stored size is asked
@@ -177,10 +160,7 @@ async fn confirm(store: &Store, key: &str, sent: &Meta, spooled: &Spooled) -> Re
             None => "it is not there".to_owned(),
         },
     };
-    Err(HistoryError::Content {
-        what: format!("{key} at {}", store.name()),
-        problem,
-    })
+    Err(HistoryError::Content { what: format!("{key} at {}", store.name()), problem })
 }
 
 /// The SHA-256 of the stored object, which may be cut or longer than what was sent.
@@ -188,10 +168,7 @@ async fn read_back(store: &Store, key: &str, spooled: &Spooled) -> Result<Option
     let folder = spooled.path.parent().unwrap_or(Path::new("/"));
     let path = files::temporary(folder, "read-back")?;
     let fail = |error| DatabaseError::io("write", &path, error);
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .map_err(fail)?;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(fail)?;
     let mut sink = Sink::new(file, spooled.digests.size, Progress::hidden());
     if store.download(key, &mut sink).await?.is_none() {
         return Ok(None);
@@ -229,10 +206,7 @@ pub async fn create(
     exclusive: Exclusive,
 ) -> Result<Created, HistoryError> {
     let key = keys.commit(commit.number);
-    let broken = |problem: String| HistoryError::Commit {
-        key: key.clone(),
-        problem,
-    };
+    let broken = |problem: String| HistoryError::Commit { key: key.clone(), problem };
     let bytes = serde_json::to_vec(commit).map_err(|error| broken(error.to_string()))?;
     // A commit that nobody could read again must never become the head.
     let again = Commit::parse(&bytes, commit.number).map_err(&broken)?;
@@ -254,20 +228,15 @@ pub async fn create(
 /// With a sole claim nobody else writes here; what is there decides all the same.
 async fn create_alone(store: &Store, key: &str, bytes: &[u8]) -> Result<Created, HistoryError> {
     if let Some((there, _)) = store.get(key).await? {
-        return Ok(if there == bytes {
-            Created::Won
-        } else {
-            Created::Lost
-        });
+        return Ok(if there == bytes { Created::Won } else { Created::Lost });
     }
     store.put(key, Body::Bytes(bytes), &Progress::hidden()).await?;
     match store.get(key).await? {
         Some((there, _)) if there == bytes => Ok(Created::Won),
         Some(_) => Ok(Created::Lost),
-        None => Err(HistoryError::Gone {
-            key: key.to_owned(),
-            wanted_by: "the push that wrote it".to_owned(),
-        }),
+        None => {
+            Err(HistoryError::Gone { key: key.to_owned(), wanted_by: "the push that wrote it".to_owned() })
+        }
     }
 }
 

@@ -17,10 +17,7 @@ fn store() -> (tempfile::TempDir, Store, Keys) {
 }
 
 async fn put(store: &Store, key: &str, bytes: &[u8]) {
-    store
-        .put(key, Body::Bytes(bytes), &Progress::hidden())
-        .await
-        .unwrap();
+    store.put(key, Body::Bytes(bytes), &Progress::hidden()).await.unwrap();
 }
 
 #[tokio::test]
@@ -49,12 +46,8 @@ async fn the_head_is_found_from_every_hint_whatever_was_removed() {
             let got = head(&store, &keys, hint).await.unwrap();
             assert_eq!(got.map(|commit| commit.number), newest, "{there:?} from {hint:?}");
         }
-        let listed: Vec<u64> = numbers(&store, &keys)
-            .await
-            .unwrap()
-            .iter()
-            .map(|commit| commit.number)
-            .collect();
+        let listed: Vec<u64> =
+            numbers(&store, &keys).await.unwrap().iter().map(|commit| commit.number).collect();
         assert_eq!(listed, there);
     }
 }
@@ -69,11 +62,7 @@ async fn of_two_writers_of_one_number_one_wins() {
         let make = |commit| create(&store, &keys, commit, exclusive);
         assert_eq!(make(&ours).await.unwrap(), Created::Won);
         assert_eq!(make(&theirs).await.unwrap(), Created::Lost, "{exclusive:?}");
-        assert_eq!(
-            make(&ours).await.unwrap(),
-            Created::Won,
-            "again, after a lost answer"
-        );
+        assert_eq!(make(&ours).await.unwrap(), Created::Won, "again, after a lost answer");
         assert_eq!(get(&store, &keys, 1).await.unwrap().unwrap().token, "ours");
     }
 }
@@ -92,17 +81,12 @@ async fn a_commit_that_nobody_could_read_is_not_written() {
 async fn a_damaged_head_is_an_error_and_never_absence() {
     let (_folder, store, keys) = store();
     let commit = sample(1, 0);
-    create(&store, &keys, &commit, Exclusive::Conditional)
-        .await
-        .unwrap();
+    create(&store, &keys, &commit, Exclusive::Conditional).await.unwrap();
     for garbage in ["", "{}", "[]", "null"] {
         put(&store, &keys.commit(2), garbage.as_bytes()).await;
         for hint in [None, Some(1), Some(2)] {
             let got = head(&store, &keys, hint).await;
-            assert!(
-                matches!(got, Err(HistoryError::Commit { .. })),
-                "{garbage} {hint:?}"
-            );
+            assert!(matches!(got, Err(HistoryError::Commit { .. })), "{garbage} {hint:?}");
         }
     }
 }
@@ -111,9 +95,7 @@ async fn a_damaged_head_is_an_error_and_never_absence() {
 async fn a_walk_ends_where_retention_ended() {
     let (_folder, store, keys) = store();
     for number in 5..=9 {
-        create(&store, &keys, &sample(number, 0), Exclusive::Conditional)
-            .await
-            .unwrap();
+        create(&store, &keys, &sample(number, 0), Exclusive::Conditional).await.unwrap();
     }
     let newest = head(&store, &keys, None).await.unwrap().unwrap();
     for (limit, expected) in [(1, vec![9]), (3, vec![9, 8, 7]), (100, vec![9, 8, 7, 6, 5])] {
@@ -125,11 +107,7 @@ async fn a_walk_ends_where_retention_ended() {
 
 #[test]
 fn what_an_etag_says_about_a_pack() {
-    let digests = Digests {
-        size: 3,
-        sha256: "ab".repeat(32),
-        md5: "cd".repeat(16),
-    };
+    let digests = Digests { size: 3, sha256: "ab".repeat(32), md5: "cd".repeat(16) };
     let table = [
         (format!("\"{}\"", "cd".repeat(16)), Confirmed::Yes),
         ("CD".repeat(16), Confirmed::Yes),

@@ -154,11 +154,7 @@ impl Header {
         if page_count == 0 || page_count == u32::MAX {
             return Err(PackError::Field("page count"));
         }
-        let header = Self {
-            content,
-            page_size,
-            page_count,
-        };
+        let header = Self { content, page_size, page_count };
         Ok((header, version))
     }
 

@@ -48,10 +48,7 @@ pub(super) fn apply_to(base: &[u8], pack: &[u8]) -> Result<Vec<u8>, PackError> {
 /// Pages of few different contents, so that deltas are partial.
 fn pages(max: usize) -> impl Strategy<Value = Pages> {
     prop::collection::vec(0_u8..4, 1..max).prop_map(|fills| {
-        fills
-            .iter()
-            .map(|fill| (0..512).map(|at| if at % 7 == 0 { *fill } else { 9 }).collect())
-            .collect()
+        fills.iter().map(|fill| (0..512).map(|at| if at % 7 == 0 { *fill } else { 9 }).collect()).collect()
     })
 }
 
@@ -110,11 +107,7 @@ fn a_page_is_described_by_what_it_was() {
     }
     // Pages 2, 4, 6 and 8 are referred to, 3, 5 and 7 are whole.
     let bytes = pack(&after, Some(&before));
-    assert!(
-        (3 * 4096..3 * 4096 + 700).contains(&bytes.len()),
-        "{}",
-        bytes.len()
-    );
+    assert!((3 * 4096..3 * 4096 + 700).contains(&bytes.len()), "{}", bytes.len());
     assert!(apply_to(&before.concat(), &bytes).unwrap() == after.concat());
 
     let mut file = tempfile::tempfile().unwrap();
@@ -138,11 +131,7 @@ fn a_page_is_described_by_what_it_was() {
 #[test]
 fn the_page_of_the_locks_is_left_out_and_stays_empty() {
     let lock = lock_page(65536);
-    let header = Header {
-        content: Content::Delta([3; 32]),
-        page_size: 65536,
-        page_count: lock + 2,
-    };
+    let header = Header { content: Content::Delta([3; 32]), page_size: 65536, page_count: lock + 2 };
     let mut writer = PackWriter::new(Vec::new(), header).unwrap();
     let page = vec![8; 65536];
     for pgno in [lock - 1, lock, lock + 1, lock + 2] {

@@ -62,12 +62,8 @@ impl PageMap {
         let (checked, checksum) = header.split_at(CHECKED);
         let (magic, rest) = checked.split_at(MAGIC.len());
         let (numbers, sha256) = rest.split_at(16);
-        let numbers: Vec<u32> = numbers
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| u32::from_le_bytes(*bytes))
-            .collect();
+        let numbers: Vec<u32> =
+            numbers.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let [version, page_size, page_count, cookie] = numbers[..] else {
             return Err(bad("a short header"));
         };
@@ -90,11 +86,7 @@ impl PageMap {
             entries,
             left: page_count,
             references: References::open(path),
-            shape: Shape {
-                page_size,
-                page_count,
-                cookie,
-            },
+            shape: Shape { page_size, page_count, cookie },
             sha256: hex(sha256),
         })
     }
@@ -152,14 +144,7 @@ impl MapWriter {
             Ok(file)
         };
         let file = begin().map_err(|error| DatabaseError::io("write", &path, error))?;
-        Ok(Self {
-            file,
-            path,
-            image: Sha256::new(),
-            checksum: Sha256::new(),
-            references,
-            pages: 0,
-        })
+        Ok(Self { file, path, image: Sha256::new(), checksum: Sha256::new(), references, pages: 0 })
     }
 
     /// What the page was in the image before, if that is known for sure. `hash` is what the map of that image says.
@@ -177,9 +162,7 @@ impl MapWriter {
         self.references.page(self.pages, page);
         self.image.update(page);
         self.checksum.update(hash);
-        self.file
-            .write_all(&hash)
-            .map_err(|error| DatabaseError::io("write", &self.path, error))?;
+        self.file.write_all(&hash).map_err(|error| DatabaseError::io("write", &self.path, error))?;
         Ok(hash)
     }
 
@@ -206,12 +189,7 @@ impl MapWriter {
             file.write_all(&header)
         };
         end().map_err(|error| DatabaseError::io("write", &path, error))?;
-        Ok(FreshMap {
-            path,
-            references,
-            shape,
-            sha256,
-        })
+        Ok(FreshMap { path, references, shape, sha256 })
     }
 }
 
@@ -254,11 +232,7 @@ mod tests {
             assert_eq!(writer.page(page).unwrap(), hash(page));
         }
         let fresh = writer
-            .finish(Shape {
-                page_size: 512,
-                page_count: u32::try_from(pages.len()).unwrap(),
-                cookie: 7,
-            })
+            .finish(Shape { page_size: 512, page_count: u32::try_from(pages.len()).unwrap(), cookie: 7 })
             .unwrap();
         let sha256 = hex(&fresh.sha256);
         let path = folder.join("maps/a.map");

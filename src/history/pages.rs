@@ -27,9 +27,7 @@ pub fn hash(page: &[u8]) -> PageHash {
 
 /// The number of the page that is never used, in a database of this page size.
 pub fn lock_page(page_size: u32) -> u32 {
-    u32::try_from(PENDING_BYTE / u64::from(page_size.max(1)))
-        .unwrap_or(u32::MAX)
-        .saturating_add(1)
+    u32::try_from(PENDING_BYTE / u64::from(page_size.max(1))).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// What an image looks like from outside.
@@ -76,20 +74,11 @@ pub fn for_each(
 ) -> Result<Shape, HistoryError> {
     let path = pinned.path();
     let fail = |error| DatabaseError::sqlite("read the pages of", path, error);
-    let damaged = |problem: String| DatabaseError::Damaged {
-        path: path.to_owned(),
-        problem,
-    };
+    let damaged = |problem: String| DatabaseError::Damaged { path: path.to_owned(), problem };
     let (page_size, page_count) = size(pinned)?;
-    let mut shape = Shape {
-        page_size,
-        page_count,
-        cookie: 0,
-    };
-    let mut statement = pinned
-        .connection()
-        .prepare("SELECT pgno, data FROM sqlite_dbpage")
-        .map_err(|error| {
+    let mut shape = Shape { page_size, page_count, cookie: 0 };
+    let mut statement =
+        pinned.connection().prepare("SELECT pgno, data FROM sqlite_dbpage").map_err(|error| {
             // `cargo install` from elsewhere does not see .cargo/config.toml.
             if error.to_string().contains("no such table: sqlite_dbpage") {
                 let doing = "use SQLite's page table (build membridge inside its source tree) for";
@@ -127,10 +116,7 @@ pub fn for_each(
 
 /// The schema cookie in a first page; 0 where the page is too short to have one.
 pub fn cookie_of(first: &[u8]) -> u32 {
-    first
-        .get(COOKIE)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, u32::from_be_bytes)
+    first.get(COOKIE).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -174,13 +160,9 @@ mod tests {
 
     #[test]
     fn the_pages_are_those_of_the_copy_in_every_journal_mode_and_page_size() {
-        for (mode, page_size) in [
-            ("WAL", 4096),
-            ("DELETE", 4096),
-            ("TRUNCATE", 512),
-            ("WAL", 1024),
-            ("WAL", 65536),
-        ] {
+        for (mode, page_size) in
+            [("WAL", 4096), ("DELETE", 4096), ("TRUNCATE", 512), ("WAL", 1024), ("WAL", 65536)]
+        {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("x.db");
             make(&path, mode, page_size);
@@ -190,10 +172,7 @@ mod tests {
                 .execute_batch("PRAGMA wal_autocheckpoint=0; UPDATE t SET x = 'held' WHERE id = 1;")
                 .unwrap();
             let pinned = Pinned::new(&path).unwrap();
-            assert!(
-                image_by_pages(&pinned) == image_by_copy(&pinned, folder.path()),
-                "{mode} {page_size}"
-            );
+            assert!(image_by_pages(&pinned) == image_by_copy(&pinned, folder.path()), "{mode} {page_size}");
         }
     }
 
@@ -208,8 +187,7 @@ mod tests {
                 let db = Connection::open(&path).unwrap();
                 db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
                 while !stop.load(Ordering::SeqCst) {
-                    db.execute("INSERT INTO t(x) VALUES (hex(randomblob(2000)))", [])
-                        .unwrap();
+                    db.execute("INSERT INTO t(x) VALUES (hex(randomblob(2000)))", []).unwrap();
                     written.fetch_add(1, Ordering::SeqCst);
                 }
             });

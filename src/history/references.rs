@@ -64,12 +64,7 @@ enum State {
     /// There is no file yet: all go into a new one.
     All { file: File, path: TempPath },
     /// Those that the file does not have.
-    Changed {
-        references: References,
-        pages: Vec<(u32, Vec<u8>)>,
-        room: usize,
-        buffer: Vec<u8>,
-    },
+    Changed { references: References, pages: Vec<(u32, Vec<u8>)>, room: usize, buffer: Vec<u8> },
 }
 
 impl Collector {
@@ -81,12 +76,7 @@ impl Collector {
     /// Collects for the file that `references` is, or for a new one, which is made in `folder`.
     pub fn new(folder: &Path, references: Option<References>) -> Self {
         if let Some(references) = references {
-            return Self(State::Changed {
-                references,
-                pages: Vec::new(),
-                room: ROOM,
-                buffer: Vec::new(),
-            });
+            return Self(State::Changed { references, pages: Vec::new(), room: ROOM, buffer: Vec::new() });
         }
         let file = files::temporary(folder, "pages").and_then(|path| {
             let file = std::fs::OpenOptions::new().write(true).open(&path);
@@ -121,12 +111,7 @@ impl Collector {
                     self.0 = State::Off;
                 }
             }
-            State::Changed {
-                references,
-                pages,
-                room,
-                buffer,
-            } => {
+            State::Changed { references, pages, room, buffer } => {
                 if page.len() <= *room && !references.has(pgno, page, buffer) {
                     *room -= page.len();
                     pages.push((pgno, page.to_vec()));
@@ -150,12 +135,7 @@ impl Collector {
 }
 
 fn update(path: &Path, pages: &[(u32, Vec<u8>)], bytes: u64) -> io::Result<()> {
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if file.metadata()?.len() > bytes {
         file.set_len(bytes)?;
     }
@@ -200,11 +180,7 @@ mod tests {
         let mut second = Collector::new(folder.path(), References::open(&map));
         second.page(2, &page(10, 2));
         second.page(4, &page(2, 1));
-        assert_eq!(
-            second.before(2, 512, hash(&page(10, 1))),
-            Some(page(10, 1)),
-            "not kept yet"
-        );
+        assert_eq!(second.before(2, 512, hash(&page(10, 1))), Some(page(10, 1)), "not kept yet");
         second.keep(&map, 3 * 512);
         assert!(known(2, &page(10, 2)) && !known(2, &page(10, 1)));
         assert!(!known(4, &page(2, 1)), "the image became shorter");
@@ -218,9 +194,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let map = folder.path().join("a.map");
         std::fs::write(beside(&map), "").unwrap();
-        let pages: Vec<Vec<u8>> = (0..48_u8)
-            .map(|fill| [page(10, fill), vec![fill; 65536 - 512]].concat())
-            .collect();
+        let pages: Vec<Vec<u8>> =
+            (0..48_u8).map(|fill| [page(10, fill), vec![fill; 65536 - 512]].concat()).collect();
         let missing = || {
             let references = References::open(&map).unwrap();
             (1..)
@@ -230,9 +205,7 @@ mod tests {
         };
         for left in [16, 0] {
             let mut collector = Collector::new(folder.path(), References::open(&map));
-            (1..)
-                .zip(&pages)
-                .for_each(|(pgno, page)| collector.page(pgno, page));
+            (1..).zip(&pages).for_each(|(pgno, page)| collector.page(pgno, page));
             collector.keep(&map, 48 * 65536);
             assert_eq!(missing(), left);
         }

@@ -24,9 +24,7 @@ pub fn rebase_due(chain: &[Link]) -> bool {
     let Some((full, deltas)) = chain.split_first() else {
         return true;
     };
-    let bytes = deltas
-        .iter()
-        .fold(0_u64, |sum, link| sum.saturating_add(link.size));
+    let bytes = deltas.iter().fold(0_u64, |sum, link| sum.saturating_add(link.size));
     deltas.len() >= MAX_DELTAS || bytes > full.size / 2
 }
 
@@ -95,16 +93,10 @@ pub async fn collect(
     let packs = packs(store, keys).await?;
     let commits = log::numbers(store, keys).await?;
     let mut gone = expired(&commits, keep, now);
-    let mut collected = Collected {
-        more: gone.len() > limit,
-        ..Collected::default()
-    };
+    let mut collected = Collected { more: gone.len() > limit, ..Collected::default() };
     gone.truncate(limit);
-    let kept: Vec<u64> = commits
-        .iter()
-        .map(|commit| commit.number)
-        .filter(|number| !gone.contains(number))
-        .collect();
+    let kept: Vec<u64> =
+        commits.iter().map(|commit| commit.number).filter(|number| !gone.contains(number)).collect();
     let needed = needed(store, keys, &kept).await?;
     for number in gone {
         store.delete(&keys.commit(number)).await?;
@@ -148,12 +140,10 @@ async fn needed(store: &Store, keys: &Keys, kept: &[u64]) -> Result<BTreeSet<Str
         if *number >= covered_from {
             continue;
         }
-        let commit = log::get(store, keys, *number)
-            .await?
-            .ok_or_else(|| HistoryError::Gone {
-                key: keys.commit(*number),
-                wanted_by: "its own listing".to_owned(),
-            })?;
+        let commit = log::get(store, keys, *number).await?.ok_or_else(|| HistoryError::Gone {
+            key: keys.commit(*number),
+            wanted_by: "its own listing".to_owned(),
+        })?;
         covered_from = first_of(&commit);
         needed.extend(commit.chain.into_iter().map(|link| link.pack));
     }

@@ -20,36 +20,18 @@ fn commits_go_from_the_oldest_end_when_they_are_too_many_and_too_old() {
         ("many and old", &[60, 50, 40, 3], keep(2, 30), &[10, 11]),
         ("many, some old", &[60, 20, 10, 3], keep(1, 30), &[10]),
         ("the head stays", &[60, 50], keep(1, 1), &[10]),
-        (
-            "no number keeps the head from staying",
-            &[60, 50],
-            keep(-5, 0),
-            &[10],
-        ),
-        (
-            "a young one protects those behind it",
-            &[60, 2, 50, 40],
-            keep(1, 30),
-            &[10],
-        ),
+        ("no number keeps the head from staying", &[60, 50], keep(-5, 0), &[10]),
+        ("a young one protects those behind it", &[60, 2, 50, 40], keep(1, 30), &[10]),
         ("nothing of today goes", &[1, 0, 0], keep(1, 0), &[]),
         ("two days with zero days kept", &[3, 2, 0], keep(1, 0), &[10, 11]),
     ];
     for (name, ages, keep, gone) in table {
-        let commits: Vec<Listed> = (10..)
-            .zip(ages)
-            .map(|(number, age)| Listed {
-                number,
-                modified: NOW - age * DAY,
-            })
-            .collect();
+        let commits: Vec<Listed> =
+            (10..).zip(ages).map(|(number, age)| Listed { number, modified: NOW - age * DAY }).collect();
         assert_eq!(expired(&commits, keep, NOW), gone, "{name}");
     }
     let unknown = [10, 11].map(|number| Listed { number, modified: 0 });
-    assert!(
-        expired(&unknown, keep(1, 0), NOW).is_empty(),
-        "an unknown age is young"
-    );
+    assert!(expired(&unknown, keep(1, 0), NOW).is_empty(), "an unknown age is young");
 }
 
 #[test]
@@ -59,12 +41,8 @@ fn packs_go_when_nobody_needs_them_and_the_grace_is_over() {
         sha256: name.to_owned(),
         modified: if age < 0 { 0 } else { NOW - age },
     };
-    let packs = [
-        pack("needed", 900 * DAY),
-        pack("orphan", GRACE + 1),
-        pack("young", GRACE),
-        pack("unknown", -1),
-    ];
+    let packs =
+        [pack("needed", 900 * DAY), pack("orphan", GRACE + 1), pack("young", GRACE), pack("unknown", -1)];
     let needed = BTreeSet::from(["needed".to_owned()]);
     assert_eq!(orphans(&packs, &needed, NOW), ["k/orphan"]);
 }
@@ -75,12 +53,7 @@ fn a_chain_starts_anew_before_it_outgrows_its_limits() {
         std::iter::once(&full)
             .chain(deltas)
             .zip(1..)
-            .map(|(size, number)| Link {
-                number,
-                pack: String::new(),
-                size: *size,
-                image: String::new(),
-            })
+            .map(|(size, number)| Link { number, pack: String::new(), size: *size, image: String::new() })
             .collect()
     };
     let table = [

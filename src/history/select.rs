@@ -30,18 +30,10 @@ pub fn parse(text: &str) -> Option<Selector> {
     }
     let digits = text.strip_prefix('#').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return digits
-            .parse()
-            .ok()
-            .filter(|number| *number > 0)
-            .map(Selector::Number);
+        return digits.parse().ok().filter(|number| *number > 0).map(Selector::Number);
     }
     let utc = |at: DateTime| at.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
-    let at = match (
-        text.parse::<Timestamp>(),
-        text.parse::<Date>(),
-        text.parse::<DateTime>(),
-    ) {
+    let at = match (text.parse::<Timestamp>(), text.parse::<Date>(), text.parse::<DateTime>()) {
         (Ok(at), _, _) => Some(at),
         // A date parses as a moment too, as its beginning; people mean the day.
         (_, Ok(date), _) if !text.contains(':') => utc(date.at(23, 59, 59, 0)),
@@ -120,18 +112,13 @@ mod tests {
     #[tokio::test]
     async fn a_moment_means_the_last_commit_before_it() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(
-            &StoreConfig::Dir(folder.path().to_owned()),
-            &std::sync::Arc::default(),
-        )
-        .unwrap();
+        let store =
+            Store::open(&StoreConfig::Dir(folder.path().to_owned()), &std::sync::Arc::default()).unwrap();
         let keys = Keys::new("6fe2e0f6071ac2bb");
         for number in 4..=9 {
             let mut commit = sample(number, 0);
             commit.time = format!("2026-01-0{number}T12:00:00+00:00");
-            create(&store, &keys, &commit, Exclusive::Conditional)
-                .await
-                .unwrap();
+            create(&store, &keys, &commit, Exclusive::Conditional).await.unwrap();
         }
         for (text, number) in [
             ("2026-01-04T11:59:59Z", None),

@@ -90,15 +90,8 @@ fn pass(
     };
     let path = files::temporary(folder, "pack")?;
     let fail = |error| HistoryError::from(DatabaseError::io("write", &path, error));
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .map_err(fail)?;
-    let header = Header {
-        content,
-        page_size,
-        page_count,
-    };
+    let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(fail)?;
+    let header = Header { content, page_size, page_count };
     let mut pack = PackWriter::new(BufWriter::with_capacity(64 * 1024, file), header).map_err(fail)?;
     let references = parent.as_mut().and_then(|parent| parent.references.take());
     let mut map = MapWriter::create(folder, Collector::new(folder, references))?;
@@ -138,15 +131,7 @@ fn pass(
     let (file, digests) = pack.finish(map.sha256).map_err(fail)?;
     flush(file).map_err(fail)?;
     progress.done();
-    Ok(Pass::Done(Box::new(Spooled {
-        path,
-        digests,
-        kind,
-        pages,
-        shape,
-        sha256: hex(&map.sha256),
-        map,
-    })))
+    Ok(Pass::Done(Box::new(Spooled { path, digests, kind, pages, shape, sha256: hex(&map.sha256), map })))
 }
 
 /// The pack is read once more, by the upload, and then thrown away: it need not survive a power cut.

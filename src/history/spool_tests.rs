@@ -49,18 +49,9 @@ impl Ground {
         let folder = tempfile::tempdir().unwrap();
         let path = database(folder.path());
         let remote_path = folder.path().join("remote");
-        let remote = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&remote_path)
-            .unwrap();
-        Self {
-            folder,
-            path,
-            remote,
-            remote_path,
-        }
+        let remote =
+            std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(&remote_path).unwrap();
+        Self { folder, path, remote, remote_path }
     }
 
     fn map(&self) -> PathBuf {
@@ -78,10 +69,7 @@ impl Ground {
         apply(&mut pack, &self.remote, &mut BTreeSet::new()).unwrap();
         let there = std::fs::read(&self.remote_path).unwrap();
         assert!(there == image(&self.path, self.folder.path()));
-        assert_eq!(
-            Digests::of_file(&self.remote_path).unwrap().sha256,
-            spooled.sha256
-        );
+        assert_eq!(Digests::of_file(&self.remote_path).unwrap().sha256, spooled.sha256);
         let sha256 = spooled.sha256.clone();
         (spooled, sha256)
     }
@@ -117,10 +105,7 @@ fn a_delta_is_smaller_where_index_pages_are_known_and_the_same_where_they_are_no
     let pages = ground.map().with_extension("pages");
     let kept = std::fs::read(&pages).unwrap();
     let whole = std::fs::read(&ground.remote_path).unwrap();
-    sql(
-        &ground.path,
-        "INSERT INTO t(x) SELECT hex(randomblob(20)) FROM t LIMIT 40;",
-    );
+    sql(&ground.path, "INSERT INTO t(x) SELECT hex(randomblob(20)) FROM t LIMIT 40;");
     let mut sizes = Vec::new();
     for there in [Some(kept), Some(vec![7; whole.len()]), None] {
         let _ = std::fs::remove_file(&pages);
@@ -145,26 +130,14 @@ fn every_change_of_a_database_survives_a_chain_of_deltas() {
     let (full, mut sha256) = ground.push(None);
     ground.keep(full);
     let steps = [
-        (
-            "more rows",
-            "INSERT INTO t(x) SELECT hex(randomblob(50)) FROM t LIMIT 700;",
-        ),
+        ("more rows", "INSERT INTO t(x) SELECT hex(randomblob(50)) FROM t LIMIT 700;"),
         ("a new table", "CREATE TABLE u AS SELECT * FROM t LIMIT 300;"),
         ("rows go", "DELETE FROM t WHERE id % 3 = 0 AND id < 900;"),
         ("a table goes", "DROP TABLE u;"),
         ("it shrinks", "DELETE FROM t WHERE id > 3000; VACUUM;"),
-        (
-            "it grows again",
-            "INSERT INTO t(x) SELECT hex(randomblob(90)) FROM t LIMIT 900;",
-        ),
-        (
-            "another journal mode",
-            "PRAGMA journal_mode=DELETE; UPDATE t SET x='y' WHERE id=5;",
-        ),
-        (
-            "and back",
-            "PRAGMA journal_mode=WAL; UPDATE t SET x='z' WHERE id=5;",
-        ),
+        ("it grows again", "INSERT INTO t(x) SELECT hex(randomblob(90)) FROM t LIMIT 900;"),
+        ("another journal mode", "PRAGMA journal_mode=DELETE; UPDATE t SET x='y' WHERE id=5;"),
+        ("and back", "PRAGMA journal_mode=WAL; UPDATE t SET x='z' WHERE id=5;"),
     ];
     for (name, text) in steps {
         sql(&ground.path, text);
@@ -186,10 +159,7 @@ fn a_full_pack_is_made_where_a_delta_makes_no_sense() {
     sql(&ground.path, "UPDATE t SET x = hex(randomblob(80));");
     let (most, _) = ground.push(Some(&sha256));
     assert_eq!(most.kind, Kind::Full, "nearly every page changed");
-    sql(
-        &ground.path,
-        "PRAGMA journal_mode=DELETE; PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL;",
-    );
+    sql(&ground.path, "PRAGMA journal_mode=DELETE; PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL;");
     let (sized, _) = ground.push(Some(&sha256));
     assert_eq!((sized.kind, sized.shape.page_size), (Kind::Full, 8192));
     std::fs::write(ground.map(), "garbage").unwrap();

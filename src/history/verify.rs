@@ -31,17 +31,12 @@ pub struct Verified {
 /// The store cannot be reached, or this machine has no room: what the bucket holds is not at fault then.
 pub async fn verify(fetch: Fetch<'_>, all: bool) -> Result<Verified, HistoryError> {
     let mut verified = Verified::default();
-    let mut left: BTreeSet<u64> = log::numbers(fetch.store, fetch.keys)
-        .await?
-        .iter()
-        .map(|commit| commit.number)
-        .collect();
+    let mut left: BTreeSet<u64> =
+        log::numbers(fetch.store, fetch.keys).await?.iter().map(|commit| commit.number).collect();
     if let (Some(first), Some(last)) = (left.first(), left.last())
         && last - first + 1 != left.len() as u64
     {
-        verified
-            .problems
-            .push(format!("commits are missing between {first} and {last}"));
+        verified.problems.push(format!("commits are missing between {first} and {last}"));
     }
     // Newest first: its chain covers its ancestors' images too.
     while let Some(number) = left.pop_last() {
@@ -143,14 +138,7 @@ async fn apply(
 ) -> Result<(Digests, TempPath), HistoryError> {
     blocking(move || {
         let target: &Path = &image;
-        fetch::apply_one(
-            &pack,
-            &link,
-            before.as_deref(),
-            page_size,
-            target,
-            &mut BTreeSet::new(),
-        )?;
+        fetch::apply_one(&pack, &link, before.as_deref(), page_size, target, &mut BTreeSet::new())?;
         let sum = Digests::of_file(target).map_err(|error| DatabaseError::io("read", target, error))?;
         Ok((sum, image))
     })

@@ -108,19 +108,14 @@ pub struct LastResults {
 impl LastResults {
     /// Each of them, the pull first.
     pub fn each(&self) -> impl Iterator<Item = &Entry> {
-        [&self.session_start, &self.stop, &self.session_end]
-            .into_iter()
-            .flatten()
+        [&self.session_start, &self.stop, &self.session_end].into_iter().flatten()
     }
 }
 
 impl Journal {
     /// The journal of this home: `~/.claude-mem-minio/hook.log` and `~/.membridge/last-result.json`.
     pub fn of(home: &Path) -> Self {
-        Self {
-            log: home.join(".claude-mem-minio/hook.log"),
-            last: home.join(".membridge/last-result.json"),
-        }
+        Self { log: home.join(".claude-mem-minio/hook.log"), last: home.join(".membridge/last-result.json") }
     }
 
     /// Appends a line to the log.
@@ -153,9 +148,7 @@ impl Journal {
             _ => results.session_end = Some(entry.clone()),
         }
         // Mode 0600 from the start.
-        let mut file = tempfile::Builder::new()
-            .prefix(".last-result")
-            .tempfile_in(parent(&self.last))?;
+        let mut file = tempfile::Builder::new().prefix(".last-result").tempfile_in(parent(&self.last))?;
         serde_json::to_writer_pretty(&mut file, &results)?;
         file.write_all(b"\n")?;
         file.persist(&self.last).map_err(|error| error.error)?;

@@ -46,20 +46,13 @@ impl Container {
                 at = skip_space(bytes, at + 1);
             }
             let end = skip_value(bytes, at)?;
-            items.push(Item {
-                key,
-                start: item_start,
-                value: at..end,
-            });
+            items.push(Item { key, start: item_start, value: at..end });
             at = skip_space(bytes, end);
             if bytes.get(at)? == &b',' {
                 at = skip_space(bytes, at + 1);
             }
         }
-        Some(Self {
-            inside: start + 1..at,
-            items,
-        })
+        Some(Self { inside: start + 1..at, items })
     }
 
     /// The container of the whole text.
@@ -69,11 +62,7 @@ impl Container {
 
     /// The container under this key.
     pub fn child(&self, text: &str, key: &str) -> Option<Self> {
-        let item = self
-            .items
-            .iter()
-            .rev()
-            .find(|item| item.key.as_deref() == Some(key))?;
+        let item = self.items.iter().rev().find(|item| item.key.as_deref() == Some(key))?;
         Self::at(text, item.value.start)
     }
 
@@ -82,8 +71,7 @@ impl Container {
         let style = Style::of(text);
         let own = line_indent(text, self.inside.start);
         let spread = |start: usize| {
-            text.get(..start)
-                .is_some_and(|before| before.trim_end_matches([' ', '\t']).ends_with('\n'))
+            text.get(..start).is_some_and(|before| before.trim_end_matches([' ', '\t']).ends_with('\n'))
         };
         let (at, indent, lead, tail) = match (self.items.first(), self.items.last()) {
             (Some(first), Some(last)) if spread(first.start) => {
@@ -91,29 +79,15 @@ impl Container {
                 let lead = format!(",{}{indent}", style.newline);
                 (last.value.end..last.value.end, indent, lead, String::new())
             }
-            (_, Some(last)) => (
-                last.value.end..last.value.end,
-                own,
-                ", ".to_owned(),
-                String::new(),
-            ),
+            (_, Some(last)) => (last.value.end..last.value.end, own, ", ".to_owned(), String::new()),
             (_, None) => {
                 let indent = format!("{own}{}", style.unit);
                 let lead = format!("{}{indent}", style.newline);
-                (
-                    self.inside.clone(),
-                    indent,
-                    lead,
-                    format!("{}{own}", style.newline),
-                )
+                (self.inside.clone(), indent, lead, format!("{}{own}", style.newline))
             }
         };
         let item = style.render(key, value, &indent)?;
-        Some(format!(
-            "{}{lead}{item}{tail}{}",
-            text.get(..at.start)?,
-            text.get(at.end..)?
-        ))
+        Some(format!("{}{lead}{item}{tail}{}", text.get(..at.start)?, text.get(at.end..)?))
     }
 
     /// The text without this item.
@@ -141,11 +115,7 @@ impl Style {
         let unit = text
             .lines()
             .skip(1)
-            .map(|line| {
-                line.chars()
-                    .take_while(|c| matches!(c, ' ' | '\t'))
-                    .collect::<String>()
-            })
+            .map(|line| line.chars().take_while(|c| matches!(c, ' ' | '\t')).collect::<String>())
             .find(|indent| !indent.is_empty());
         Self {
             unit: unit.unwrap_or_else(|| "  ".to_owned()),
@@ -158,9 +128,7 @@ impl Style {
         let formatter = serde_json::ser::PrettyFormatter::with_indent(self.unit.as_bytes());
         let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
         serde::Serialize::serialize(value, &mut serializer).ok()?;
-        let value = String::from_utf8(out)
-            .ok()?
-            .replace('\n', &format!("{}{indent}", self.newline));
+        let value = String::from_utf8(out).ok()?.replace('\n', &format!("{}{indent}", self.newline));
         Some(match key {
             Some(key) => format!("{}: {value}", Value::from(key)),
             None => value,

@@ -112,19 +112,14 @@ impl Queue {
             return Ok(PullTurn::Waited);
         };
         match tokio::time::timeout(patience, self.run()).await {
-            Ok(turn) => Ok(PullTurn::Granted(Self {
-                granted: Some(Arc::new(turn?)),
-                ..self.clone()
-            })),
+            Ok(turn) => Ok(PullTurn::Granted(Self { granted: Some(Arc::new(turn?)), ..self.clone() })),
             Err(_) => Ok(PullTurn::Late),
         }
     }
 
     async fn run(&self) -> io::Result<File> {
         let file = open(&self.running)?;
-        tokio::task::spawn_blocking(move || file.lock().map(|()| file))
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.map_err(io::Error::other)?
     }
 
     fn last_start(&self) -> io::Result<Option<SystemTime>> {
@@ -180,13 +175,7 @@ fn free_place(path: &Path) -> io::Result<Option<File>> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
+    File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
 /// When the last push started: milliseconds since 1970 in the lock file itself.
@@ -300,9 +289,7 @@ mod tests {
         assert!(matches!(second, PullTurn::Waited), "{second:?}");
         drop(push);
         let granted = waiting.await.unwrap().unwrap();
-        let PullTurn::Granted(granted) = granted else {
-            panic!("{granted:?}")
-        };
+        let PullTurn::Granted(granted) = granted else { panic!("{granted:?}") };
         // It runs beside nothing, without taking its turn a second time.
         let pull = granted.alone().await.unwrap();
         let late = queue.turn_to_pull(Duration::from_millis(1)).await.unwrap();

@@ -24,18 +24,8 @@ const WANTED: [Wanted; 3] = [
         script: "claude-mem-hook-pull",
         timeout: 15,
     },
-    Wanted {
-        event: "Stop",
-        matcher: None,
-        script: "claude-mem-hook-push",
-        timeout: 10,
-    },
-    Wanted {
-        event: "SessionEnd",
-        matcher: None,
-        script: "claude-mem-hook-push",
-        timeout: 10,
-    },
+    Wanted { event: "Stop", matcher: None, script: "claude-mem-hook-push", timeout: 10 },
+    Wanted { event: "SessionEnd", matcher: None, script: "claude-mem-hook-push", timeout: 10 },
 ];
 
 impl Wanted {
@@ -53,11 +43,7 @@ impl Wanted {
     fn command(&self, bin: &Path) -> String {
         let path = bin.join(self.script).display().to_string();
         let plain = |c: char| c.is_alphanumeric() || "/._-+@:,".contains(c);
-        if path.chars().all(plain) {
-            path
-        } else {
-            format!("'{}'", path.replace('\'', "'\\''"))
-        }
+        if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
     }
 
     /// Whether an entry of the file does this job, whoever wrote it.
@@ -75,10 +61,7 @@ impl Wanted {
 
 fn commands(entry: &Value) -> impl Iterator<Item = &str> {
     let hooks = entry.get("hooks").and_then(Value::as_array);
-    hooks
-        .into_iter()
-        .flatten()
-        .filter_map(|hook| hook.get("command")?.as_str())
+    hooks.into_iter().flatten().filter_map(|hook| hook.get("command")?.as_str())
 }
 
 /// Why the text cannot be edited.
@@ -97,9 +80,7 @@ pub enum EditError {
 
 /// The fragment for a person to paste.
 pub fn fragment(bin: &Path) -> Value {
-    let events = WANTED
-        .iter()
-        .map(|wanted| (wanted.event.to_owned(), json!([wanted.entry(bin)])));
+    let events = WANTED.iter().map(|wanted| (wanted.event.to_owned(), json!([wanted.entry(bin)])));
     json!({"hooks": Value::Object(events.collect())})
 }
 
@@ -112,12 +93,7 @@ pub fn status(text: &str) -> Result<Vec<(&'static str, bool)>, EditError> {
     Ok(WANTED
         .iter()
         .map(|wanted| {
-            (
-                wanted.event,
-                entries(&root, wanted.event)
-                    .iter()
-                    .any(|entry| wanted.served_by(entry)),
-            )
+            (wanted.event, entries(&root, wanted.event).iter().any(|entry| wanted.served_by(entry)))
         })
         .collect())
 }
@@ -131,10 +107,7 @@ pub fn add(text: &str, bin: &Path) -> Result<Option<String>, EditError> {
     let mut edited = body.to_owned();
     for wanted in &WANTED {
         let root = parse(&edited)?;
-        if entries(&root, wanted.event)
-            .iter()
-            .any(|entry| wanted.served_by(entry))
-        {
+        if entries(&root, wanted.event).iter().any(|entry| wanted.served_by(entry)) {
             continue;
         }
         edited = append(&edited, wanted, bin)?;
@@ -179,15 +152,9 @@ fn cut(text: &str, wanted: &Wanted, bin: &Path) -> Result<Option<String>, EditEr
         return Ok(None);
     };
     let of_key = |container: &Container, key: &str| {
-        container
-            .items
-            .iter()
-            .rposition(|item| item.key.as_deref() == Some(key))
+        container.items.iter().rposition(|item| item.key.as_deref() == Some(key))
     };
-    let events = value
-        .get("hooks")
-        .and_then(Value::as_object)
-        .map_or(0, serde_json::Map::len);
+    let events = value.get("hooks").and_then(Value::as_object).map_or(0, serde_json::Map::len);
     let shorter = || {
         let root = Container::root(text)?;
         let hooks = root.child(text, "hooks")?;
@@ -242,10 +209,7 @@ fn parse(text: &str) -> Result<Value, EditError> {
         return Err(EditError::Shape("hooks"));
     }
     let list = |wanted: &Wanted| hooks.and_then(|hooks| hooks.get(wanted.event));
-    match WANTED
-        .iter()
-        .find(|wanted| list(wanted).is_some_and(|list| !list.is_array()))
-    {
+    match WANTED.iter().find(|wanted| list(wanted).is_some_and(|list| !list.is_array())) {
         Some(wanted) => Err(EditError::Shape(wanted.event)),
         None => Ok(root),
     }
@@ -287,10 +251,7 @@ mod tests {
         let bin = Path::new(BIN);
         for text in TEXTS {
             let edited = add(text, bin).unwrap().unwrap();
-            assert!(
-                status(&edited).unwrap().iter().all(|(_, there)| *there),
-                "{edited}"
-            );
+            assert!(status(&edited).unwrap().iter().all(|(_, there)| *there), "{edited}");
             assert_eq!(add(&edited, bin).unwrap(), None);
             assert_eq!(remove(&edited, bin).unwrap().as_deref(), Some(*text));
             assert_eq!(remove(text, bin).unwrap(), None);
@@ -313,10 +274,7 @@ mod tests {
         assert!(matches!(add("{", bin), Err(EditError::NotJson(_))));
         assert_eq!(add("[]", bin), Err(EditError::Shape("top level")));
         assert_eq!(add("{\"hooks\": []}", bin), Err(EditError::Shape("hooks")));
-        assert_eq!(
-            add("{\"hooks\": {\"Stop\": {}}}", bin),
-            Err(EditError::Shape("Stop"))
-        );
+        assert_eq!(add("{\"hooks\": {\"Stop\": {}}}", bin), Err(EditError::Shape("Stop")));
     }
 
     #[test]
@@ -335,22 +293,10 @@ mod tests {
         let mut written = fragment(Path::new("BIN"));
         for (event, list) in written["hooks"].as_object_mut().unwrap() {
             let command = &mut list[0]["hooks"][0]["command"];
-            *command = command
-                .as_str()
-                .unwrap()
-                .replace("BIN", "$HOME/.claude-mem-minio/bin")
-                .into();
+            *command = command.as_str().unwrap().replace("BIN", "$HOME/.claude-mem-minio/bin").into();
             assert_eq!(list, &example["hooks"][event], "{event}");
         }
-        assert_eq!(
-            written["hooks"].as_object().unwrap().len(),
-            example["hooks"].as_object().unwrap().len()
-        );
-        assert!(
-            status(&example.to_string())
-                .unwrap()
-                .iter()
-                .all(|(_, there)| *there)
-        );
+        assert_eq!(written["hooks"].as_object().unwrap().len(), example["hooks"].as_object().unwrap().len());
+        assert!(status(&example.to_string()).unwrap().iter().all(|(_, there)| *there));
     }
 }

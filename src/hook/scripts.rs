@@ -7,14 +7,8 @@ use std::path::Path;
 
 /// Name and text of each wrapper.
 pub const SCRIPTS: [(&str, &str); 6] = [
-    (
-        "claude-mem-hook-pull",
-        include_str!("../../hooks/claude-mem-hook-pull"),
-    ),
-    (
-        "claude-mem-hook-push",
-        include_str!("../../hooks/claude-mem-hook-push"),
-    ),
+    ("claude-mem-hook-pull", include_str!("../../hooks/claude-mem-hook-pull")),
+    ("claude-mem-hook-push", include_str!("../../hooks/claude-mem-hook-push")),
     ("claude-mem-push", include_str!("../../hooks/claude-mem-push")),
     ("claude-mem-pull", include_str!("../../hooks/claude-mem-pull")),
     ("claude-mem-status", include_str!("../../hooks/claude-mem-status")),
@@ -55,10 +49,7 @@ pub fn look(bin: &Path, name: &str, text: &str) -> Found {
 /// # Errors
 /// The folder or the file cannot be written.
 pub fn install(bin: &Path, name: &str, text: &str) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(bin)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(bin)?;
     let path = bin.join(name);
     let aside = bin.join(format!("{name}{ASIDE}"));
     if look(bin, name, text) == Found::Foreign && !aside.exists() {
@@ -66,8 +57,7 @@ pub fn install(bin: &Path, name: &str, text: &str) -> io::Result<()> {
     }
     let mut file = tempfile::Builder::new().prefix(".script").tempfile_in(bin)?;
     file.write_all(text.as_bytes())?;
-    file.as_file()
-        .set_permissions(std::fs::Permissions::from_mode(0o755))?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
     file.persist(&path).map_err(|error| error.error)?;
     Ok(())
 }

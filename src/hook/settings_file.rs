@@ -25,17 +25,9 @@ pub fn replace(path: &Path, text: &str, stamp: &str) -> io::Result<Option<PathBu
     // Dotfile managers link it: the link stays, the file behind it changes.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let mode = std::fs::metadata(&path)
-        .map(|meta| meta.permissions().mode())
-        .ok();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mode = std::fs::metadata(&path).map(|meta| meta.permissions().mode()).ok();
     let backup = mode.and_then(|_| free_name(folder, &format!("{name}.membridge-backup-{stamp}")));
     if let Some(backup) = &backup {
         // The file may hold tokens: the copy is never more open than the original, nor an existing one overwritten.
@@ -47,8 +39,7 @@ pub fn replace(path: &Path, text: &str, stamp: &str) -> io::Result<Option<PathBu
     let mut file = tempfile::Builder::new().prefix(".settings").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     if let Some(mode) = mode {
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
     }
     file.as_file().sync_all()?;
     file.persist(&path).map_err(|error| error.error)?;
@@ -59,9 +50,7 @@ pub fn replace(path: &Path, text: &str, stamp: &str) -> io::Result<Option<PathBu
 /// A name that is not taken: two edits may fall into one second, and the first backup is the one that matters.
 fn free_name(folder: &Path, name: &str) -> Option<PathBuf> {
     let more = (2..1000).map(|count| folder.join(format!("{name}-{count}")));
-    std::iter::once(folder.join(name))
-        .chain(more)
-        .find(|path| path.symlink_metadata().is_err())
+    std::iter::once(folder.join(name)).chain(more).find(|path| path.symlink_metadata().is_err())
 }
 
 #[cfg(test)]
@@ -72,19 +61,13 @@ mod tests {
     #[test]
     fn the_link_the_mode_and_the_old_text_are_kept() {
         let home = tempfile::tempdir().unwrap();
-        let (real, link) = (
-            home.path().join("dotfiles.json"),
-            home.path().join("settings.json"),
-        );
+        let (real, link) = (home.path().join("dotfiles.json"), home.path().join("settings.json"));
         std::fs::write(&real, "old").unwrap();
         std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let backup = replace(&link, "new", "1").unwrap().unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
-        assert_eq!(
-            (read(&link).unwrap().as_str(), read(&backup).unwrap().as_str()),
-            ("new", "old")
-        );
+        assert_eq!((read(&link).unwrap().as_str(), read(&backup).unwrap().as_str()), ("new", "old"));
         let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&real), mode(&backup)), (0o640, 0o600));
         // A second one within the same second must not cost the first backup.

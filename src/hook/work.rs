@@ -49,10 +49,7 @@ impl Work {
         if let Some(project) = &self.project {
             register(project).await;
         }
-        let end = self
-            .command()
-            .await
-            .unwrap_or_else(|error| End::failed(error.to_string()));
+        let end = self.command().await.unwrap_or_else(|error| End::failed(error.to_string()));
         let entry = Entry::now(self.event, &end.outcome, started, context)
             .with(end.code, redact(end.message, &self.secrets));
         // There is nobody left to tell that the journal cannot be written.
@@ -71,14 +68,7 @@ impl Work {
             Event::SessionEnd => self.queue.turn(true).await?,
         };
         match turn {
-            Some(_turn) => {
-                run(
-                    self.event.command(),
-                    self.event.arguments(),
-                    std::future::pending(),
-                )
-                .await
-            }
+            Some(_turn) => run(self.event.command(), self.event.arguments(), std::future::pending()).await,
             None => Ok(End {
                 outcome: COALESCED.to_owned(),
                 code: None,
@@ -104,11 +94,7 @@ pub struct End {
 impl End {
     /// It could not even be run.
     pub fn failed(message: String) -> Self {
-        Self {
-            outcome: "failed".to_owned(),
-            code: None,
-            message,
-        }
+        Self { outcome: "failed".to_owned(), code: None, message }
     }
 
     /// What the command's one JSON object says.
@@ -168,10 +154,7 @@ pub async fn run(command: &str, arguments: &[&str], stop: impl Future<Output = (
         }
     };
     terminate(&mut child).await?;
-    Ok(End {
-        code: Some(1),
-        ..End::failed(problem)
-    })
+    Ok(End { code: Some(1), ..End::failed(problem) })
 }
 
 async fn terminate(child: &mut Child) -> std::io::Result<()> {
@@ -197,18 +180,12 @@ pub fn push_interval(settings: &Settings) -> Result<Duration, ConfigError> {
 
 /// Takes secrets out of a text that will be written down.
 pub fn redact(text: String, secrets: &[String]) -> String {
-    secrets
-        .iter()
-        .filter(|secret| !secret.is_empty())
-        .fold(text, |text, secret| text.replace(secret, "***"))
+    secrets.iter().filter(|secret| !secret.is_empty()).fold(text, |text, secret| text.replace(secret, "***"))
 }
 
 /// Tells a local agent about the project, best effort, as the wrapper scripts always did.
 async fn register(project: &str) {
-    let agent = Endpoint {
-        host: "127.0.0.1".to_owned(),
-        port: 8001,
-    };
+    let agent = Endpoint { host: "127.0.0.1".to_owned(), port: 8001 };
     let body = serde_json::json!({"project_id": project});
     let _ = agent.post("/register_project", &body).await;
 }
@@ -224,11 +201,7 @@ mod tests {
         let kept = br#"{"outcome": "replaced_diverged", "warning": "kept: membridge restore-backup X"}"#;
         let table: [(Option<i32>, &[u8], (&str, Option<i32>, &str)); 7] = [
             (Some(0), ok, ("pushed", Some(0), "")),
-            (
-                Some(0),
-                kept,
-                ("replaced_diverged", Some(0), "kept: membridge restore-backup X"),
-            ),
+            (Some(0), kept, ("replaced_diverged", Some(0), "kept: membridge restore-backup X")),
             (Some(0), b"not json", ("done", Some(0), "")),
             (Some(1), error, ("failed", Some(1), "MINIO_ENDPOINT not set")),
             (Some(3), error, ("refused", Some(3), "MINIO_ENDPOINT not set")),
@@ -236,11 +209,7 @@ mod tests {
             (None, b"", ("failed", Some(128), "")),
         ];
         for (code, report, (outcome, shown, message)) in table {
-            let expected = End {
-                outcome: outcome.to_owned(),
-                code: shown,
-                message: message.to_owned(),
-            };
+            let expected = End { outcome: outcome.to_owned(), code: shown, message: message.to_owned() };
             assert_eq!(End::of(code, report), expected);
         }
     }

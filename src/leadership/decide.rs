@@ -71,30 +71,19 @@ pub fn decide(lease: Option<&LeaseRecord>, node: &str, configured: Option<&str>,
     if now < lease.expires_at {
         let half_gone = lease.expires_at.saturating_sub(now) <= lease.lease_seconds / 2;
         let write = (named && half_gone).then(|| renewal("renewed", lease.epoch));
-        return Decision {
-            role: role(named),
-            write,
-        };
+        return Decision { role: role(named), write };
     }
     let next = lease.epoch.saturating_add(1);
     let write = match configured {
-        Some(primary) if primary == node => Some(renewal(
-            if named {
-                "renewed after expiry"
-            } else {
-                "taken over by configuration"
-            },
-            next,
-        )),
+        Some(primary) if primary == node => {
+            Some(renewal(if named { "renewed after expiry" } else { "taken over by configuration" }, next))
+        }
         // The node that the lease names renews it, also after it expired (F01) …
         None if named => Some(renewal("renewed after expiry", next)),
         // … unless its own configuration says that somebody else should be primary.
         _ => None,
     };
-    Decision {
-        role: role(write.is_some()),
-        write,
-    }
+    Decision { role: role(write.is_some()), write }
 }
 
 fn role(primary: bool) -> Role {
@@ -125,47 +114,17 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "it is compared with one")]
     fn term(reason: &'static str, primary: &str, epoch: i64, needs_ui_selection: bool) -> Option<NewTerm> {
-        Some(NewTerm {
-            reason,
-            primary: primary.to_owned(),
-            epoch,
-            needs_ui_selection,
-            seconds: None,
-        })
+        Some(NewTerm { reason, primary: primary.to_owned(), epoch, needs_ui_selection, seconds: None })
     }
 
     #[test]
     fn every_case_of_the_role() {
         use Role::{Primary, Secondary};
         let table = [
-            (
-                "absent, nothing configured",
-                None,
-                None,
-                Primary,
-                term("created", "me", 1, true),
-            ),
-            (
-                "absent, we are configured",
-                None,
-                Some("me"),
-                Primary,
-                term("created", "me", 1, false),
-            ),
-            (
-                "absent, another is configured",
-                None,
-                Some("you"),
-                Secondary,
-                term("created", "you", 1, false),
-            ),
-            (
-                "valid, ours, fresh",
-                Some(lease("me", 3000, false)),
-                None,
-                Primary,
-                None,
-            ),
+            ("absent, nothing configured", None, None, Primary, term("created", "me", 1, true)),
+            ("absent, we are configured", None, Some("me"), Primary, term("created", "me", 1, false)),
+            ("absent, another is configured", None, Some("you"), Secondary, term("created", "you", 1, false)),
+            ("valid, ours, fresh", Some(lease("me", 3000, false)), None, Primary, None),
             (
                 "valid, ours, half gone",
                 Some(lease("me", 1800, false)),
@@ -187,20 +146,8 @@ mod tests {
                 Primary,
                 term("renewed", "me", 7, false),
             ),
-            (
-                "valid, theirs",
-                Some(lease("you", 10, false)),
-                None,
-                Secondary,
-                None,
-            ),
-            (
-                "valid, theirs, we are configured",
-                Some(lease("you", 10, false)),
-                Some("me"),
-                Secondary,
-                None,
-            ),
+            ("valid, theirs", Some(lease("you", 10, false)), None, Secondary, None),
+            ("valid, theirs, we are configured", Some(lease("you", 10, false)), Some("me"), Secondary, None),
             (
                 "at the second of expiry, ours",
                 Some(lease("me", 0, false)),
@@ -229,13 +176,7 @@ mod tests {
                 Secondary,
                 None,
             ),
-            (
-                "expired, theirs",
-                Some(lease("you", -1, false)),
-                None,
-                Secondary,
-                None,
-            ),
+            ("expired, theirs", Some(lease("you", -1, false)), None, Secondary, None),
             (
                 "expired, theirs, we are configured",
                 Some(lease("you", -1, false)),
@@ -252,11 +193,7 @@ mod tests {
             ),
         ];
         for (name, lease, configured, role, write) in table {
-            assert_eq!(
-                decide(lease.as_ref(), "me", configured, NOW),
-                Decision { role, write },
-                "{name}"
-            );
+            assert_eq!(decide(lease.as_ref(), "me", configured, NOW), Decision { role, write }, "{name}");
         }
     }
 }

@@ -32,8 +32,7 @@ impl Leadership<'_> {
     /// # Errors
     /// See [`LeadershipError`].
     pub async fn promote(&self, promotion: &Promotion) -> Result<Handed, LeadershipError> {
-        self.hand_over(promotion.force, |lease| Ok(promoted(lease, promotion)))
-            .await
+        self.hand_over(promotion.force, |lease| Ok(promoted(lease, promotion))).await
     }
 
     /// Takes the lease from whoever has it: `to` becomes primary, or, without it, nobody, until the node that is

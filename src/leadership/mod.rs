@@ -148,16 +148,8 @@ impl Leadership<'_> {
     /// See [`LeadershipError`].
     pub async fn look(&self) -> Result<Standing, LeadershipError> {
         let lease = self.read().await?.map(|(lease, _)| lease);
-        let decision = decide(
-            lease.as_ref(),
-            &self.node.id,
-            self.config.primary.as_deref(),
-            self.now(),
-        );
-        Ok(Standing {
-            role: decision.role,
-            lease,
-        })
+        let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
+        Ok(Standing { role: decision.role, lease })
     }
 
     /// Our role, after creating or renewing the lease where that is our business.
@@ -168,24 +160,13 @@ impl Leadership<'_> {
         const ATTEMPTS: u32 = 4;
         for _ in 0..ATTEMPTS {
             let (lease, etag) = self.read().await?.unzip();
-            let decision = decide(
-                lease.as_ref(),
-                &self.node.id,
-                self.config.primary.as_deref(),
-                self.now(),
-            );
+            let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
             let Some(term) = decision.write else {
-                return Ok(Standing {
-                    role: decision.role,
-                    lease,
-                });
+                return Ok(Standing { role: decision.role, lease });
             };
             let term = self.full(&term, lease.as_ref()).await?;
             if let Some(lease) = self.write(&term, lease.as_ref(), etag.as_ref()).await? {
-                return Ok(Standing {
-                    role: decision.role,
-                    lease: Some(lease),
-                });
+                return Ok(Standing { role: decision.role, lease: Some(lease) });
             }
             // Somebody else wrote first: their lease decides.
         }
@@ -292,9 +273,7 @@ impl Leadership<'_> {
             if there.as_ref() != old || claim.age(self.context) > PATIENCE {
                 return Ok(false);
             }
-            self.store
-                .put(&self.keys.lease(), Body::Bytes(body), &Progress::hidden())
-                .await?;
+            self.store.put(&self.keys.lease(), Body::Bytes(body), &Progress::hidden()).await?;
             let there = self.store.get(&self.keys.lease()).await?;
             Ok(there.is_some_and(|(bytes, _)| bytes == body))
         }
@@ -308,21 +287,12 @@ impl Leadership<'_> {
     /// Leaves an audit record; a failed one never fails the command.
     async fn audit(&self, lease: &LeaseRecord, reason: &str) {
         let at = self.context.server_now();
-        let record = AuditRecord {
-            lease,
-            event: "lease_written",
-            timestamp: records::iso(at),
-            reason,
-        };
+        let record = AuditRecord { lease, event: "lease_written", timestamp: records::iso(at), reason };
         let key = self.keys.audit(&records::compact(at), &self.node.id);
         let Ok(body) = records::to_bytes(&record) else {
             return;
         };
-        if let Err(error) = self
-            .store
-            .put(&key, Body::Bytes(&body), &Progress::hidden())
-            .await
-        {
+        if let Err(error) = self.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await {
             tracing::warn!(%error, "the audit record could not be written");
         }
     }

@@ -120,9 +120,7 @@ impl Claim {
         let old = (self.count > 0).then(|| self.key());
         self.announced = context.uptime();
         self.count += 1;
-        store
-            .put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden())
-            .await?;
+        store.put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden()).await?;
         match old {
             Some(old) => store.delete(&old).await,
             None => Ok(()),
@@ -154,11 +152,7 @@ impl Claim {
     pub async fn withdraw(&self, store: &Store) -> Result<(), StoreError> {
         let prefix = format!("{}{}.", self.folder, self.token);
         let ours = store.list(&prefix).await?;
-        remove(
-            store,
-            &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>(),
-        )
-        .await
+        remove(store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
     }
 
     async fn look(&self, store: &Store, context: &Context) -> Result<Scene, StoreError> {
@@ -201,9 +195,7 @@ fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {
             continue;
         }
         // Each claimer says how long it lives; settings may differ between machines.
-        let theirs = rest
-            .rsplit_once('.')
-            .and_then(|(_, seconds)| seconds.parse().ok());
+        let theirs = rest.rsplit_once('.').and_then(|(_, seconds)| seconds.parse().ok());
         let lifetime = us.lifetime.max(theirs.unwrap_or(0));
         let earlier_run = us
             .machine
@@ -268,11 +260,7 @@ mod tests {
             ("strange", 0, (false, 1, 0)),
         ];
         for (name, age, (present, alive, dead)) in table {
-            let entry = Entry {
-                key: format!("claims/{name}"),
-                size: 3,
-                modified: NOW - age,
-            };
+            let entry = Entry { key: format!("claims/{name}"), size: 3, modified: NOW - age };
             let scene = scene(&[entry], &us, NOW);
             assert_eq!(
                 (scene.present, scene.alive.len(), scene.dead.len()),

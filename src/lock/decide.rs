@@ -71,9 +71,7 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
     let age = situation.now.saturating_sub(record.timestamp).max(0);
     // A holder that says how long it holds is believed, for its LOCK_TTL_SECONDS may be longer than ours — within
     // reason: a nonsensical time must not lock everybody out for ever.
-    let promised = record
-        .expires_at
-        .map_or(0, |at| at.saturating_sub(record.timestamp).min(LONGEST_PROMISE));
+    let promised = record.expires_at.map_or(0, |at| at.saturating_sub(record.timestamp).min(LONGEST_PROMISE));
     let ttl = situation.ttl.max(promised);
     let free_at = ttl.saturating_add(situation.grace);
     if age > free_at {
@@ -135,12 +133,7 @@ mod tests {
                 "same name, other machine",
                 Some(record("me", NOW - 5, Some("m2"))),
                 false,
-                Verdict::Refuse {
-                    host: "me".to_owned(),
-                    age: 5,
-                    free_in: 156,
-                    in_grace: false,
-                },
+                Verdict::Refuse { host: "me".to_owned(), age: 5, free_in: 156, in_grace: false },
             ),
             (
                 "same name, other machine, stale",
@@ -148,51 +141,20 @@ mod tests {
                 false,
                 Verdict::TakeOver("stale"),
             ),
-            (
-                "foreign and young",
-                Some(record("other", NOW - 99, None)),
-                false,
-                refuse(99, false),
-            ),
+            ("foreign and young", Some(record("other", NOW - 99, None)), false, refuse(99, false)),
             (
                 "foreign, forced",
                 Some(record("other", NOW - 99, None)),
                 true,
                 Verdict::TakeOver("forced by FORCE_PUSH"),
             ),
-            (
-                "foreign at its TTL",
-                Some(record("other", NOW - 100, None)),
-                false,
-                refuse(100, true),
-            ),
-            (
-                "foreign at the end of grace",
-                Some(record("other", NOW - 160, None)),
-                false,
-                refuse(160, true),
-            ),
-            (
-                "foreign and stale",
-                Some(record("other", NOW - 161, None)),
-                false,
-                Verdict::TakeOver("stale"),
-            ),
-            (
-                "from the future",
-                Some(record("other", NOW + 50, None)),
-                false,
-                refuse(0, false),
-            ),
+            ("foreign at its TTL", Some(record("other", NOW - 100, None)), false, refuse(100, true)),
+            ("foreign at the end of grace", Some(record("other", NOW - 160, None)), false, refuse(160, true)),
+            ("foreign and stale", Some(record("other", NOW - 161, None)), false, Verdict::TakeOver("stale")),
+            ("from the future", Some(record("other", NOW + 50, None)), false, refuse(0, false)),
         ];
-        let long = LockRecord {
-            expires_at: Some(NOW - 200 + 500),
-            ..record("other", NOW - 200, Some("m2"))
-        };
-        let short = LockRecord {
-            expires_at: Some(NOW - 80),
-            ..record("other", NOW - 90, Some("m2"))
-        };
+        let long = LockRecord { expires_at: Some(NOW - 200 + 500), ..record("other", NOW - 200, Some("m2")) };
+        let short = LockRecord { expires_at: Some(NOW - 80), ..record("other", NOW - 90, Some("m2")) };
         let absurd = |age: i64, expires_at: i64| LockRecord {
             expires_at: Some(expires_at),
             ..record("other", NOW - age, None)
@@ -225,19 +187,9 @@ mod tests {
                 "foreign, promised for longer than our TTL",
                 Some(long),
                 false,
-                Verdict::Refuse {
-                    host: "other".to_owned(),
-                    age: 200,
-                    free_in: 361,
-                    in_grace: false,
-                },
+                Verdict::Refuse { host: "other".to_owned(), age: 200, free_in: 361, in_grace: false },
             ),
-            (
-                "foreign, promised for less than our TTL",
-                Some(short),
-                false,
-                refuse(90, false),
-            ),
+            ("foreign, promised for less than our TTL", Some(short), false, refuse(90, false)),
         ];
         for (name, record, force, verdict) in table.into_iter().chain(more) {
             let situation = Situation {

@@ -176,15 +176,7 @@ impl<'a> Guard<'a> {
         if let Some(claim) = &mut self.claim {
             claim.renew(request.store, request.context).await?;
         }
-        match write(
-            request,
-            &record,
-            Some(&self.etag),
-            self.claim.as_ref(),
-            &self.term,
-        )
-        .await?
-        {
+        match write(request, &record, Some(&self.etag), self.claim.as_ref(), &self.term).await? {
             Outcome::Won(meta) => {
                 self.term.began(began);
                 (self.record, self.etag) = (record, meta.etag);
@@ -211,12 +203,7 @@ impl<'a> Guard<'a> {
 
     /// A verifier for the moments before the commit.
     pub fn verifier(&self) -> Verifier<'a> {
-        Verifier::new(
-            self.request,
-            self.record.owner.clone(),
-            Arc::clone(&self.term),
-            self.claim.clone(),
-        )
+        Verifier::new(self.request, self.record.owner.clone(), Arc::clone(&self.term), self.claim.clone())
     }
 
     /// Gives the lock back: the same record with `timestamp` 0, which Python reads as stale, and only while the

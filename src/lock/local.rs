@@ -27,12 +27,8 @@ impl LocalLock {
     /// [`io::ErrorKind::WouldBlock`] when another process still holds it; others when the file cannot be made.
     pub async fn acquire(path: &Path, wait: Duration) -> io::Result<Self> {
         make_private_folder(path.parent().unwrap_or(Path::new("/")))?;
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file =
+            std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
         let until = Instant::now() + wait;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -80,9 +80,7 @@ impl From<LockError> for Failure {
         let text = error.to_string();
         match error {
             LockError::Held { free_in, .. } => Self::new(text)
-                .hint(format!(
-                    "try again when its push is done; it may be taken over in {free_in}s"
-                ))
+                .hint(format!("try again when its push is done; it may be taken over in {free_in}s"))
                 .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
             LockError::Contended { .. } => Self::new(text).hint("try again: membridge push_sqlite"),
             LockError::Lost(_) => {
@@ -165,23 +163,11 @@ pub async fn acquire(request: Request<'_>) -> Result<Guard<'_>, LockError> {
 async fn take(request: Request<'_>) -> Result<Guard<'_>, LockError> {
     // First of all the other processes of this machine, whatever database they work on: whoever gets past here
     // knows that a lock with this machine's token was left by the dead.
-    let path = request
-        .state
-        .join("locks")
-        .join(format!("project-{}.lock", request.project.cid));
-    let local = LocalLock::acquire(&path, LOCAL_WAIT)
-        .await
-        .map_err(LockError::Local)?;
+    let path = request.state.join("locks").join(format!("project-{}.lock", request.project.cid));
+    let local = LocalLock::acquire(&path, LOCAL_WAIT).await.map_err(LockError::Local)?;
     let owner = format!("{}-{}", request.machine, request.context.token()?);
-    let verdict = request
-        .capability
-        .get(request.store, request.keys, request.context)
-        .await?;
-    let mut claim = if verdict.atomic() {
-        None
-    } else {
-        Some(stake(&request, &owner).await?)
-    };
+    let verdict = request.capability.get(request.store, request.keys, request.context).await?;
+    let mut claim = if verdict.atomic() { None } else { Some(stake(&request, &owner).await?) };
     match contend(&request, &owner, &mut claim).await {
         Ok(won) => Ok(Guard::new(request, won, claim, local)),
         Err(error) => {
@@ -196,18 +182,9 @@ async fn take(request: Request<'_>) -> Result<Guard<'_>, LockError> {
 async fn stake(request: &Request<'_>, owner: &str) -> Result<Claim, LockError> {
     // A lock that somebody holds is reason enough to go away, with the holder's name.
     let (there, now) = read(request).await?;
-    verdict(
-        request,
-        there.as_ref().and_then(|(record, _)| record.as_ref()),
-        now,
-    )?;
+    verdict(request, there.as_ref().and_then(|(record, _)| record.as_ref()), now)?;
     let folder = request.keys.claims("lock");
-    let claim = Claim::stake(
-        request.store,
-        request.context,
-        request.claim_terms(&folder, owner),
-    )
-    .await?;
+    let claim = Claim::stake(request.store, request.context, request.claim_terms(&folder, owner)).await?;
     claim.ok_or(LockError::Contended { attempts: 10 })
 }
 
@@ -279,17 +256,9 @@ fn verdict(
     match verdict {
         Verdict::Take => Ok(None),
         Verdict::TakeOver(why) => Ok(Some(why)),
-        Verdict::Refuse {
-            host,
-            age,
-            free_in,
-            in_grace,
-        } => Err(LockError::Held {
-            host,
-            age,
-            free_in,
-            in_grace,
-        }),
+        Verdict::Refuse { host, age, free_in, in_grace } => {
+            Err(LockError::Held { host, age, free_in, in_grace })
+        }
     }
 }
 
@@ -304,11 +273,7 @@ async fn try_once(
         term.began(claim.announced());
     }
     let (there, now) = read(request).await?;
-    let took_over = verdict(
-        request,
-        there.as_ref().and_then(|(record, _)| record.as_ref()),
-        now,
-    )?;
+    let took_over = verdict(request, there.as_ref().and_then(|(record, _)| record.as_ref()), now)?;
     let record = LockRecord {
         hostname: request.node.host.clone(),
         timestamp: now,
@@ -323,12 +288,7 @@ async fn try_once(
     };
     let etag = there.map(|(_, etag)| etag);
     match write(request, &record, etag.as_ref(), claim, &term).await? {
-        Outcome::Won(meta) => Ok(Some(Won {
-            record,
-            etag: meta.etag,
-            term,
-            took_over,
-        })),
+        Outcome::Won(meta) => Ok(Some(Won { record, etag: meta.etag, term, took_over })),
         Outcome::Lost => Ok(None),
     }
 }
@@ -347,10 +307,7 @@ async fn write(
         return Ok(conditional::write(request.store, &key, &body, conditional::replacing(etag)).await?);
     }
     term.check(request.context)?;
-    request
-        .store
-        .put(&key, Body::Bytes(&body), &Progress::hidden())
-        .await?;
+    request.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await?;
     match request.store.get(&key).await? {
         Some((bytes, meta)) if bytes == body => Ok(Outcome::Won(meta)),
         _ => Ok(Outcome::Lost),

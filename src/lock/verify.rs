@@ -28,12 +28,7 @@ impl<'a> Verifier<'a> {
         term: Arc<Term>,
         claim: Option<Claim>,
     ) -> Self {
-        Self {
-            request,
-            owner,
-            term,
-            claim,
-        }
+        Self { request, owner, term, claim }
     }
 
     /// Reads the lock and compares the token; a process that was stopped past its TTL finds out here, also when it
@@ -50,9 +45,7 @@ impl<'a> Verifier<'a> {
         };
         let now = request.context.server_now().as_second();
         if now.saturating_sub(record.timestamp) >= request.times.ttl {
-            return Err(LockError::Lost(
-                "its time ran out while this process was held up".to_owned(),
-            ));
+            return Err(LockError::Lost("its time ran out while this process was held up".to_owned()));
         }
         if let Some(claim) = &self.claim
             && !claim.present(request.store, request.context).await?

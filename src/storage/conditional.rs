@@ -156,11 +156,7 @@ mod tests {
             ((false, false, false), Settled::Lost),
         ];
         for ((ours, unchanged, certain), meaning) in table {
-            assert_eq!(
-                settle(ours, unchanged, certain),
-                meaning,
-                "{ours} {unchanged} {certain}"
-            );
+            assert_eq!(settle(ours, unchanged, certain), meaning, "{ours} {unchanged} {certain}");
         }
     }
 }

@@ -29,11 +29,7 @@ pub struct DirStore {
 
 impl DirStore {
     pub(super) fn new(root: PathBuf, context: &Arc<Context>) -> Self {
-        Self {
-            root,
-            context: Arc::clone(context),
-            clock: OnceLock::new(),
-        }
+        Self { root, context: Arc::clone(context), clock: OnceLock::new() }
     }
 
     pub(super) fn name(&self) -> String {
@@ -80,10 +76,7 @@ impl DirStore {
                 "the object is larger than any record should be (1 MiB)",
             ));
         }
-        let meta = Meta {
-            etag: files::etag_of(&bytes),
-            size: bytes.len() as u64,
-        };
+        let meta = Meta { etag: files::etag_of(&bytes), size: bytes.len() as u64 };
         Ok(Some((bytes, meta)))
     }
 
@@ -91,10 +84,7 @@ impl DirStore {
         self.check()?;
         let path = self.path(key)?;
         match files::digests(&path).await {
-            Ok(digests) => Ok(Some(Meta {
-                etag: Etag(digests.sha256),
-                size: digests.size,
-            })),
+            Ok(digests) => Ok(Some(Meta { etag: Etag(digests.sha256), size: digests.size })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io(&format!("look at {key}"), &error)),
         }
@@ -108,9 +98,7 @@ impl DirStore {
         let mut buffer = vec![0_u8; 256 * 1024];
         let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
         loop {
-            let count = file
-                .read(&mut buffer)
-                .map_err(|error| self.io(&operation, &error))?;
+            let count = file.read(&mut buffer).map_err(|error| self.io(&operation, &error))?;
             if count == 0 {
                 break;
             }
@@ -118,19 +106,11 @@ impl DirStore {
             sha2::Digest::update(&mut hasher, chunk);
             let written = sink.write(chunk).await;
             written.map_err(|error| {
-                StoreError::new(
-                    StoreErrorKind::Local,
-                    "this machine",
-                    &operation,
-                    error.to_string(),
-                )
+                StoreError::new(StoreErrorKind::Local, "this machine", &operation, error.to_string())
             })?;
         }
         let etag = Etag(hex(&sha2::Digest::finalize(hasher)));
-        Ok(Some(Meta {
-            etag,
-            size: sink.written(),
-        }))
+        Ok(Some(Meta { etag, size: sink.written() }))
     }
 
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
@@ -138,11 +118,7 @@ impl DirStore {
         let mut entries = Vec::new();
         // A prefix may end in the middle of a name: walk from its last whole folder.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let start = if folder.is_empty() {
-            self.root.clone()
-        } else {
-            self.path(folder)?
-        };
+        let start = if folder.is_empty() { self.root.clone() } else { self.path(folder)? };
         files::walk(&start, folder, prefix, &mut entries)
             .map_err(|error| self.io(&format!("list {prefix}"), &error))?;
         entries.sort_by(|a, b| a.key.cmp(&b.key));
@@ -165,12 +141,8 @@ impl DirStore {
         let staged = match body {
             Body::Bytes(bytes) => files::stage_bytes(&self.root, bytes),
             Body::File(source, digests) => {
-                let (root, source, digests, progress) = (
-                    self.root.clone(),
-                    source.to_owned(),
-                    digests.clone(),
-                    progress.clone(),
-                );
+                let (root, source, digests, progress) =
+                    (self.root.clone(), source.to_owned(), digests.clone(), progress.clone());
                 tokio::task::spawn_blocking(move || files::stage_file(&root, &source, &digests, &progress))
                     .await
                     .unwrap_or_else(|error| Err(io::Error::other(error)))
@@ -231,17 +203,8 @@ impl DirStore {
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         let source = self.path(from)?;
         let operation = format!("copy {from} to {to}");
-        let digests = files::digests(&source)
-            .await
-            .map_err(|error| self.io(&operation, &error))?;
-        self.put(
-            to,
-            Body::File(&source, &digests),
-            Condition::None,
-            &Progress::hidden(),
-        )
-        .await
-        .map(|_| ())
+        let digests = files::digests(&source).await.map_err(|error| self.io(&operation, &error))?;
+        self.put(to, Body::File(&source, &digests), Condition::None, &Progress::hidden()).await.map(|_| ())
     }
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {

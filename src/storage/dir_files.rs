@@ -23,19 +23,14 @@ pub(super) async fn digests(path: &Path) -> io::Result<Digests> {
 
 /// A temporary file in the root; keys never start as its name does.
 fn temporary(root: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(&format!("{OWN}put-"))
-        .tempfile_in(root)
+    tempfile::Builder::new().prefix(&format!("{OWN}put-")).tempfile_in(root)
 }
 
 pub(super) fn stage_bytes(root: &Path, bytes: &[u8]) -> io::Result<(tempfile::NamedTempFile, Meta)> {
     let mut temporary = temporary(root)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
-    let meta = Meta {
-        etag: etag_of(bytes),
-        size: bytes.len() as u64,
-    };
+    let meta = Meta { etag: etag_of(bytes), size: bytes.len() as u64 };
     Ok((temporary, meta))
 }
 
@@ -57,22 +52,14 @@ pub(super) fn stage_file(
         progress.add(count as u64);
     }
     temporary.as_file().sync_all()?;
-    let meta = Meta {
-        etag: Etag(digests.sha256.clone()),
-        size: digests.size,
-    };
+    let meta = Meta { etag: Etag(digests.sha256.clone()), size: digests.size };
     Ok((temporary, meta))
 }
 
 pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
     let children = match std::fs::read_dir(folder) {
         Ok(children) => children,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -85,11 +72,7 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<En
         if name.starts_with(OWN) {
             continue;
         }
-        let key = if base.is_empty() {
-            name
-        } else {
-            format!("{base}/{name}")
-        };
+        let key = if base.is_empty() { name } else { format!("{base}/{name}") };
         let meta = match child.metadata() {
             Ok(meta) => meta,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -100,18 +83,9 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<En
                 walk(&child.path(), &key, prefix, entries)?;
             }
         } else if key.starts_with(prefix) {
-            let modified = meta
-                .modified()
-                .ok()
-                .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-            let modified = modified
-                .and_then(|age| i64::try_from(age.as_secs()).ok())
-                .unwrap_or(0);
-            entries.push(Entry {
-                key,
-                size: meta.len(),
-                modified,
-            });
+            let modified = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            let modified = modified.and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0);
+            entries.push(Entry { key, size: meta.len(), modified });
         }
     }
     Ok(())
@@ -122,10 +96,7 @@ pub(super) fn etag_of(bytes: &[u8]) -> Etag {
 }
 
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {

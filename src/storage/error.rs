@@ -61,12 +61,7 @@ impl StoreError {
         operation: impl Into<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            kind,
-            store: store.into(),
-            operation: operation.into(),
-            detail: detail.into(),
-        }
+        Self { kind, store: store.into(), operation: operation.into(), detail: detail.into() }
     }
 
     /// Whether the same request may go through a moment later.

@@ -25,65 +25,44 @@ pub fn client(config: &S3Config) -> Result<SharedHttpClient, StoreError> {
     } else {
         None
     };
-    Ok(
-        Builder::new().build_with_connector_fn(move |settings, components| {
-            let mut builder = Connector::builder().proxy_config(proxy.clone());
-            builder.set_connector_settings(settings.cloned());
-            builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-            // One connection at a time is all that we use, and a lower bound for a board's memory.
-            builder.set_pool_max_idle_per_host(Some(1));
-            match &tls {
-                Some(context) => builder
-                    .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                    .tls_context(context.clone())
-                    .build(),
-                None => builder.build_http(),
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder().proxy_config(proxy.clone());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        // One connection at a time is all that we use, and a lower bound for a board's memory.
+        builder.set_pool_max_idle_per_host(Some(1));
+        match &tls {
+            Some(context) => {
+                builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context.clone()).build()
             }
-        }),
-    )
+            None => builder.build_http(),
+        }
+    }))
 }
 
 /// The proxy for this endpoint; never for this machine itself.
 fn proxy(config: &S3Config) -> Result<ProxyConfig, StoreError> {
     let secure = config.endpoint.starts_with("https://");
-    let (name, url) = if secure {
-        ("HTTPS_PROXY", &config.https_proxy)
-    } else {
-        ("HTTP_PROXY", &config.http_proxy)
-    };
+    let (name, url) =
+        if secure { ("HTTPS_PROXY", &config.https_proxy) } else { ("HTTP_PROXY", &config.http_proxy) };
     let Some(url) = url.as_ref().map(Secret::reveal) else {
         return Ok(ProxyConfig::disabled());
     };
-    let url = if url.contains("://") {
-        url.to_owned()
-    } else {
-        format!("http://{url}")
-    };
+    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url.as_str()));
     let (user, host) = match rest.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, rest),
     };
     let host_only = format!("{scheme}://{host}");
-    let built = if secure {
-        ProxyConfig::https(host_only)
-    } else {
-        ProxyConfig::http(host_only)
-    };
+    let built = if secure { ProxyConfig::https(host_only) } else { ProxyConfig::http(host_only) };
     // The URL may hold a password: the message must not repeat it.
     let mut built = built.map_err(|_| {
-        local(
-            &format!("use {name}"),
-            "it is not the URL of a proxy (http://host:port)".to_owned(),
-        )
+        local(&format!("use {name}"), "it is not the URL of a proxy (http://host:port)".to_owned())
     })?;
     if let Some(user) = user {
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
-        let plain = |text: &str| {
-            percent_encoding::percent_decode_str(text)
-                .decode_utf8_lossy()
-                .into_owned()
-        };
+        let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
         built = built.with_basic_auth(plain(user), plain(password));
     }
     let exempt = without_ports(&config.no_proxy, port_of(&config.endpoint));
@@ -95,9 +74,7 @@ fn port_of(endpoint: &str) -> u16 {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
     let authority = rest.split('/').next().unwrap_or_default();
     let behind_address = authority.rsplit(']').next().unwrap_or_default();
-    let named = behind_address
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse().ok());
+    let named = behind_address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     named.unwrap_or(if scheme == "https" { 443 } else { 80 })
 }
 
@@ -146,12 +123,8 @@ fn checked_bundle(path: &Path) -> Result<Vec<u8>, StoreError> {
         return Err(local(&what(), "holds no certificate".to_owned()));
     }
     for certificate in &certificates {
-        webpki::anchor_from_trusted_cert(certificate).map_err(|error| {
-            local(
-                &what(),
-                format!("holds a certificate that cannot be used: {error}"),
-            )
-        })?;
+        webpki::anchor_from_trusted_cert(certificate)
+            .map_err(|error| local(&what(), format!("holds a certificate that cannot be used: {error}")))?;
     }
     Ok(pem)
 }

@@ -9,9 +9,7 @@ pub struct Keys {
 impl Keys {
     /// For a canonical project id.
     pub fn new(cid: &str) -> Self {
-        Self {
-            root: format!("projects/{cid}"),
-        }
+        Self { root: format!("projects/{cid}") }
     }
 
     /// Everything of the project lies under this prefix.
@@ -99,10 +97,7 @@ mod tests {
     fn keys_are_those_of_the_contract() {
         let keys = Keys::new("6fe2e0f6071ac2bb");
         assert_eq!(keys.database(), "projects/6fe2e0f6071ac2bb/sqlite/claude-mem.db");
-        assert_eq!(
-            keys.sha256(),
-            "projects/6fe2e0f6071ac2bb/sqlite/claude-mem.db.sha256"
-        );
+        assert_eq!(keys.sha256(), "projects/6fe2e0f6071ac2bb/sqlite/claude-mem.db.sha256");
         assert_eq!(keys.manifest(), "projects/6fe2e0f6071ac2bb/sqlite/manifest.json");
         assert_eq!(keys.lock(), "projects/6fe2e0f6071ac2bb/locks/active.lock");
         assert_eq!(keys.lease(), "projects/6fe2e0f6071ac2bb/leadership/lease.json");
@@ -110,13 +105,7 @@ mod tests {
             keys.audit("20260102T030405Z", "a/b:c"),
             "projects/6fe2e0f6071ac2bb/leadership/audit/20260102T030405Z-a_b_c.json"
         );
-        assert_eq!(
-            keys.commit(42),
-            "projects/6fe2e0f6071ac2bb/membridge/commits/0000000042.json"
-        );
-        assert_eq!(
-            keys.pack("ab12"),
-            "projects/6fe2e0f6071ac2bb/membridge/packs/ab12.zst"
-        );
+        assert_eq!(keys.commit(42), "projects/6fe2e0f6071ac2bb/membridge/commits/0000000042.json");
+        assert_eq!(keys.pack("ab12"), "projects/6fe2e0f6071ac2bb/membridge/packs/ab12.zst");
     }
 }

@@ -209,8 +209,7 @@ impl Store {
         body: &[u8],
         condition: Condition<'_>,
     ) -> Result<PutAnswer, StoreError> {
-        self.put_file_once(key, Body::Bytes(body), condition, &Progress::hidden())
-            .await
+        self.put_file_once(key, Body::Bytes(body), condition, &Progress::hidden()).await
     }
 
     /// The same for a body of any kind.

@@ -60,10 +60,7 @@ impl Capability {
     pub fn new(store: &Store, state: &Path) -> Self {
         let digest = <sha2::Sha256 as sha2::Digest>::digest(store.name().as_bytes());
         let name = format!("{}.json", hex(digest.get(..8).unwrap_or_default()));
-        Self {
-            memory: state.join("probe").join(name),
-            verdict: OnceCell::new(),
-        }
+        Self { memory: state.join("probe").join(name), verdict: OnceCell::new() }
     }
 
     /// The verdict that is remembered and still believed; asks nobody.
@@ -82,10 +79,7 @@ impl Capability {
         let probed = self.verdict.get_or_try_init(|| async {
             if let Store::Dir(_) = store {
                 // Ours: a lock file and a rename, tested by the same suite.
-                return Ok(Verdict {
-                    create: true,
-                    replace: true,
-                });
+                return Ok(Verdict { create: true, replace: true });
             }
             if let Some(verdict) = self.remembered(store, context) {
                 return Ok(verdict);
@@ -115,11 +109,7 @@ impl Capability {
 
     /// A verdict that cannot be written down is found out again next time.
     fn remember(&self, store: &Store, context: &Context, verdict: Verdict) {
-        let remembered = Remembered {
-            store: store.name(),
-            at: context.now().as_second(),
-            verdict,
-        };
+        let remembered = Remembered { store: store.name(), at: context.now().as_second(), verdict };
         let Ok(text) = serde_json::to_vec_pretty(&remembered) else {
             return;
         };
@@ -151,12 +141,7 @@ pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verd
 
 async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
     let token = context.token().map_err(|error| {
-        StoreError::new(
-            StoreErrorKind::Local,
-            "this machine",
-            "get random numbers",
-            error.to_string(),
-        )
+        StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
     })?;
     let mut used = Vec::new();
     let mut key = |name: &str| {
@@ -205,10 +190,7 @@ async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdi
 const RACES: usize = 3;
 
 async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError> {
-    let none = Verdict {
-        create: false,
-        replace: false,
-    };
+    let none = Verdict { create: false, replace: false };
     if !held(&answer(store, key, b"first\n", Condition::IfAbsent).await?) {
         return Ok(none);
     }
@@ -225,10 +207,7 @@ async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError
     let replaced_again = held(&answer(store, key, b"fourth\n", Condition::IfMatch(&meta.etag)).await?);
     let there = store.get(key).await?.map(|(bytes, _)| bytes);
     let replace = replaced && !replaced_again && there.as_deref() == Some(b"third\n");
-    Ok(Verdict {
-        create: true,
-        replace,
-    })
+    Ok(Verdict { create: true, replace })
 }
 
 /// A server that does not know the header at all has answered the question.

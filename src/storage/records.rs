@@ -25,55 +25,29 @@ pub struct LockRecord {
     #[serde(default, deserialize_with = "or_nothing")]
     pub canonical_id: String,
     /// Random token of the holder; absent in locks that Python wrote.
-    #[serde(
-        default,
-        deserialize_with = "or_nothing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "or_nothing", skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Node id of the holder.
-    #[serde(
-        default,
-        deserialize_with = "or_nothing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "or_nothing", skip_serializing_if = "Option::is_none")]
     pub node_id: Option<String>,
     /// Process id of the holder on its host.
-    #[serde(
-        default,
-        deserialize_with = "or_nothing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "or_nothing", skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// When it expires, seconds since 1970.
-    #[serde(
-        default,
-        deserialize_with = "or_nothing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "or_nothing", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
     /// `held` or `released`.
-    #[serde(
-        default,
-        deserialize_with = "or_nothing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "or_nothing", skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Counts renewals, so that each write of the record has bytes of its own.
-    #[serde(
-        default,
-        deserialize_with = "or_nothing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "or_nothing", skip_serializing_if = "Option::is_none")]
     pub renewals: Option<u64>,
 }
 
 impl LockRecord {
     /// The machine part of our owner token (`machine-random`); `None` for a lock that Python wrote.
     pub fn machine(&self) -> Option<&str> {
-        self.owner
-            .as_deref()
-            .map(|owner| owner.split_once('-').map_or(owner, |(machine, _)| machine))
+        self.owner.as_deref().map(|owner| owner.split_once('-').map_or(owner, |(machine, _)| machine))
     }
 }
 
@@ -314,16 +288,8 @@ mod tests {
         ] {
             let text = format!(r#"{{"hostname": "pi", "timestamp": 1700000000, {other}}}"#);
             let record: LockRecord = serde_json::from_str(&text).unwrap();
-            assert_eq!(
-                (record.hostname.as_str(), record.timestamp),
-                ("pi", 1_700_000_000),
-                "{text}"
-            );
-            assert_eq!(
-                (record.owner, record.pid, record.expires_at),
-                (None, None, None),
-                "{text}"
-            );
+            assert_eq!((record.hostname.as_str(), record.timestamp), ("pi", 1_700_000_000), "{text}");
+            assert_eq!((record.owner, record.pid, record.expires_at), (None, None, None), "{text}");
         }
         for text in [
             r#"{"hostname": 7, "timestamp": 1}"#,
@@ -336,15 +302,9 @@ mod tests {
 
     #[test]
     fn garbage_leases_are_not_leases() {
-        for text in [
-            "{}",
-            "[1,2]",
-            "null",
-            "7",
-            "{\"primary_node_id\": \"a\"",
-            "{\"primary_node_id\": 7}",
-            "",
-        ] {
+        for text in
+            ["{}", "[1,2]", "null", "7", "{\"primary_node_id\": \"a\"", "{\"primary_node_id\": 7}", ""]
+        {
             assert!(serde_json::from_str::<LeaseRecord>(text).is_err(), "{text}");
         }
     }
@@ -356,10 +316,7 @@ mod tests {
         let manifest: Manifest = serde_json::from_str(text).unwrap();
         assert_eq!(manifest.observations, Some(5));
         let value = serde_json::to_value(&manifest).unwrap();
-        assert_eq!(
-            value.pointer("/future/x").and_then(serde_json::Value::as_i64),
-            Some(1)
-        );
+        assert_eq!(value.pointer("/future/x").and_then(serde_json::Value::as_i64), Some(1));
     }
 
     #[test]

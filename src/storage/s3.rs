@@ -72,16 +72,9 @@ impl S3Store {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .stalled_stream_protection(
-                StalledStreamProtectionConfig::enabled()
-                    .grace_period(Duration::from_secs(30))
-                    .build(),
+                StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(30)).build(),
             )
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT)
-                    .read_timeout(answer())
-                    .build(),
-            )
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(answer()).build())
             .build();
         let config_s3 = aws_sdk_s3::config::Builder::from(&shared)
             .force_path_style(true)
@@ -119,19 +112,12 @@ impl S3Store {
     ) -> Result<Option<Meta>, StoreError> {
         let operation = || format!("download {key}");
         let local = |error: std::io::Error| {
-            StoreError::new(
-                StoreErrorKind::Local,
-                "this machine",
-                operation(),
-                error.to_string(),
-            )
+            StoreError::new(StoreErrorKind::Local, "this machine", operation(), error.to_string())
         };
         let mut request = self.client.get_object().bucket(&self.bucket).key(key);
         let resumed = sink.written() > 0 && version.is_some();
         if let (true, Some(version)) = (resumed, version.as_ref()) {
-            request = request
-                .range(format!("bytes={}-", sink.written()))
-                .if_match(&version.etag.0);
+            request = request.range(format!("bytes={}-", sink.written())).if_match(&version.etag.0);
         }
         let mut output = match request.send().await {
             Ok(output) => output,
@@ -154,10 +140,7 @@ impl S3Store {
             sink.restart().await.map_err(local)?;
         }
         let total = sink.written() + size(output.content_length);
-        let meta = Meta {
-            etag: etag(output.e_tag),
-            size: total,
-        };
+        let meta = Meta { etag: etag(output.e_tag), size: total };
         *version = Some(meta.clone());
         while let Some(chunk) = output.body.next().await {
             let chunk = chunk.map_err(|error| self.cut(operation(), &error))?;
@@ -165,12 +148,7 @@ impl S3Store {
         }
         if sink.written() < total {
             let detail = format!("the answer ended after {} of {total} bytes", sink.written());
-            return Err(StoreError::new(
-                StoreErrorKind::Interrupted,
-                self.name(),
-                operation(),
-                detail,
-            ));
+            return Err(StoreError::new(StoreErrorKind::Interrupted, self.name(), operation(), detail));
         }
         Ok(Some(meta))
     }
@@ -184,12 +162,7 @@ impl S3Store {
     ) -> Result<PutAnswer, StoreError> {
         let operation = || format!("put {key}");
         let local = |error: &dyn std::fmt::Display| {
-            StoreError::new(
-                StoreErrorKind::Local,
-                "this machine",
-                operation(),
-                error.to_string(),
-            )
+            StoreError::new(StoreErrorKind::Local, "this machine", operation(), error.to_string())
         };
         let mut request = self.client.put_object().bucket(&self.bucket).key(key);
         request = match condition {
@@ -199,9 +172,7 @@ impl S3Store {
         };
         let (request, length) = match body {
             Body::Bytes(bytes) => {
-                let request = request
-                    .content_type("application/json")
-                    .body(ByteStream::from(bytes.to_vec()));
+                let request = request.content_type("application/json").body(ByteStream::from(bytes.to_vec()));
                 (request.customize(), bytes.len() as u64)
             }
             Body::File(path, digests) => {
@@ -214,27 +185,18 @@ impl S3Store {
                     .map_err(|error| local(&error))?;
                 let progress = progress.clone();
                 let stream = stream.map(move |body| counted(body, progress.clone()));
-                let request = request
-                    .content_type("application/octet-stream")
-                    .body(stream)
-                    .customize();
+                let request = request.content_type("application/octet-stream").body(stream).customize();
                 (request.interceptor(SignedPayload(digests.clone())), digests.size)
             }
         };
         let whole = answer() + CONNECT + Duration::from_secs(length / SLOWEST);
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(whole)
-            .build();
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(whole).build();
         let sent = request
             .config_override(aws_sdk_s3::config::Builder::default().timeout_config(timeouts))
             .send()
             .await;
         match sent {
-            Ok(output) => Ok(PutAnswer::Written(Meta {
-                etag: etag(output.e_tag),
-                size: length,
-            })),
+            Ok(output) => Ok(PutAnswer::Written(Meta { etag: etag(output.e_tag), size: length })),
             Err(error) => match (condition, status(&error)) {
                 // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key.
                 (Condition::IfAbsent | Condition::IfMatch(_), Some(412 | 409 | 304)) => {
@@ -273,12 +235,7 @@ impl S3Store {
         token: Option<String>,
         max: i32,
     ) -> Result<aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output, StoreError> {
-        let request = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(prefix)
-            .max_keys(max);
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(max);
         let sent = request.set_continuation_token(token).send().await;
         sent.map_err(|error| self.error(format!("list {prefix}"), &error))
     }
@@ -286,16 +243,8 @@ impl S3Store {
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         let source = format!("{}/{from}", self.bucket);
         let source = percent_encoding::utf8_percent_encode(&source, COPY_SOURCE).to_string();
-        let sent = self
-            .client
-            .copy_object()
-            .bucket(&self.bucket)
-            .key(to)
-            .copy_source(source)
-            .send()
-            .await;
-        sent.map(|_| ())
-            .map_err(|error| self.error(format!("copy {from} to {to}"), &error))
+        let sent = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source).send().await;
+        sent.map(|_| ()).map_err(|error| self.error(format!("copy {from} to {to}"), &error))
     }
 
     fn cut(&self, operation: String, error: &dyn Error) -> StoreError {
@@ -318,11 +267,8 @@ impl S3Store {
     }
 }
 
-const COPY_SOURCE: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'_');
+const COPY_SOURCE: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 fn etag(etag: Option<String>) -> Etag {
     Etag(etag.unwrap_or_default())

@@ -41,11 +41,7 @@ impl Digests {
             md5.update(chunk);
             size += count as u64;
         }
-        Ok(Self {
-            size,
-            sha256: hex(&sha256.finalize()),
-            md5: hex(&md5.finalize()),
-        })
+        Ok(Self { size, sha256: hex(&sha256.finalize()), md5: hex(&md5.finalize()) })
     }
 }
 
@@ -62,13 +58,7 @@ pub struct Sink {
 impl Sink {
     /// Writes into `file` from its start; more than `limit` bytes are an error.
     pub fn new(file: std::fs::File, limit: u64, progress: Progress) -> Self {
-        Self {
-            file: tokio::fs::File::from_std(file),
-            sha256: Sha256::new(),
-            written: 0,
-            limit,
-            progress,
-        }
+        Self { file: tokio::fs::File::from_std(file), sha256: Sha256::new(), written: 0, limit, progress }
     }
 
     /// Bytes so far: where a cut download goes on.
@@ -85,10 +75,7 @@ impl Sink {
         if self.written > self.limit {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                format!(
-                    "the object is larger than the {} bytes that were announced",
-                    self.limit
-                ),
+                format!("the object is larger than the {} bytes that were announced", self.limit),
             ));
         }
         self.file.write_all(chunk).await?;

@@ -53,19 +53,10 @@ impl Backup {
         make_private_folder(root).map_err(|error| DatabaseError::io("make", root, error))?;
         let name = at.strftime("%Y%m%d-%H%M%S").to_string();
         // Behind every other one of this second, also when earlier ones are gone: the last made must sort as the newest.
-        let taken = list(root)
-            .into_iter()
-            .filter(|backup| backup.name.starts_with(&name));
-        let first = taken
-            .map(|backup| sort_key(&backup.name).1.saturating_add(1))
-            .max()
-            .unwrap_or(0);
+        let taken = list(root).into_iter().filter(|backup| backup.name.starts_with(&name));
+        let first = taken.map(|backup| sort_key(&backup.name).1.saturating_add(1)).max().unwrap_or(0);
         for attempt in first..first.saturating_add(1000) {
-            let folder = if attempt == 0 {
-                root.join(&name)
-            } else {
-                root.join(format!("{name}-{attempt}"))
-            };
+            let folder = if attempt == 0 { root.join(&name) } else { root.join(format!("{name}-{attempt}")) };
             let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
                 .create(&folder);
             match made {
@@ -74,10 +65,8 @@ impl Backup {
                 Err(error) => return Err(DatabaseError::io("make", &folder, error)),
             }
         }
-        let error = std::io::Error::new(
-            std::io::ErrorKind::AlreadyExists,
-            "a thousand backups of one second",
-        );
+        let error =
+            std::io::Error::new(std::io::ErrorKind::AlreadyExists, "a thousand backups of one second");
         Err(DatabaseError::io("make", &root.join(name), error))
     }
 
@@ -95,8 +84,7 @@ impl Backup {
     /// It cannot be renamed.
     pub fn seal(&self, copy: TempPath) -> Result<PathBuf, DatabaseError> {
         let path = self.folder.join(DATABASE);
-        copy.persist(&path)
-            .map_err(|error| DatabaseError::io("write", &path, error.error))?;
+        copy.persist(&path).map_err(|error| DatabaseError::io("write", &path, error.error))?;
         Ok(path)
     }
 
@@ -121,9 +109,7 @@ impl Backup {
         let target = self.folder.join("chroma.sqlite3");
         let copied = files::temporary(&self.folder, "chroma").and_then(|temporary| {
             snapshot::Pinned::new(chroma)?.copy_to(&temporary, &Progress::hidden())?;
-            temporary
-                .persist(&target)
-                .map_err(|error| DatabaseError::io("write", &target, error.error))
+            temporary.persist(&target).map_err(|error| DatabaseError::io("write", &target, error.error))
         });
         if let Err(error) = copied {
             tracing::warn!(%error, "the vector index was not copied into the backup");
@@ -222,17 +208,8 @@ pub fn list(root: &Path) -> Vec<Listed> {
             let told = told(&folder);
             let local_ahead = told.as_ref().and_then(|told| told.get("local_ahead")?.as_bool());
             let manifest = told.and_then(|told| serde_json::from_value(told).ok());
-            let size = std::fs::metadata(folder.join(DATABASE))
-                .ok()
-                .map(|meta| meta.len());
-            Some(Listed {
-                name,
-                told: folder.join(MANIFEST).exists(),
-                folder,
-                manifest,
-                local_ahead,
-                size,
-            })
+            let size = std::fs::metadata(folder.join(DATABASE)).ok().map(|meta| meta.len());
+            Some(Listed { name, told: folder.join(MANIFEST).exists(), folder, manifest, local_ahead, size })
         })
         .collect();
     listed.sort_by_key(|backup| std::cmp::Reverse(sort_key(&backup.name)));

@@ -86,9 +86,7 @@ async fn newest(session: &Session, head: Option<&Head>, fence: Fence<'_>) -> Com
         Ok(None) => Ok(Parent::Overtaken),
         // What cannot be read cannot be adopted; FORCE_PUSH overwrites it, and keeps the object as it is.
         Err(failure) if session.config.overrides.force_push => {
-            session
-                .ui
-                .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
+            session.ui.warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
             mirror::keep(session).await?;
             Ok(Parent::Commit(head.commit.clone()))
         }
@@ -143,19 +141,12 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     commit.adopted_from = Some(Adopted {
         sha256: image.sha256.clone(),
         host: head.source().to_owned(),
-        timestamp: head
-            .manifest
-            .as_ref()
-            .map(|manifest| manifest.timestamp.clone())
-            .unwrap_or_default(),
+        timestamp: head.manifest.as_ref().map(|manifest| manifest.timestamp.clone()).unwrap_or_default(),
     });
     let made = publish(session, &commit, &pack, fence).await?;
     if let Some(commit) = &made {
-        let text = format!(
-            "      the push of {} became commit {} of the history",
-            head.source(),
-            commit.number
-        );
+        let text =
+            format!("      the push of {} became commit {} of the history", head.source(), commit.number);
         session.ui.line(text);
     }
     failpoint::reach("push.adopted");
@@ -178,15 +169,8 @@ async fn publish(
         super::gate::same_term(session, fence.terms.epoch).await?;
     }
     failpoint::reach("push.verified");
-    let verdict = session
-        .capability
-        .get(&session.store, &session.keys, &session.context)
-        .await?;
-    let exclusive = if verdict.create {
-        Exclusive::Conditional
-    } else {
-        Exclusive::Claim
-    };
+    let verdict = session.capability.get(&session.store, &session.keys, &session.context).await?;
+    let exclusive = if verdict.create { Exclusive::Conditional } else { Exclusive::Claim };
     match log::create(&session.store, &session.keys, commit, exclusive).await? {
         Created::Won => Ok(Some(commit.clone())),
         Created::Lost => Ok(None),
@@ -194,10 +178,8 @@ async fn publish(
 }
 
 fn author(session: &Session, terms: &Terms) -> CommandResult<Author> {
-    let token = session
-        .context
-        .token()
-        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token =
+        session.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     Ok(Author {
         node_id: session.config.node.id.clone(),
         host: session.config.node.host.clone(),

@@ -34,13 +34,8 @@ pub(super) async fn decide(
         let image = match fetch::whatever_is_there(session, head).await {
             Ok(image) => image,
             Err(failure) if session.config.overrides.force_push => {
-                session
-                    .ui
-                    .warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-                return Ok(Decision {
-                    plan: Push::Diverged,
-                    comparison: None,
-                });
+                session.ui.warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
+                return Ok(Decision { plan: Push::Diverged, comparison: None });
             }
             Err(failure) => return Err(failure),
         };
@@ -52,10 +47,7 @@ pub(super) async fn decide(
         situation.relation = Some(rows.relation());
         comparison = Some(rows);
     }
-    Ok(Decision {
-        plan: plan::push(situation),
-        comparison,
-    })
+    Ok(Decision { plan: plan::push(situation), comparison })
 }
 
 /// What changed since the record, on either side. Asks the bucket only where that decides.

@@ -104,11 +104,7 @@ mod tests {
             (Reason::Restore, true, false),
         ];
         for (reason, in_history, local_ahead) in table {
-            assert_eq!(
-                reason.local_ahead(in_history),
-                local_ahead,
-                "{reason:?} {in_history}"
-            );
+            assert_eq!(reason.local_ahead(in_history), local_ahead, "{reason:?} {in_history}");
         }
     }
 

@@ -43,14 +43,9 @@ pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
         Ok(image) => Ok(image),
         // The mirror for Python nodes is another copy of the same rows.
         Err(error) if error.is_damage() && head.mirrored => {
-            session
-                .ui
-                .warn(format!("{error}; the copy for Python nodes is used instead"));
+            session.ui.warn(format!("{error}; the copy for Python nodes is used instead"));
             let copy = download(session, head.announced.as_deref()).await?;
-            Ok(Image {
-                sha256: head.sha256.clone(),
-                ..copy
-            })
+            Ok(Image { sha256: head.sha256.clone(), ..copy })
         }
         Err(error) => Err(error.into()),
     }
@@ -81,31 +76,18 @@ async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryE
         if !database.exists() {
             return Ok(None);
         }
-        Ok(Some(Base {
-            pinned: snapshot::Pinned::beside_writers(&database, &copies)?,
-            map,
-        }))
+        Ok(Some(Base { pinned: snapshot::Pinned::beside_writers(&database, &copies)?, map }))
     })
     .await?;
     let progress = session.ui.progress("download", commit.chain_bytes());
     let store = &session.store;
-    let fetch = Fetch {
-        store,
-        keys: &session.keys,
-        folder: &folder,
-        scratch: &scratch,
-        progress: &progress,
-    };
+    let fetch = Fetch { store, keys: &session.keys, folder: &folder, scratch: &scratch, progress: &progress };
     failpoint::reach("fetch.download");
     let fetched = history::fetch::image(fetch, commit, base).await?;
     history::fetch::sync(&fetched).await?;
     progress.done();
     failpoint::reach("fetch.downloaded");
-    tracing::info!(
-        bytes = fetched.downloaded,
-        delta = fetched.by_delta,
-        "image fetched"
-    );
+    tracing::info!(bytes = fetched.downloaded, delta = fetched.by_delta, "image fetched");
     let path = fetched.path.to_path_buf();
     let facts = history::blocking(move || Ok(install::inspect(&path)?)).await?;
     failpoint::reach("fetch.inspected");
@@ -120,18 +102,11 @@ async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryE
 
 async fn download(session: &Session, announced: Option<&str>) -> CommandResult<Image> {
     let key = session.keys.database();
-    let meta = session
-        .store
-        .head(&key)
-        .await?
-        .ok_or_else(|| missing(session, &key))?;
+    let meta = session.store.head(&key).await?.ok_or_else(|| missing(session, &key))?;
     let folder = &session.landing;
     let path = files::temporary(folder, "pull")?;
     // The image, once more as a write-ahead log while it is installed, and the backup of what is here.
-    let needed = meta
-        .size
-        .saturating_mul(2)
-        .saturating_add(files::size_with_wal(&session.database));
+    let needed = meta.size.saturating_mul(2).saturating_add(files::size_with_wal(&session.database));
     files::require_space(folder, needed)?;
 
     let file = std::fs::OpenOptions::new()
@@ -141,11 +116,7 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
     let progress = session.ui.progress("download", meta.size);
     let mut sink = Sink::new(file, meta.size.saturating_add(1), progress);
     failpoint::reach("fetch.download");
-    session
-        .store
-        .download(&key, &mut sink)
-        .await?
-        .ok_or_else(|| missing(session, &key))?;
+    session.store.download(&key, &mut sink).await?.ok_or_else(|| missing(session, &key))?;
     let written = sink.finish().await;
     let (size, sha256) = written.map_err(|error| database::DatabaseError::io("write", &path, error))?;
     if let Some(announced) = announced
@@ -162,22 +133,14 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
     }
     failpoint::reach("fetch.downloaded");
     let checked = path.to_path_buf();
-    let facts = database::blocking(move || install::inspect(&checked))
-        .await
-        .map_err(|failure| {
-            // Our temporary file says nothing to anybody, and what would mend a local file does not mend the bucket.
-            let problem = failure.message.replace(&path.display().to_string(), &key);
-            Failure::new(format!("the database in the bucket cannot be used: {problem}"))
-                .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
-        })?;
+    let facts = database::blocking(move || install::inspect(&checked)).await.map_err(|failure| {
+        // Our temporary file says nothing to anybody, and what would mend a local file does not mend the bucket.
+        let problem = failure.message.replace(&path.display().to_string(), &key);
+        Failure::new(format!("the database in the bucket cannot be used: {problem}"))
+            .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
+    })?;
     failpoint::reach("fetch.inspected");
-    Ok(Image {
-        path,
-        facts,
-        size,
-        sha256,
-        map: None,
-    })
+    Ok(Image { path, facts, size, sha256, map: None })
 }
 
 fn unannounced(session: &Session) -> Failure {
@@ -190,11 +153,8 @@ fn unannounced(session: &Session) -> Failure {
 }
 
 fn missing(session: &Session, key: &str) -> Failure {
-    Failure::new(format!(
-        "{key} is not there, although {} announces it",
-        session.store.name()
-    ))
-    .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
+    Failure::new(format!("{key} is not there, although {} announces it", session.store.name()))
+        .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
 }
 
 /// The first digits of a checksum, as people compare them.

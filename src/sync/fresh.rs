@@ -86,11 +86,7 @@ mod tests {
         assert!(fresh.since(&context, asked));
         assert!(!Fresh(Duration::ZERO).since(&context, asked));
         for (age, held) in [(0, true), (3599, true), (3600, false), (90_000, false)] {
-            assert_eq!(
-                fresh.holds(asked + Duration::from_secs(age), asked),
-                held,
-                "{age}"
-            );
+            assert_eq!(fresh.holds(asked + Duration::from_secs(age), asked), held, "{age}");
         }
     }
 }

@@ -28,19 +28,14 @@ pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
 pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
     let config = &session.config;
     if !config.leadership.enabled {
-        session
-            .ui
-            .step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        session.ui.step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
     // A machine without a database has nothing to push, and must not become the primary by saying so: the machine that
     // has the memory would be refused from then on.
     let leadership = session.leadership();
-    let standing = if session.database.exists() {
-        leadership.stand().await?
-    } else {
-        leadership.look().await?
-    };
+    let standing =
+        if session.database.exists() { leadership.stand().await? } else { leadership.look().await? };
     judge_push(session, standing).map(Some)
 }
 
@@ -50,21 +45,12 @@ pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
 /// This node is secondary.
 pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standing> {
     let config = &session.config;
-    let primary = standing
-        .lease
-        .as_ref()
-        .map_or("nobody yet", |lease| lease.primary_label());
-    session.ui.step(
-        "0/6",
-        format!("Leadership: role={} (primary: {primary})", standing.role),
-    );
+    let primary = standing.lease.as_ref().map_or("nobody yet", |lease| lease.primary_label());
+    session.ui.step("0/6", format!("Leadership: role={} (primary: {primary})", standing.role));
     if standing.role == Role::Primary || config.overrides.secondary_push {
         return Ok(standing);
     }
-    let named = standing
-        .lease
-        .as_ref()
-        .is_some_and(|lease| lease.primary_node_id == config.node.id);
+    let named = standing.lease.as_ref().is_some_and(|lease| lease.primary_node_id == config.node.id);
     let why = if named {
         "its lease has expired, and PRIMARY_NODE_ID names another node".to_owned()
     } else {
@@ -86,9 +72,7 @@ pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standi
 pub async fn pull_role(session: &Session) -> CommandResult<Option<Role>> {
     let config = &session.config;
     if !config.leadership.enabled {
-        session
-            .ui
-            .step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        session.ui.step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
     judge_pull(session, &session.leadership().stand().await?).map(Some)
@@ -100,9 +84,7 @@ pub async fn pull_role(session: &Session) -> CommandResult<Option<Role>> {
 /// This node is primary.
 pub fn judge_pull(session: &Session, standing: &Standing) -> CommandResult<Role> {
     let config = &session.config;
-    session
-        .ui
-        .step("2/7", format!("Leadership: role={}", standing.role));
+    session.ui.step("2/7", format!("Leadership: role={}", standing.role));
     if standing.role == Role::Secondary || config.overrides.primary_pull {
         return Ok(standing.role);
     }
@@ -190,9 +172,8 @@ pub fn schema(
             _ => return Ok(()),
         },
     };
-    let here = local_version.map_or("the claude-mem of this machine".to_owned(), |v| {
-        format!("claude-mem {v} of this machine")
-    });
+    let here = local_version
+        .map_or("the claude-mem of this machine".to_owned(), |v| format!("claude-mem {v} of this machine"));
     let there = their_version.map_or("a newer claude-mem".to_owned(), |v| format!("claude-mem {v}"));
     Err(Failure::new(format!(
         "pull refused: the database in the bucket has schema {schema}, written by {there}; {here} knows schema {knows} and would damage it"

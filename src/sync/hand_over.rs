@@ -40,10 +40,9 @@ pub(super) async fn place(session: &Session, image: TempPath) -> CommandResult {
     let aside = orphans.join(session.context.now().as_second().to_string());
     let kept = database::blocking(move || install::place(image, &live, &aside)).await?;
     if let Some(folder) = kept {
-        session.ui.warn(format!(
-            "an old log without its database lay here; it is kept in {}",
-            folder.display()
-        ));
+        session
+            .ui
+            .warn(format!("an old log without its database lay here; it is kept in {}", folder.display()));
     }
     Ok(())
 }
@@ -58,11 +57,7 @@ pub(super) async fn hand_over(
     let restart = !session.config.worker.leave_stopped;
     session.ui.step(
         &exchange.steps.label(0),
-        if quiesced.was_running.is_some() {
-            "Worker: stopped"
-        } else {
-            "Worker: not running"
-        },
+        if quiesced.was_running.is_some() { "Worker: stopped" } else { "Worker: not running" },
     );
     failpoint::reach("pull.quiesced");
     let (backup, swapped) = match back_up_and_replace(session, record, exchange).await {
@@ -75,9 +70,7 @@ pub(super) async fn hand_over(
     };
     if swapped.queue_left > 0 {
         let left = swapped.queue_left;
-        session.ui.warn(format!(
-            "{left} queued events of unknown sessions are in the backup only"
-        ));
+        session.ui.warn(format!("{left} queued events of unknown sessions are in the backup only"));
     }
     vectors(session, exchange, &backup);
     failpoint::reach("pull.replaced");
@@ -100,13 +93,8 @@ pub(super) async fn hand_over(
         && !session.reset_vectors;
     let folder = install::folder_of(&backup);
     if needless {
-        Backup {
-            folder: folder.clone(),
-        }
-        .discard();
-        session
-            .ui
-            .line("      the backup is removed again: all of it is in the bucket's history too");
+        Backup { folder: folder.clone() }.discard();
+        session.ui.line("      the backup is removed again: all of it is in the bucket's history too");
     }
     backups::retain(
         &session.config.paths.pull_backups(),
@@ -132,9 +120,7 @@ fn vectors(session: &Session, exchange: &Exchange<'_>, backup: &Path) {
                 "      vector index: moved to {}; claude-mem builds a new one",
                 folder.display()
             )),
-            Err(error) => session
-                .ui
-                .warn(format!("the vector index could not be moved away: {error}")),
+            Err(error) => session.ui.warn(format!("the vector index could not be moved away: {error}")),
         }
     } else if exchange.reason != Reason::FastForward && !worker::vector_stores(&session.config).is_empty() {
         session.ui.warn(
@@ -161,11 +147,7 @@ async fn back_up_and_replace(
     let mut manifest = manifest(session, exchange);
     let (only_over, folder) = (exchange.only_over.clone(), backup.folder.clone());
     let (reason, in_history) = (exchange.reason, exchange.in_history.clone());
-    let vectors = session
-        .config
-        .paths
-        .home
-        .join(".claude-mem/vector-db/chroma.sqlite3");
+    let vectors = session.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3");
     let swapped = database::blocking(move || {
         let unfinished = copy.to_path_buf();
         let approve = |old: &Facts| {
@@ -185,14 +167,8 @@ async fn back_up_and_replace(
     let failure = match swapped {
         Ok(swapped) if swapped.replaced => {
             let old = swapped.old.counts.describe();
-            session.ui.step(
-                &exchange.steps.label(1),
-                format!("Backup: {} ({old})", target.display()),
-            );
-            session.ui.step(
-                &exchange.steps.label(2),
-                format!("Replaced: {}", image.facts.counts.describe()),
-            );
+            session.ui.step(&exchange.steps.label(1), format!("Backup: {} ({old})", target.display()));
+            session.ui.step(&exchange.steps.label(2), format!("Replaced: {}", image.facts.counts.describe()));
             return Ok((target, swapped));
         }
         Ok(_) => {
@@ -233,11 +209,7 @@ impl BackupManifest {
 
 /// Looks whether what is in place is good (F09).
 async fn check(session: &Session, image: &Image) -> CommandResult<Facts> {
-    let (live, new, wanted) = (
-        session.database.clone(),
-        image.path.to_path_buf(),
-        image.facts.clone(),
-    );
+    let (live, new, wanted) = (session.database.clone(), image.path.to_path_buf(), image.facts.clone());
     let folder = session.config.paths.tmp();
     database::blocking(move || {
         failpoint::reach("pull.check");

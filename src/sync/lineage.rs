@@ -34,8 +34,7 @@ pub fn may_have_grown(base: &Base, head: &Head) -> bool {
 
 /// Whether a commit of this number can be one that the head grew out of.
 fn may_follow(number: u64, head: &Head) -> bool {
-    head.head_commit()
-        .is_some_and(|commit| (commit.line_start()..=commit.number).contains(&number))
+    head.head_commit().is_some_and(|commit| (commit.line_start()..=commit.number).contains(&number))
 }
 
 /// The image of that commit, where the head's own chain tells it.

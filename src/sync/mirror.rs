@@ -71,9 +71,7 @@ pub(super) async fn refresh(
         // The commit stands; whoever holds the lock now brings the objects for Python nodes up to date.
         Err(failure) if matches!(verifier.verify().await, Err(error) if !matches!(error, LockError::Store(_))) =>
         {
-            session.ui.warn(format!(
-                "the copy for Python nodes was left to the next push: {failure}"
-            ));
+            session.ui.warn(format!("the copy for Python nodes was left to the next push: {failure}"));
             Ok(false)
         }
         Err(failure) => Err(failure),
@@ -123,12 +121,10 @@ pub async fn is_due(session: &Session, record: Option<&SyncRecord>, head: &Head)
 /// The store's.
 pub async fn is_in_place(session: &Session, record: Option<&SyncRecord>, head: &Head) -> CommandResult<bool> {
     let there = session.store.head(&session.keys.database()).await?;
-    Ok(
-        there.is_some_and(|meta| match record.and_then(|record| written(record, head)) {
-            Some(etag) => *etag == meta.etag.0,
-            None => true,
-        }),
-    )
+    Ok(there.is_some_and(|meta| match record.and_then(|record| written(record, head)) {
+        Some(etag) => *etag == meta.etag.0,
+        None => true,
+    }))
 }
 
 /// The etag of the announced object, where this machine wrote it.
@@ -171,9 +167,7 @@ pub async fn keep(session: &Session) -> CommandResult {
     let name = hex(&Sha256::digest(format!("{} {}", meta.etag.0, meta.size)));
     let kept = session.keys.overwritten(&name);
     session.store.copy(&session.keys.database(), &kept).await?;
-    session
-        .ui
-        .line(format!("      what is overwritten is kept as {kept}"));
+    session.ui.line(format!("      what is overwritten is kept as {kept}"));
     failpoint::reach("push.kept");
     Ok(())
 }
@@ -185,10 +179,7 @@ async fn announce(verifier: &Verifier<'_>, key: String, bytes: &[u8]) -> Command
     let mut attempt = 1;
     loop {
         let seen = verifier.look(key.clone()).await?;
-        match verifier
-            .write(&seen, Body::Bytes(bytes), &Progress::hidden())
-            .await
-        {
+        match verifier.write(&seen, Body::Bytes(bytes), &Progress::hidden()).await {
             Err(LockError::Overtaken(_)) if attempt < ATTEMPTS => attempt += 1,
             end => return Ok(end.map(|_| ())?),
         }
@@ -216,19 +207,14 @@ async fn confirm(session: &Session, digests: &Digests) -> CommandResult<String> 
             }
         }
     };
-    Err(Failure::new(format!(
-        "{key} at {} is not what was sent: {problem}",
-        session.store.name()
-    ))
-    .hint("push again: membridge push_sqlite"))
+    Err(Failure::new(format!("{key} at {} is not what was sent: {problem}", session.store.name()))
+        .hint("push again: membridge push_sqlite"))
 }
 
 fn manifest(session: &Session, upload: &Upload<'_>) -> CommandResult<Manifest> {
     let config = &session.config;
-    let token = session
-        .context
-        .token()
-        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token =
+        session.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     Ok(Manifest {
         project: config.project.name.clone(),
         canonical_id: config.project.cid.clone(),

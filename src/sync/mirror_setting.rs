@@ -64,9 +64,7 @@ pub async fn write(
     on: bool,
     node: &str,
 ) -> CommandResult {
-    let token = context
-        .token()
-        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token = context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     let setting = MirrorSetting {
         mirror: if on { "on" } else { "off" }.to_owned(),
         changed_at: records::iso(context.server_now()),
@@ -78,15 +76,11 @@ pub async fn write(
     if capability.get(store, keys, context).await?.atomic() {
         let condition = conditional::replacing(etag.as_ref());
         if conditional::write(store, &keys.settings(), &body, condition).await? == Outcome::Lost {
-            return Err(
-                Failure::new("another machine changed the setting at the same moment")
-                    .hint("see what it is now: membridge mirror status"),
-            );
+            return Err(Failure::new("another machine changed the setting at the same moment")
+                .hint("see what it is now: membridge mirror status"));
         }
     } else {
-        store
-            .put(&keys.settings(), Body::Bytes(&body), &Progress::hidden())
-            .await?;
+        store.put(&keys.settings(), Body::Bytes(&body), &Progress::hidden()).await?;
     }
     Ok(())
 }

@@ -84,32 +84,12 @@ pub enum Pull {
 /// Decides a push.
 pub fn push(situation: Situation) -> Push {
     match situation {
-        Situation {
-            local: Local::Missing,
-            ..
-        } => Push::NoDatabase,
-        Situation {
-            remote: Remote::Absent,
-            ..
-        } => Push::Upload,
-        Situation {
-            same_content: true, ..
-        } => Push::UpToDate,
-        Situation {
-            local: Local::Unchanged,
-            remote: Remote::Unchanged,
-            ..
-        } => Push::UpToDate,
-        Situation {
-            local: Local::Changed,
-            remote: Remote::Unchanged,
-            ..
-        } => Push::Upload,
-        Situation {
-            local: Local::Unchanged,
-            remote: Remote::Changed,
-            ..
-        } => Push::NothingOfOurs,
+        Situation { local: Local::Missing, .. } => Push::NoDatabase,
+        Situation { remote: Remote::Absent, .. } => Push::Upload,
+        Situation { same_content: true, .. } => Push::UpToDate,
+        Situation { local: Local::Unchanged, remote: Remote::Unchanged, .. } => Push::UpToDate,
+        Situation { local: Local::Changed, remote: Remote::Unchanged, .. } => Push::Upload,
+        Situation { local: Local::Unchanged, remote: Remote::Changed, .. } => Push::NothingOfOurs,
         // Nothing is new here, and what is there has all of it, perhaps with other contents.
         Situation {
             local: Local::Unchanged,
@@ -130,32 +110,12 @@ pub fn push(situation: Situation) -> Push {
 /// Decides a pull.
 pub fn pull(situation: Situation) -> Pull {
     match situation {
-        Situation {
-            remote: Remote::Absent,
-            ..
-        } => Pull::NothingThere,
-        Situation {
-            local: Local::Missing,
-            ..
-        } => Pull::Install,
-        Situation {
-            same_content: true, ..
-        } => Pull::UpToDate,
-        Situation {
-            local: Local::Unchanged,
-            remote: Remote::Unchanged,
-            ..
-        } => Pull::UpToDate,
-        Situation {
-            local: Local::Changed,
-            remote: Remote::Unchanged,
-            ..
-        } => Pull::LocalAhead,
-        Situation {
-            local: Local::Unchanged,
-            remote: Remote::Changed,
-            ..
-        } => Pull::FastForward,
+        Situation { remote: Remote::Absent, .. } => Pull::NothingThere,
+        Situation { local: Local::Missing, .. } => Pull::Install,
+        Situation { same_content: true, .. } => Pull::UpToDate,
+        Situation { local: Local::Unchanged, remote: Remote::Unchanged, .. } => Pull::UpToDate,
+        Situation { local: Local::Changed, remote: Remote::Unchanged, .. } => Pull::LocalAhead,
+        Situation { local: Local::Unchanged, remote: Remote::Changed, .. } => Pull::FastForward,
         // Nothing is new here, and what is there has all of it, perhaps with other contents.
         Situation {
             local: Local::Unchanged,
@@ -180,12 +140,7 @@ mod tests {
     use crate::database::compare::Relation;
 
     fn situation(local: Local, remote: Remote) -> Situation {
-        Situation {
-            local,
-            remote,
-            same_content: false,
-            relation: None,
-        }
+        Situation { local, remote, same_content: false, relation: None }
     }
 
     #[test]
@@ -241,15 +196,8 @@ mod tests {
                     (Local::Unchanged, Relation::Equal) => (Push::NothingOfOurs, Pull::FastForward),
                     _ => (pushed, pulled),
                 };
-                let situation = Situation {
-                    relation: Some(relation),
-                    ..situation(local, remote)
-                };
-                assert_eq!(
-                    (push(situation), pull(situation)),
-                    (pushed, pulled),
-                    "{relation:?}"
-                );
+                let situation = Situation { relation: Some(relation), ..situation(local, remote) };
+                assert_eq!((push(situation), pull(situation)), (pushed, pulled), "{relation:?}");
             }
         }
     }
@@ -257,20 +205,9 @@ mod tests {
     #[test]
     fn the_same_content_is_up_to_date_whatever_the_record_says() {
         for local in [Local::Unchanged, Local::Changed, Local::Unknown] {
-            for remote in [
-                Remote::Unchanged,
-                Remote::Changed,
-                Remote::Replaced,
-                Remote::Unknown,
-            ] {
-                let situation = Situation {
-                    same_content: true,
-                    ..situation(local, remote)
-                };
-                assert_eq!(
-                    (push(situation), pull(situation)),
-                    (Push::UpToDate, Pull::UpToDate)
-                );
+            for remote in [Remote::Unchanged, Remote::Changed, Remote::Replaced, Remote::Unknown] {
+                let situation = Situation { same_content: true, ..situation(local, remote) };
+                assert_eq!((push(situation), pull(situation)), (Push::UpToDate, Pull::UpToDate));
             }
         }
     }

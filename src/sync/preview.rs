@@ -90,9 +90,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         ))
         .hint("check CLAUDE_PROJECT_ID: membridge print_project"));
     };
-    let there = head
-        .observations()
-        .map_or("an unknown number of".to_owned(), |count| count.to_string());
+    let there = head.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());
     let there = format!("{there} observations, pushed by {}", head.source());
     let plan = plan::pull(looked.situation);
     let text = match plan {
@@ -102,10 +100,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
             return Ok(done(session, "local_ahead", what));
         }
         Pull::Install => format!("would install {} with {there}", session.database.display()),
-        _ => format!(
-            "would back up {} and replace it by {there}",
-            session.database.display()
-        ),
+        _ => format!("would back up {} and replace it by {there}", session.database.display()),
     };
     if plan != Pull::Install {
         let role = match standing(session, "2/7").await? {
@@ -114,11 +109,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         };
         let allowed = role == Some(Role::Secondary) || session.config.overrides.primary_pull;
         if plan == Pull::Diverged && !allowed {
-            let here = looked
-                .local
-                .as_ref()
-                .map(|facts| facts.counts)
-                .unwrap_or_default();
+            let here = looked.local.as_ref().map(|facts| facts.counts).unwrap_or_default();
             return Err(words::diverged(&here, head, looked.comparison.as_ref()));
         }
     }
@@ -132,11 +123,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
 /// Those of both; a secondary's push is not one.
 pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
     let pulled = match remote::read(&session.store, &session.keys, record).await? {
-        None => done(
-            session,
-            "nothing_there",
-            "nothing to pull: the bucket holds nothing yet",
-        ),
+        None => done(session, "nothing_there", "nothing to pull: the bucket holds nothing yet"),
         Some(_) => pull(session, record).await?,
     };
     let pulled = outcome(&pulled);
@@ -153,10 +140,7 @@ pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResu
             Err(failure) => return Err(failure),
         }
     };
-    Ok(Report::ok("would_sync")
-        .with("dry_run", true)
-        .with("pulled", pulled)
-        .with("pushed", pushed))
+    Ok(Report::ok("would_sync").with("dry_run", true).with("pulled", pulled).with("pushed", pushed))
 }
 
 fn outcome(report: &Report) -> String {
@@ -172,16 +156,12 @@ fn done(session: &Session, outcome: &str, text: &str) -> Report {
 /// The role as the lease stands; what a real run would write first is only said.
 async fn standing(session: &Session, step: &str) -> CommandResult<Option<Standing>> {
     if !session.config.leadership.enabled {
-        session
-            .ui
-            .step(step, "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        session.ui.step(step, "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);
     }
     let standing = session.leadership().look().await?;
     if standing.lease.is_none() {
-        session
-            .ui
-            .step(step, "Leadership: no lease yet; a real run would make one");
+        session.ui.step(step, "Leadership: no lease yet; a real run would make one");
     }
     Ok(Some(standing))
 }
@@ -191,21 +171,11 @@ async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandRe
     if !session.database.exists() {
         let situation = Situation {
             local: Local::Missing,
-            remote: if head.is_some() {
-                Remote::Unknown
-            } else {
-                Remote::Absent
-            },
+            remote: if head.is_some() { Remote::Unknown } else { Remote::Absent },
             same_content: false,
             relation: None,
         };
-        return Ok(Looked {
-            head,
-            situation,
-            comparison: None,
-            local: None,
-            image: None,
-        });
+        return Ok(Looked { head, situation, comparison: None, local: None, image: None });
     }
     let base = record.and_then(|record| record.base_for(head.as_ref().map(|head| head.sha256.as_str())));
     let path = session.database.clone();
@@ -235,12 +205,7 @@ async fn schema_fits(session: &Session, looked: &Looked, head: &Head) -> Command
         (None, None) if version.is_none() && local_schema.is_none() => None,
         (None, None) => super::fetch::image(session, head).await?.facts.schema_version,
     };
-    gate::schema(
-        schema,
-        head.claude_mem_version(),
-        version.as_deref(),
-        local_schema,
-    )
+    gate::schema(schema, head.claude_mem_version(), version.as_deref(), local_schema)
 }
 
 /// Fetches the bucket's database and compares it with ours row by row.
@@ -279,18 +244,9 @@ async fn lock_is_free(session: &Session) -> CommandResult {
         force: session.config.overrides.force_push,
     });
     match verdict {
-        Verdict::Refuse {
-            host,
-            age,
-            free_in,
-            in_grace,
-        } => Err(LockError::Held {
-            host,
-            age,
-            free_in,
-            in_grace,
+        Verdict::Refuse { host, age, free_in, in_grace } => {
+            Err(LockError::Held { host, age, free_in, in_grace }.into())
         }
-        .into()),
         Verdict::TakeOver(why) => {
             session.ui.line(format!("the lock would be taken over: {why}"));
             Ok(())

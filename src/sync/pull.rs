@@ -51,9 +51,7 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     session.ui.step("1/7", format!("Remote: {}", describe(&head)));
     let role = match decision.plan {
         Pull::Install => {
-            session
-                .ui
-                .step("2/7", "Leadership: not asked, there is no local database");
+            session.ui.step("2/7", "Leadership: not asked, there is no local database");
             None
         }
         _ => gate::pull_role(session).await?,
@@ -68,20 +66,11 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     };
     session.ui.step(
         "3/7",
-        format!(
-            "Fetched and checked: {} ({})",
-            image.facts.counts.describe(),
-            human_bytes(image.size)
-        ),
+        format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)),
     );
     let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
     let local_schema = decision.local.as_ref().and_then(|facts| facts.schema_version);
-    gate::schema(
-        image.facts.schema_version,
-        head.claude_mem_version(),
-        version.as_deref(),
-        local_schema,
-    )?;
+    gate::schema(image.facts.schema_version, head.claude_mem_version(), version.as_deref(), local_schema)?;
     // From here on the database changes hands: a signal waits until it is whole again.
     let _critical = session.context.critical();
     match decision.plan {
@@ -92,18 +81,9 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
 
 /// Reads both sides as cheaply as possible and decides.
 async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> CommandResult<Decision> {
-    let quick = |plan| Decision {
-        plan,
-        comparison: None,
-        image: None,
-        local: None,
-    };
+    let quick = |plan| Decision { plan, comparison: None, image: None, local: None };
     if !session.database.exists() {
-        let remote = if head.is_some() {
-            Remote::Unknown
-        } else {
-            Remote::Absent
-        };
+        let remote = if head.is_some() { Remote::Unknown } else { Remote::Absent };
         return Ok(quick(plan::pull(Situation {
             local: Local::Missing,
             remote,
@@ -123,24 +103,15 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
     }
     let local = session.read_local().await?;
     let mut situation = situation(session, base.as_ref(), &local.facts, Some(head)).await?;
-    let mut decision = Decision {
-        plan: plan::pull(situation),
-        comparison: None,
-        image: None,
-        local: None,
-    };
+    let mut decision = Decision { plan: plan::pull(situation), comparison: None, image: None, local: None };
     if decision.plan == Pull::Compare {
         session.ui.line(rows::WHY);
         let image = fetch::image(session, head).await?;
         situation.same_content = image.facts.digest == local.facts.digest;
         let rows = rows::compare(session, &image.path).await?;
         situation.relation = Some(rows.relation());
-        decision = Decision {
-            plan: plan::pull(situation),
-            comparison: Some(rows),
-            image: Some(image),
-            local: None,
-        };
+        decision =
+            Decision { plan: plan::pull(situation), comparison: Some(rows), image: Some(image), local: None };
     }
     decision.local = Some(local.facts);
     Ok(decision)
@@ -164,21 +135,14 @@ fn up_to_date(
     local: Option<Facts>,
 ) -> CommandResult<Report> {
     let counts = match local {
-        None => record
-            .record
-            .base
-            .as_ref()
-            .map(|base| base.counts)
-            .unwrap_or_default(),
+        None => record.record.base.as_ref().map(|base| base.counts).unwrap_or_default(),
         Some(facts) => {
             // The record was missing or behind: both sides agree now.
             record.agree(base_of(head, &facts, None))?;
             facts.counts
         }
     };
-    session
-        .ui
-        .line(format!("already up to date ({})", counts.describe()));
+    session.ui.line(format!("already up to date ({})", counts.describe()));
     Ok(Report::ok("up_to_date").with("observations", counts.observations))
 }
 
@@ -189,11 +153,7 @@ fn local_ahead(session: &Session, record: &mut RecordFile, decision: &Decision) 
         record.record.base = None;
         record.save()?;
     }
-    let counts = decision
-        .local
-        .as_ref()
-        .map(|facts| facts.counts)
-        .unwrap_or_default();
+    let counts = decision.local.as_ref().map(|facts| facts.counts).unwrap_or_default();
     session.ui.line(format!(
         "nothing to pull: the local database has unpushed rows ({}); send them with: membridge push_sqlite",
         counts.describe()
@@ -212,11 +172,7 @@ fn may_replace_diverged(
     if role == Some(Role::Secondary) || session.config.overrides.primary_pull {
         return Ok(());
     }
-    let here = decision
-        .local
-        .as_ref()
-        .map(|facts| facts.counts)
-        .unwrap_or_default();
+    let here = decision.local.as_ref().map(|facts| facts.counts).unwrap_or_default();
     Err(words::diverged(&here, head, decision.comparison.as_ref()))
 }
 
@@ -224,11 +180,6 @@ fn describe(head: &Head) -> String {
     let Some(manifest) = &head.manifest else {
         return "a database without a manifest".to_owned();
     };
-    let count = manifest
-        .observations
-        .map_or("an unknown number of".to_owned(), |count| count.to_string());
-    format!(
-        "{count} observations, pushed by {} at {}",
-        manifest.source_host, manifest.timestamp
-    )
+    let count = manifest.observations.map_or("an unknown number of".to_owned(), |count| count.to_string());
+    format!("{count} observations, pushed by {} at {}", manifest.source_host, manifest.timestamp)
 }

@@ -56,11 +56,7 @@ struct Ask {
 /// How the part under the lock ended.
 enum Done {
     /// Our snapshot is the head.
-    Committed {
-        commit: Box<Commit>,
-        mirrored: bool,
-        warning: Option<String>,
-    },
+    Committed { commit: Box<Commit>, mirrored: bool, warning: Option<String> },
     /// The bucket holds this already.
     UpToDate(Head),
     /// The bucket is ahead and we have nothing for it.
@@ -81,33 +77,22 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
     let standing = gate::push_role(session).await?;
     let epoch = standing.and_then(|standing| standing.epoch());
     failpoint::reach("push.gated");
-    let ask = Ask {
-        style,
-        rewrite: session.config.overrides.force_push && style == Style::Whole,
-    };
+    let ask = Ask { style, rewrite: session.config.overrides.force_push && style == Style::Whole };
     if !ask.rewrite
         && let Some(report) = nothing_written(session, &record.record, style).await?
     {
         return Ok(report);
     }
-    let mut terms = Terms {
-        epoch,
-        gated,
-        claude_mem: None,
-    };
+    let mut terms = Terms { epoch, gated, claude_mem: None };
     for _ in 0..ATTEMPTS {
-        session
-            .ui
-            .step("1/6", format!("Local database: {}", session.database.display()));
+        session.ui.step("1/6", format!("Local database: {}", session.database.display()));
         if let Some(report) = attempt(session, record, ask, &mut terms).await? {
             return Ok(report);
         }
         session.ui.line("another machine pushed first: looking again");
     }
-    Err(Failure::new(format!(
-        "other machines pushed first in each of {ATTEMPTS} attempts"
-    ))
-    .hint("try again: membridge push_sqlite"))
+    Err(Failure::new(format!("other machines pushed first in each of {ATTEMPTS} attempts"))
+        .hint("try again: membridge push_sqlite"))
 }
 
 /// One attempt; `None` when somebody else committed first.
@@ -123,9 +108,7 @@ async fn attempt(
     let asked = ask.style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
     let wants_mirror = asked && mirror_setting::read(&session.store, &session.keys).await?.is_on();
     let mirror_due = wants_mirror && head.as_ref().is_some_and(|head| head.is_commit && !head.mirrored);
-    let base = record
-        .record
-        .base_for(head.as_ref().map(|head| head.sha256.as_str()));
+    let base = record.record.base_for(head.as_ref().map(|head| head.sha256.as_str()));
     if !mirror_due
         && !ask.rewrite
         && let Some(base) = same_content(base, &local, head.as_ref())
@@ -134,10 +117,7 @@ async fn attempt(
         return Ok(Some(up_to_date(session, &local.facts.counts)));
     }
     let check = ask.style == Style::Whole || is_older(session, record.record.checked_at, CHECK_EVERY);
-    let wanted = Wanted {
-        object: wants_mirror,
-        check,
-    };
+    let wanted = Wanted { object: wants_mirror, check };
     let parent = head.as_ref().filter(|_| !ask.rewrite);
     let shot = shot::take(session, local, shot::parent_map(session, parent), wanted).await?;
     let known = Known { head, seen, ask };
@@ -157,14 +137,10 @@ async fn attempt(
     }
     failpoint::reach("push.locked");
     let verifier = guard.verifier();
-    let end = guard
-        .hold(under_lock(session, record, &shot, known, terms, &verifier))
-        .await;
+    let end = guard.hold(under_lock(session, record, &shot, known, terms, &verifier)).await;
     failpoint::reach("push.before-release");
     if let Err(error) = guard.release().await {
-        session.ui.warn(format!(
-            "the lock could not be given back ({error}); it runs out by itself"
-        ));
+        session.ui.warn(format!("the lock could not be given back ({error}); it runs out by itself"));
     }
     let done = end?;
     failpoint::reach("push.before-record");
@@ -194,10 +170,7 @@ async fn under_lock(
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
     let (force, ask) = (session.config.overrides.force_push, known.ask);
-    let verdict = session
-        .capability
-        .get(&session.store, &session.keys, &session.context)
-        .await?;
+    let verdict = session.capability.get(&session.store, &session.keys, &session.context).await?;
     let fresh = Fresh::of(session, verdict, shot);
     // Before the announcements are read: whoever writes the object after this look changes what our write rests on.
     let over = match &shot.object {
@@ -210,16 +183,12 @@ async fn under_lock(
         read_head(session, record, ask).await?
     };
     let decision = decide(session, record, shot, head.as_ref()).await?;
-    session
-        .ui
-        .step("4/6", format!("Decision: {}", describe(decision.plan)));
+    session.ui.step("4/6", format!("Decision: {}", describe(decision.plan)));
     match (decision.plan, &head) {
         (Push::UpToDate, Some(head)) if !ask.rewrite => {
             return up_to_date_but_the_mirror(session, record, shot, head, terms, over, verifier).await;
         }
-        (Push::UpToDate, _) => session
-            .ui
-            .line("      written anew all the same, because FORCE_PUSH is set"),
+        (Push::UpToDate, _) => session.ui.line("      written anew all the same, because FORCE_PUSH is set"),
         (Push::NothingOfOurs, Some(head)) if !force => return Ok(Done::NothingOfOurs(head.clone())),
         (Push::Diverged, Some(head)) if !force => {
             return Err(diverged(&shot.facts.counts, head, decision.comparison.as_ref()));
@@ -228,17 +197,11 @@ async fn under_lock(
     }
     gate::fence(terms.epoch, head.as_ref())?;
     gate::shrink(shot.facts.counts.observations, head.as_ref(), force)?;
-    let fence = Fence {
-        terms,
-        verifier,
-        fresh,
-    };
+    let fence = Fence { terms, verifier, fresh };
     let Parent::Commit(parent) = commit::parent(session, shot, head.as_ref(), fence).await? else {
         return Ok(Done::Overtaken);
     };
-    session
-        .ui
-        .step("5/6", format!("Upload: {}", human_bytes(shot.pack.digests.size)));
+    session.ui.step("5/6", format!("Upload: {}", human_bytes(shot.pack.digests.size)));
     record.begin(Pending::Push {
         sha256: shot.pack.sha256.clone(),
         digest: shot.facts.digest.clone(),
@@ -251,26 +214,13 @@ async fn under_lock(
     let Some(commit) = made else {
         return Ok(Done::Overtaken);
     };
-    let mirrored = mirror::refresh(
-        session,
-        record,
-        shot,
-        (head.as_ref(), &commit),
-        terms,
-        over,
-        verifier,
-    )
-    .await?;
+    let mirrored =
+        mirror::refresh(session, record, shot, (head.as_ref(), &commit), terms, over, verifier).await?;
     let before = head.as_ref().and_then(|head| head.commit.as_ref());
     commit::collect(session, before.map(|commit| commit.number), commit.number).await;
-    session.ui.step(
-        "6/6",
-        format!(
-            "Verified: commit {} sha256 {}",
-            commit.number,
-            fetch::short(&commit.sha256)
-        ),
-    );
+    session
+        .ui
+        .step("6/6", format!("Verified: commit {} sha256 {}", commit.number, fetch::short(&commit.sha256)));
     Ok(Done::Committed {
         warning: words::fewer(parent.as_deref(), &commit),
         commit: Box::new(commit),
@@ -302,9 +252,7 @@ async fn read_head(session: &Session, record: &RecordFile, ask: Ask) -> CommandR
     let (store, keys, record) = (&session.store, &session.keys, &record.record);
     let head = match remote::read(store, keys, Some(record)).await {
         Err(ReadError::Unreadable(problem)) if ask.rewrite => {
-            session
-                .ui
-                .warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
+            session.ui.warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
             remote::without_announcements(store, keys, record).await?
         }
         other => other?,
@@ -324,19 +272,10 @@ fn conclude(
     shot: Shot,
     done: Done,
 ) -> CommandResult<Option<Report>> {
-    let Shot {
-        facts,
-        fingerprint,
-        pack,
-        ..
-    } = shot;
+    let Shot { facts, fingerprint, pack, .. } = shot;
     match done {
         Done::Overtaken => Ok(None),
-        Done::Committed {
-            commit,
-            mirrored,
-            warning,
-        } => {
+        Done::Committed { commit, mirrored, warning } => {
             record.record.last_push = Some(iso(session.context.now()));
             if mirrored {
                 record.record.mirrored_at = session.context.now().as_second();
@@ -352,9 +291,7 @@ fn conclude(
             if let Err(error) = pack.map.keep(&session.page_map) {
                 tracing::warn!(%error, "the next push will be a full one");
             }
-            session
-                .ui
-                .line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
+            session.ui.line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
             let report = Report::ok("pushed")
                 .with("observations", facts.counts.observations)
                 .with("sha256", commit.sha256.clone())
@@ -373,9 +310,7 @@ fn conclude(
                 record.record.mirrored_at = session.context.now().as_second();
             }
             record.agree(base_of(&head, &facts, fingerprint))?;
-            if head
-                .head_commit()
-                .is_some_and(|commit| commit.sha256 == pack.sha256)
+            if head.head_commit().is_some_and(|commit| commit.sha256 == pack.sha256)
                 && let Err(error) = pack.map.keep(&session.page_map)
             {
                 tracing::warn!(%error, "the next push will be a full one");
@@ -384,9 +319,7 @@ fn conclude(
         }
         Done::NothingOfOurs(head) => {
             words::nothing_of_ours(session, &head);
-            Ok(Some(
-                Report::ok("remote_ahead").with("observations", facts.counts.observations),
-            ))
+            Ok(Some(Report::ok("remote_ahead").with("observations", facts.counts.observations)))
         }
     }
 }

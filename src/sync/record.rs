@@ -116,9 +116,7 @@ impl RecordFile {
         cid: &str,
         database: &Path,
     ) -> Result<Self, DatabaseError> {
-        let path = state
-            .join("records")
-            .join(format!("{}.json", id(store, cid, database)));
+        let path = state.join("records").join(format!("{}.json", id(store, cid, database)));
         let fresh = SyncRecord {
             schema: SCHEMA,
             store: store.to_owned(),
@@ -135,43 +133,26 @@ impl RecordFile {
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self {
-                    path,
-                    record: fresh,
-                    damaged: None,
-                });
+                return Ok(Self { path, record: fresh, damaged: None });
             }
             Err(error) => return Err(DatabaseError::io("read the sync record", &path, error)),
         };
         let problem = match serde_json::from_slice::<SyncRecord>(&text) {
             Ok(record) if record.schema == SCHEMA => {
-                return Ok(Self {
-                    path,
-                    record,
-                    damaged: None,
-                });
+                return Ok(Self { path, record, damaged: None });
             }
             Ok(record) => format!("schema {} is not known", record.schema),
             Err(error) => error.to_string(),
         };
         let aside = path.with_extension("json.damaged");
         std::fs::rename(&path, &aside).map_err(|error| DatabaseError::io("set aside", &path, error))?;
-        let damaged = format!(
-            "the sync record was damaged ({problem}); it is kept as {}",
-            aside.display()
-        );
-        Ok(Self {
-            path,
-            record: fresh,
-            damaged: Some(damaged),
-        })
+        let damaged = format!("the sync record was damaged ({problem}); it is kept as {}", aside.display());
+        Ok(Self { path, record: fresh, damaged: Some(damaged) })
     }
 
     /// Reads the record without touching anything, for doctor and status.
     pub fn peek(state: &Path, store: &str, cid: &str, database: &Path) -> Option<SyncRecord> {
-        let path = state
-            .join("records")
-            .join(format!("{}.json", id(store, cid, database)));
+        let path = state.join("records").join(format!("{}.json", id(store, cid, database)));
         let record: SyncRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         (record.schema == SCHEMA).then_some(record)
     }
@@ -223,18 +204,16 @@ impl SyncRecord {
         match &self.pending {
             None => self.base.clone(),
             Some(Pending::Pull) => None,
-            Some(Pending::Push {
-                sha256,
-                digest,
-                counts,
-            }) if Some(sha256.as_str()) == remote_sha256 => Some(Base {
-                sha256: sha256.clone(),
-                commit: None,
-                mirrored: false,
-                digest: digest.clone(),
-                counts: *counts,
-                fingerprint: None,
-            }),
+            Some(Pending::Push { sha256, digest, counts }) if Some(sha256.as_str()) == remote_sha256 => {
+                Some(Base {
+                    sha256: sha256.clone(),
+                    commit: None,
+                    mirrored: false,
+                    digest: digest.clone(),
+                    counts: *counts,
+                    fingerprint: None,
+                })
+            }
             Some(Pending::Push { .. }) => self.base.clone(),
         }
     }
@@ -272,10 +251,7 @@ mod tests {
             let again = load(state.path());
             assert!(again.damaged.is_some(), "{garbage}");
             assert_eq!(again.record.base, None);
-            assert_eq!(
-                std::fs::read_to_string(file.path.with_extension("json.damaged")).unwrap(),
-                garbage
-            );
+            assert_eq!(std::fs::read_to_string(file.path.with_extension("json.damaged")).unwrap(), garbage);
         }
     }
 
@@ -297,12 +273,7 @@ mod tests {
             ("nothing pending", None, Some("old"), Some("old")),
             ("a push that arrived", push("new"), Some("new"), Some("new")),
             ("a push that did not", push("new"), Some("old"), Some("old")),
-            (
-                "a push that did not, and somebody else's",
-                push("new"),
-                Some("else"),
-                Some("old"),
-            ),
+            ("a push that did not, and somebody else's", push("new"), Some("else"), Some("old")),
             ("a pull", Some(Pending::Pull), Some("new"), None),
         ];
         for (name, pending, remote, expected) in table {

@@ -40,14 +40,7 @@ impl Head {
     /// The head as a Python node, or nobody's commit, left it.
     pub fn announced(sha256: String, manifest: Option<Manifest>) -> Self {
         let announced = Some(sha256.clone());
-        Self {
-            sha256,
-            manifest,
-            commit: None,
-            is_commit: false,
-            mirrored: false,
-            announced,
-        }
+        Self { sha256, manifest, commit: None, is_commit: false, mirrored: false, announced }
     }
 
     /// The head commit, when the head is one.
@@ -57,11 +50,7 @@ impl Head {
 
     /// The content digest, when a membridge node pushed it.
     pub fn digest(&self) -> Option<&str> {
-        self.manifest
-            .as_ref()?
-            .membridge
-            .as_ref()
-            .map(|extra| extra.content_digest.as_str())
+        self.manifest.as_ref()?.membridge.as_ref().map(|extra| extra.content_digest.as_str())
     }
 
     /// The fencing token of the push (F24).
@@ -71,12 +60,7 @@ impl Head {
 
     /// The claude-mem that wrote it, when a membridge node pushed it and knew.
     pub fn claude_mem_version(&self) -> Option<&str> {
-        self.manifest
-            .as_ref()?
-            .membridge
-            .as_ref()?
-            .claude_mem_version
-            .as_deref()
+        self.manifest.as_ref()?.membridge.as_ref()?.claude_mem_version.as_deref()
     }
 
     /// Its highest schema version, when a membridge node pushed it.
@@ -86,9 +70,7 @@ impl Head {
 
     /// Who pushed it.
     pub fn source(&self) -> &str {
-        self.manifest
-            .as_ref()
-            .map_or("an unknown host", |manifest| manifest.source_host.as_str())
+        self.manifest.as_ref().map_or("an unknown host", |manifest| manifest.source_host.as_str())
     }
 
     /// Observations, when the manifest says.
@@ -188,24 +170,16 @@ async fn announced(store: &Store, keys: &Keys) -> Result<Option<Announced>, Read
     // checksum too (F21, F47).
     let checksum = checksum(store, keys).await?;
     let manifest = manifest.map(|(manifest, _)| manifest);
-    let commit = manifest
-        .as_ref()
-        .and_then(|manifest| manifest.membridge.as_ref())
-        .and_then(|extra| extra.commit);
+    let commit =
+        manifest.as_ref().and_then(|manifest| manifest.membridge.as_ref()).and_then(|extra| extra.commit);
     Ok(match (manifest, checksum) {
         (None, None) => None,
-        (Some(manifest), None) => Some(Announced {
-            sha256: manifest.sha256.clone(),
-            manifest: Some(manifest),
-            commit,
-        }),
+        (Some(manifest), None) => {
+            Some(Announced { sha256: manifest.sha256.clone(), manifest: Some(manifest), commit })
+        }
         (manifest, Some(sha256)) => {
             let manifest = manifest.filter(|manifest| manifest.sha256 == sha256);
-            Some(Announced {
-                sha256,
-                manifest,
-                commit,
-            })
+            Some(Announced { sha256, manifest, commit })
         }
     })
 }
@@ -220,13 +194,9 @@ fn choose(announced: Option<Announced>, commit: Option<Commit>, ours: Option<&st
         (None, Some(commit)) => return Some(of_commit(commit, None, false)),
         (Some(announced), Some(commit)) => (announced, commit),
     };
-    let known = [
-        commit.mirror_sha256.as_deref(),
-        commit.legacy_seen.as_deref(),
-        ours,
-    ]
-    .into_iter()
-    .any(|sha256| sha256 == Some(announced.sha256.as_str()));
+    let known = [commit.mirror_sha256.as_deref(), commit.legacy_seen.as_deref(), ours]
+        .into_iter()
+        .any(|sha256| sha256 == Some(announced.sha256.as_str()));
     let speaks_of_a_commit = announced.manifest.is_some() && announced.commit.is_some();
     if known || speaks_of_a_commit {
         let mirrored = announced.manifest.is_some() && announced.commit == Some(commit.number);
@@ -277,21 +247,11 @@ async fn checksum(store: &Store, keys: &Keys) -> Result<Option<String>, ReadErro
     let Some((bytes, _)) = store.get(&key).await? else {
         return Ok(None);
     };
-    let word = String::from_utf8_lossy(&bytes)
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
+    let word =
+        String::from_utf8_lossy(&bytes).split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(Some(word));
     }
-    let what = if bytes.is_empty() {
-        "is empty"
-    } else {
-        "does not start with 64 hex digits"
-    };
-    Err(ReadError::Unreadable(format!(
-        "read {key} at {}: the checksum object {what}",
-        store.name()
-    )))
+    let what = if bytes.is_empty() { "is empty" } else { "does not start with 64 hex digits" };
+    Err(ReadError::Unreadable(format!("read {key} at {}: the checksum object {what}", store.name())))
 }

@@ -57,16 +57,8 @@ pub(super) async fn replace(
         image: &image,
         remote_sha256: &head.sha256,
         // A fast-forward was decided about rows that both sides know; a worker may have written since.
-        only_over: decision
-            .local
-            .as_ref()
-            .filter(|_| !diverged)
-            .map(|facts| facts.digest.clone()),
-        reason: if diverged {
-            Reason::Diverged
-        } else {
-            Reason::FastForward
-        },
+        only_over: decision.local.as_ref().filter(|_| !diverged).map(|facts| facts.digest.clone()),
+        reason: if diverged { Reason::Diverged } else { Reason::FastForward },
         in_history,
         steps: Steps { first: 4, of: 7 },
     };
@@ -77,31 +69,14 @@ pub(super) async fn replace(
             rows::only(decision.comparison.as_ref()),
             backup.display()
         ));
-        session
-            .ui
-            .line(format!("  → put it back with: {}", done.way_back()));
+        session.ui.line(format!("  → put it back with: {}", done.way_back()));
     }
     let kept = diverged.then(|| {
-        format!(
-            "memories recorded here were not in the bucket and are in a backup only: {}",
-            done.way_back()
-        )
+        format!("memories recorded here were not in the bucket and are in a backup only: {}", done.way_back())
     });
     let warnings: Vec<String> = kept.into_iter().chain(done.trouble.clone()).collect();
-    let report = finish(
-        session,
-        record,
-        head,
-        &image.facts.digest,
-        done.counts,
-        image.map,
-        Some(&done),
-    )?;
-    Ok(if warnings.is_empty() {
-        report
-    } else {
-        report.with("warning", warnings.join("; "))
-    })
+    let report = finish(session, record, head, &image.facts.digest, done.counts, image.map, Some(&done))?;
+    Ok(if warnings.is_empty() { report } else { report.with("warning", warnings.join("; ")) })
 }
 
 fn finish(

@@ -30,18 +30,11 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     may_come_back(&session.config, commit, commit.schema_version).await?;
     let present = session.database.exists();
     let of = if present { 6 } else { 3 };
-    session.ui.step(
-        &format!("1/{of}"),
-        format!("History: commit {} of {}", commit.number, commit.time),
-    );
+    session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
     let image = image(session, commit).await?;
     session.ui.step(
         &format!("2/{of}"),
-        format!(
-            "Fetched and checked: {} ({})",
-            image.facts.counts.describe(),
-            human_bytes(image.size)
-        ),
+        format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)),
     );
     let head = Head::announced(commit.sha256.clone(), None);
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
@@ -50,17 +43,11 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
         replace(session, record, &head, &image, Steps { first: 3, of }).await?
     } else {
         place(session, image.path).await?;
-        session
-            .ui
-            .step("3/3", format!("Installed: {}", session.database.display()));
+        session.ui.step("3/3", format!("Installed: {}", session.database.display()));
         None
     };
-    session
-        .ui
-        .line(format!("RESTORE COMPLETE (commit {})", commit.number));
-    session
-        .ui
-        .line("  → send it to the other machines with: membridge push_sqlite");
+    session.ui.line(format!("RESTORE COMPLETE (commit {})", commit.number));
+    session.ui.line("  → send it to the other machines with: membridge push_sqlite");
     let report = Report::ok("restored")
         .with("number", commit.number)
         .with("observations", commit.counts.observations)
@@ -114,12 +101,7 @@ pub async fn to_file(fetch: Fetch<'_>, commit: &Commit, file: &Path) -> CommandR
 pub async fn may_come_back(config: &Config, commit: &Commit, schema: Option<i64>) -> CommandResult {
     gate::store_is_ours_to_sync(&Site::of(config))?;
     let version = worker::local_version(config, &worker::probe(config).await);
-    gate::schema(
-        schema,
-        commit.claude_mem_version.as_deref(),
-        version.as_deref(),
-        None,
-    )
+    gate::schema(schema, commit.claude_mem_version.as_deref(), version.as_deref(), None)
 }
 
 /// The commit's image beside the live database, whole and claude-mem's.
@@ -168,10 +150,7 @@ async fn replace(
     };
     let done = hand_over(session, record, &exchange).await?;
     failpoint::reach("restore.replaced");
-    record.record.base = base.map(|base| super::record::Base {
-        fingerprint: None,
-        ..base
-    });
+    record.record.base = base.map(|base| super::record::Base { fingerprint: None, ..base });
     record.record.pending = pending;
     record.save()?;
     Ok(done.backup)

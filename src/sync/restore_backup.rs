@@ -21,42 +21,26 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
         return Err(unknown(name, &listed, &root));
     };
-    let (source, folder) = (
-        backup.folder.join(backups::DATABASE),
-        install::folder_of(&session.database),
-    );
+    let (source, folder) = (backup.folder.join(backups::DATABASE), install::folder_of(&session.database));
     let image = database::blocking(move || {
         files::require_space(&folder, files::size_with_wal(&source).saturating_mul(3))?;
         let path = files::temporary(&folder, "restore")?;
         // A copy: the backup stays as it is, whatever happens.
         snapshot::Pinned::new(&source)?.copy_to(&path, &Progress::hidden())?;
         let facts = install::inspect(&path)?;
-        let size = std::fs::metadata(&path)
-            .map_err(|error| DatabaseError::io("read", &path, error))?
-            .len();
-        Ok(Image {
-            path,
-            facts,
-            size,
-            sha256: String::new(),
-            map: None,
-        })
+        let size = std::fs::metadata(&path).map_err(|error| DatabaseError::io("read", &path, error))?.len();
+        Ok(Image { path, facts, size, sha256: String::new(), map: None })
     })
     .await?;
     let counts = image.facts.counts;
     let present = session.database.exists();
     let of = if present { 5 } else { 2 };
-    session.ui.step(
-        &format!("1/{of}"),
-        format!("Backup {name}: checked ({})", counts.describe()),
-    );
+    session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
     let _critical = session.context.critical();
     let in_history = in_history(session, record).await;
     record.record.base = None;
     record.save()?;
-    let mut report = Report::ok("restored")
-        .with("name", name)
-        .with("observations", counts.observations);
+    let mut report = Report::ok("restored").with("name", name).with("observations", counts.observations);
     if present {
         let exchange = Exchange {
             image: &image,
@@ -68,34 +52,25 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
         };
         let done = hand_over(session, record, &exchange).await?;
         if let Some(kept) = &done.backup {
-            session
-                .ui
-                .line(format!("what was here is kept as {}", name_of(kept)));
+            session.ui.line(format!("what was here is kept as {}", name_of(kept)));
             report = report.with("backup", kept.display().to_string());
         }
     } else {
         place(session, image.path).await?;
-        session
-            .ui
-            .step("2/2", format!("Installed: {}", session.database.display()));
+        session.ui.step("2/2", format!("Installed: {}", session.database.display()));
     }
     // All of it is live now.
     backups::settle(&backup.folder);
     record.record.pending = None;
     record.save()?;
-    session
-        .ui
-        .line(format!("RESTORE COMPLETE ({})", counts.describe()));
+    session.ui.line(format!("RESTORE COMPLETE ({})", counts.describe()));
     Ok(report)
 }
 
 pub(crate) fn unknown(name: &str, listed: &[Listed], root: &std::path::Path) -> Failure {
-    let newest = listed.first().map_or("there is none yet".to_owned(), |backup| {
-        format!("the newest is {}", backup.name)
-    });
-    Failure::new(format!(
-        "no backup named '{name}' in {}; {newest}",
-        root.display()
-    ))
-    .hint("see all of them: membridge restore-backup")
+    let newest = listed
+        .first()
+        .map_or("there is none yet".to_owned(), |backup| format!("the newest is {}", backup.name));
+    Failure::new(format!("no backup named '{name}' in {}; {newest}", root.display()))
+        .hint("see all of them: membridge restore-backup")
 }

@@ -24,18 +24,13 @@ pub(super) async fn roll_back(
             // Its rows are live again.
             backups::settle(&install::folder_of(backup));
             let kept = kept.map_or(String::new(), |name| {
-                format!(
-                    "; what was recorded in between is in a backup only: {}",
-                    restore_backup(&name)
-                )
+                format!("; what was recorded in between is in a backup only: {}", restore_backup(&name))
             });
             Failure::new(format!("{why}; the old database was put back{kept}"))
                 .hint("look into the worker's log, then try again: membridge pull_sqlite")
         }
-        Err(failure) => Failure::new(format!(
-            "{why}; the old database could not be put back: {failure}"
-        ))
-        .hint(format!("it is whole in {}", backup.display())),
+        Err(failure) => Failure::new(format!("{why}; the old database could not be put back: {failure}"))
+            .hint(format!("it is whole in {}", backup.display())),
     }
 }
 
@@ -48,11 +43,7 @@ async fn put_back(
     let between = Backup::begin(&session.config.paths.pull_backups(), session.context.now())?;
     let copy = between.begin_database()?;
     let mut manifest = manifest(session, exchange);
-    let (from, live, tmp) = (
-        backup.to_owned(),
-        session.database.clone(),
-        session.config.paths.tmp(),
-    );
+    let (from, live, tmp) = (backup.to_owned(), session.database.clone(), session.config.paths.tmp());
     let (installed, folder) = (exchange.image.path.to_path_buf(), between.folder.clone());
     let done = database::blocking(move || {
         let mut kept = None;

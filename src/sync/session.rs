@@ -76,44 +76,29 @@ impl Session {
     ) -> CommandResult<(Self, RecordFile)> {
         let state = config.paths.state.clone();
         let state_error = |error: std::io::Error| {
-            Failure::new(format!(
-                "cannot use the state directory {}: {error}",
-                state.display()
-            ))
-            .hint(format!(
-                "it must be a folder of yours: ls -ld {}",
-                state.display()
-            ))
+            Failure::new(format!("cannot use the state directory {}: {error}", state.display()))
+                .hint(format!("it must be a folder of yours: ls -ld {}", state.display()))
         };
         crate::private_files::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;
         let id = Sha256::digest(database.as_os_str().as_encoded_bytes());
-        let path = state
-            .join("locks")
-            .join(format!("{}.lock", hex(id.get(..8).unwrap_or_default())));
-        let local = LocalLock::acquire(&path, LOCAL_WAIT)
-            .await
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::WouldBlock => Failure::new(format!(
-                    "another membridge process of this machine has been working on {} for more than {} s",
-                    database.display(),
-                    LOCAL_WAIT.as_secs()
-                ))
-                .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
-                _ => state_error(error),
-            })?;
+        let path = state.join("locks").join(format!("{}.lock", hex(id.get(..8).unwrap_or_default())));
+        let local = LocalLock::acquire(&path, LOCAL_WAIT).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Failure::new(format!(
+                "another membridge process of this machine has been working on {} for more than {} s",
+                database.display(),
+                LOCAL_WAIT.as_secs()
+            ))
+            .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
+            _ => state_error(error),
+        })?;
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&install::folder_of(&database));
         super::backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &context).map_err(state_error)?;
-        let record = RecordFile::load(
-            &state,
-            &store.name(),
-            &config.project.name,
-            &config.project.cid,
-            &database,
-        )?;
+        let record =
+            RecordFile::load(&state, &store.name(), &config.project.name, &config.project.cid, &database)?;
         if let Some(damaged) = &record.damaged {
             ui.warn(damaged);
         }
@@ -161,9 +146,7 @@ impl Session {
         landing: PathBuf,
     ) -> Self {
         let capability = Capability::new(&store, &config.paths.state);
-        let page_map = config
-            .paths
-            .page_map(&record::id(&store.name(), &config.project.cid, &database));
+        let page_map = config.paths.page_map(&record::id(&store.name(), &config.project.cid, &database));
         Self {
             keys: Keys::new(&config.project.cid),
             config,
@@ -182,13 +165,7 @@ impl Session {
 
     /// Leadership of this project, as this node sees it.
     pub fn leadership(&self) -> Leadership<'_> {
-        Leadership::of(
-            &self.config,
-            &self.store,
-            &self.context,
-            &self.keys,
-            &self.capability,
-        )
+        Leadership::of(&self.config, &self.store, &self.context, &self.keys, &self.capability)
     }
 
     /// A request for the project's lock.
@@ -228,10 +205,6 @@ impl Session {
             Ok((pinned, facts))
         })
         .await?;
-        Ok(LocalState {
-            pinned,
-            facts,
-            fingerprint,
-        })
+        Ok(LocalState { pinned, facts, fingerprint })
     }
 }

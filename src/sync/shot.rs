@@ -66,19 +66,11 @@ pub(super) async fn take(
 ) -> CommandResult<Shot> {
     let size = files::size_with_wal(&session.database);
     let folder = session.config.paths.tmp();
-    let text = format!(
-        "Snapshot: {} ({})",
-        local.facts.counts.describe(),
-        human_bytes(size)
-    );
+    let text = format!("Snapshot: {} ({})", local.facts.counts.describe(), human_bytes(size));
     session.ui.step("2/6", text);
     tracing::info!("snapshot taken");
     let progress = session.ui.progress("snapshot", size);
-    let LocalState {
-        pinned,
-        facts,
-        fingerprint,
-    } = local;
+    let LocalState { pinned, facts, fingerprint } = local;
     let shot = history::blocking(move || {
         let base = parent.as_ref().map(|map| map.sha256.clone());
         let pack = spool(&pinned, parent, &folder, &progress)?;
@@ -87,21 +79,10 @@ pub(super) async fn take(
         if checked {
             pinned.integrity_check()?;
         }
-        let object = if wanted.object {
-            Some(object(&pinned, &facts, &folder, size)?)
-        } else {
-            None
-        };
+        let object = if wanted.object { Some(object(&pinned, &facts, &folder, size)?) } else { None };
         progress.done();
         let parent = base.filter(|_| pack.kind == Kind::Delta);
-        Ok(Shot {
-            facts,
-            fingerprint,
-            pack,
-            parent,
-            object,
-            checked,
-        })
+        Ok(Shot { facts, fingerprint, pack, parent, object, checked })
     })
     .await?;
     Ok(shot)
@@ -126,15 +107,9 @@ fn object(
     database::integrity_check(&checked, &path)?;
     let counts = database::facts::counts(&checked, &path)?;
     if counts != facts.counts {
-        let problem = format!(
-            "the snapshot holds {} instead of {}",
-            counts.describe(),
-            facts.counts.describe()
-        );
-        return Err(DatabaseError::Damaged {
-            path: path.to_path_buf(),
-            problem,
-        });
+        let problem =
+            format!("the snapshot holds {} instead of {}", counts.describe(), facts.counts.describe());
+        return Err(DatabaseError::Damaged { path: path.to_path_buf(), problem });
     }
     drop(checked);
     let digests = Digests::of_file(&path).map_err(|error| DatabaseError::io("read", &path, error))?;

@@ -190,11 +190,7 @@ impl State {
                 "not compared yet: {here} observations here, {in_bucket} in the bucket, and no sync of both is on record"
             ),
         };
-        if self.certain {
-            text
-        } else {
-            format!("{text}; judged by the files alone, doctor reads the rows")
-        }
+        if self.certain { text } else { format!("{text}; judged by the files alone, doctor reads the rows") }
     }
 }
 
@@ -213,26 +209,15 @@ pub fn quick_look(path: &Path, base: Option<&Base>) -> Result<Option<Seen>, Data
     look(path, |connection| {
         let tables = facts::tables(connection, path)?;
         facts::require_core(&tables, path)?;
-        let digest = if untouched || !small {
-            None
-        } else {
-            Some(digest::content(connection, &tables, path)?)
-        };
-        Ok(Some(Seen {
-            counts: facts::counts(connection, path)?,
-            untouched,
-            digest,
-        }))
+        let digest =
+            if untouched || !small { None } else { Some(digest::content(connection, &tables, path)?) };
+        Ok(Some(Seen { counts: facts::counts(connection, path)?, untouched, digest }))
     })
 }
 
 impl From<&Facts> for Seen {
     fn from(facts: &Facts) -> Self {
-        Self {
-            counts: facts.counts,
-            untouched: false,
-            digest: Some(facts.digest.clone()),
-        }
+        Self { counts: facts.counts, untouched: false, digest: Some(facts.digest.clone()) }
     }
 }
 
@@ -245,10 +230,7 @@ mod tests {
     use crate::sync::remote::Head;
 
     fn counts(observations: u64) -> Counts {
-        Counts {
-            observations,
-            ..Counts::default()
-        }
+        Counts { observations, ..Counts::default() }
     }
 
     fn base() -> Base {
@@ -263,11 +245,7 @@ mod tests {
     }
 
     fn seen(observations: u64, digest: Option<&str>, untouched: bool) -> Seen {
-        Seen {
-            counts: counts(observations),
-            untouched,
-            digest: digest.map(str::to_owned),
-        }
+        Seen { counts: counts(observations), untouched, digest: digest.map(str::to_owned) }
     }
 
     fn head(sha256: &str, digest: &str, observations: u64) -> Head {
@@ -286,56 +264,14 @@ mod tests {
         let newer = || Some(head("new", "d9", 14));
         let table = [
             (None, None, None, S::Nothing, "nothing to sync"),
-            (
-                None,
-                Some(seen(5, Some("d1"), false)),
-                None,
-                S::OnlyHere,
-                "never pushed: 5",
-            ),
+            (None, Some(seen(5, Some("d1"), false)), None, S::OnlyHere, "never pushed: 5"),
             (None, None, newer(), S::OnlyThere, "14 observations in the bucket"),
-            (
-                Some(base()),
-                Some(seen(10, Some("d0"), false)),
-                same(),
-                S::InSync,
-                "in sync (10",
-            ),
-            (
-                Some(base()),
-                Some(seen(10, None, true)),
-                same(),
-                S::InSync,
-                "in sync (10",
-            ),
-            (
-                Some(base()),
-                Some(seen(13, Some("d1"), false)),
-                same(),
-                S::Ahead,
-                "3 more observations here",
-            ),
-            (
-                Some(base()),
-                Some(seen(13, None, false)),
-                same(),
-                S::Ahead,
-                "3 more observations here",
-            ),
-            (
-                Some(base()),
-                Some(seen(8, Some("d1"), false)),
-                same(),
-                S::Ahead,
-                "2 observations fewer here",
-            ),
-            (
-                Some(base()),
-                Some(seen(10, Some("d1"), false)),
-                same(),
-                S::Ahead,
-                "changes here",
-            ),
+            (Some(base()), Some(seen(10, Some("d0"), false)), same(), S::InSync, "in sync (10"),
+            (Some(base()), Some(seen(10, None, true)), same(), S::InSync, "in sync (10"),
+            (Some(base()), Some(seen(13, Some("d1"), false)), same(), S::Ahead, "3 more observations here"),
+            (Some(base()), Some(seen(13, None, false)), same(), S::Ahead, "3 more observations here"),
+            (Some(base()), Some(seen(8, Some("d1"), false)), same(), S::Ahead, "2 observations fewer here"),
+            (Some(base()), Some(seen(10, Some("d1"), false)), same(), S::Ahead, "changes here"),
             (
                 Some(base()),
                 Some(seen(10, None, true)),
@@ -350,27 +286,9 @@ mod tests {
                 S::Diverged,
                 "1 more observations here and 4 more observations in the bucket",
             ),
-            (
-                Some(base()),
-                Some(seen(14, Some("d9"), false)),
-                newer(),
-                S::InSync,
-                "in sync (14",
-            ),
-            (
-                None,
-                Some(seen(14, Some("d9"), false)),
-                newer(),
-                S::InSync,
-                "in sync (14",
-            ),
-            (
-                None,
-                Some(seen(5, Some("d1"), false)),
-                newer(),
-                S::NotCompared,
-                "5 observations here, 14",
-            ),
+            (Some(base()), Some(seen(14, Some("d9"), false)), newer(), S::InSync, "in sync (14"),
+            (None, Some(seen(14, Some("d9"), false)), newer(), S::InSync, "in sync (14"),
+            (None, Some(seen(5, Some("d1"), false)), newer(), S::NotCompared, "5 observations here, 14"),
             (
                 Some(base()),
                 Some(seen(10, None, true)),
@@ -378,13 +296,7 @@ mod tests {
                 S::NotCompared,
                 "3 in the bucket, which does not build on the last sync",
             ),
-            (
-                Some(base()),
-                Some(seen(10, None, false)),
-                same(),
-                S::Ahead,
-                "judged by the files alone",
-            ),
+            (Some(base()), Some(seen(10, None, false)), same(), S::Ahead, "judged by the files alone"),
         ];
         for (base, local, head, standing, says) in table {
             let state = judge(base.as_ref(), local.as_ref(), head.as_ref());

@@ -69,8 +69,6 @@ pub(super) fn base_of(head: &Head, facts: &Facts, fingerprint: Option<files::Fin
 
 /// Says so.
 pub(super) fn up_to_date(session: &Session, counts: &Counts) -> Report {
-    session
-        .ui
-        .line(format!("already up to date ({})", counts.describe()));
+    session.ui.line(format!("already up to date ({})", counts.describe()));
     Report::ok("up_to_date").with("observations", counts.observations)
 }

@@ -25,9 +25,7 @@ pub(super) fn describe(plan: Push) -> &'static str {
 /// Both sides have memories that the other lacks (exit 4).
 pub(super) fn diverged(here: &Counts, head: &Head, comparison: Option<&Comparison>) -> Failure {
     let only = rows::only(comparison);
-    let there = head
-        .observations()
-        .map_or("an unknown number of".to_owned(), |count| count.to_string());
+    let there = head.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());
     Failure::with_exit(
         ExitCode::Diverged,
         format!(
@@ -42,9 +40,7 @@ pub(super) fn diverged(here: &Counts, head: &Head, comparison: Option<&Compariso
 
 /// Nothing is new here, and the bucket is ahead.
 pub(super) fn nothing_of_ours(session: &Session, head: &Head) {
-    let there = head
-        .observations()
-        .map_or(String::new(), |count| format!(" with {count} observations"));
+    let there = head.observations().map_or(String::new(), |count| format!(" with {count} observations"));
     session.ui.line(format!(
         "nothing of ours to push: the bucket is ahead{there} (pushed by {}); get it with: membridge pull_sqlite",
         head.source()
@@ -74,11 +70,7 @@ mod tests {
             commit.counts.observations = observations;
             commit
         };
-        for (before, now, says) in [
-            (10, 10, None),
-            (10, 12, None),
-            (10, 9, Some("1 observations fewer")),
-        ] {
+        for (before, now, says) in [(10, 10, None), (10, 12, None), (10, 9, Some("1 observations fewer"))] {
             let text = fewer(Some(&with(4, before)), &with(5, now));
             assert_eq!(text.is_some(), says.is_some(), "{before} {now}");
             assert!(says.is_none_or(|says| text.as_ref().is_some_and(|text| text.starts_with(says))));

@@ -59,12 +59,7 @@ pub async fn quiesce(config: &Config, context: &Context) -> Result<Quiesced, Wor
 /// As for [`quiesce`].
 pub async fn quiesce_site(site: Site, context: &Context) -> Result<Quiesced, WorkerError> {
     let lock = take_lock(&site, context).await?;
-    let mut quiesced = Quiesced {
-        was_running: None,
-        drained: true,
-        site,
-        _lock: lock,
-    };
+    let mut quiesced = Quiesced { was_running: None, drained: true, site, _lock: lock };
     for _ in 0..ROUNDS {
         let WorkerState::Running(worker) = probe_site(&quiesced.site).await else {
             return Ok(quiesced);
@@ -90,17 +85,11 @@ async fn take_lock(site: &Site, context: &Context) -> Result<SpawnLock, WorkerEr
         match SpawnLock::take(&site.data_dir, context.now()) {
             Ok(Some(lock)) => return Ok(lock),
             Ok(None) if Instant::now() >= deadline => {
-                return Err(WorkerError::Starting {
-                    path: path(),
-                    seconds: patience.as_secs(),
-                });
+                return Err(WorkerError::Starting { path: path(), seconds: patience.as_secs() });
             }
             Ok(None) => sleep(POLL).await,
             Err(error) => {
-                return Err(WorkerError::SpawnLock {
-                    path: path(),
-                    problem: error.to_string(),
-                });
+                return Err(WorkerError::SpawnLock { path: path(), problem: error.to_string() });
             }
         }
     }
@@ -134,18 +123,14 @@ async fn stop(worker: &RunningWorker, site: &Site) -> Result<(), WorkerError> {
         }
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        process.signal(signal).map_err(|error| WorkerError::DoesNotStop {
-            pid: worker.pid,
-            problem: error.to_string(),
-        })?;
+        process
+            .signal(signal)
+            .map_err(|error| WorkerError::DoesNotStop { pid: worker.pid, problem: error.to_string() })?;
         if process.ended(patience.terminate).await {
             return Ok(());
         }
     }
-    Err(WorkerError::DoesNotStop {
-        pid: worker.pid,
-        problem: "it is still there after SIGKILL".to_owned(),
-    })
+    Err(WorkerError::DoesNotStop { pid: worker.pid, problem: "it is still there after SIGKILL".to_owned() })
 }
 
 impl Quiesced {
@@ -182,9 +167,7 @@ impl Quiesced {
                 });
             }
             if Instant::now() >= deadline {
-                return Err(WorkerError::NotReady {
-                    seconds: patience.as_secs(),
-                });
+                return Err(WorkerError::NotReady { seconds: patience.as_secs() });
             }
             sleep(POLL).await;
         }

@@ -126,11 +126,7 @@ pub fn gate(local: Option<&str>, migrated: Option<i64>, remote: Option<&str>, sc
     let reached = known.max(migrated.unwrap_or(i64::MIN));
     // Same release or newer than the writer's: whatever the table lacks, it can read what the older one wrote.
     let as_new = remote.and_then(version).is_some_and(|remote| local >= remote);
-    if schema <= reached || as_new {
-        Gate::Open
-    } else {
-        Gate::Closed { knows: reached }
-    }
+    if schema <= reached || as_new { Gate::Open } else { Gate::Closed { knows: reached } }
 }
 
 #[cfg(test)]
@@ -181,21 +177,9 @@ mod tests {
         let table = [
             // local, local schema, writer, schema, verdict
             (Some("13.25.3"), Some(52), Some("10.6.3"), 23, Gate::Open),
-            (
-                Some("10.6.3"),
-                Some(23),
-                Some("13.25.3"),
-                52,
-                Gate::Closed { knows: 23 },
-            ),
+            (Some("10.6.3"), Some(23), Some("13.25.3"), 52, Gate::Closed { knows: 23 }),
             (Some("10.6.3"), Some(23), None, 49, Gate::Closed { knows: 23 }),
-            (
-                Some("13.11.0"),
-                None,
-                Some("13.25.3"),
-                52,
-                Gate::Closed { knows: 32 },
-            ),
+            (Some("13.11.0"), None, Some("13.25.3"), 52, Gate::Closed { knows: 32 }),
             (Some("10.5.0"), None, Some("10.6.3"), 23, Gate::Open),
             // Between two rows: the writer is not newer, or the local database is already there.
             (Some("13.20.0"), None, Some("13.18.0"), 50, Gate::Open),
@@ -205,11 +189,7 @@ mod tests {
             (Some("dev"), None, None, 52, Gate::Unknown),
         ];
         for (local, migrated, remote, schema, verdict) in table {
-            assert_eq!(
-                gate(local, migrated, remote, schema),
-                verdict,
-                "{local:?} {remote:?} {schema}"
-            );
+            assert_eq!(gate(local, migrated, remote, schema), verdict, "{local:?} {remote:?} {schema}");
         }
     }
 

@@ -31,9 +31,7 @@ impl Site {
     pub fn of(config: &Config) -> Self {
         let mut site = Self::new(&config.paths, &config.worker, &config.database);
         if let crate::config::StoreConfig::S3(s3) = &config.store {
-            site.secrets = [&s3.access_key, &s3.secret_key]
-                .map(|secret| secret.reveal().to_owned())
-                .into();
+            site.secrets = [&s3.access_key, &s3.secret_key].map(|secret| secret.reveal().to_owned()).into();
         }
         site
     }
@@ -42,16 +40,10 @@ impl Site {
     pub fn new(paths: &Paths, worker: &WorkerConfig, database: &Path) -> Self {
         let usual = paths.home.join(".claude-mem");
         let first = ClaudeMemSettings::read(&usual.join("settings.json"));
-        let data_dir = paths
-            .data_dir
-            .clone()
-            .or_else(|| first.data_dir(&paths.home))
-            .unwrap_or_else(|| usual.clone());
-        let settings = if data_dir == usual {
-            first
-        } else {
-            ClaudeMemSettings::read(&data_dir.join("settings.json"))
-        };
+        let data_dir =
+            paths.data_dir.clone().or_else(|| first.data_dir(&paths.home)).unwrap_or_else(|| usual.clone());
+        let settings =
+            if data_dir == usual { first } else { ClaudeMemSettings::read(&data_dir.join("settings.json")) };
         Self {
             data_dir,
             database: database.to_owned(),
@@ -82,10 +74,7 @@ impl Site {
         let host = host(&self.config.host, self.settings.get("CLAUDE_MEM_WORKER_HOST"));
         ports(self.config.port, self.settings.port(), pid_port, uid)
             .into_iter()
-            .map(|port| Endpoint {
-                host: host.clone(),
-                port,
-            })
+            .map(|port| Endpoint { host: host.clone(), port })
             .collect()
     }
 
@@ -164,9 +153,7 @@ impl PidFile {
         let start = fields.get("startToken").and_then(Value::as_str);
         Self::Says {
             pid,
-            port: port
-                .and_then(|port| u16::try_from(port).ok())
-                .filter(|port| *port > 0),
+            port: port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0),
             start_ticks: start.and_then(|token| token.parse().ok()),
         }
     }
@@ -226,11 +213,7 @@ mod tests {
 
     fn site(home: &Path, variables: &[(&str, &str)]) -> Site {
         let mut values: Vec<(String, String)> = vec![("HOME".into(), home.to_str().unwrap().into())];
-        values.extend(
-            variables
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into())),
-        );
+        values.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let environment = Environment::from_values(values);
         let settings = Settings::load(&BTreeMap::new(), &environment, None).unwrap();
         let worker = worker(&settings).unwrap();
@@ -244,24 +227,11 @@ mod tests {
 
     #[test]
     fn f34_a_pid_file_may_hold_anything() {
-        let says = |pid, port, start_ticks| PidFile::Says {
-            pid,
-            port,
-            start_ticks,
-        };
+        let says = |pid, port, start_ticks| PidFile::Says { pid, port, start_ticks };
         let table = [
-            (
-                r#"{"pid": 4242, "port": 37777, "startedAt": "x"}"#,
-                says(4242, Some(37_777), None),
-            ),
-            (
-                r#"{"pid": 4242, "port": 1, "startToken": "155136"}"#,
-                says(4242, Some(1), Some(155_136)),
-            ),
-            (
-                r#"{"pid": 4242, "port": 99999, "startToken": 5}"#,
-                says(4242, None, None),
-            ),
+            (r#"{"pid": 4242, "port": 37777, "startedAt": "x"}"#, says(4242, Some(37_777), None)),
+            (r#"{"pid": 4242, "port": 1, "startToken": "155136"}"#, says(4242, Some(1), Some(155_136))),
+            (r#"{"pid": 4242, "port": 99999, "startToken": 5}"#, says(4242, None, None)),
             (r#"{"pid": 4242, "port": "x"}"#, says(4242, None, None)),
             (r#"{"pid": 1}"#, PidFile::Damaged),
             (r#"{"pid": 0}"#, PidFile::Damaged),
@@ -333,10 +303,7 @@ mod tests {
             &home.path().join(".claude-mem/settings.json"),
             "\u{feff}{\"env\": {\"CLAUDE_MEM_DATA_DIR\": \"~/elsewhere\"}}",
         );
-        write(
-            &home.path().join("elsewhere/settings.json"),
-            r#"{"CLAUDE_MEM_WORKER_PORT": "40001"}"#,
-        );
+        write(&home.path().join("elsewhere/settings.json"), r#"{"CLAUDE_MEM_WORKER_PORT": "40001"}"#);
         let found = site(home.path(), &[]);
         assert_eq!(found.data_dir, home.path().join("elsewhere"));
         assert_eq!(found.settings.port(), Some(40_001));

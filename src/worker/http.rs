@@ -76,9 +76,7 @@ impl Endpoint {
     async fn ask(&self, method: &str, path: &str, body: Option<String>) -> Result<Answer, HttpError> {
         let exchange = async {
             let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            stream
-                .write_all(self.request(method, path, body).as_bytes())
-                .await?;
+            stream.write_all(self.request(method, path, body).as_bytes()).await?;
             let mut raw = Vec::new();
             let mut chunk = [0_u8; 8192];
             loop {
@@ -91,17 +89,11 @@ impl Endpoint {
                 }
             }
         };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .unwrap_or(Err(HttpError::Timeout))
+        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or(Err(HttpError::Timeout))
     }
 
     fn request(&self, method: &str, path: &str, body: Option<String>) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {host}:{}\r\nConnection: close\r\nAccept: application/json\r\n",
             self.port
@@ -119,11 +111,7 @@ impl Endpoint {
 /// The answer, once `raw` holds all of it; `ended` says that no more will come.
 fn parse(raw: &[u8], ended: bool) -> Result<Option<Answer>, HttpError> {
     let Some((head, rest)) = split(raw, b"\r\n\r\n") else {
-        return if ended {
-            Err(HttpError::Malformed("it ends within the head"))
-        } else {
-            Ok(None)
-        };
+        return if ended { Err(HttpError::Malformed("it ends within the head")) } else { Ok(None) };
     };
     let head = std::str::from_utf8(head).map_err(|_| HttpError::Malformed("head"))?;
     let mut lines = head.split("\r\n");
@@ -142,9 +130,7 @@ fn parse(raw: &[u8], ended: bool) -> Result<Option<Answer>, HttpError> {
     let body = if chunked {
         unchunk(rest)?
     } else if let Some(length) = header("content-length") {
-        let length: usize = length
-            .parse()
-            .map_err(|_| HttpError::Malformed("content-length"))?;
+        let length: usize = length.parse().map_err(|_| HttpError::Malformed("content-length"))?;
         rest.get(..length).map(<[u8]>::to_vec)
     } else {
         ended.then(|| rest.to_vec())
@@ -192,11 +178,7 @@ mod tests {
     #[test]
     fn answers_are_read_to_their_end_and_no_further() {
         let table: [(&str, bool, Option<(u16, &str)>); 8] = [
-            (
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-                false,
-                Some((200, "ok")),
-            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, Some((200, "ok"))),
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", false, None),
             ("HTTP/1.1 503 No\r\n\r\nlater", true, Some((503, "later"))),
             ("HTTP/1.1 503 No\r\n\r\nlater", false, None),
@@ -205,16 +187,8 @@ mod tests {
                 false,
                 Some((200, "abcde")),
             ),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
-                false,
-                None,
-            ),
-            (
-                "HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n",
-                false,
-                Some((204, "")),
-            ),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", false, None),
+            ("HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n", false, Some((204, ""))),
             ("HTTP/1.1 200", false, None),
         ];
         for (raw, ended, expected) in table {
@@ -251,17 +225,11 @@ mod tests {
             while !String::from_utf8_lossy(&seen[..length]).ends_with("{\"a\":1}") {
                 length += stream.read(&mut seen[length..]).await.unwrap();
             }
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"b\": 2}")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"b\": 2}").await.unwrap();
             // Held open: the client must not wait for the end.
             (String::from_utf8_lossy(&seen[..length]).into_owned(), stream)
         });
-        let endpoint = Endpoint {
-            host: "127.0.0.1".into(),
-            port,
-        };
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port };
         let answer = endpoint.post("/x", &serde_json::json!({"a": 1})).await.unwrap();
         assert_eq!(answer.json().unwrap()["b"], 2);
         let (request, _stream) = server.await.unwrap();
@@ -271,10 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_never_answers_costs_one_second() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint {
-            host: "127.0.0.1".into(),
-            port: listener.local_addr().unwrap().port(),
-        };
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
         assert!(matches!(endpoint.get("/").await, Err(HttpError::Timeout)));
     }
 }

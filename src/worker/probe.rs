@@ -90,21 +90,13 @@ pub async fn probe_site(site: &Site) -> WorkerState {
             continue;
         };
         let stats = ask(&endpoint, "/api/stats").await.unwrap_or_default();
-        let database = stats
-            .pointer("/database/path")
-            .and_then(Value::as_str)
-            .map(PathBuf::from);
+        let database = stats.pointer("/database/path").and_then(Value::as_str).map(PathBuf::from);
         if let Some(database) = database.filter(|path| !same_file(path, &site.database)) {
-            foreign.get_or_insert(WorkerState::Foreign {
-                port: endpoint.port,
-                database,
-            });
+            foreign.get_or_insert(WorkerState::Foreign { port: endpoint.port, database });
             continue;
         }
         let told = health.get("pid").and_then(Value::as_i64);
-        let told = told
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Process::find);
+        let told = told.and_then(|pid| i32::try_from(pid).ok()).and_then(Process::find);
         if let Some(process) = told.or_else(|| silent(site)) {
             return WorkerState::Running(Box::new(describe(endpoint, process, &health, &stats).await));
         }
@@ -144,11 +136,7 @@ impl RunningWorker {
 
 async fn describe(endpoint: Endpoint, process: Process, health: &Value, stats: &Value) -> RunningWorker {
     let text = |name: &str| health.get(name).and_then(Value::as_str).map(str::to_owned);
-    let count = |name: &str| {
-        stats
-            .pointer(&format!("/database/{name}"))
-            .and_then(Value::as_i64)
-    };
+    let count = |name: &str| stats.pointer(&format!("/database/{name}")).and_then(Value::as_i64);
     let counts = stats.get("database").map(|_| Counts {
         observations: count("observations"),
         sessions: count("sessions"),
@@ -171,17 +159,11 @@ async fn ask(endpoint: &Endpoint, path: &str) -> Option<Value> {
 }
 
 pub(super) async fn ready(endpoint: &Endpoint) -> bool {
-    endpoint
-        .get("/api/readiness")
-        .await
-        .is_ok_and(|answer| answer.ok())
+    endpoint.get("/api/readiness").await.is_ok_and(|answer| answer.ok())
 }
 
 pub(super) async fn queue_depth(endpoint: &Endpoint) -> Option<u64> {
-    ask(endpoint, "/api/processing-status")
-        .await?
-        .get("queueDepth")?
-        .as_u64()
+    ask(endpoint, "/api/processing-status").await?.get("queueDepth")?.as_u64()
 }
 
 /// Whether two paths name one file, which may not exist yet.

@@ -35,11 +35,7 @@ impl Process {
             rustix::process::Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let owner = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
         let start_ticks = start_ticks(pid)?;
-        (owner == nix::unistd::geteuid().as_raw()).then_some(Self {
-            pid,
-            start_ticks,
-            pidfd,
-        })
+        (owner == nix::unistd::geteuid().as_raw()).then_some(Self { pid, start_ticks, pidfd })
     }
 
     /// The process with this pid, when its command line names a claude-mem worker.
@@ -53,10 +49,7 @@ impl Process {
             return Vec::new();
         };
         let holds = |process: &Self| {
-            let open = std::fs::read_dir(process.proc("fd"))
-                .into_iter()
-                .flatten()
-                .flatten();
+            let open = std::fs::read_dir(process.proc("fd")).into_iter().flatten().flatten();
             open.filter_map(|entry| std::fs::metadata(entry.path()).ok())
                 .any(|meta| meta.dev() == wanted.dev() && meta.ino() == wanted.ino())
         };
@@ -91,9 +84,7 @@ impl Process {
 
     /// The program that it runs, unless it has been removed.
     pub fn program(&self) -> Option<PathBuf> {
-        std::fs::read_link(self.proc("exe"))
-            .ok()
-            .filter(|path| path.is_file())
+        std::fs::read_link(self.proc("exe")).ok().filter(|path| path.is_file())
     }
 
     /// Its environment as it was started with.
@@ -134,10 +125,7 @@ impl Process {
             return Ok(());
         }
         if !self.is_worker() {
-            return Err(io::Error::other(format!(
-                "process {} is not a claude-mem worker",
-                self.pid
-            )));
+            return Err(io::Error::other(format!("process {} is not a claude-mem worker", self.pid)));
         }
         let sent = match (&self.pidfd, signal) {
             (Some(pidfd), Signal::SIGKILL) => pidfd_send_signal(pidfd, rustix::process::Signal::KILL),
@@ -196,10 +184,7 @@ mod tests {
     /// `spawn` returns when the new program takes over, a moment before the kernel knows its command line.
     fn named(child: Child) -> Child {
         let limit = std::time::Instant::now() + Duration::from_secs(20);
-        while std::fs::read(format!("/proc/{}/cmdline", child.id()))
-            .unwrap()
-            .is_empty()
-        {
+        while std::fs::read(format!("/proc/{}/cmdline", child.id())).unwrap().is_empty() {
             assert!(std::time::Instant::now() < limit, "the program never starts");
             std::thread::yield_now();
         }
@@ -227,14 +212,7 @@ mod tests {
 
     #[test]
     fn f34_only_a_worker_of_ours_is_found_and_signalled() {
-        for pid in [
-            i32::MIN,
-            -1,
-            0,
-            1,
-            i32::try_from(std::process::id()).unwrap(),
-            i32::MAX,
-        ] {
+        for pid in [i32::MIN, -1, 0, 1, i32::try_from(std::process::id()).unwrap(), i32::MAX] {
             assert!(Process::find(pid).is_none(), "{pid}");
         }
         let mut stranger = sleeper("stranger");
@@ -272,10 +250,7 @@ mod tests {
                 .unwrap(),
         );
         let holders = Process::workers_holding(file.path());
-        assert_eq!(
-            holders.iter().map(Process::pid).collect::<Vec<_>>(),
-            [pid(&child)]
-        );
+        assert_eq!(holders.iter().map(Process::pid).collect::<Vec<_>>(), [pid(&child)]);
         child.kill().unwrap();
         child.wait().unwrap();
     }

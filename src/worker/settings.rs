@@ -80,10 +80,7 @@ impl ClaudeMemSettings {
                 if let Some(Value::Object(nested)) = values.remove("env") {
                     values.extend(nested);
                 }
-                Self {
-                    values,
-                    warning: None,
-                }
+                Self { values, warning: None }
             }
             Ok(_) => Self::damaged(path, "it is not a JSON object".to_owned()),
             // serde's message names line and column, never the content.
@@ -92,13 +89,7 @@ impl ClaudeMemSettings {
     }
 
     fn damaged(path: &Path, problem: String) -> Self {
-        Self {
-            values: Map::new(),
-            warning: Some(SettingsWarning {
-                path: path.to_owned(),
-                problem,
-            }),
-        }
+        Self { values: Map::new(), warning: Some(SettingsWarning { path: path.to_owned(), problem }) }
     }
 
     /// A value as text; empty counts as unset.
@@ -114,10 +105,7 @@ impl ClaudeMemSettings {
 
     /// A port number.
     pub fn port(&self) -> Option<u16> {
-        self.get("CLAUDE_MEM_WORKER_PORT")?
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
+        self.get("CLAUDE_MEM_WORKER_PORT")?.parse().ok().filter(|port| *port > 0)
     }
 
     /// The data directory that the file names.
@@ -186,10 +174,7 @@ mod tests {
         let home = Path::new("/home/ann");
         let table = [
             (r#"{"CLAUDE_MEM_DATA_DIR": "~/mem"}"#, Some("/home/ann/mem")),
-            (
-                r#"{"env": {"CLAUDE_MEM_DATA_DIR": "/srv/mem"}}"#,
-                Some("/srv/mem"),
-            ),
+            (r#"{"env": {"CLAUDE_MEM_DATA_DIR": "/srv/mem"}}"#, Some("/srv/mem")),
             (r#"{"CLAUDE_MEM_DATA_DIR": ""}"#, None),
         ];
         for (text, dir) in table {
@@ -209,14 +194,8 @@ mod tests {
             (cloud("", "u", "https://hub"), None),
             (cloud("t", " ", "https://hub"), None),
             (cloud("t", "u", ""), None),
-            (
-                r#"{"CLAUDE_MEM_RUNTIME": "server"}"#.to_owned(),
-                Some(Refusal::ServerRuntime),
-            ),
-            (
-                r#"{"CLAUDE_MEM_RUNTIME": "Server-Beta"}"#.to_owned(),
-                Some(Refusal::ServerRuntime),
-            ),
+            (r#"{"CLAUDE_MEM_RUNTIME": "server"}"#.to_owned(), Some(Refusal::ServerRuntime)),
+            (r#"{"CLAUDE_MEM_RUNTIME": "Server-Beta"}"#.to_owned(), Some(Refusal::ServerRuntime)),
             (r#"{"CLAUDE_MEM_RUNTIME": "worker"}"#.to_owned(), None),
             ("{}".to_owned(), None),
         ];

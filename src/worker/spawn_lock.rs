@@ -33,20 +33,13 @@ impl SpawnLock {
     pub fn take(data_dir: &Path, now: jiff::Timestamp) -> io::Result<Option<Self>> {
         let path = data_dir.join("spawn.lock");
         if !data_dir.is_dir() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(data_dir)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
         }
         for _ in 0..2 {
             match create(&path, now) {
                 Ok(file) => {
                     let inode = file.metadata()?.ino();
-                    return Ok(Some(Self {
-                        path,
-                        inode,
-                        toucher: tokio::spawn(keep_fresh(file)),
-                    }));
+                    return Ok(Some(Self { path, inode, toucher: tokio::spawn(keep_fresh(file)) }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -74,11 +67,7 @@ impl Drop for SpawnLock {
 }
 
 fn create(path: &Path, now: jiff::Timestamp) -> io::Result<File> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     // Milliseconds, as JavaScript's toISOString writes them.
     let body = serde_json::json!({
         "pid": std::process::id(),
@@ -172,12 +161,7 @@ mod tests {
         std::fs::write(&path, "{\"pid\": 1}").unwrap();
         assert!(SpawnLock::take(data.path(), now()).unwrap().is_none());
         let old = SystemTime::now() - Duration::from_secs(91);
-        std::fs::File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert!(SpawnLock::take(data.path(), now()).unwrap().is_some());
     }
 

@@ -27,19 +27,12 @@ impl Launch {
     /// The script or the runtime is nowhere to be found.
     pub(super) fn of(site: &Site, ran: &RunningWorker) -> Result<Self, WorkerError> {
         let script = site.script(ran.script.as_deref()).ok_or(WorkerError::NoScript)?;
-        let runtime = site
-            .runtime(ran.program.as_deref())
-            .ok_or(WorkerError::NoRuntime)?;
+        let runtime = site.runtime(ran.program.as_deref()).ok_or(WorkerError::NoRuntime)?;
         let kept = |(name, value): &(OsString, OsString)| keeps(name, value, &site.secrets);
         Ok(Self {
             runtime,
             script,
-            environment: ran
-                .environment
-                .iter()
-                .filter(|pair| kept(pair))
-                .cloned()
-                .collect(),
+            environment: ran.environment.iter().filter(|pair| kept(pair)).cloned().collect(),
             directory: site.data_dir.clone(),
         })
     }
@@ -74,15 +67,9 @@ fn keeps(name: &OsStr, value: &OsStr, secrets: &[String]) -> bool {
         "NO_PROXY",
         "SSL_CERT_FILE",
     ];
-    let ours = SETTINGS
-        .iter()
-        .any(|setting| setting.name == name && !shared.contains(&setting.name));
-    let foreign = ["MINIO_", "AWS_", "MEMBRIDGE_"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
-    let secret = secrets
-        .iter()
-        .any(|secret| !secret.is_empty() && value.contains(secret.as_str()));
+    let ours = SETTINGS.iter().any(|setting| setting.name == name && !shared.contains(&setting.name));
+    let foreign = ["MINIO_", "AWS_", "MEMBRIDGE_"].iter().any(|prefix| name.starts_with(prefix));
+    let secret = secrets.iter().any(|secret| !secret.is_empty() && value.contains(secret.as_str()));
     !secret && (of_claude_mem || !(ours || foreign))
 }
 
@@ -115,11 +102,7 @@ mod tests {
             ("BACKUP_KEY", "prefix-hunter22", false),
         ];
         for (name, value, kept) in table {
-            assert_eq!(
-                keeps(OsStr::new(name), OsStr::new(value), &secrets),
-                kept,
-                "{name}"
-            );
+            assert_eq!(keeps(OsStr::new(name), OsStr::new(value), &secrets), kept, "{name}");
         }
     }
 }

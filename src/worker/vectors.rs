@@ -37,10 +37,7 @@ fn reset(data_dir: &Path, backup_dir: &Path) -> io::Result<Vec<PathBuf>> {
     if found.is_empty() {
         return Ok(found);
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(backup_dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(backup_dir)?;
     let mut moved = Vec::new();
     for path in found {
         let Some(name) = path.file_name() else { continue };
@@ -84,9 +81,6 @@ mod tests {
             std::fs::write(home.path().join("chroma-sync-state.json"), text).unwrap();
             assert_eq!(reset(home.path(), &backup).is_ok(), text == "first");
         }
-        assert_eq!(
-            std::fs::read(backup.join("chroma-sync-state.json")).unwrap(),
-            b"first"
-        );
+        assert_eq!(std::fs::read(backup.join("chroma-sync-state.json")).unwrap(), b"first");
     }
 }

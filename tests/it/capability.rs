@@ -7,10 +7,7 @@ use membridge::storage::probe::{self, Verdict};
 use crate::stores::{self, Subject, unique};
 use crate::support::s3::{Fault, Op, S3Server};
 
-const BOTH: Verdict = Verdict {
-    create: true,
-    replace: true,
-};
+const BOTH: Verdict = Verdict { create: true, replace: true };
 
 async fn verdict(subject: &Subject) -> Verdict {
     let keys = Keys::new(&unique("probe"));

@@ -28,11 +28,7 @@ pub fn with_memory(machine: &Machine) -> &Machine {
 /// Alpha with this many observations, pushed.
 pub fn pushed(server: &S3Server, observations: usize) -> Machine {
     let alpha = Machine::new("alpha", server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(observations)
-        .add_prompts(2);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(observations).add_prompts(2);
     alpha.cmd("push_sqlite").run().assert_code(0);
     alpha
 }
@@ -43,16 +39,10 @@ pub fn rows(database: &Path) -> Vec<String> {
     for (table, order) in [
         ("sdk_sessions", "content_session_id"),
         ("observations", "title, created_at_epoch"),
-        (
-            "session_summaries",
-            "memory_session_id, prompt_number, created_at_epoch",
-        ),
+        ("session_summaries", "memory_session_id, prompt_number, created_at_epoch"),
         ("user_prompts", "content_session_id, prompt_number"),
     ] {
-        all.extend(claude_mem::dump(
-            database,
-            &format!("SELECT * FROM {table} ORDER BY {order}"),
-        ));
+        all.extend(claude_mem::dump(database, &format!("SELECT * FROM {table} ORDER BY {order}")));
     }
     all
 }
@@ -61,11 +51,7 @@ pub fn rows(database: &Path) -> Vec<String> {
 #[track_caller]
 pub fn assert_whole(database: &Path) {
     assert_eq!(claude_mem::integrity(database), "ok", "{}", database.display());
-    assert!(
-        claude_mem::fts_ok(database),
-        "the search index of {}",
-        database.display()
-    );
+    assert!(claude_mem::fts_ok(database), "the search index of {}", database.display());
 }
 
 /// Titles in the database and in every backup of it.
@@ -102,11 +88,7 @@ pub fn assert_no_leftovers(machine: &Machine) {
 pub fn failpoints(machine: &Machine, command: &str) -> Vec<String> {
     let log = machine.path("failpoints.log");
     let _ = std::fs::remove_file(&log);
-    machine
-        .cmd(command)
-        .env("MEMBRIDGE_FAILPOINT_LOG", &log)
-        .run()
-        .assert_code(0);
+    machine.cmd(command).env("MEMBRIDGE_FAILPOINT_LOG", &log).run().assert_code(0);
     let mut names = Vec::new();
     for name in std::fs::read_to_string(log).unwrap().lines() {
         if !names.iter().any(|known| known == name) {

@@ -26,10 +26,7 @@ fn a_bucket_written_by_a_python_node_is_pulled() {
     let python = machine("python", &server);
     PythonNode::new(&server, "mem", "python").write(&python.db_path(), now(), Stop::Never);
     let beta = Machine::new("beta", &server);
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     assert_eq!(rows(&beta.db_path()), rows(&python.db_path()));
     // And a second machine that has the older half of it.
     let gamma = Machine::new("gamma", &server);
@@ -37,11 +34,7 @@ fn a_bucket_written_by_a_python_node_is_pulled() {
     python.db().add_observations(4);
     PythonNode::new(&server, "mem", "python").write(&python.db_path(), now(), Stop::Never);
     PythonNode::new(&server, "mem", "python").write_lease("python", 1, now(), false);
-    gamma
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    gamma.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     assert_eq!(rows(&gamma.db_path()), rows(&python.db_path()));
 }
 
@@ -65,11 +58,7 @@ fn f21_a_torn_python_push_is_an_error_and_the_next_push_mends_it() {
         } else {
             assert_eq!(claude_mem::counts(beta.db_path()).observations, 14);
         }
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
+        alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
         beta.cmd("pull_sqlite").run().assert_code(0);
         assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     }
@@ -86,13 +75,8 @@ fn what_we_write_is_what_a_python_node_reads() {
     assert_eq!(rows(&copy), rows(&alpha.db_path()));
     assert_eq!(node.remote_observations(), Some(12));
     assert_eq!(node.role(now()), Role::Secondary);
-    assert!(
-        matches!(node.lock(now()), Lock::Free | Lock::Stale),
-        "a released lock stops nobody"
-    );
-    let bytes = server
-        .get(&python_node::key("mem", "sqlite/claude-mem.db"))
-        .unwrap();
+    assert!(matches!(node.lock(now()), Lock::Free | Lock::Stale), "a released lock stops nobody");
+    let bytes = server.get(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap();
     assert_eq!(&bytes[..16], b"SQLite format 3\0");
     assert_eq!(bytes[18..20], [1, 1], "a rollback-journal header");
 }
@@ -129,28 +113,16 @@ fn the_objects_of_a_push_have_the_keys_texts_and_shapes_of_the_contract() {
             "sqlite/manifest.json"
         ]
     );
-    let audits: Vec<_> = keys
-        .iter()
-        .filter(|key| key.contains("leadership/audit/"))
-        .collect();
-    let [audit] = audits.as_slice() else {
-        panic!("one audit record: {audits:?}")
-    };
+    let audits: Vec<_> = keys.iter().filter(|key| key.contains("leadership/audit/")).collect();
+    let [audit] = audits.as_slice() else { panic!("one audit record: {audits:?}") };
     assert!(audit.ends_with("Z-rack_1_alpha.json"), "{audit}");
-    let stamp = audit
-        .trim_start_matches(ROOT)
-        .trim_start_matches("leadership/audit/")
-        .split('-')
-        .next()
-        .unwrap();
+    let stamp =
+        audit.trim_start_matches(ROOT).trim_start_matches("leadership/audit/").split('-').next().unwrap();
     assert_eq!(stamp.len(), "20260102T030405Z".len());
 
     let sha = server.text(&format!("{ROOT}sqlite/claude-mem.db.sha256"));
     let (hex, rest) = sha.split_at(64);
-    assert!(
-        hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest == "  claude-mem.db\n",
-        "{sha:?}"
-    );
+    assert!(hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest == "  claude-mem.db\n", "{sha:?}");
 
     let manifest = fields(&server, &format!("{ROOT}sqlite/manifest.json"));
     let wanted = [
@@ -176,11 +148,7 @@ fn the_objects_of_a_push_have_the_keys_texts_and_shapes_of_the_contract() {
     assert_eq!(lock[..4], ["hostname", "timestamp", "project", "canonical_id"]);
     let lock: serde_json::Value =
         serde_json::from_str(&server.text(&format!("{ROOT}locks/active.lock"))).unwrap();
-    assert_eq!(
-        (lock["hostname"].as_str(), lock["timestamp"].as_i64()),
-        (Some("alpha"), Some(0)),
-        "released"
-    );
+    assert_eq!((lock["hostname"].as_str(), lock["timestamp"].as_i64()), (Some("alpha"), Some(0)), "released");
 
     let lease = fields(&server, &format!("{ROOT}leadership/lease.json"));
     let wanted = [
@@ -198,10 +166,7 @@ fn the_objects_of_a_push_have_the_keys_texts_and_shapes_of_the_contract() {
     let lease: serde_json::Value =
         serde_json::from_str(&server.text(&format!("{ROOT}leadership/lease.json"))).unwrap();
     assert_eq!(lease["policy"], "primary_authoritative");
-    assert_eq!(
-        (lease["epoch"].as_i64(), lease["needs_ui_selection"].as_bool()),
-        (Some(1), Some(true))
-    );
+    assert_eq!((lease["epoch"].as_i64(), lease["needs_ui_selection"].as_bool()), (Some(1), Some(true)));
     let record: serde_json::Value = serde_json::from_str(&server.text(audit)).unwrap();
     assert_eq!(record["event"], "lease_written");
     assert_eq!(record["primary_node_id"], "rack/1:alpha");
@@ -244,15 +209,7 @@ fn a_foreign_lock_is_respected_until_its_ttl_and_grace_are_over() {
         .lines()
         .find(|line| line.contains("LOCK ACTIVE — held by python-host for "))
         .expect("the pinned words");
-    let age: i64 = line
-        .split(" for ")
-        .nth(1)
-        .unwrap()
-        .split('s')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let age: i64 = line.split(" for ").nth(1).unwrap().split('s').next().unwrap().parse().unwrap();
     assert!((100..130).contains(&age), "{line}");
     node.write_lock(now() - 7230);
     alpha
@@ -263,44 +220,24 @@ fn a_foreign_lock_is_respected_until_its_ttl_and_grace_are_over() {
         .stdout_has("grace");
     assert_eq!(python_node::read(&server, "mem").unwrap(), bucket);
     // A pull takes no lock.
-    Machine::new("beta", &server)
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0);
+    Machine::new("beta", &server).cmd("pull_sqlite").run().assert_code(0);
 
     node.write_lock(now() - 7300);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
     node.write_lock(now() - 5);
     alpha.db().add_observations(1);
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
     // Our own host name in a Python lock is ours.
     PythonNode::new(&server, "mem", "alpha").write_lock(now() - 5);
     alpha.db().add_observations(1);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
 }
 
 #[test]
 fn a_pull_from_an_empty_bucket_says_so_and_changes_nothing() {
     let server = S3Server::start();
     let beta = Machine::new("beta", &server);
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("nothing to pull")
-        .stdout_has("mem");
+    beta.cmd("pull_sqlite").run().assert_code(1).stdout_has("nothing to pull").stdout_has("mem");
     assert!(!beta.db_path().exists());
     let gamma = machine("gamma", &server);
     let before = rows(&gamma.db_path());

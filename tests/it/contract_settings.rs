@@ -23,11 +23,7 @@ fn the_first_missing_variable_is_named_in_the_order_of_the_contract() {
         for command in ["push_sqlite", "pull_sqlite", "leadership_info", "sync"] {
             let out = alpha.cmd(command).run();
             out.assert_code(1);
-            assert_eq!(
-                out.stdout.lines().next(),
-                Some(format!("ERROR: {name} not set").as_str()),
-                "{out:?}"
-            );
+            assert_eq!(out.stdout.lines().next(), Some(format!("ERROR: {name} not set").as_str()), "{out:?}");
         }
     }
 }
@@ -36,16 +32,10 @@ fn the_first_missing_variable_is_named_in_the_order_of_the_contract() {
 fn print_project_needs_the_name_only() {
     let server = S3Server::start();
     let mut alpha = Machine::new("alpha", &server);
-    alpha
-        .unset("MINIO_ENDPOINT")
-        .set("CLAUDE_PROJECT_ID", "сад")
-        .set("CLAUDE_CANONICAL_PROJECT_ID", "ffff");
+    alpha.unset("MINIO_ENDPOINT").set("CLAUDE_PROJECT_ID", "сад").set("CLAUDE_CANONICAL_PROJECT_ID", "ffff");
     let out = alpha.cmd("print_project").run();
     out.assert_code(0);
-    assert_eq!(
-        out.stdout,
-        "project_name: сад\ncanonical_project_id: e4b16ee4be9e8cde\n"
-    );
+    assert_eq!(out.stdout, "project_name: сад\ncanonical_project_id: e4b16ee4be9e8cde\n");
     for name in ["it's \"quoted\" $(x) `y`", "a\\b", "-n"] {
         let out = alpha.cmd("print-project").env("CLAUDE_PROJECT_ID", name).run();
         out.assert_code(0).stdout_has(&format!("project_name: {name}\n"));
@@ -69,51 +59,19 @@ fn settings_come_from_flag_environment_file_default_in_this_order() {
     let server = S3Server::start();
     let mut alpha = machine("alpha", &server);
     let id = |out: crate::support::process::Outcome| {
-        out.assert_code(0)
-            .stdout
-            .lines()
-            .next()
-            .unwrap()
-            .trim_start_matches("project_name: ")
-            .to_owned()
+        out.assert_code(0).stdout.lines().next().unwrap().trim_start_matches("project_name: ").to_owned()
     };
-    alpha.write(
-        ".claude-mem-minio/config.env",
-        "# my machine\nexport CLAUDE_PROJECT_ID=\"from file\"\n",
-    );
+    alpha.write(".claude-mem-minio/config.env", "# my machine\nexport CLAUDE_PROJECT_ID=\"from file\"\n");
     assert_eq!(id(alpha.cmd("print_project").run()), "mem");
     alpha.unset("CLAUDE_PROJECT_ID");
     assert_eq!(id(alpha.cmd("print_project").run()), "from file");
-    assert_eq!(
-        id(alpha
-            .cmd("print_project --project flag")
-            .env("CLAUDE_PROJECT_ID", "env")
-            .run()),
-        "flag"
-    );
+    assert_eq!(id(alpha.cmd("print_project --project flag").env("CLAUDE_PROJECT_ID", "env").run()), "flag");
     let other = alpha.write("other.env", "CLAUDE_PROJECT_ID=other");
-    assert_eq!(
-        id(alpha
-            .cmd("print_project")
-            .env("MEMBRIDGE_CONFIG_ENV", &other)
-            .run()),
-        "other"
-    );
+    assert_eq!(id(alpha.cmd("print_project").env("MEMBRIDGE_CONFIG_ENV", &other).run()), "other");
     let third = alpha.write("dir/config.env", "CLAUDE_PROJECT_ID=third");
+    assert_eq!(id(alpha.cmd("print_project").env("MEMBRIDGE_DIR", third.parent().unwrap()).run()), "third");
     assert_eq!(
-        id(alpha
-            .cmd("print_project")
-            .env("MEMBRIDGE_DIR", third.parent().unwrap())
-            .run()),
-        "third"
-    );
-    assert_eq!(
-        id(alpha
-            .cmd("print_project")
-            .arg("--config")
-            .arg(&third)
-            .env("MEMBRIDGE_CONFIG_ENV", &other)
-            .run()),
+        id(alpha.cmd("print_project").arg("--config").arg(&third).env("MEMBRIDGE_CONFIG_ENV", &other).run()),
         "third"
     );
     // The shipped example holds $HOME unexpanded.
@@ -123,10 +81,7 @@ fn settings_come_from_flag_environment_file_default_in_this_order() {
         "CLAUDE_PROJECT_ID=mem\nCLAUDE_MEM_DB=$HOME/.claude-mem/claude-mem.db\n",
     );
     alpha.cmd("push_sqlite").run().assert_code(0);
-    alpha.write(
-        ".claude-mem-minio/config.env",
-        "CLAUDE_PROJECT_ID=mem\n\nCLAUDE_MEM_DB=$(echo /tmp/x)\n",
-    );
+    alpha.write(".claude-mem-minio/config.env", "CLAUDE_PROJECT_ID=mem\n\nCLAUDE_MEM_DB=$(echo /tmp/x)\n");
     alpha
         .cmd("push_sqlite")
         .run()
@@ -167,11 +122,7 @@ fn bad_values_name_their_variable() {
         out.assert_code(1).stdout_has(&format!("ERROR: {name}='{value}'"));
     }
     for yes in ["1", "true", "YES", "On"] {
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", yes)
-            .run()
-            .assert_code(0);
+        alpha.cmd("push_sqlite").env("FORCE_PUSH", yes).run().assert_code(0);
     }
     let bytes: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(vec![0xff, 0xfe]);
     alpha
@@ -189,13 +140,7 @@ fn secrets_are_in_no_output() {
     let mut alpha = machine("alpha", &server);
     let secret = "sEcReT-very-long-0123456789";
     alpha.set("MINIO_SECRET_KEY", secret);
-    for command in [
-        "push_sqlite",
-        "pull_sqlite",
-        "doctor",
-        "leadership_info",
-        "push_sqlite --json",
-    ] {
+    for command in ["push_sqlite", "pull_sqlite", "doctor", "leadership_info", "push_sqlite --json"] {
         let out = alpha.cmd(command).env("MEMBRIDGE_LOG", "trace").run();
         out.never_says(secret);
     }

@@ -34,16 +34,8 @@ fn a_push_killed_anywhere_leaves_a_bucket_that_the_next_push_completes() {
         let before = python_node::read(&server, "mem").unwrap();
         let here = rows(&alpha.db_path());
 
-        alpha
-            .cmd("push_sqlite")
-            .env("MEMBRIDGE_FAILPOINT", point)
-            .run()
-            .assert_code(SIGKILL);
-        assert_eq!(
-            rows(&alpha.db_path()),
-            here,
-            "{point}: a push never changes the local database"
-        );
+        alpha.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", point).run().assert_code(SIGKILL);
+        assert_eq!(rows(&alpha.db_path()), here, "{point}: a push never changes the local database");
         assert_whole(&alpha.db_path());
         // A Python node reads the old one, the new one, or sees that they do not match: never a wrong one.
         if let Ok(bytes) = python_node::read(&server, "mem")
@@ -56,16 +48,9 @@ fn a_push_killed_anywhere_leaves_a_bucket_that_the_next_push_completes() {
         alpha.cmd("push_sqlite").run().assert_code(0);
         assert_no_leftovers(&alpha);
         let beta = Machine::new("beta", &server);
-        beta.cmd("pull_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("SYNC COMPLETE");
+        beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
         assert_eq!(rows(&beta.db_path()), here, "{point}");
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("already up to date");
+        alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
         let commits = server.keys(&python_node::key("mem", "membridge/commits/"));
         assert_eq!(commits.len(), 2, "{point}: one commit for one change");
         let newest: serde_json::Value = serde_json::from_str(&server.text(&commits[1])).unwrap();
@@ -95,29 +80,18 @@ fn a_pull_killed_anywhere(make: impl Fn(&S3Server) -> Machine) {
     let server = S3Server::start();
     let points = failpoints(&make(&server), "pull_sqlite");
     assert!(points.len() >= 12, "{points:?}");
-    assert!(
-        points.iter().any(|point| point == "history.base-copied"),
-        "by delta: {points:?}"
-    );
+    assert!(points.iter().any(|point| point == "history.base-copied"), "by delta: {points:?}");
     for point in &points {
         let server = S3Server::start();
         let beta = make(&server);
         let (old, old_titles) = (rows(&beta.db_path()), claude_mem::titles(beta.db_path()));
-        let bucket = server
-            .get(&python_node::key("mem", "sqlite/claude-mem.db"))
-            .unwrap();
+        let bucket = server.get(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap();
         let new = rows(&beta.write("bucket.db", &bucket));
 
-        beta.cmd("pull_sqlite")
-            .env("MEMBRIDGE_FAILPOINT", point)
-            .run()
-            .assert_code(SIGKILL);
+        beta.cmd("pull_sqlite").env("MEMBRIDGE_FAILPOINT", point).run().assert_code(SIGKILL);
         assert_whole(&beta.db_path());
         let now = rows(&beta.db_path());
-        assert!(
-            now == old || now == new,
-            "{point}: neither the old nor the new database"
-        );
+        assert!(now == old || now == new, "{point}: neither the old nor the new database");
 
         beta.cmd("pull_sqlite").run().assert_code(0);
         assert_whole(&beta.db_path());
@@ -127,13 +101,7 @@ fn a_pull_killed_anywhere(make: impl Fn(&S3Server) -> Machine) {
             assert!(everywhere.contains(title), "{point}: {title} is in no copy");
         }
         assert_no_leftovers(&beta);
-        assert_eq!(
-            server
-                .get(&python_node::key("mem", "sqlite/claude-mem.db"))
-                .unwrap(),
-            bucket,
-            "{point}"
-        );
+        assert_eq!(server.get(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap(), bucket, "{point}");
     }
 }
 
@@ -155,10 +123,7 @@ fn a_first_pull_killed_anywhere_is_finished_by_the_next() {
     assert!(points.iter().any(|point| point == "pull.placed"), "{points:?}");
     for point in &points {
         let beta = Machine::new("beta", &server);
-        beta.cmd("pull_sqlite")
-            .env("MEMBRIDGE_FAILPOINT", point)
-            .run()
-            .assert_code(SIGKILL);
+        beta.cmd("pull_sqlite").env("MEMBRIDGE_FAILPOINT", point).run().assert_code(SIGKILL);
         beta.cmd("pull_sqlite").run().assert_code(0);
         assert_whole(&beta.db_path());
         assert_eq!(claude_mem::counts(beta.db_path()).observations, 15, "{point}");

@@ -13,11 +13,7 @@ const PACKS: &str = "projects/6fe2e0f6071ac2bb/membridge/packs/";
 /// Alpha and beta are in step; alpha has recorded more since.
 fn world(server: &S3Server) -> (Machine, Machine) {
     let alpha = Machine::new("alpha", server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(150)
-        .add_prompts(3);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(150).add_prompts(3);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let beta = Machine::new("beta", server);
     beta.cmd("pull_sqlite").run().assert_code(0);
@@ -42,14 +38,10 @@ enum Cut {
 
 fn cut(server: &S3Server, at: usize, how: Cut) {
     match how {
-        Cut::BeforeIt => server
-            .fault(Fault::Disconnect.next(usize::MAX).after(at))
-            .forever(),
+        Cut::BeforeIt => server.fault(Fault::Disconnect.next(usize::MAX).after(at)).forever(),
         Cut::AfterIt => {
             server.fault(Fault::LostConnection.next(1).after(at)).forever();
-            server
-                .fault(Fault::Disconnect.next(usize::MAX).after(at + 1))
-                .forever();
+            server.fault(Fault::Disconnect.next(usize::MAX).after(at + 1)).forever();
         }
         Cut::OnlyItsAnswer => server.fault(Fault::LostConnection.next(1).after(at)).forever(),
     }
@@ -110,18 +102,10 @@ fn a_push_cut_anywhere(command: &'static str) {
             alpha.cmd("push_sqlite").run().assert_code(0);
             beta.cmd("pull_sqlite").run().assert_code(0);
             assert_eq!(rows(&beta.db_path()), new, "{how:?} {at}");
-            assert_eq!(
-                server.keys(COMMITS).len(),
-                2,
-                "{how:?} {at}: one commit for one change"
-            );
+            assert_eq!(server.keys(COMMITS).len(), 2, "{how:?} {at}: one commit for one change");
             assert_eq!(newest_commit(&server)["kind"], "delta", "{how:?} {at}");
             alpha.cmd("verify --all").run().assert_code(0);
-            alpha
-                .cmd("push_sqlite")
-                .run()
-                .assert_code(0)
-                .stdout_has("already up to date");
+            alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
             assert_no_leftovers(&alpha);
         },
     );
@@ -184,14 +168,7 @@ fn a_delta_that_is_cut_on_the_way_goes_on_where_it_was() {
     let (alpha, beta) = world(&server);
     alpha.cmd("push_sqlite --background").run().assert_code(0);
     let size = newest_commit(&server)["pack_size"].as_u64().unwrap();
-    server
-        .fault(
-            Fault::CutConnection(size / 3)
-                .on(Op::GetObject)
-                .key(PACKS)
-                .next(2),
-        )
-        .forever();
+    server.fault(Fault::CutConnection(size / 3).on(Op::GetObject).key(PACKS).next(2)).forever();
     server.reset_log();
     beta.cmd("pull_sqlite").run().assert_code(0);
     let packs: Vec<_> = server
@@ -213,16 +190,10 @@ fn where_the_delta_does_not_fit_the_whole_chain_is_taken_even_when_it_is_cut() {
     alpha.cmd("push_sqlite --background").run().assert_code(0);
     // Every page is another, the rows are not.
     beta.db().vacuum();
-    server
-        .fault(Fault::CutConnection(2000).on(Op::GetObject).key(PACKS).next(1))
-        .forever();
+    server.fault(Fault::CutConnection(2000).on(Op::GetObject).key(PACKS).next(1)).forever();
     server.reset_log();
     beta.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(
-        server.count(Op::GetObject, PACKS),
-        4,
-        "the delta and the rest of it, then both packs"
-    );
+    assert_eq!(server.count(Op::GetObject, PACKS), 4, "the delta and the rest of it, then both packs");
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     assert_whole(&beta.db_path());
 }

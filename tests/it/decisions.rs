@@ -10,10 +10,7 @@ const NOW: i64 = 1_760_000_000;
 
 fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     let machine = Machine::new(name, server);
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(observations);
+    machine.create_db(Version::V13_25_3).add_session("one").add_observations(observations);
     machine
 }
 
@@ -21,9 +18,7 @@ fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
 fn copy_database(from: &Machine, to: &Machine) {
     let source = rusqlite::Connection::open(from.db_path()).unwrap();
     std::fs::create_dir_all(to.path(".claude-mem")).unwrap();
-    source
-        .execute("VACUUM INTO ?1", [to.db_path().to_str().unwrap()])
-        .unwrap();
+    source.execute("VACUUM INTO ?1", [to.db_path().to_str().unwrap()]).unwrap();
 }
 
 #[test]
@@ -31,21 +26,10 @@ fn a_primary_that_comes_from_python_pushes_without_ceremony() {
     let server = S3Server::start();
     let alpha = machine("alpha", &server, 10);
     PythonNode::new(&server, "mem", "alpha").push(&alpha.db_path(), NOW);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
     alpha.db().add_observations(3);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(13)
-    );
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(13));
 }
 
 #[test]
@@ -60,99 +44,54 @@ fn rows_recorded_before_the_first_membridge_push_go_up_too() {
         .assert_code(0)
         .stdout_has("compared row by row")
         .stdout_has("PUSH COMPLETE");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(13)
-    );
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(13));
 }
 
 #[test]
 fn the_first_push_of_a_stranger_never_replaces_anything() {
     let server = S3Server::start();
-    machine("alpha", &server, 10)
-        .cmd("push_sqlite")
-        .env("LEADERSHIP_ENABLED", "0")
-        .run()
-        .assert_code(0);
+    machine("alpha", &server, 10).cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     let before = python_node::read(&server, "mem").unwrap();
     let stranger = machine("stranger", &server, 8);
     let refused = stranger.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run();
-    refused
-        .assert_code(4)
-        .stdout_has("8 observations here")
-        .stdout_has("10 in the bucket");
-    refused
-        .stdout_has("only here: 8 observations")
-        .stdout_has("only there: 10 observations");
-    refused
-        .stdout_has("FORCE_PUSH=1 membridge push_sqlite")
-        .stdout_has("membridge pull_sqlite");
+    refused.assert_code(4).stdout_has("8 observations here").stdout_has("10 in the bucket");
+    refused.stdout_has("only here: 8 observations").stdout_has("only there: 10 observations");
+    refused.stdout_has("FORCE_PUSH=1 membridge push_sqlite").stdout_has("membridge pull_sqlite");
     assert_eq!(python_node::read(&server, "mem").unwrap(), before);
 }
 
 #[test]
 fn force_push_overwrites_and_keeps_what_it_overwrote() {
     let server = S3Server::start();
-    machine("alpha", &server, 10)
-        .cmd("push_sqlite")
-        .env("LEADERSHIP_ENABLED", "0")
-        .run()
-        .assert_code(0);
+    machine("alpha", &server, 10).cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     let before = Machine::new("reader", &server);
-    before
-        .cmd("pull_sqlite")
-        .env("LEADERSHIP_ENABLED", "0")
-        .run()
-        .assert_code(0);
+    before.cmd("pull_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     let stranger = machine("stranger", &server, 8);
-    let forced = stranger
-        .cmd("push_sqlite")
-        .env("LEADERSHIP_ENABLED", "0")
-        .env("FORCE_PUSH", "1")
-        .run();
-    forced
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE")
-        .stdout_has("commit 2");
+    let forced = stranger.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").env("FORCE_PUSH", "1").run();
+    forced.assert_code(0).stdout_has("PUSH COMPLETE").stdout_has("commit 2");
     // The history keeps what was overwritten (F08).
     let file = stranger.path("before.db");
     stranger.cmd("restore 1 --to").arg(&file).run().assert_code(0);
     assert_eq!(rows(&file), rows(&before.db_path()));
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(8)
-    );
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(8));
 }
 
 #[test]
 fn a_machine_that_is_behind_pushes_nothing_and_is_told_to_pull() {
     let server = S3Server::start();
     let alpha = machine("alpha", &server, 10);
-    alpha
-        .cmd("push_sqlite")
-        .env("LEADERSHIP_ENABLED", "0")
-        .run()
-        .assert_code(0);
+    alpha.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     let beta = Machine::new("beta", &server);
     beta.cmd("pull_sqlite").run().assert_code(0);
     alpha.db().add_observations(5);
-    alpha
-        .cmd("push_sqlite")
-        .env("LEADERSHIP_ENABLED", "0")
-        .run()
-        .assert_code(0);
+    alpha.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     let push = beta.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run();
-    push.assert_code(0)
-        .stdout_has("nothing of ours to push")
-        .stdout_has("membridge pull_sqlite");
+    push.assert_code(0).stdout_has("nothing of ours to push").stdout_has("membridge pull_sqlite");
     // Also when the record is lost: the rows say the same.
     std::fs::remove_dir_all(beta.path(".membridge/records")).unwrap();
     let push = beta.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run();
     push.assert_code(0).stdout_has("nothing of ours to push");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(15)
-    );
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(15));
 }
 
 #[test]
@@ -168,17 +107,9 @@ fn without_a_record_a_subset_is_fast_forwarded_and_a_superset_is_kept() {
     superset.db().add_session("more").add_observations(2);
     let before = rows(&superset.db_path());
 
-    subset
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    subset.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     assert_eq!(rows(&subset.db_path()), rows(&alpha.db_path()));
-    superset
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("nothing to pull");
+    superset.cmd("pull_sqlite").run().assert_code(0).stdout_has("nothing to pull");
     assert_eq!(rows(&superset.db_path()), before);
 }
 
@@ -193,17 +124,10 @@ fn exit_2_a_primary_never_pulls_over_its_own_database() {
     PythonNode::new(&server, "mem", "python").write(&python.db_path(), NOW, python_node::Stop::Never);
     let before = rows(&alpha.db_path());
     let refused = alpha.cmd("pull_sqlite").run();
-    refused
-        .assert_code(2)
-        .stdout_has("is primary")
-        .stdout_has("ALLOW_PRIMARY_PULL_OVERRIDE=1");
+    refused.assert_code(2).stdout_has("is primary").stdout_has("ALLOW_PRIMARY_PULL_OVERRIDE=1");
     assert_eq!(rows(&alpha.db_path()), before);
     assert!(backups(&alpha).is_empty());
-    alpha
-        .cmd("pull_sqlite")
-        .env("ALLOW_PRIMARY_PULL_OVERRIDE", "yes")
-        .run()
-        .assert_code(0);
+    alpha.cmd("pull_sqlite").env("ALLOW_PRIMARY_PULL_OVERRIDE", "yes").run().assert_code(0);
     assert_eq!(rows(&alpha.db_path()), rows(&python.db_path()));
 }
 
@@ -219,11 +143,7 @@ fn exit_2_also_when_both_sides_changed_and_the_override_backs_up_first() {
     alpha.db().add_session("mine").add_observations(3);
     let mine = claude_mem::titles(alpha.db_path());
     alpha.cmd("pull_sqlite").run().assert_code(2);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(4)
-        .stdout_has("diverged");
+    alpha.cmd("push_sqlite").run().assert_code(4).stdout_has("diverged");
     alpha
         .cmd("pull_sqlite")
         .env("ALLOW_PRIMARY_PULL_OVERRIDE", "1")
@@ -250,33 +170,18 @@ fn exit_3_a_secondary_never_pushes_unless_told() {
         .stdout_has("alpha")
         .stdout_has("ALLOW_SECONDARY_PUSH=1");
     assert_eq!(python_node::read(&server, "mem").unwrap(), before);
-    beta.cmd("push_sqlite")
-        .env("ALLOW_SECONDARY_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(12)
-    );
+    beta.cmd("push_sqlite").env("ALLOW_SECONDARY_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(12));
 }
 
 #[test]
 fn exit_4_without_roles_nobody_can_say_whose_version_counts() {
     let server = S3Server::start();
     let alpha = machine("alpha", &server, 10);
-    alpha
-        .cmd("push_sqlite")
-        .env("LEADERSHIP_ENABLED", "off")
-        .run()
-        .assert_code(0);
+    alpha.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "off").run().assert_code(0);
     let beta = machine("beta", &server, 5);
     let before = rows(&beta.db_path());
-    beta.cmd("pull_sqlite")
-        .env("LEADERSHIP_ENABLED", "off")
-        .run()
-        .assert_code(4)
-        .stdout_has("diverged");
+    beta.cmd("pull_sqlite").env("LEADERSHIP_ENABLED", "off").run().assert_code(4).stdout_has("diverged");
     assert_eq!(rows(&beta.db_path()), before);
     assert!(
         server.keys("projects/6fe2e0f6071ac2bb/leadership/").is_empty(),
@@ -294,35 +199,16 @@ fn a_restored_backup_is_compared_before_anything_is_overwritten() {
     let name = {
         let report = beta.cmd("pull_sqlite --json").run().json();
         let path = std::path::PathBuf::from(report["backup"].as_str().unwrap());
-        path.parent()
-            .unwrap()
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned()
+        path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned()
     };
-    beta.cmd("restore-backup")
-        .run()
-        .assert_code(0)
-        .stdout_has(&name)
-        .stdout_has("6 observations");
-    beta.cmd("restore-backup nope")
-        .run()
-        .assert_code(1)
-        .stdout_has("no backup named 'nope'");
+    beta.cmd("restore-backup").run().assert_code(0).stdout_has(&name).stdout_has("6 observations");
+    beta.cmd("restore-backup nope").run().assert_code(1).stdout_has("no backup named 'nope'");
     let theirs = rows(&beta.db_path());
-    beta.cmd(&format!("restore-backup {name}"))
-        .run()
-        .assert_code(0)
-        .stdout_has("RESTORE COMPLETE");
+    beta.cmd(&format!("restore-backup {name}")).run().assert_code(0).stdout_has("RESTORE COMPLETE");
     assert_eq!(rows(&beta.db_path()), mine);
     assert_eq!(backups(&beta).len(), 2, "what was there is backed up");
     // Its rows are not the bucket's: a push must not take them for the next version of it.
-    beta.cmd("push_sqlite")
-        .env("ALLOW_SECONDARY_PUSH", "1")
-        .run()
-        .assert_code(4);
+    beta.cmd("push_sqlite").env("ALLOW_SECONDARY_PUSH", "1").run().assert_code(4);
     let listed = beta.cmd("restore-backup --json").run().json();
     let newest = std::path::Path::new(listed["backups"][0]["folder"].as_str().unwrap()).join("claude-mem.db");
     assert_eq!(rows(&newest), theirs);
@@ -353,11 +239,7 @@ fn a_damaged_record_is_set_aside_and_costs_one_comparison() {
     let server = S3Server::start();
     let alpha = machine("alpha", &server, 10);
     alpha.cmd("push_sqlite").run().assert_code(0);
-    let record = alpha
-        .files()
-        .into_iter()
-        .find(|file| file.starts_with(".membridge/records/"))
-        .unwrap();
+    let record = alpha.files().into_iter().find(|file| file.starts_with(".membridge/records/")).unwrap();
     alpha.write(&record, "{\"schema\": ");
     alpha.db().add_observations(1);
     alpha

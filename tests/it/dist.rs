@@ -28,10 +28,7 @@ fn release(machine: &Machine) -> PathBuf {
 }
 
 fn install(machine: &Machine, words: &str) -> Outcome {
-    let mut run = machine
-        .program("/bin/sh")
-        .arg("release/install.sh")
-        .env("MEMBRIDGE_MACHINE", "x86_64");
+    let mut run = machine.program("/bin/sh").arg("release/install.sh").env("MEMBRIDGE_MACHINE", "x86_64");
     for word in words.split_whitespace() {
         run = run.arg(word);
     }
@@ -58,22 +55,15 @@ fn install_sh_installs_checks_and_removes_and_touches_nothing_else() {
     machine.write(".claude-mem-minio/config.env", "MINIO_BUCKET=mine\n");
     let before = installed(&machine);
 
-    install(&machine, "--dry-run")
-        .assert_code(0)
-        .stdout_has("would install");
+    install(&machine, "--dry-run").assert_code(0).stdout_has("would install");
     assert_eq!(installed(&machine), before);
 
     install(&machine, "").assert_code(0).stdout_has("checksum ok");
     let binary = machine.path(".local/bin/membridge");
-    assert_eq!(
-        std::fs::metadata(&binary).unwrap().permissions().mode() & 0o777,
-        0o755
-    );
+    assert_eq!(std::fs::metadata(&binary).unwrap().permissions().mode() & 0o777, 0o755);
     machine.program(&binary).arg("print_project").run().assert_code(0);
-    let hooks: Vec<_> = installed(&machine)
-        .into_iter()
-        .filter(|file| file.starts_with(".claude-mem-minio/bin/"))
-        .collect();
+    let hooks: Vec<_> =
+        installed(&machine).into_iter().filter(|file| file.starts_with(".claude-mem-minio/bin/")).collect();
     assert_eq!(hooks.len(), 6, "{hooks:?}");
     // Once more, over what is there.
     install(&machine, "").assert_code(0);
@@ -95,14 +85,8 @@ fn install_sh_refuses_what_it_cannot_vouch_for() {
     };
     said(install(&machine, "--nonsense"), "unknown option");
     let claude = machine.path(".claude/bin").display().to_string();
-    said(
-        install(&machine, &format!("--bin-dir {claude}")),
-        "belongs to Claude",
-    );
-    let other = machine
-        .program("/bin/sh")
-        .arg("release/install.sh")
-        .env("MEMBRIDGE_MACHINE", "riscv64");
+    said(install(&machine, &format!("--bin-dir {claude}")), "belongs to Claude");
+    let other = machine.program("/bin/sh").arg("release/install.sh").env("MEMBRIDGE_MACHINE", "riscv64");
     said(other.run(), "no binary for riscv64");
     let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
     let wrong = format!("{}{}", "0".repeat(64), &sums[64..]);
@@ -120,9 +104,7 @@ fn the_shim_is_the_binary_for_programs_and_for_importers() {
     let Some(interpreter) = python() else { return };
     let python_with = |arguments: &[&str], binary: &str| {
         let mut run = machine.program(&interpreter).env("MEMBRIDGE_BIN", binary);
-        run = run
-            .env("PYTHONPATH", root().as_os_str())
-            .env("PYTHONDONTWRITEBYTECODE", "1");
+        run = run.env("PYTHONPATH", root().as_os_str()).env("PYTHONDONTWRITEBYTECODE", "1");
         for argument in arguments {
             run = run.arg(*argument);
         }
@@ -130,47 +112,27 @@ fn the_shim_is_the_binary_for_programs_and_for_importers() {
     };
     let python = |arguments: &[&str]| python_with(arguments, BINARY);
     let shim = shim.to_str().unwrap();
-    python(&[shim, "print_project"])
-        .assert_code(0)
-        .stdout_has("canonical_project_id: 6fe2e0f6071ac2bb");
+    python(&[shim, "print_project"]).assert_code(0).stdout_has("canonical_project_id: 6fe2e0f6071ac2bb");
     // The script looked at its first argument only.
     python(&[shim, "print_project", "ignored-arg", "--bogus"]).assert_code(0);
-    for arguments in [
-        &[shim, "doctor"][..],
-        &["-c", "import sqlite_minio_sync as s; s.doctor()"],
-    ] {
+    for arguments in [&[shim, "doctor"][..], &["-c", "import sqlite_minio_sync as s; s.doctor()"]] {
         let broken = python_with(arguments, "/nonexistent");
-        broken
-            .assert_code(1)
-            .stdout_has("ERROR: cannot run /nonexistent: No such file or directory");
+        broken.assert_code(1).stdout_has("ERROR: cannot run /nonexistent: No such file or directory");
         assert_eq!(broken.stderr, "");
     }
     // Nothing to pull yet: the exit code comes through.
-    python(&[shim, "pull_sqlite"])
-        .assert_code(1)
-        .stdout_has("nothing to pull");
+    python(&[shim, "pull_sqlite"]).assert_code(1).stdout_has("nothing to pull");
     python(&["-c", "import sqlite_minio_sync as s; s.pull_sqlite()"])
         .assert_code(1)
         .stdout_has("nothing to pull");
-    python(&[
-        "-c",
-        "import sqlite_minio_sync as s; print('returned', s.doctor())",
-    ])
-    .assert_code(0)
-    .stdout_has("returned None");
+    python(&["-c", "import sqlite_minio_sync as s; print('returned', s.doctor())"])
+        .assert_code(0)
+        .stdout_has("returned None");
 }
 
 fn sh(script: &str) -> std::process::Output {
-    let output = Command::new("sh")
-        .args(["-euc", script])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{script}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new("sh").args(["-euc", script]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
@@ -184,12 +146,7 @@ fn the_deb_holds_the_binary_and_its_papers() {
     // Any file does for a binary; packing the real one with its debug information takes a minute.
     let packed = out.path().display();
     sh(&format!("packaging/debian/build.sh install.sh amd64 '{packed}'"));
-    let package = std::fs::read_dir(out.path())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let package = std::fs::read_dir(out.path()).unwrap().next().unwrap().unwrap().path();
     let version = env!("CARGO_PKG_VERSION");
     assert!(package.ends_with(Path::new(&format!("membridge_{version}_amd64.deb"))));
     let listed = sh(&format!("dpkg-deb --contents '{}'", package.display())).stdout;
@@ -210,20 +167,12 @@ fn packages_say_what_they_were_told_and_nothing_made_up() {
     let version = env!("CARGO_PKG_VERSION");
     let facts = "unset MEMBRIDGE_URL MEMBRIDGE_MAINTAINER; . packaging/facts.sh; echo \"$version|$description|$maintainer\"";
     let said = String::from_utf8(sh(facts).stdout).unwrap();
-    let wanted = format!(
-        "{version}|{}|{}",
-        env!("CARGO_PKG_DESCRIPTION"),
-        env!("CARGO_PKG_AUTHORS")
-    );
+    let wanted = format!("{version}|{}|{}", env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_AUTHORS"));
     assert_eq!(said.trim(), wanted);
     let told = "MEMBRIDGE_URL=https://a.test/b MEMBRIDGE_MAINTAINER='Ann <ann@a.test>'; . packaging/facts.sh; echo \"$url $maintainer\"";
     let said = String::from_utf8(sh(told).stdout).unwrap();
     assert_eq!(said.trim(), "https://a.test/b Ann <ann@a.test>");
-    for file in [
-        "packaging/debian/build.sh",
-        "packaging/alpine/APKBUILD.in",
-        "Cargo.toml",
-    ] {
+    for file in ["packaging/debian/build.sh", "packaging/alpine/APKBUILD.in", "Cargo.toml"] {
         assert!(!read(file).contains("example."), "{file} has a placeholder");
     }
     assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
@@ -241,9 +190,8 @@ fn shell_scripts_are_posix_sh() {
         sh(&format!("sh -n '{script}'"));
         let text = read(script);
         for bashism in ["[[ ", "function ", "<<<", "pipefail", "local "] {
-            let found = text
-                .lines()
-                .find(|line| !line.trim_start().starts_with('#') && line.contains(bashism));
+            let found =
+                text.lines().find(|line| !line.trim_start().starts_with('#') && line.contains(bashism));
             assert!(found.is_none(), "{script} uses {bashism}: {found:?}");
         }
     }
@@ -259,10 +207,7 @@ fn workflow_actions_are_pinned() {
                 continue;
             };
             let (commit, comment) = action.split_once('@').unwrap().1.split_once(" # v").unwrap();
-            assert!(
-                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()),
-                "{line}"
-            );
+            assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
             assert!(!comment.is_empty());
             pinned += 1;
         }

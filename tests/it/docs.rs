@@ -20,9 +20,8 @@ pub fn read(name: &str) -> String {
 
 /// The real Python interpreter, past any shim. Without one, tests of Python's side are skipped, but never in CI.
 pub fn python() -> Option<PathBuf> {
-    let asked = std::process::Command::new("python3")
-        .args(["-c", "import sys; print(sys.executable)"])
-        .output();
+    let asked =
+        std::process::Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
     match asked {
         Ok(output) if output.status.success() => {
             Some(String::from_utf8(output.stdout).unwrap().trim().into())
@@ -79,9 +78,8 @@ fn config_env_example_sets_the_six_required_variables_and_nothing_else() {
 fn config_env_example_names_every_setting_with_its_default() {
     let values = env_file::parse(everything_switched_on(), home).unwrap();
     for setting in SETTINGS {
-        let value = values
-            .get(setting.name)
-            .unwrap_or_else(|| panic!("config.env.example lacks {}", setting.name));
+        let value =
+            values.get(setting.name).unwrap_or_else(|| panic!("config.env.example lacks {}", setting.name));
         if !REQUIRED.contains(&setting.name) {
             assert_eq!(value, setting.default.unwrap_or_default(), "{}", setting.name);
         }
@@ -121,19 +119,10 @@ fn every_make_target_that_a_document_names_exists() {
         makefile += &std::fs::read_to_string(part.unwrap().path()).unwrap();
     }
     let mut named = 0;
-    for document in [
-        "README.md",
-        "CONTRIBUTING.md",
-        "DEPLOYMENT.md",
-        "SECURITY.md",
-        ".ci/run",
-    ] {
+    for document in ["README.md", "CONTRIBUTING.md", "DEPLOYMENT.md", "SECURITY.md", ".ci/run"] {
         for (at, _) in read(document).match_indices("make ") {
             let text = &read(document)[at + 5..];
-            let target: String = text
-                .chars()
-                .take_while(|c| c.is_ascii_lowercase() || *c == '-')
-                .collect();
+            let target: String = text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             let quoted = read(document)[..at].ends_with(['`', '\n']);
             if target.is_empty() || !quoted {
                 continue;
@@ -173,10 +162,7 @@ fn every_direct_dependency_has_its_reason() {
 
 #[test]
 fn the_hooks_of_the_readme_are_those_that_doctor_looks_for() {
-    let json: Vec<_> = blocks("README.md")
-        .into_iter()
-        .filter(|block| block.language == "json")
-        .collect();
+    let json: Vec<_> = blocks("README.md").into_iter().filter(|block| block.language == "json").collect();
     assert_eq!(json.len(), 1);
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let value = parse(&json[0].text);
@@ -185,9 +171,6 @@ fn the_hooks_of_the_readme_are_those_that_doctor_looks_for() {
         let command = value["hooks"][event][0]["hooks"][0]["command"].as_str().unwrap();
         let name = Path::new(command).file_name().unwrap();
         assert!(command.contains(script));
-        assert!(
-            root().join("hooks").join(name).is_file(),
-            "{command} is not shipped"
-        );
+        assert!(root().join("hooks").join(name).is_file(), "{command} is not shipped");
     }
 }

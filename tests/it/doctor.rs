@@ -11,10 +11,7 @@ use crate::support::s3::{Fault, S3Server};
 /// A machine with memory, hooks and a worker, before its first push.
 pub(super) fn equipped(name: &str, server: &S3Server) -> (Machine, FakeWorker) {
     let mut machine = Machine::new(name, server);
-    let worker = FakeWorker::start(Behaviour {
-        database: Some(machine.db_path()),
-        ..Behaviour::default()
-    });
+    let worker = FakeWorker::start(Behaviour { database: Some(machine.db_path()), ..Behaviour::default() });
     machine.set("CLAUDE_MEM_WORKER_PORT", worker.port().to_string());
     machine.write(".claude/settings.json", "{}");
     machine.cmd("hooks install --write-settings").run().assert_code(0);
@@ -45,10 +42,7 @@ impl Said {
             .find(|check| check["name"] == name)
             .unwrap_or_else(|| panic!("no check {name}: {:?}", self.1));
         assert_eq!(check["result"], result, "{check}");
-        assert!(
-            check["text"].as_str().unwrap().contains(text),
-            "{check} lacks {text:?}"
-        );
+        assert!(check["text"].as_str().unwrap().contains(text), "{check} lacks {text:?}");
         let needs_remedy = matches!(result, "warning" | "error");
         assert_eq!(check["remedy"].is_string(), needs_remedy, "{check}");
         self
@@ -76,11 +70,7 @@ fn a_healthy_primary() {
         .check("reach", "ok", "the bucket answers")
         .check("conditional_writes", "ok", "conditional writes work")
         .check("lock", "ok", "free (last held by alpha)")
-        .check(
-            "observations",
-            "ok",
-            "observations: 5 (1 summaries, 2 prompts, 1 sessions)",
-        )
+        .check("observations", "ok", "observations: 5 (1 summaries, 2 prompts, 1 sessions)")
         .check("schema", "ok", "version 52")
         .check("worker", "ok", "claude-mem 13.25.3")
         .check("hook_session_start", "ok", "claude-mem-hook-pull")
@@ -108,10 +98,7 @@ fn a_healthy_primary() {
     for label in ["role: ", "primary: ", "epoch: ", "observations: "] {
         text.stdout_has(label);
     }
-    assert_eq!(
-        text.stdout.lines().last(),
-        Some("STATUS: OK — READY FOR PRODUCTION")
-    );
+    assert_eq!(text.stdout.lines().last(), Some("STATUS: OK — READY FOR PRODUCTION"));
 }
 
 #[test]
@@ -142,11 +129,7 @@ fn f42_doctor_and_status_change_nothing_anywhere() {
         alpha.cmd(command).run().assert_code(0);
     }
     assert!(server.keys("").is_empty(), "{:?}", server.keys(""));
-    let wrote: Vec<_> = server
-        .requests()
-        .into_iter()
-        .filter(|request| request.op.writes())
-        .collect();
+    let wrote: Vec<_> = server.requests().into_iter().filter(|request| request.op.writes()).collect();
     assert!(wrote.is_empty(), "{wrote:?}");
     assert_eq!(snapshot(&alpha), before);
 
@@ -168,13 +151,7 @@ fn f42_commands_that_need_no_time_leave_no_trace_in_a_directory_store() {
     with_memory(&alpha);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let before = folder_times(store.path());
-    for command in [
-        "history",
-        "verify --all",
-        "diff 1 1",
-        "mirror status",
-        "pull_sqlite --dry-run",
-    ] {
+    for command in ["history", "verify --all", "diff 1 1", "mirror status", "pull_sqlite --dry-run"] {
         alpha.cmd(command).run().assert_code(0);
         assert_eq!(folder_times(store.path()), before, "{command}");
     }
@@ -182,14 +159,8 @@ fn f42_commands_that_need_no_time_leave_no_trace_in_a_directory_store() {
 
 /// When something was last made or removed in each folder.
 fn folder_times(folder: &std::path::Path) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
-    let mut times = vec![(
-        folder.to_owned(),
-        std::fs::metadata(folder).unwrap().modified().unwrap(),
-    )];
-    let mut inside: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut times = vec![(folder.to_owned(), std::fs::metadata(folder).unwrap().modified().unwrap())];
+    let mut inside: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     inside.sort();
     for path in inside.iter().filter(|path| path.is_dir()) {
         times.extend(folder_times(path));
@@ -203,11 +174,7 @@ fn the_probe_is_made_only_when_it_is_asked_for() {
     let (alpha, _worker) = equipped("alpha", &server);
     Said::by(&alpha, "").check("conditional_writes", "info", "not known yet");
     Said::by(&alpha, "--probe").check("conditional_writes", "ok", "conditional writes work");
-    assert!(
-        server.keys("").is_empty(),
-        "the probe cleans up: {:?}",
-        server.keys("")
-    );
+    assert!(server.keys("").is_empty(), "the probe cleans up: {:?}", server.keys(""));
     let _ignores = server.fault(Fault::IgnoresConditions);
     Said::by(&alpha, "--probe").check("conditional_writes", "info", "claims are used instead");
 }

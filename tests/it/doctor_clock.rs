@@ -33,10 +33,11 @@ fn f48_a_clock_ten_minutes_off_is_a_warning() {
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     server.set_clock_offset(600);
-    Said::by(&alpha, "")
-        .status("degraded")
-        .check("reach", "ok", "answers")
-        .check("clock", "warning", "this machine is 10 min behind the store");
+    Said::by(&alpha, "").status("degraded").check("reach", "ok", "answers").check(
+        "clock",
+        "warning",
+        "this machine is 10 min behind the store",
+    );
 }
 
 /// The store refuses the first request, says what time it is, and takes the next.
@@ -164,7 +165,9 @@ fn f48_a_store_that_refuses_the_time_for_good() {
     server.fault(Fault::Status(403, "RequestTimeTooSkewed")).forever();
     let said = Said::by(&alpha, "");
     said.1.assert_code(0).stdout_has("timedatectl set-ntp true");
-    said.status("error")
-        .check("reach", "error", "RequestTimeTooSkewed")
-        .check("clock", "warning", "2 h ahead");
+    said.status("error").check("reach", "error", "RequestTimeTooSkewed").check(
+        "clock",
+        "warning",
+        "2 h ahead",
+    );
 }

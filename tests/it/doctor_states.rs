@@ -9,12 +9,7 @@ use crate::support::s3::{Fault, Op, S3Server};
 #[test]
 fn nothing_configured() {
     let mut machine = Machine::new("alpha", Store::Dir("/nonexistent".into()));
-    for name in [
-        "MINIO_ENDPOINT",
-        "MINIO_BUCKET",
-        "CLAUDE_PROJECT_ID",
-        "CLAUDE_MEM_DB",
-    ] {
+    for name in ["MINIO_ENDPOINT", "MINIO_BUCKET", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB"] {
         machine.unset(name);
     }
     let said = Said::by(&machine, "");
@@ -23,27 +18,17 @@ fn nothing_configured() {
         .check("project", "error", "CLAUDE_PROJECT_ID not set")
         .check("endpoint", "error", "MINIO_ENDPOINT not set")
         .check("database", "error", "CLAUDE_MEM_DB not set")
-        .check(
-            "settings",
-            "error",
-            "MINIO_ENDPOINT not set; MINIO_ACCESS_KEY not set",
-        )
+        .check("settings", "error", "MINIO_ENDPOINT not set; MINIO_ACCESS_KEY not set")
         .check("role", "skipped", "role: unknown");
     Said::by(&machine, "--strict").1.assert_code(1);
-    assert_eq!(
-        machine.cmd("doctor").run().stdout.lines().last(),
-        Some("STATUS: ERROR")
-    );
+    assert_eq!(machine.cmd("doctor").run().stdout.lines().last(), Some("STATUS: ERROR"));
 }
 
 #[test]
 fn a_config_env_that_cannot_be_read_is_a_finding() {
     let server = S3Server::start();
     let machine = Machine::new("alpha", &server);
-    machine.write(
-        ".claude-mem-minio/config.env",
-        "# mine\nMINIO_REGION=$(hostname)\n",
-    );
+    machine.write(".claude-mem-minio/config.env", "# mine\nMINIO_REGION=$(hostname)\n");
     let said = Said::by(&machine, "");
     said.1.assert_code(0);
     said.status("error")
@@ -51,11 +36,7 @@ fn a_config_env_that_cannot_be_read_is_a_finding() {
         .check("reach", "ok", "answers");
     machine.write(".claude-mem-minio/config.env", "LOCK_TTL_SECONDS=soon\n");
     Said::by(&machine, "")
-        .check(
-            "settings",
-            "error",
-            "LOCK_TTL_SECONDS='soon' is not a whole number",
-        )
+        .check("settings", "error", "LOCK_TTL_SECONDS='soon' is not a whole number")
         .check("reach", "ok", "answers")
         .check("role", "skipped", "the configuration is not complete");
 }
@@ -75,10 +56,11 @@ fn the_store_is_down() {
         .check("observations", "ok", "observations: 5")
         .check("role", "skipped", "role: unknown")
         .check("sync_state", "skipped", "sync: unknown");
-    Said::by(&alpha, "--no-network")
-        .status("ok")
-        .check("reach", "skipped", "--no-network")
-        .check("conditional_writes", "ok", "conditional writes work");
+    Said::by(&alpha, "--no-network").status("ok").check("reach", "skipped", "--no-network").check(
+        "conditional_writes",
+        "ok",
+        "conditional writes work",
+    );
 }
 
 #[test]
@@ -92,15 +74,9 @@ fn a_wrong_key_a_missing_bucket_and_a_forbidden_one() {
         .check("lease", "skipped", "");
     alpha.use_store(&server);
     alpha.set("MINIO_BUCKET", "elsewhere");
-    Said::by(&alpha, "")
-        .status("error")
-        .check("reach", "error", "NoSuchBucket");
+    Said::by(&alpha, "").status("error").check("reach", "error", "NoSuchBucket");
     alpha.use_store(&server);
-    let _denied = server.fault(
-        Fault::Status(403, "AccessDenied")
-            .on(Op::GetObject)
-            .key("lease.json"),
-    );
+    let _denied = server.fault(Fault::Status(403, "AccessDenied").on(Op::GetObject).key("lease.json"));
     Said::by(&alpha, "")
         .status("error")
         .check("reach", "ok", "answers")
@@ -127,14 +103,11 @@ fn a_damaged_database_and_a_missing_one() {
     Said::by(&alpha, "").check("database", "error", "file is not a database");
 
     std::fs::remove_file(alpha.db_path()).unwrap();
-    Said::by(&alpha, "")
-        .status("degraded")
-        .check("database", "warning", "there is none")
-        .check(
-            "sync_state",
-            "warning",
-            "never pulled: no database here, 5 observations in the bucket",
-        );
+    Said::by(&alpha, "").status("degraded").check("database", "warning", "there is none").check(
+        "sync_state",
+        "warning",
+        "never pulled: no database here, 5 observations in the bucket",
+    );
 }
 
 #[test]
@@ -143,9 +116,7 @@ fn the_worker_is_down_not_ready_or_of_another_database() {
     let (mut alpha, worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     worker.behave(|worker| worker.ready = false);
-    Said::by(&alpha, "")
-        .status("error")
-        .check("worker", "error", "is not ready");
+    Said::by(&alpha, "").status("error").check("worker", "error", "is not ready");
     let elsewhere = alpha.path("elsewhere/claude-mem.db");
     MemDb::create(&elsewhere, Version::V13_25_3);
     worker.behave(|worker| {
@@ -156,9 +127,7 @@ fn the_worker_is_down_not_ready_or_of_another_database() {
     drop(worker);
     let down = Machine::new("down", &server);
     alpha.set("CLAUDE_MEM_WORKER_PORT", "1");
-    Said::by(&alpha, "")
-        .status("degraded")
-        .check("worker", "warning", "none is running");
+    Said::by(&alpha, "").status("degraded").check("worker", "warning", "none is running");
     Said::by(&down, "").check("worker", "warning", "none is running");
 }
 
@@ -168,27 +137,18 @@ fn hooks_missing_scripts_missing_and_a_hook_that_failed() {
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     std::fs::remove_file(alpha.path(".claude-mem-minio/bin/claude-mem-hook-push")).unwrap();
-    Said::by(&alpha, "")
-        .status("error")
-        .check("hook_stop", "error", "is not there");
+    Said::by(&alpha, "").status("error").check("hook_stop", "error", "is not there");
     alpha.write(".claude/settings.json", "{\"hooks\": {\"Stop\": []}}");
     Said::by(&alpha, "")
         .status("degraded")
-        .check(
-            "hook_session_start",
-            "warning",
-            "no hook command containing hook-pull",
-        )
+        .check("hook_session_start", "warning", "no hook command containing hook-pull")
         .check("hook_stop", "warning", "no hook command containing hook-push");
     alpha.write(
         ".membridge/last-result.json",
         r#"{"stop": {"time": "t", "event": "stop", "outcome": "failed", "code": 1, "duration_ms": 1, "pid": 2, "message": "no route"}}"#,
     );
     Said::by(&alpha, "").check("last_hooks", "warning", "stop failed, exit code 1 at t: no route");
-    alpha
-        .cmd("status")
-        .run()
-        .stdout_has("WARNING: the last stop hook failed at t: no route");
+    alpha.cmd("status").run().stdout_has("WARNING: the last stop hook failed at t: no route");
 }
 
 #[test]
@@ -200,9 +160,7 @@ fn ahead_behind_and_diverged_with_rows() {
     beta.cmd("pull_sqlite").run().assert_code(0);
 
     alpha.db().add_observations(3);
-    Said::by(&alpha, "")
-        .status("ok")
-        .check("sync_state", "info", "ahead: 3 more observations here");
+    Said::by(&alpha, "").status("ok").check("sync_state", "info", "ahead: 3 more observations here");
     alpha.cmd("push_sqlite").run().assert_code(0);
     Said::by(&beta, "").check("sync_state", "info", "behind: 3 more observations in the bucket");
     beta.db().add_observations(2);
@@ -212,11 +170,7 @@ fn ahead_behind_and_diverged_with_rows() {
         "warning",
         "diverged: since the last sync 2 more observations here and 3 more observations in the bucket",
     );
-    beta.cmd("status")
-        .run()
-        .assert_code(0)
-        .stdout_has("sync: diverged")
-        .stdout_has("→ membridge sync");
+    beta.cmd("status").run().assert_code(0).stdout_has("sync: diverged").stdout_has("→ membridge sync");
 }
 
 #[test]
@@ -229,11 +183,7 @@ fn f26_f05_two_names_and_a_pinned_id() {
     Said::by(&alpha, "")
         .status("degraded")
         .check("node", "warning", "kitchen for leadership, but alpha in locks")
-        .check(
-            "pinned_id",
-            "warning",
-            "CLAUDE_CANONICAL_PROJECT_ID=0123456789abcdef is ignored",
-        );
+        .check("pinned_id", "warning", "CLAUDE_CANONICAL_PROJECT_ID=0123456789abcdef is ignored");
     alpha.set("CLAUDE_PROJECT_ID", "Mem");
     Said::by(&alpha, "").check("canonical_id", "warning", "but one under 6fe2e0f6071ac2bb");
 }

@@ -72,15 +72,7 @@ pub fn blocks(document: &'static str) -> Vec<Block> {
 }
 
 /// Programs of the system that a document calls; each call is one line of a log.
-const RECORDED: [&str; 7] = [
-    "systemctl",
-    "crontab",
-    "mc",
-    "rc-update",
-    "rc-service",
-    "sudo",
-    "abuild",
-];
+const RECORDED: [&str; 7] = ["systemctl", "crontab", "mc", "rc-update", "rc-service", "sudo", "abuild"];
 
 /// The machines of one document and the bucket between them.
 struct Scene {
@@ -119,10 +111,7 @@ impl Scene {
                 other.add_session("s").add_observations(80);
                 let node = PythonNode::new(&self.server, "mem", "stranger");
                 node.write(&theirs, 1, crate::support::python_node::Stop::Never);
-                let pull = self
-                    .desk
-                    .cmd("pull_sqlite")
-                    .env("ALLOW_PRIMARY_PULL_OVERRIDE", "1");
+                let pull = self.desk.cmd("pull_sqlite").env("ALLOW_PRIMARY_PULL_OVERRIDE", "1");
                 pull.run().assert_code(0).stdout_has("SYNC COMPLETE");
             }
             other => panic!("nobody knows how to prepare: {other}"),
@@ -139,21 +128,14 @@ impl Scene {
             if let Some(what) = block.directives.get("before") {
                 self.prepare(what);
             }
-            let wanted: i32 = block
-                .directives
-                .get("exits")
-                .map_or(0, |code| code.parse().unwrap());
+            let wanted: i32 = block.directives.get("exits").map_or(0, |code| code.parse().unwrap());
             let machine = self.machine(&block);
             let folder = match block.directives.get("in").map(String::as_str) {
                 None => machine.path("release"),
                 Some("the sources") => root(),
                 Some(other) => panic!("{document}:{}: no folder {other}", block.line),
             };
-            let mut run = machine
-                .program("/bin/sh")
-                .arg("-euc")
-                .arg(block.text.as_str())
-                .current_dir(folder);
+            let mut run = machine.program("/bin/sh").arg("-euc").arg(block.text.as_str()).current_dir(folder);
             if let Some(answers) = block.directives.get("answers") {
                 assert_eq!(answers, "Enter to each question");
                 run = run.stdin("\n".repeat(20));
@@ -185,38 +167,21 @@ fn furnish(mut machine: Machine) -> Machine {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
     for name in RECORDED {
-        let input = if name == "crontab" {
-            "[ \"$1\" != - ] || cat >> \"$HOME/calls.log\"\n"
-        } else {
-            ""
-        };
-        write(
-            name,
-            &format!("#!/bin/sh\necho \"{name} $*\" >> \"$HOME/calls.log\"\n{input}"),
-        );
+        let input = if name == "crontab" { "[ \"$1\" != - ] || cat >> \"$HOME/calls.log\"\n" } else { "" };
+        write(name, &format!("#!/bin/sh\necho \"{name} $*\" >> \"$HOME/calls.log\"\n{input}"));
     }
     write("make", &make());
     std::os::unix::fs::symlink(BINARY, bin.join("membridge")).unwrap();
     let release = machine.path("release");
     std::fs::create_dir(&release).unwrap();
-    for name in [
-        "config.env.example",
-        "sqlite_minio_sync.py",
-        "hooks",
-        "install.sh",
-    ] {
+    for name in ["config.env.example", "sqlite_minio_sync.py", "hooks", "install.sh"] {
         std::os::unix::fs::symlink(root().join(name), release.join(name)).unwrap();
     }
     let name = format!("membridge-0.0.0-{}-unknown-linux-musl", std::env::consts::ARCH);
     std::os::unix::fs::symlink(BINARY, release.join(&name)).unwrap();
     machine.write("release/SHA256SUMS", format!("{}  {name}\n", sum_of_the_binary()));
-    let python = python().map_or(String::new(), |path| {
-        format!(":{}", path.parent().unwrap().display())
-    });
-    machine.set(
-        "PATH",
-        format!("{}:/usr/local/bin:/usr/bin:/bin{python}", bin.display()),
-    );
+    let python = python().map_or(String::new(), |path| format!(":{}", path.parent().unwrap().display()));
+    machine.set("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin{python}", bin.display()));
     machine
 }
 
@@ -232,9 +197,7 @@ pub fn make() -> String {
 
 pub fn memory(machine: &Machine, observations: usize) {
     let db = machine.create_db(Version::V13_25_3);
-    db.add_session("one")
-        .add_observations(observations)
-        .add_prompts(5);
+    db.add_session("one").add_observations(observations).add_prompts(5);
 }
 
 #[test]
@@ -243,15 +206,9 @@ fn the_readme_sets_up_two_machines() {
     memory(&scene.desk, 30);
     assert!(scene.play("README.md") >= 6);
     let installed = scene.desk.path(".local/bin/membridge");
-    assert_eq!(
-        std::fs::read(installed).unwrap().len(),
-        std::fs::read(BINARY).unwrap().len()
-    );
+    assert_eq!(std::fs::read(installed).unwrap().len(), std::fs::read(BINARY).unwrap().len());
     let config = scene.desk.path(".claude-mem-minio/config.env");
-    assert_eq!(
-        std::fs::metadata(config).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(config).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(rows(&scene.desk.db_path()), rows(&scene.board.db_path()));
 }
 
@@ -270,9 +227,7 @@ fn the_migration_guide_takes_over_from_python_and_goes_back() {
     assert_eq!(old_pi.push(&theirs, jiff::Timestamp::now().as_second()), 0);
     let ours = MemDb::create_as(scene.desk.db_path(), Version::V13_25_3, "fleet");
     ours.add_session("one").add_observations(40);
-    scene
-        .desk
-        .write("membridge-python/sqlite_minio_sync.py", "# the old script\n");
+    scene.desk.write("membridge-python/sqlite_minio_sync.py", "# the old script\n");
 
     assert!(scene.play("MIGRATION.md") >= 11);
     assert!(!scene.desk.path(".local/bin/membridge").exists(), "uninstalled");
@@ -293,10 +248,7 @@ fn the_migration_guide_takes_over_from_python_and_goes_back() {
         .assert_code(0);
     old_pi.pull(&folder.path().join("pulled.db")).unwrap();
     assert_eq!(old_pi.remote_observations(), Some(90));
-    assert_eq!(
-        claude_mem::counts(folder.path().join("pulled.db")).observations,
-        90
-    );
+    assert_eq!(claude_mem::counts(folder.path().join("pulled.db")).observations, 90);
 }
 
 #[test]
@@ -307,10 +259,8 @@ fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
     assert!(scene.play("DEPLOYMENT.md") >= 16);
     // The key that was made is the one in config.env, which nobody else can read, and it reaches this bucket only.
     let added = scene.recorded();
-    let secret = added
-        .lines()
-        .find_map(|call| call.strip_prefix("mc admin user add store membridge "))
-        .unwrap();
+    let secret =
+        added.lines().find_map(|call| call.strip_prefix("mc admin user add store membridge ")).unwrap();
     let config = std::fs::read_to_string(scene.desk.path(".claude-mem-minio/config.env")).unwrap();
     let config = env_file::parse(&config, |_| None).unwrap();
     assert_eq!((config["MINIO_SECRET_KEY"].as_str(), secret.len()), (secret, 32));
@@ -361,18 +311,11 @@ fn every_configuration_line_in_a_document_is_a_setting() {
 /// Every block is a language that some test above reads, and its comments are ones that are understood.
 #[test]
 fn no_block_is_left_out() {
-    let all: Vec<_> = ["README.md", "MIGRATION.md", "DEPLOYMENT.md"]
-        .into_iter()
-        .flat_map(blocks)
-        .collect();
+    let all: Vec<_> = ["README.md", "MIGRATION.md", "DEPLOYMENT.md"].into_iter().flat_map(blocks).collect();
     for block in &all {
         let (document, line) = (block.document, block.line);
         let known = ["sh", "ini", "json"].contains(&block.language.as_str());
-        assert!(
-            known,
-            "{document}:{line}: nobody runs or reads '{}'",
-            block.language
-        );
+        assert!(known, "{document}:{line}: nobody runs or reads '{}'", block.language);
         for name in block.directives.keys() {
             let known = ["on", "in", "exits", "answers", "before"].contains(&name.as_str());
             assert!(known, "{document}:{line}: nobody knows '{name}'");

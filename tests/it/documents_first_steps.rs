@@ -38,13 +38,8 @@ fn six_commands_lead_from_nothing_to_two_machines() {
     let new = |name: &str| {
         let mut machine = Machine::new(name, &server);
         for setting in SETTINGS {
-            if ![
-                "PATH",
-                "MEMBRIDGE_HOSTNAME",
-                "MEMBRIDGE_NODE_ID",
-                "CLAUDE_MEM_WORKER_PORT",
-            ]
-            .contains(&setting.name)
+            if !["PATH", "MEMBRIDGE_HOSTNAME", "MEMBRIDGE_NODE_ID", "CLAUDE_MEM_WORKER_PORT"]
+                .contains(&setting.name)
             {
                 machine.unset(setting.name);
             }
@@ -94,9 +89,7 @@ fn six_commands_lead_from_nothing_to_two_machines() {
         let asked: Vec<_> = text
             .lines()
             .filter(|line| {
-                ["MINIO_", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB"]
-                    .iter()
-                    .any(|name| line.starts_with(name))
+                ["MINIO_", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB"].iter().any(|name| line.starts_with(name))
             })
             .map(str::to_owned)
             .collect();

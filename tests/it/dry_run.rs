@@ -32,21 +32,14 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
         let meta = std::fs::symlink_metadata(&path).unwrap();
         let name = path.strip_prefix(root).unwrap().display().to_string();
         let content = if meta.is_dir() {
-            paths.extend(
-                std::fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             String::new()
         } else {
             format!("{:x?}", Sha256::digest(std::fs::read(&path).unwrap()))
         };
         // SQLite's index of a log that is there already counts its readers.
-        let time = if name.ends_with("-shm") || name == "tmp" {
-            (0, 0)
-        } else {
-            (meta.mtime(), meta.mtime_nsec())
-        };
+        let time =
+            if name.ends_with("-shm") || name == "tmp" { (0, 0) } else { (meta.mtime(), meta.mtime_nsec()) };
         found.insert(name, format!("{content} {:o} {time:?}", meta.mode()));
     }
     found
@@ -63,10 +56,7 @@ fn dry(machine: &Machine, server: &S3Server, command: &str) -> Outcome {
         assert!(reads, "{command} --dry-run sent {request:?}\n{outcome:?}");
     }
     let after = everything(machine, server);
-    assert_eq!(
-        before, after,
-        "{command} --dry-run changed something\n{outcome:?}"
-    );
+    assert_eq!(before, after, "{command} --dry-run changed something\n{outcome:?}");
     outcome
 }
 
@@ -75,23 +65,16 @@ fn a_dry_run_on_a_fresh_machine_and_an_empty_bucket() {
     let server = S3Server::start();
     let empty = Machine::new("empty", &server);
     dry(&empty, &server, "push_sqlite").assert_code(1);
-    dry(&empty, &server, "pull_sqlite")
-        .assert_code(1)
-        .stdout_has("nothing to pull");
+    dry(&empty, &server, "pull_sqlite").assert_code(1).stdout_has("nothing to pull");
     dry(&empty, &server, "sync").assert_code(0);
 
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(20);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(20);
     dry(&alpha, &server, "push_sqlite")
         .assert_code(0)
         .stdout_has("no lease yet")
         .stdout_has("DRY RUN: would upload: 20 observations");
-    dry(&alpha, &server, "sync")
-        .assert_code(0)
-        .stdout_has("DRY RUN: would upload: 20 observations");
+    dry(&alpha, &server, "sync").assert_code(0).stdout_has("DRY RUN: would upload: 20 observations");
 }
 
 #[test]
@@ -101,12 +84,8 @@ fn a_dry_run_says_what_the_real_run_then_does() {
     let db = alpha.create_db(Version::V13_25_3);
     db.add_session("one").add_observations(20);
     alpha.cmd("push_sqlite").run().assert_code(0);
-    dry(&alpha, &server, "push_sqlite")
-        .assert_code(0)
-        .stdout_has("already up to date");
-    dry(&alpha, &server, "pull_sqlite")
-        .assert_code(0)
-        .stdout_has("already up to date");
+    dry(&alpha, &server, "push_sqlite").assert_code(0).stdout_has("already up to date");
+    dry(&alpha, &server, "pull_sqlite").assert_code(0).stdout_has("already up to date");
 
     let beta = Machine::new("beta", &server);
     dry(&beta, &server, "pull_sqlite")
@@ -116,16 +95,10 @@ fn a_dry_run_says_what_the_real_run_then_does() {
     beta.cmd("pull_sqlite").run().assert_code(0);
 
     db.add_observations(5);
-    dry(&alpha, &server, "pull_sqlite")
-        .assert_code(0)
-        .stdout_has("nothing to pull");
-    dry(&alpha, &server, "push_sqlite")
-        .assert_code(0)
-        .stdout_has("would upload: 25 observations");
+    dry(&alpha, &server, "pull_sqlite").assert_code(0).stdout_has("nothing to pull");
+    dry(&alpha, &server, "push_sqlite").assert_code(0).stdout_has("would upload: 25 observations");
     alpha.cmd("push_sqlite").run().assert_code(0);
-    dry(&beta, &server, "push_sqlite")
-        .assert_code(3)
-        .stdout_has("push refused");
+    dry(&beta, &server, "push_sqlite").assert_code(3).stdout_has("push refused");
     dry(&beta, &server, "sync")
         .assert_code(0)
         .stdout_has("would back up")
@@ -133,10 +106,7 @@ fn a_dry_run_says_what_the_real_run_then_does() {
     let json = dry(&beta, &server, "--json pull_sqlite").json();
     assert_eq!(json["outcome"], "would_pull");
     assert_eq!(json["dry_run"], true);
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
 }
 
 #[test]
@@ -156,9 +126,7 @@ fn a_shadow_run_beside_python_compares_the_rows_and_names_its_lock() {
         .assert_code(0)
         .stdout_has("compared row by row")
         .stdout_has("would back up");
-    dry(&beta, &server, "push_sqlite")
-        .assert_code(3)
-        .stdout_has("gamma is primary");
+    dry(&beta, &server, "push_sqlite").assert_code(3).stdout_has("gamma is primary");
 
     // Everything of gamma's is here too, and more: a push would have to wait for gamma's lock.
     db.add_observations(10);
@@ -171,15 +139,10 @@ fn a_shadow_run_beside_python_compares_the_rows_and_names_its_lock() {
 fn a_dry_run_refuses_with_the_exit_codes_of_the_real_run() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("a")
-        .add_observations(10);
+    alpha.create_db(Version::V13_25_3).add_session("a").add_observations(10);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let beta = Machine::new("beta", &server);
-    beta.create_db(Version::V13_25_3)
-        .add_session("b")
-        .add_observations(10);
+    beta.create_db(Version::V13_25_3).add_session("b").add_observations(10);
     beta.cmd("push_sqlite")
         .env("ALLOW_SECONDARY_PUSH", "1")
         .arg("--dry-run")
@@ -190,9 +153,7 @@ fn a_dry_run_refuses_with_the_exit_codes_of_the_real_run() {
     let node = PythonNode::new(&server, "mem", "gamma");
     let now = jiff::Timestamp::now().as_second();
     node.write(beta.db_path().as_path(), now, python_node::Stop::Never);
-    dry(&alpha, &server, "pull_sqlite")
-        .assert_code(2)
-        .stdout_has("pull refused");
+    dry(&alpha, &server, "pull_sqlite").assert_code(2).stdout_has("pull refused");
 }
 
 #[test]
@@ -211,20 +172,12 @@ fn a_dry_run_of_a_restore_names_the_push_and_the_backup() {
         .stdout_has("20 observations");
     dry(&alpha, &server, "restore 7").assert_code(1);
     let file = alpha.path("old.db").display().to_string();
-    dry(&alpha, &server, &format!("restore head --to {file}"))
-        .assert_code(0)
-        .stdout_has("25 observations");
+    dry(&alpha, &server, &format!("restore head --to {file}")).assert_code(0).stdout_has("25 observations");
     dry(&alpha, &server, "restore-backup 20200101-000000").assert_code(1);
-    alpha
-        .cmd("restore 1")
-        .run()
-        .assert_code(0)
-        .stdout_has("RESTORE COMPLETE");
+    alpha.cmd("restore 1").run().assert_code(0).stdout_has("RESTORE COMPLETE");
     let backups = alpha.cmd("--json restore-backup").run().json();
     let name = backups["backups"][0]["name"].as_str().unwrap().to_owned();
-    dry(&alpha, &server, &format!("restore-backup {name}"))
-        .assert_code(0)
-        .stdout_has("25 observations");
+    dry(&alpha, &server, &format!("restore-backup {name}")).assert_code(0).stdout_has("25 observations");
 }
 
 /// A machine with the plugin of an old claude-mem, which knows no schema above 23.
@@ -234,10 +187,7 @@ fn with_an_old_claude_mem(name: &str, server: &S3Server) -> Machine {
         ".claude/plugins/cache/thedotmack/claude-mem/10.6.3/package.json",
         "{\"version\": \"10.6.3\"}",
     );
-    machine.write(
-        ".claude/plugins/cache/thedotmack/claude-mem/10.6.3/scripts/worker-service.cjs",
-        "",
-    );
+    machine.write(".claude/plugins/cache/thedotmack/claude-mem/10.6.3/scripts/worker-service.cjs", "");
     machine
 }
 
@@ -245,10 +195,7 @@ fn with_an_old_claude_mem(name: &str, server: &S3Server) -> Machine {
 fn f44_a_dry_run_says_that_the_schema_is_too_new() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(20);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(20);
     commit(&alpha, &Store::from(&server), "2026-01-01T00:00:00Z");
     let refused = |outcome: &Outcome| {
         outcome
@@ -261,11 +208,7 @@ fn f44_a_dry_run_says_that_the_schema_is_too_new() {
     let beta = with_an_old_claude_mem("beta", &server);
     for command in ["pull_sqlite", "sync", "restore 1"] {
         refused(&dry(&beta, &server, command));
-        assert_eq!(
-            server.count(Op::GetObject, "packs/"),
-            0,
-            "downloaded for {command}"
-        );
+        assert_eq!(server.count(Op::GetObject, "packs/"), 0, "downloaded for {command}");
     }
     // What is written into a file endangers no claude-mem.
     let file = beta.path("old.db").display().to_string();
@@ -277,9 +220,7 @@ fn f44_a_dry_run_says_that_the_schema_is_too_new() {
     let mut beta = with_an_old_claude_mem("beta", &server);
     refused(&dry(&beta, &server, "pull_sqlite"));
     assert!(!beta.path(".claude-mem").exists());
-    beta.create_db(Version::V10_6_3)
-        .add_session("old")
-        .add_observations(3);
+    beta.create_db(Version::V10_6_3).add_session("old").add_observations(3);
     beta.set("ALLOW_PRIMARY_PULL_OVERRIDE", "1");
     refused(&dry(&beta, &server, "pull_sqlite"));
     // As the real run.

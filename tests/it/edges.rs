@@ -15,10 +15,7 @@ fn key(name: &str) -> String {
 
 fn pushed(server: &S3Server) -> Machine {
     let alpha = Machine::new("alpha", server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     alpha.cmd("push_sqlite").run().assert_code(0);
     alpha.db().add_observations(1);
     alpha
@@ -39,13 +36,9 @@ fn a_control_character_in_a_setting_is_an_error_that_names_it() {
         ("PRIMARY_NODE_ID", "alpha\r"),
     ] {
         let end = machine.cmd("push_sqlite").env(name, value).run();
-        end.assert_code(1)
-            .stdout_has(&format!("ERROR: {name} holds "))
-            .never_says("hunter2");
+        end.assert_code(1).stdout_has(&format!("ERROR: {name} holds ")).never_says("hunter2");
         let end = machine.cmd("doctor").env(name, value).run();
-        end.assert_code(0)
-            .stdout_has(&format!("{name} holds "))
-            .stdout_lacks("settings: complete");
+        end.assert_code(0).stdout_has(&format!("{name} holds ")).stdout_lacks("settings: complete");
     }
 }
 
@@ -55,9 +48,7 @@ fn an_endpoint_that_cannot_be_one_is_refused_before_anything_is_tried() {
     let machine = pushed(&server);
     for endpoint in ["http://h:99999", "http://[::1", "https://h:x"] {
         let end = machine.cmd("push_sqlite").env("MINIO_ENDPOINT", endpoint).run();
-        end.assert_code(1)
-            .stdout_has("ERROR: MINIO_ENDPOINT=")
-            .stdout_lacks("try again");
+        end.assert_code(1).stdout_has("ERROR: MINIO_ENDPOINT=").stdout_lacks("try again");
     }
 }
 
@@ -67,9 +58,7 @@ fn f06_a_404_that_does_not_say_what_is_missing_is_checked_against_the_listing() 
     let alpha = pushed(&server);
     let objects = || {
         let keys = server.keys("projects/").into_iter();
-        keys.filter(|key| !key.contains("/locks/"))
-            .map(|key| (server.etag(&key), key))
-            .collect::<Vec<_>>()
+        keys.filter(|key| !key.contains("/locks/")).map(|key| (server.etag(&key), key)).collect::<Vec<_>>()
     };
     // Each takes the seconds of its retries: a page of either kind for each object, and for each command.
     for (page, name, command) in [
@@ -92,25 +81,13 @@ fn f06_a_404_that_does_not_say_what_is_missing_is_checked_against_the_listing() 
     }
     // Everything answers so, the listing too.
     let proxy = server.fault(Fault::Page(404, ""));
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("answered 404 without saying NoSuchKey");
+    alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("answered 404 without saying NoSuchKey");
     drop(proxy);
     // A gateway whose every missing key is a bare 404, and whose listing says the same, is believed.
     let empty = S3Server::start();
     let fresh = Machine::new("fresh", &empty);
-    fresh
-        .create_db(Version::V13_25_3)
-        .add_session("two")
-        .add_observations(2);
-    let _gateway = empty.fault(
-        Fault::Page(404, "")
-            .on(Op::GetObject)
-            .key("leadership/lease.json")
-            .next(1),
-    );
+    fresh.create_db(Version::V13_25_3).add_session("two").add_observations(2);
+    let _gateway = empty.fault(Fault::Page(404, "").on(Op::GetObject).key("leadership/lease.json").next(1));
     fresh.cmd("push_sqlite").run().assert_code(0);
 }
 
@@ -163,10 +140,7 @@ fn f06_a_wrong_region_or_endpoint_is_no_reason_to_force_anything() {
 fn an_empty_flag_is_no_value() {
     let server = S3Server::start();
     let machine = Machine::new("alpha", &server);
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    machine.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     machine
         .cmd("push_sqlite")
         .arg("--project")
@@ -176,12 +150,7 @@ fn an_empty_flag_is_no_value() {
         .run()
         .assert_code(0)
         .stdout_has("(primary: alpha)");
-    assert!(
-        server
-            .keys("projects/")
-            .iter()
-            .all(|name| name.starts_with(&key("")))
-    );
+    assert!(server.keys("projects/").iter().all(|name| name.starts_with(&key(""))));
     machine
         .cmd("print_project")
         .env_remove("CLAUDE_PROJECT_ID")
@@ -197,27 +166,16 @@ fn a_lock_is_judged_by_its_host_and_time_alone() {
     let server = S3Server::start();
     let alpha = pushed(&server);
     let now = jiff::Timestamp::now().as_second();
-    for other in [
-        r#""expires_at": 9223372036854775807"#,
-        r#""project": null, "pid": -1, "owner": 5"#,
-    ] {
+    for other in [r#""expires_at": 9223372036854775807"#, r#""project": null, "pid": -1, "owner": 5"#] {
         let put = |age: i64| {
             let lock = format!(r#"{{"hostname": "gamma", "timestamp": {}, {other}}}"#, now - age);
             server.put(&key("locks/active.lock"), lock);
         };
         alpha.db().add_observations(1);
         put(30);
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(1)
-            .stdout_has("LOCK ACTIVE — held by gamma");
+        alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("LOCK ACTIVE — held by gamma");
         put(100_000);
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
+        alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
     }
 }
 
@@ -239,10 +197,7 @@ fn bad_usage_is_said_where_callers_look() {
         end.assert_code(1);
         let object = end.json();
         assert_eq!(object["command"], command, "{words}");
-        assert_eq!(
-            (&object["outcome"], &object["exit_code"]),
-            (&"error".into(), &1.into())
-        );
+        assert_eq!((&object["outcome"], &object["exit_code"]), (&"error".into(), &1.into()));
         assert!(object["error"].as_str().unwrap().contains(said), "{object}");
     }
     machine.cmd("").run().assert_code(1).stdout_has("Usage:");
@@ -282,25 +237,17 @@ fn a_config_env_that_is_no_file_is_an_error_at_once() {
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink("/nonexistent/config.env", &file).unwrap();
     let run = || machine.cmd("print_project").env_remove("CLAUDE_PROJECT_ID").run();
-    run()
-        .assert_code(1)
-        .stdout_has("cannot read")
-        .stdout_has(".claude-mem-minio/config.env");
+    run().assert_code(1).stdout_has("cannot read").stdout_has(".claude-mem-minio/config.env");
     std::fs::remove_file(&file).unwrap();
     run().assert_code(0).stdout_has("project_name: other");
     let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
     assert!(made.success());
     run().assert_code(1).stdout_has("not a regular file");
     std::fs::remove_file(&file).unwrap();
-    machine.write(
-        ".claude-mem-minio/config.env",
-        b"# caf\xe9\nCLAUDE_PROJECT_ID=mem\n",
-    );
+    machine.write(".claude-mem-minio/config.env", b"# caf\xe9\nCLAUDE_PROJECT_ID=mem\n");
     run().assert_code(0).stdout_has("project_name: mem");
     machine.write(".claude-mem-minio/config.env", b"\nCLAUDE_PROJECT_ID=caf\xe9\n");
-    run()
-        .assert_code(1)
-        .stdout_has("config.env line 2: holds bytes that are not UTF-8");
+    run().assert_code(1).stdout_has("config.env line 2: holds bytes that are not UTF-8");
     // How one says: no file at all.
     let end = machine.cmd("print_project --config /dev/null").run();
     end.assert_code(0).stdout_has("project_name: mem");
@@ -322,9 +269,7 @@ fn a_missing_setting_is_sent_to_the_file_that_is_read() {
     machine.write("mine.env", "MINIO_REGION=eu\n");
     let mine = machine.path("mine.env");
     let end = run("push_sqlite").arg("--config").arg(mine.as_os_str()).run();
-    end.assert_code(1)
-        .stdout_has("or in ~/mine.env\n")
-        .stdout_lacks("claude-mem-minio");
+    end.assert_code(1).stdout_has("or in ~/mine.env\n").stdout_lacks("claude-mem-minio");
 }
 
 #[test]
@@ -353,11 +298,6 @@ fn other_peoples_folders_in_path_may_have_any_name() {
     let server = S3Server::start();
     let machine = pushed(&server);
     let path = OsString::from_vec(b"/usr/bin:/opt/caf\xe9:/bin".to_vec());
-    machine
-        .cmd("push_sqlite")
-        .env("PATH", path)
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    machine.cmd("push_sqlite").env("PATH", path).run().assert_code(0).stdout_has("PUSH COMPLETE");
     assert_eq!(claude_mem::counts(machine.db_path()).observations, 6);
 }

@@ -44,10 +44,7 @@ impl Ground {
         change(&mut manifest);
         self.forget_history();
         self.put("sqlite/claude-mem.db", bytes);
-        self.put(
-            "sqlite/claude-mem.db.sha256",
-            format!("{sha256}  claude-mem.db\n"),
-        );
+        self.put("sqlite/claude-mem.db.sha256", format!("{sha256}  claude-mem.db\n"));
         self.put("sqlite/manifest.json", manifest.to_string());
     }
 
@@ -81,9 +78,7 @@ impl Ground {
     fn memory(&self) -> (Vec<String>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>) {
         let database = self.alpha.db_path();
         let readable = database.is_file()
-            && std::fs::read(&database)
-                .unwrap()
-                .starts_with(b"SQLite format 3\0")
+            && std::fs::read(&database).unwrap().starts_with(b"SQLite format 3\0")
             && std::panic::catch_unwind(|| claude_mem::integrity(&database))
                 .is_ok_and(|answer| answer == "ok");
         let rows = if readable {
@@ -92,12 +87,9 @@ impl Ground {
             Vec::new()
         };
         let objects = self.server.keys("");
-        let memory = objects
-            .into_iter()
-            .filter(|name| name.contains("/sqlite/") || name.contains("/membridge/"));
-        let memory = memory
-            .map(|name| (name.clone(), self.server.get(&name)))
-            .collect();
+        let memory =
+            objects.into_iter().filter(|name| name.contains("/sqlite/") || name.contains("/membridge/"));
+        let memory = memory.map(|name| (name.clone(), self.server.get(&name))).collect();
         (rows, std::fs::read(&database).ok(), memory)
     }
 }
@@ -112,18 +104,13 @@ pub(super) fn transcript(cases: &[Case]) -> String {
         let run: Run = ground.alpha.cmd(command);
         let outcome = run.run();
         assert!(outcome.code == *code, "{name}: wanted {code}\n{outcome:?}");
-        assert!(
-            outcome.stdout.len() + outcome.stderr.len() > 0,
-            "{name} says nothing"
-        );
+        assert!(outcome.stdout.len() + outcome.stderr.len() > 0, "{name} says nothing");
         assert!(ground.memory() == before, "{name} changed something\n{outcome:?}");
         assert_no_leftovers(&ground.alpha);
         for secret in ["test-secret/with+signs=", "hunter2"] {
             outcome.never_says(secret);
         }
-        let said = ground
-            .alpha
-            .normalise(&format!("{}{}", outcome.stdout, outcome.stderr));
+        let said = ground.alpha.normalise(&format!("{}{}", outcome.stdout, outcome.stderr));
         let said = said.trim_end();
         writeln!(all, "## {name}\n$ membridge {command}\n{said}\n[{code}]\n").unwrap();
     }
@@ -155,18 +142,12 @@ fn settings_that_are_missing_or_malformed() {
     let count = assert_transcript!(
         "errors_settings",
         &[
-            ("no endpoint", "push_sqlite", 1, |g| _ =
-                g.alpha.unset("MINIO_ENDPOINT")),
-            ("no access key", "push_sqlite", 1, |g| _ =
-                g.alpha.unset("MINIO_ACCESS_KEY")),
-            ("no secret key", "pull_sqlite", 1, |g| _ =
-                g.alpha.unset("MINIO_SECRET_KEY")),
-            ("no bucket", "pull_sqlite", 1, |g| _ =
-                g.alpha.unset("MINIO_BUCKET")),
-            ("no project", "print_project", 1, |g| _ =
-                g.alpha.unset("CLAUDE_PROJECT_ID")),
-            ("no database path", "sync", 1, |g| _ =
-                g.alpha.unset("CLAUDE_MEM_DB")),
+            ("no endpoint", "push_sqlite", 1, |g| _ = g.alpha.unset("MINIO_ENDPOINT")),
+            ("no access key", "push_sqlite", 1, |g| _ = g.alpha.unset("MINIO_ACCESS_KEY")),
+            ("no secret key", "pull_sqlite", 1, |g| _ = g.alpha.unset("MINIO_SECRET_KEY")),
+            ("no bucket", "pull_sqlite", 1, |g| _ = g.alpha.unset("MINIO_BUCKET")),
+            ("no project", "print_project", 1, |g| _ = g.alpha.unset("CLAUDE_PROJECT_ID")),
+            ("no database path", "sync", 1, |g| _ = g.alpha.unset("CLAUDE_MEM_DB")),
             ("an empty endpoint counts as unset", "push_sqlite", 1, |g| _ =
                 g.alpha.set("MINIO_ENDPOINT", "")),
             ("an endpoint that is no URL", "push_sqlite", 1, |g| _ =
@@ -175,67 +156,37 @@ fn settings_that_are_missing_or_malformed() {
                 g.alpha.set("MINIO_ENDPOINT", "http://me:hunter2@host")),
             ("an endpoint without a host", "push_sqlite", 1, |g| _ =
                 g.alpha.set("MINIO_ENDPOINT", "https://")),
-            ("a relative directory", "push_sqlite", 1, |g| _ =
-                g.alpha.set("MINIO_ENDPOINT", "file://store")),
+            ("a relative directory", "push_sqlite", 1, |g| _ = g.alpha.set("MINIO_ENDPOINT", "file://store")),
             ("a database path that is no file name", "push_sqlite", 1, |g| _ =
                 g.alpha.set("CLAUDE_MEM_DB", "/")),
-            ("a number that is none", "push_sqlite", 1, |g| _ =
-                g.alpha.set("LOCK_TTL_SECONDS", "2h")),
+            ("a number that is none", "push_sqlite", 1, |g| _ = g.alpha.set("LOCK_TTL_SECONDS", "2h")),
             ("a number out of bounds", "push_sqlite", 1, |g| _ =
                 g.alpha.set("LEADERSHIP_LEASE_SECONDS", "-1")),
-            ("a switch that is none", "push_sqlite", 1, |g| _ =
-                g.alpha.set("FORCE_PUSH", "maybe")),
-            ("a port that is none", "pull_sqlite", 1, |g| _ =
-                g.alpha.set("CLAUDE_MEM_WORKER_PORT", "70000")),
+            ("a switch that is none", "push_sqlite", 1, |g| _ = g.alpha.set("FORCE_PUSH", "maybe")),
+            ("a port that is none", "pull_sqlite", 1, |g| _ = g.alpha.set("CLAUDE_MEM_WORKER_PORT", "70000")),
             ("text that is not UTF-8", "push_sqlite", 1, |g| {
                 use std::os::unix::ffi::OsStringExt;
-                g.alpha.set(
-                    "CLAUDE_PROJECT_ID",
-                    std::ffi::OsString::from_vec(vec![b'm', 0xff]),
-                );
+                g.alpha.set("CLAUDE_PROJECT_ID", std::ffi::OsString::from_vec(vec![b'm', 0xff]));
             }),
-            (
-                "a config.env that is not there",
-                "push_sqlite --config nowhere.env",
-                1,
-                |_| {}
-            ),
+            ("a config.env that is not there", "push_sqlite --config nowhere.env", 1, |_| {}),
             ("a config.env that runs a command", "push_sqlite", 1, |g| {
-                g.alpha.write(
-                    ".claude-mem-minio/config.env",
-                    "# mine\nMINIO_BUCKET=$(cat bucket)\n",
-                );
+                g.alpha.write(".claude-mem-minio/config.env", "# mine\nMINIO_BUCKET=$(cat bucket)\n");
             }),
             ("a config.env with an open quote", "push_sqlite", 1, |g| {
-                g.alpha
-                    .write(".claude-mem-minio/config.env", "MINIO_BUCKET=\"mem\nX=1\n");
+                g.alpha.write(".claude-mem-minio/config.env", "MINIO_BUCKET=\"mem\nX=1\n");
             }),
-            (
-                "a config.env with spaces around the equals sign",
-                "status",
-                1,
-                |g| {
-                    g.alpha
-                        .write(".claude-mem-minio/config.env", "MINIO_BUCKET = mem\n");
-                }
-            ),
+            ("a config.env with spaces around the equals sign", "status", 1, |g| {
+                g.alpha.write(".claude-mem-minio/config.env", "MINIO_BUCKET = mem\n");
+            }),
             ("a command that is none", "psuh_sqlite", 1, |_| {}),
             ("a flag that is none", "push_sqlite --fource", 1, |_| {}),
             ("a config.env is there already", "config init", 1, |g| {
                 g.alpha.write(".claude-mem-minio/config.env", "MINIO_REGION=eu\n");
             }),
-            (
-                "config init with an open question and no answer",
-                "config init",
-                1,
-                |g| _ = g.alpha.unset("MINIO_BUCKET")
-            ),
-            (
-                "config init with a key that does not work",
-                "config init",
-                1,
-                |g| _ = g.alpha.set("MINIO_ACCESS_KEY", "nobody")
-            ),
+            ("config init with an open question and no answer", "config init", 1, |g| _ =
+                g.alpha.unset("MINIO_BUCKET")),
+            ("config init with a key that does not work", "config init", 1, |g| _ =
+                g.alpha.set("MINIO_ACCESS_KEY", "nobody")),
         ]
     );
     assert_eq!(count, 26);
@@ -246,39 +197,26 @@ fn a_store_that_does_not_answer_or_does_not_like_us() {
     let count = assert_transcript!(
         "errors_store",
         &[
-            ("nobody listens", "push_sqlite", 1, |g| _ =
-                g.alpha.set("MINIO_ENDPOINT", "http://127.0.0.1:1")),
+            ("nobody listens", "push_sqlite", 1, |g| _ = g.alpha.set("MINIO_ENDPOINT", "http://127.0.0.1:1")),
             ("nobody listens, status", "status", 1, |g| _ =
                 g.alpha.set("MINIO_ENDPOINT", "http://127.0.0.1:1")),
             ("a server that speaks no TLS", "pull_sqlite", 1, |g| {
                 let url = g.server.endpoint().replace("http:", "https:");
                 g.alpha.set("MINIO_ENDPOINT", url);
             }),
-            ("an unknown access key", "push_sqlite", 1, |g| _ =
-                g.alpha.set("MINIO_ACCESS_KEY", "nobody")),
-            ("a wrong secret key", "push_sqlite", 1, |g| _ =
-                g.alpha.set("MINIO_SECRET_KEY", "hunter2")),
-            ("no such bucket", "pull_sqlite", 1, |g| _ =
-                g.alpha.set("MINIO_BUCKET", "elsewhere")),
+            ("an unknown access key", "push_sqlite", 1, |g| _ = g.alpha.set("MINIO_ACCESS_KEY", "nobody")),
+            ("a wrong secret key", "push_sqlite", 1, |g| _ = g.alpha.set("MINIO_SECRET_KEY", "hunter2")),
+            ("no such bucket", "pull_sqlite", 1, |g| _ = g.alpha.set("MINIO_BUCKET", "elsewhere")),
             ("f06 the lease is forbidden", "push_sqlite", 1, |g| {
-                g.server
-                    .fault(Fault::Status(403, "AccessDenied").key("lease.json"))
-                    .forever();
+                g.server.fault(Fault::Status(403, "AccessDenied").key("lease.json")).forever();
             }),
             ("f06 the lease answers 500", "leadership_info", 1, |g| {
-                g.server
-                    .fault(Fault::Status(500, "InternalError").key("lease.json"))
-                    .forever();
+                g.server.fault(Fault::Status(500, "InternalError").key("lease.json")).forever();
             }),
             ("a clock that the server refuses", "pull_sqlite", 1, |g| {
-                g.server
-                    .fault(Fault::Status(403, "RequestTimeTooSkewed"))
-                    .forever();
+                g.server.fault(Fault::Status(403, "RequestTimeTooSkewed")).forever();
             }),
-            ("a server that is busy", "pull_sqlite", 1, |g| g
-                .server
-                .fault(Fault::SlowDown)
-                .forever()),
+            ("a server that is busy", "pull_sqlite", 1, |g| g.server.fault(Fault::SlowDown).forever()),
             ("a server that drops every connection", "pull_sqlite", 1, |g| g
                 .server
                 .fault(Fault::Disconnect)
@@ -286,11 +224,7 @@ fn a_store_that_does_not_answer_or_does_not_like_us() {
             ("uploads are forbidden", "push_sqlite", 1, |g| {
                 g.alpha.db().add_observations(1);
                 g.server
-                    .fault(
-                        Fault::Status(403, "AccessDenied")
-                            .on(Op::PutObject)
-                            .key("membridge/packs/"),
-                    )
+                    .fault(Fault::Status(403, "AccessDenied").on(Op::PutObject).key("membridge/packs/"))
                     .forever();
             }),
             ("a certificate file that is not there", "push_sqlite", 1, |g| {

@@ -11,14 +11,10 @@ fn a_bucket_that_holds_something_else_than_it_should() {
     let count = assert_transcript!(
         "errors_bucket",
         &[
-            ("nothing to pull", "pull_sqlite", 1, |g| _ =
-                g.alpha.set("CLAUDE_PROJECT_ID", "Mem")),
-            ("a lease that is none", "push_sqlite", 1, |g| g
-                .put("leadership/lease.json", "[]")),
-            ("a manifest that is none", "pull_sqlite", 1, |g| g
-                .put("sqlite/manifest.json", "<html>")),
-            ("f35 an empty checksum object", "pull_sqlite", 1, |g| g
-                .put("sqlite/claude-mem.db.sha256", "")),
+            ("nothing to pull", "pull_sqlite", 1, |g| _ = g.alpha.set("CLAUDE_PROJECT_ID", "Mem")),
+            ("a lease that is none", "push_sqlite", 1, |g| g.put("leadership/lease.json", "[]")),
+            ("a manifest that is none", "pull_sqlite", 1, |g| g.put("sqlite/manifest.json", "<html>")),
+            ("f35 an empty checksum object", "pull_sqlite", 1, |g| g.put("sqlite/claude-mem.db.sha256", "")),
             ("a checksum that is none", "pull_sqlite", 1, |g| g
                 .put("sqlite/claude-mem.db.sha256", "zz  claude-mem.db\n")),
             ("a newest commit that is none", "pull_sqlite", 1, |g| g
@@ -34,35 +30,25 @@ fn a_bucket_that_holds_something_else_than_it_should() {
                     g.server.remove(&pack);
                 }
             }),
-            (
-                "f21 the database is not the announced one",
-                "pull_sqlite",
-                1,
-                |g| {
-                    g.go_to_beta();
-                    g.forget_history();
-                    g.put("sqlite/claude-mem.db", "something else");
-                }
-            ),
+            ("f21 the database is not the announced one", "pull_sqlite", 1, |g| {
+                g.go_to_beta();
+                g.forget_history();
+                g.put("sqlite/claude-mem.db", "something else");
+            }),
             ("f09 the database is no database", "pull_sqlite", 1, |g| {
                 g.go_to_beta();
                 g.announce(b"hello", |_| {});
             }),
             ("f09 the database is another program's", "pull_sqlite", 1, |g| {
                 let path = g.alpha.path("tmp/other.db");
-                rusqlite::Connection::open(&path)
-                    .unwrap()
-                    .execute_batch("CREATE TABLE t(x)")
-                    .unwrap();
+                rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
                 let bytes = std::fs::read(&path).unwrap();
                 g.go_to_beta();
                 g.announce(&bytes, |_| {});
             }),
             ("f44 a database of a newer claude-mem", "pull_sqlite", 1, |g| {
                 let path = g.alpha.path("tmp/new.db");
-                MemDb::create(&path, Version::V13_25_3)
-                    .add_session("s")
-                    .add_observations(9);
+                MemDb::create(&path, Version::V13_25_3).add_session("s").add_observations(9);
                 let db = rusqlite::Connection::open(&path).unwrap();
                 db.execute_batch("PRAGMA journal_mode=DELETE; INSERT INTO schema_versions(version, applied_at) VALUES(99, 't')").unwrap();
                 drop(db);
@@ -82,29 +68,19 @@ fn a_bucket_that_holds_something_else_than_it_should() {
                 g.alpha.db().add_observations(1);
                 g.lock("gamma", 7230);
             }),
-            (
-                "a lock whose holder's name would clear the screen",
-                "push_sqlite",
-                1,
-                |g| {
-                    g.alpha.db().add_observations(1);
-                    g.lock("pi\n\u{1b}[2JSTATUS: OK", 30);
-                }
-            ),
+            ("a lock whose holder's name would clear the screen", "push_sqlite", 1, |g| {
+                g.alpha.db().add_observations(1);
+                g.lock("pi\n\u{1b}[2JSTATUS: OK", 30);
+            }),
             ("a lock that is none", "push_sqlite", 1, |g| {
                 g.alpha.db().add_observations(1);
                 g.put("locks/active.lock", "locked");
             }),
-            (
-                "f24 a bucket that was written under a later term",
-                "push_sqlite",
-                1,
-                |g| {
-                    g.alpha.db().add_observations(1);
-                    let bytes = g.server.get(&key("mem", "sqlite/claude-mem.db")).unwrap();
-                    g.announce(&bytes, |manifest| manifest["membridge"]["epoch"] = 9.into());
-                }
-            ),
+            ("f24 a bucket that was written under a later term", "push_sqlite", 1, |g| {
+                g.alpha.db().add_observations(1);
+                let bytes = g.server.get(&key("mem", "sqlite/claude-mem.db")).unwrap();
+                g.announce(&bytes, |manifest| manifest["membridge"]["epoch"] = 9.into());
+            }),
         ]
     );
     assert_eq!(count, 17);
@@ -123,45 +99,26 @@ fn roles_rows_and_local_trouble() {
                 let beta = Machine::new("beta", &g.server);
                 beta.cmd("pull_sqlite").run().assert_code(0);
                 beta.db().add_observations(4);
-                beta.cmd("push_sqlite --allow-secondary-push")
-                    .run()
-                    .assert_code(0);
+                beta.cmd("push_sqlite --allow-secondary-push").run().assert_code(0);
             }),
-            (
-                "diverged without roles",
-                "push_sqlite --leadership-enabled 0",
-                4,
-                |g| {
-                    let beta = Machine::new("beta", &g.server);
-                    beta.cmd("pull_sqlite").run().assert_code(0);
-                    beta.db().add_observations(4);
-                    beta.cmd("push_sqlite --allow-secondary-push")
-                        .run()
-                        .assert_code(0);
-                    g.alpha.db().add_observations(1);
-                }
-            ),
-            (
-                "diverged without roles, pulled",
-                "pull_sqlite --leadership-enabled 0",
-                4,
-                |g| {
-                    let beta = Machine::new("beta", &g.server);
-                    beta.cmd("pull_sqlite").run().assert_code(0);
-                    beta.db().add_observations(4);
-                    beta.cmd("push_sqlite --allow-secondary-push")
-                        .run()
-                        .assert_code(0);
-                    g.alpha.db().add_observations(1);
-                }
-            ),
+            ("diverged without roles", "push_sqlite --leadership-enabled 0", 4, |g| {
+                let beta = Machine::new("beta", &g.server);
+                beta.cmd("pull_sqlite").run().assert_code(0);
+                beta.db().add_observations(4);
+                beta.cmd("push_sqlite --allow-secondary-push").run().assert_code(0);
+                g.alpha.db().add_observations(1);
+            }),
+            ("diverged without roles, pulled", "pull_sqlite --leadership-enabled 0", 4, |g| {
+                let beta = Machine::new("beta", &g.server);
+                beta.cmd("pull_sqlite").run().assert_code(0);
+                beta.db().add_observations(4);
+                beta.cmd("push_sqlite --allow-secondary-push").run().assert_code(0);
+                g.alpha.db().add_observations(1);
+            }),
             ("f45 most of the memory is gone", "push_sqlite", 1, |g| {
                 g.alpha.db().execute("DELETE FROM observations WHERE id > 2");
             }),
-            ("no database", "push_sqlite", 1, |g| std::fs::remove_file(
-                g.alpha.db_path()
-            )
-            .unwrap()),
+            ("no database", "push_sqlite", 1, |g| std::fs::remove_file(g.alpha.db_path()).unwrap()),
             ("the database is a folder", "push_sqlite", 1, |g| {
                 std::fs::remove_file(g.alpha.db_path()).unwrap();
                 std::fs::create_dir(g.alpha.db_path()).unwrap();
@@ -184,19 +141,13 @@ fn roles_rows_and_local_trouble() {
             );
             }),
             ("claude-mem's memory is on a server", "pull_sqlite", 1, |g| {
-                g.alpha
-                    .write(".claude-mem/settings.json", r#"{"CLAUDE_MEM_RUNTIME": "server"}"#);
+                g.alpha.write(".claude-mem/settings.json", r#"{"CLAUDE_MEM_RUNTIME": "server"}"#);
             }),
             ("the state directory is a file", "push_sqlite", 1, |g| {
                 std::fs::remove_dir_all(g.alpha.path(".membridge")).unwrap();
                 g.alpha.write(".membridge", "x");
             }),
-            (
-                "a backup that is not there",
-                "restore-backup 20200101-000000",
-                1,
-                |_| {}
-            ),
+            ("a backup that is not there", "restore-backup 20200101-000000", 1, |_| {}),
         ]
     );
     assert_eq!(count, 14);

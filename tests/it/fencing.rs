@@ -19,10 +19,7 @@ pub(super) fn machine(name: &str, store: impl Into<Store>) -> Machine {
 /// Two machines with the same memory, which is in the bucket, and one new row each.
 pub(super) fn two_in_step(server: &S3Server) -> (Machine, Machine) {
     let alpha = machine("alpha", server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(20);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(20);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let beta = machine("beta", server);
     beta.cmd("pull_sqlite").run().assert_code(0);
@@ -40,11 +37,7 @@ fn titles_in_bucket(server: &S3Server) -> Vec<String> {
     std::fs::write(&path, &bytes).unwrap();
     let manifest: serde_json::Value =
         serde_json::from_str(&server.text(&python_node::key("mem", "sqlite/manifest.json"))).unwrap();
-    assert_eq!(
-        manifest["db_size"].as_u64(),
-        Some(bytes.len() as u64),
-        "{manifest}"
-    );
+    assert_eq!(manifest["db_size"].as_u64(), Some(bytes.len() as u64), "{manifest}");
     let titles = claude_mem::titles(&path);
     assert_eq!(manifest["observations"].as_u64(), Some(titles.len() as u64));
     titles
@@ -80,40 +73,26 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 pub(super) fn push_stopped_at(machine: &Machine, failpoint: &str) -> Running {
-    let process = machine
-        .cmd("push_sqlite")
-        .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop"))
-        .spawn();
+    let process = machine.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop")).spawn();
     process.wait_stopped();
     process
 }
 
 #[test]
 fn f18_a_holder_stopped_past_its_time_does_not_commit() {
-    for failpoint in [
-        "push.locked",
-        "push.before-upload",
-        "push.verified",
-        "mirror.database",
-        "mirror.checksum",
-    ] {
+    for failpoint in
+        ["push.locked", "push.before-upload", "push.verified", "mirror.database", "mirror.checksum"]
+    {
         let server = S3Server::start();
         let (alpha, beta) = two_in_step(&server);
         let stopped = push_stopped_at(&alpha, failpoint);
-        beta.cmd("push_sqlite")
-            .run()
-            .assert_code(1)
-            .stdout_has("LOCK ACTIVE — held by alpha for");
+        beta.cmd("push_sqlite").run().assert_code(1).stdout_has("LOCK ACTIVE — held by alpha for");
         // TTL and grace pass by the server's clock.
         server.set_clock_offset(7200 + 60 + 30);
         // Once its commit is there, alpha's push is there for everybody, and only a forced one goes over it.
         let committed = failpoint.starts_with("mirror.");
         let force = if committed { "1" } else { "0" };
-        beta.cmd("push_sqlite")
-            .env("FORCE_PUSH", force)
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
+        beta.cmd("push_sqlite").env("FORCE_PUSH", force).run().assert_code(0).stdout_has("PUSH COMPLETE");
         bucket_is(&server, &beta);
         stopped.sigcont();
         let end = stopped.wait();
@@ -148,14 +127,8 @@ fn f18_a_holder_stopped_while_its_successor_works_does_not_commit() {
         .map(|(_, machine)| machine)
         .collect();
     // Both had verified: the commit that only one of them can make decides. The other finds both sides changed.
-    let [winner] = won[..] else {
-        panic!("one winner: {first:?}\n{second:?}")
-    };
-    assert_eq!(
-        [first.code, second.code].iter().max(),
-        Some(&4),
-        "{first:?}\n{second:?}"
-    );
+    let [winner] = won[..] else { panic!("one winner: {first:?}\n{second:?}") };
+    assert_eq!([first.code, second.code].iter().max(), Some(&4), "{first:?}\n{second:?}");
     winner.cmd("push_sqlite").run().assert_code(0);
     bucket_is(&server, winner);
     lock_is_free(&server);
@@ -166,16 +139,11 @@ fn f18_time_that_ran_out_ends_a_push_also_when_nobody_took_over() {
     let server = S3Server::start();
     let (mut alpha, _) = two_in_step(&server);
     let before = titles_in_bucket(&server);
-    alpha
-        .set("LOCK_TTL_SECONDS", "2")
-        .set("STALE_LOCK_GRACE_SECONDS", "0");
+    alpha.set("LOCK_TTL_SECONDS", "2").set("STALE_LOCK_GRACE_SECONDS", "0");
     let stopped = push_stopped_at(&alpha, "push.before-upload");
     std::thread::sleep(Duration::from_millis(2500));
     stopped.sigcont();
-    stopped
-        .wait()
-        .assert_code(1)
-        .stdout_has("its time ran out while this process was held up");
+    stopped.wait().assert_code(1).stdout_has("its time ran out while this process was held up");
     assert_eq!(titles_in_bucket(&server), before);
     lock_is_free(&server);
     alpha.cmd("push_sqlite").run().assert_code(0);
@@ -187,27 +155,17 @@ fn f18_a_lock_is_renewed_while_the_work_goes_on() {
     let server = S3Server::start();
     let (mut alpha, mut beta) = two_in_step(&server);
     for machine in [&mut alpha, &mut beta] {
-        machine
-            .set("LOCK_TTL_SECONDS", "3")
-            .set("STALE_LOCK_GRACE_SECONDS", "0");
+        machine.set("LOCK_TTL_SECONDS", "3").set("STALE_LOCK_GRACE_SECONDS", "0");
     }
     // The upload takes longer than the TTL.
-    let slow = Fault::Latency(Duration::from_secs(5))
-        .on(Op::PutObject)
-        .key("sqlite/claude-mem.db")
-        .next(1);
+    let slow = Fault::Latency(Duration::from_secs(5)).on(Op::PutObject).key("sqlite/claude-mem.db").next(1);
     let _slow = server.fault(slow);
     let push = alpha.cmd("push_sqlite").spawn();
     wait_until("three renewals", || {
-        server
-            .get(&python_node::key("mem", "locks/active.lock"))
-            .is_some()
+        server.get(&python_node::key("mem", "locks/active.lock")).is_some()
             && lock(&server)["renewals"].as_u64() >= Some(3)
     });
-    beta.cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("LOCK ACTIVE");
+    beta.cmd("push_sqlite").run().assert_code(1).stdout_has("LOCK ACTIVE");
     push.wait().assert_code(0);
     bucket_is(&server, &alpha);
     lock_is_free(&server);
@@ -221,12 +179,7 @@ fn f18_a_lock_that_cannot_be_renewed_stops_the_work() {
     alpha.set("LOCK_TTL_SECONDS", "3");
     // Renewals are refused from the start; the upload hangs.
     let _hang = server.fault(Fault::BlackHole.on(Op::PutObject).key("sqlite/"));
-    let _refused = server.fault(
-        Fault::SlowDown
-            .on(Op::PutObject)
-            .key("locks/active.lock")
-            .after(1),
-    );
+    let _refused = server.fault(Fault::SlowDown.on(Op::PutObject).key("locks/active.lock").after(1));
     alpha
         .cmd("push_sqlite")
         .run()
@@ -245,19 +198,12 @@ fn f18_lost_replies_to_any_write_of_a_push_defeat_nobody() {
     server.reset_log();
     alpha.cmd("push_sqlite").run().assert_code(0);
     let writes = server.count(Op::PutObject, "");
-    assert!(
-        writes >= 5,
-        "lock, database, checksum, manifest, release: {writes}"
-    );
+    assert!(writes >= 5, "lock, database, checksum, manifest, release: {writes}");
     for fault in [Fault::LostReply, Fault::LostConnection] {
         for lost in 0..writes {
             alpha.db().add_observations(1);
             let _lost = server.fault(fault.clone().on(Op::PutObject).after(lost).next(1));
-            alpha
-                .cmd("push_sqlite")
-                .run()
-                .assert_code(0)
-                .stdout_has("PUSH COMPLETE");
+            alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
             bucket_is(&server, &alpha);
             lock_is_free(&server);
         }
@@ -269,16 +215,9 @@ fn f18_lost_replies_to_the_lease_and_the_probe_defeat_nobody() {
     for key in ["leadership/lease.json", "membridge/probe/"] {
         let server = S3Server::start();
         let alpha = Machine::new("alpha", &server);
-        alpha
-            .create_db(Version::V13_25_3)
-            .add_session("one")
-            .add_observations(2);
+        alpha.create_db(Version::V13_25_3).add_session("one").add_observations(2);
         let _lost = server.fault(Fault::LostReply.on(Op::PutObject).key(key).next(1));
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("role=primary");
+        alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("role=primary");
         bucket_is(&server, &alpha);
     }
 }
@@ -287,20 +226,9 @@ fn f18_lost_replies_to_the_lease_and_the_probe_defeat_nobody() {
 fn f18_the_lock_of_a_killed_run_is_taken_over_by_the_same_machine_only() {
     let server = S3Server::start();
     let (alpha, beta) = two_in_step(&server);
-    alpha
-        .cmd("push_sqlite")
-        .env("MEMBRIDGE_FAILPOINT", "mirror.database")
-        .run()
-        .assert_code(137);
-    beta.cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("LOCK ACTIVE");
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("left by an earlier run on this machine");
+    alpha.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", "mirror.database").run().assert_code(137);
+    beta.cmd("push_sqlite").run().assert_code(1).stdout_has("LOCK ACTIVE");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("left by an earlier run on this machine");
     bucket_is(&server, &alpha);
 }
 
@@ -310,18 +238,13 @@ fn f19_the_lock_is_released_on_error_and_on_signals() {
     let (alpha, beta) = two_in_step(&server);
     lock_is_free(&server);
     {
-        let denied = Fault::Status(403, "AccessDenied")
-            .on(Op::PutObject)
-            .key("sqlite/");
+        let denied = Fault::Status(403, "AccessDenied").on(Op::PutObject).key("sqlite/");
         let _denied = server.fault(denied);
         alpha.cmd("push_sqlite").run().assert_code(1);
         lock_is_free(&server);
     }
-    for (failpoint, term) in [
-        ("push.locked", true),
-        ("push.before-upload", true),
-        ("mirror.database", false),
-    ] {
+    for (failpoint, term) in [("push.locked", true), ("push.before-upload", true), ("mirror.database", false)]
+    {
         let gate = alpha.write("gate", "");
         alpha.db().add_observations(1);
         let push = alpha
@@ -358,9 +281,7 @@ fn f19_a_signal_ends_the_wait_for_the_lock() {
     let _hole = server.fault(Fault::BlackHole.on(Op::GetObject).key("locks/"));
     server.reset_log();
     let push = alpha.cmd("push_sqlite").spawn();
-    wait_until("it asks for the lock", || {
-        server.count(Op::GetObject, "locks/") > 0
-    });
+    wait_until("it asks for the lock", || server.count(Op::GetObject, "locks/") > 0);
     push.sigterm();
     push.wait().assert_code(143);
 }

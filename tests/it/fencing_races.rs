@@ -28,10 +28,7 @@ fn f18_two_machines_with_the_same_host_name_exclude_each_other() {
         machine.set("MEMBRIDGE_HOSTNAME", "raspberrypi");
     }
     let stopped = push_stopped_at(&alpha, "push.before-upload");
-    beta.cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("LOCK ACTIVE — held by raspberrypi for");
+    beta.cmd("push_sqlite").run().assert_code(1).stdout_has("LOCK ACTIVE — held by raspberrypi for");
     stopped.sigcont();
     stopped.wait().assert_code(0);
     bucket_is(&server, &alpha);
@@ -109,19 +106,12 @@ fn f18_sixteen_machines_pushing_at_once() {
     let machines: Vec<Machine> = (0..16)
         .map(|number| {
             let machine = machine(&format!("node-{number}"), &server);
-            machine
-                .create_db(Version::V13_25_3)
-                .add_session("one")
-                .add_observations(5 + number);
+            machine.create_db(Version::V13_25_3).add_session("one").add_observations(5 + number);
             machine
         })
         .collect();
     let ends = push_all(&machines);
-    let won: Vec<_> = ends
-        .iter()
-        .zip(&machines)
-        .filter(|(end, _)| end.code == 0)
-        .collect();
+    let won: Vec<_> = ends.iter().zip(&machines).filter(|(end, _)| end.code == 0).collect();
     assert_eq!(won.len(), 1, "{ends:#?}");
     bucket_is(&server, won[0].1);
     lock_is_free(&server);
@@ -132,16 +122,10 @@ fn f18_sixteen_machines_pushing_at_once() {
 fn f18_sixteen_processes_of_one_machine_pushing_at_once() {
     let server = S3Server::start();
     let alpha = machine("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(9);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(9);
     let runs: Vec<_> = (0..16).map(|_| alpha.cmd("push_sqlite").spawn()).collect();
     let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
-    let pushed = ends
-        .iter()
-        .filter(|end| end.assert_code(0).stdout.contains("PUSH COMPLETE"))
-        .count();
+    let pushed = ends.iter().filter(|end| end.assert_code(0).stdout.contains("PUSH COMPLETE")).count();
     assert_eq!(pushed, 1);
     bucket_is(&server, &alpha);
 }

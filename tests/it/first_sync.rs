@@ -21,28 +21,14 @@ fn push_and_pull_over(store: &Store) {
         .assert_code(0)
         .stdout_has("[0/6] Leadership: role=primary")
         .stdout_has("PUSH COMPLETE");
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     assert_eq!(rows(&alpha.db_path()), rows(&beta.db_path()));
     assert!(claude_mem::fts_ok(beta.db_path()));
     assert_eq!(claude_mem::integrity(beta.db_path()), "ok");
 
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
 }
 
 #[test]
@@ -61,31 +47,18 @@ fn a_push_and_a_pull_over_a_directory() {
 fn a_push_and_a_pull_with_writers_attached_on_both_sides() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(200)
-        .add_prompts(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(200).add_prompts(5);
     let writer = Writer::start(alpha.db_path(), "live-alpha");
     writer.wait_for(20);
     let before = writer.acknowledged();
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
     writer.stop();
 
     let beta = Machine::new("beta", &server);
-    beta.create_db(Version::V13_25_3)
-        .add_session("b")
-        .add_observations(10);
+    beta.create_db(Version::V13_25_3).add_session("b").add_observations(10);
     let writer = Writer::start(beta.db_path(), "live-beta");
     writer.wait_for(20);
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     writer.stop();
     let titles = claude_mem::titles(beta.db_path());
     for title in &before {

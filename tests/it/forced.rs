@@ -18,15 +18,8 @@ fn a_forced_push_mends_what_is_damaged_although_nothing_changed() {
     }
     server.put(&python_node::key("mem", "sqlite/claude-mem.db.sha256"), b"");
     let damaged = alpha.cmd("verify").run();
-    damaged
-        .assert_code(1)
-        .stdout_has("FORCE_PUSH=1 membridge push_sqlite");
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    damaged.assert_code(1).stdout_has("FORCE_PUSH=1 membridge push_sqlite");
+    alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
     alpha.cmd("verify").run().assert_code(0);
     assert_eq!(python_node::read(&server, "mem").map(drop), Ok(()));
     let beta = bare("beta", &server);
@@ -36,10 +29,9 @@ fn a_forced_push_mends_what_is_damaged_although_nothing_changed() {
 
 #[test]
 fn a_forced_push_never_overrules_a_store_that_does_not_answer() {
-    for (fault, key) in [
-        (Fault::SlowDown, "manifest.json"),
-        (Fault::Status(403, "AccessDenied"), "claude-mem.db.sha256"),
-    ] {
+    for (fault, key) in
+        [(Fault::SlowDown, "manifest.json"), (Fault::Status(403, "AccessDenied"), "claude-mem.db.sha256")]
+    {
         let server = S3Server::start();
         let alpha = machine("alpha", &server, 10);
         push(&alpha);
@@ -47,11 +39,7 @@ fn a_forced_push_never_overrules_a_store_that_does_not_answer() {
         python_writes(&server, &beta.db_path(), Stop::Never);
         let before = server.keys(COMMITS);
         let guard = server.fault(fault.clone().on(Op::GetObject).key(key));
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(1);
+        alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(1);
         drop(guard);
         assert_eq!(server.keys(COMMITS), before, "{fault:?} {key}");
         let there = python_node::read(&server, "mem").unwrap();
@@ -72,26 +60,12 @@ fn a_forced_push_over_announcements_that_cannot_be_read_keeps_what_they_spoke_of
         let beta = machine("beta", &server, 7);
         python_writes(&server, &beta.db_path(), Stop::Never);
         server.put(&python_node::key("mem", key), text);
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
-        assert_eq!(
-            restored(&alpha, 2),
-            claude_mem::titles(beta.db_path()),
-            "{key} {text}"
-        );
+        alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
+        assert_eq!(restored(&alpha, 2), claude_mem::titles(beta.db_path()), "{key} {text}");
         assert_eq!(restored(&alpha, 3).len(), 10);
         // Our own copy under broken words is no push of anybody.
         server.put(&python_node::key("mem", key), text);
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0)
-            .stdout_has("commit 4");
+        alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("commit 4");
     }
 }
 
@@ -120,11 +94,7 @@ fn f47_a_python_push_in_the_middle_of_a_forced_one_is_left_for_the_next() {
             "{failpoint}"
         );
         // The next one makes a commit of it before anything goes over it.
-        alpha
-            .cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0);
+        alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0);
         assert_eq!(restored(&alpha, 3).len(), 17, "{failpoint}");
     }
 }
@@ -138,17 +108,8 @@ fn a_damaged_newest_commit_is_mended_as_its_hint_says() {
     push(&alpha);
     let newest = server.keys(COMMITS).pop().unwrap();
     server.put(&newest, "{");
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has(&format!("move {newest} away"));
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(1)
-        .stdout_lacks("overwritten");
+    alpha.cmd("push_sqlite").run().assert_code(1).stdout_has(&format!("move {newest} away"));
+    alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(1).stdout_lacks("overwritten");
     server.remove(&newest);
     push(&alpha).stdout_has("commit 2");
     alpha.cmd("verify --all").run().assert_code(0);
@@ -162,12 +123,7 @@ fn a_forced_push_does_not_take_rows_from_machines_that_did_not_change() {
     push(&alpha);
     settle(&alpha);
     let stranger = machine("stranger", &server, 8);
-    stranger
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("commit 2");
+    stranger.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("commit 2");
     // A push on top of it goes on in the line that the forced one began.
     stranger.db().add_observations(1);
     push(&stranger).stdout_has("commit 3");

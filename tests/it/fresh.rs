@@ -14,16 +14,11 @@ use crate::support::s3::{Op, S3Server};
 fn two_without_mirror(server: &S3Server) -> (Machine, Machine) {
     let machine = |name: &str| {
         let mut machine = Machine::new(name, server);
-        machine
-            .set("CLAUDE_PROJECT_ID", "mem")
-            .set("LEADERSHIP_ENABLED", "0");
+        machine.set("CLAUDE_PROJECT_ID", "mem").set("LEADERSHIP_ENABLED", "0");
         machine
     };
     let alpha = machine("alpha");
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(300);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(300);
     alpha.cmd("mirror off").run().assert_code(0);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let beta = machine("beta");
@@ -41,21 +36,13 @@ fn commits(server: &S3Server) -> usize {
 #[track_caller]
 fn head_is(reader: &str, server: &S3Server, machine: &Machine) {
     let mut reader = Machine::new(reader, server);
-    reader
-        .set("CLAUDE_PROJECT_ID", "mem")
-        .set("LEADERSHIP_ENABLED", "0");
+    reader.set("CLAUDE_PROJECT_ID", "mem").set("LEADERSHIP_ENABLED", "0");
     reader.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(
-        claude_mem::titles(reader.db_path()),
-        claude_mem::titles(machine.db_path())
-    );
+    assert_eq!(claude_mem::titles(reader.db_path()), claude_mem::titles(machine.db_path()));
 }
 
 fn stopped_at(machine: &Machine, failpoint: &str) -> Running {
-    let push = machine
-        .cmd("push_sqlite")
-        .env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop"))
-        .spawn();
+    let push = machine.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", format!("{failpoint}=stop")).spawn();
     push.wait_stopped();
     push
 }
@@ -75,18 +62,10 @@ fn three_requests_lie_between_the_lock_and_a_confirmed_commit() {
             format!("{} {name}", request.method)
         })
         .collect();
-    let locked = asked
-        .iter()
-        .position(|line| line == "GET membridge/claims/lock")
-        .unwrap();
+    let locked = asked.iter().position(|line| line == "GET membridge/claims/lock").unwrap();
     assert_eq!(
         asked[locked + 1..],
-        [
-            "PUT membridge/packs",
-            "PUT membridge/commits",
-            "GET membridge/commits",
-            "PUT locks"
-        ],
+        ["PUT membridge/packs", "PUT membridge/commits", "GET membridge/commits", "PUT locks"],
         "{asked:#?}"
     );
     // Before: the announcements for Python nodes, the head, the mirror's setting, and the four of the lock.
@@ -99,19 +78,14 @@ fn f18_a_holder_that_was_really_held_up_asks_again_and_does_not_commit() {
     let server = S3Server::start();
     let (mut alpha, mut beta) = two_without_mirror(&server);
     for machine in [&mut alpha, &mut beta] {
-        machine
-            .set("LOCK_TTL_SECONDS", "2")
-            .set("STALE_LOCK_GRACE_SECONDS", "0");
+        machine.set("LOCK_TTL_SECONDS", "2").set("STALE_LOCK_GRACE_SECONDS", "0");
     }
     for failpoint in ["push.locked", "push.before-upload", "history.pack-confirmed"] {
         let before = commits(&server);
         let stopped = stopped_at(&alpha, failpoint);
         std::thread::sleep(Duration::from_millis(3500));
         stopped.sigcont();
-        stopped
-            .wait()
-            .assert_code(1)
-            .stdout_has("its time ran out while this process was held up");
+        stopped.wait().assert_code(1).stdout_has("its time ran out while this process was held up");
         assert_eq!(commits(&server), before, "{failpoint}");
     }
     beta.cmd("push_sqlite").run().assert_code(0);
@@ -120,20 +94,11 @@ fn f18_a_holder_that_was_really_held_up_asks_again_and_does_not_commit() {
 
 #[test]
 fn f18_a_commit_made_meanwhile_takes_the_number() {
-    for failpoint in [
-        "push.snapshot",
-        "push.locked",
-        "push.before-upload",
-        "push.verified",
-    ] {
+    for failpoint in ["push.snapshot", "push.locked", "push.before-upload", "push.verified"] {
         let server = S3Server::start();
         let (alpha, beta) = two_without_mirror(&server);
         let stopped = stopped_at(&alpha, failpoint);
-        beta.cmd("push_sqlite")
-            .env("FORCE_PUSH", "1")
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
+        beta.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
         stopped.sigcont();
         if ["push.snapshot", "push.locked"].contains(&failpoint) {
             // Its second look passes here again.
@@ -176,10 +141,7 @@ fn f24_a_hand_over_during_a_slow_push_is_noticed() {
     let mut alpha = Machine::new("alpha", &server);
     // A third of the lock's life is how long an answer holds.
     alpha.set("LOCK_TTL_SECONDS", "6").set("CLAUDE_PROJECT_ID", "mem");
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(300);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(300);
     alpha.cmd("mirror off").run().assert_code(0);
     alpha.cmd("push_sqlite").run().assert_code(0);
     alpha.db().add_observations(1);

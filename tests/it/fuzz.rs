@@ -12,20 +12,13 @@ mod bodies;
 fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 3] {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     alpha.cmd("push_sqlite").run().assert_code(0);
     alpha.db().add_observations(1);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let objects = |folder: &str| -> Vec<Vec<u8>> {
         let prefix = format!("projects/6fe2e0f6071ac2bb/membridge/{folder}/");
-        server
-            .keys(&prefix)
-            .iter()
-            .map(|key| server.get(key).unwrap())
-            .collect()
+        server.keys(&prefix).iter().map(|key| server.get(key).unwrap()).collect()
     };
     let maps = alpha
         .files()

@@ -23,12 +23,7 @@ const ROOT: &str = "projects/6fe2e0f6071ac2bb/membridge";
 fn open(store: &Store) -> storage::Store {
     let config = match store {
         Store::Dir(root) => StoreConfig::Dir(root.clone()),
-        Store::S3 {
-            endpoint,
-            bucket,
-            access_key,
-            secret_key,
-        } => StoreConfig::S3(S3Config {
+        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(S3Config {
             endpoint: endpoint.clone(),
             access_key: Secret::new(access_key),
             secret_key: Secret::new(secret_key),
@@ -45,24 +40,17 @@ fn open(store: &Store) -> storage::Store {
 
 /// Makes the machine's database the next commit.
 pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (store, keys) = (open(store), Keys::new("6fe2e0f6071ac2bb"));
         let folder = machine.path("tmp");
         let map = folder.join("the.map");
         let parent = log::head(&store, &keys, None).await.unwrap();
-        let known = parent
-            .as_ref()
-            .and_then(|parent| PageMap::open(&map, &parent.sha256));
+        let known = parent.as_ref().and_then(|parent| PageMap::open(&map, &parent.sha256));
         let pinned = Pinned::new(&machine.db_path()).unwrap();
         let facts = pinned.facts().unwrap();
         let spooled = spool(&pinned, known, &folder, &Progress::hidden()).unwrap();
-        log::upload_pack(&store, &keys, &spooled, &Progress::hidden())
-            .await
-            .unwrap();
+        log::upload_pack(&store, &keys, &spooled, &Progress::hidden()).await.unwrap();
         let author = Author {
             host: machine.name.clone(),
             time: time.parse().unwrap(),
@@ -70,9 +58,7 @@ pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
             ..Author::default()
         };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
-        let created = log::create(&store, &keys, &commit, Exclusive::Conditional)
-            .await
-            .unwrap();
+        let created = log::create(&store, &keys, &commit, Exclusive::Conditional).await.unwrap();
         assert_eq!(created, Created::Won);
         spooled.map.keep(&map).unwrap();
         commit
@@ -94,11 +80,7 @@ fn three_commits(machine: &Machine, store: &Store) -> [Commit; 3] {
 
 fn look_back(store: &Store) {
     let alpha = Machine::new("alpha", store);
-    alpha
-        .cmd("history")
-        .run()
-        .assert_code(0)
-        .stdout_has("no history yet");
+    alpha.cmd("history").run().assert_code(0).stdout_has("no history yet");
     let [first, second, third] = three_commits(&alpha, store);
     assert!(second.pack_size * 3 < first.pack_size);
     alpha
@@ -126,28 +108,12 @@ fn look_back(store: &Store) {
         .assert_code(0)
         .stdout_has("from commit 2 (")
         .stdout_has("observations: 0 added, 1 changed, 3 removed");
-    alpha
-        .cmd("diff 3 head")
-        .run()
-        .assert_code(0)
-        .stdout_has("the same memories");
-    alpha
-        .cmd("verify --all")
-        .run()
-        .assert_code(0)
-        .stdout_has("verified: 3 commits, 3 packs");
-    alpha
-        .cmd("verify")
-        .run()
-        .assert_code(0)
-        .stdout_has("verified: 1 commits, 3 packs");
+    alpha.cmd("diff 3 head").run().assert_code(0).stdout_has("the same memories");
+    alpha.cmd("verify --all").run().assert_code(0).stdout_has("verified: 3 commits, 3 packs");
+    alpha.cmd("verify").run().assert_code(0).stdout_has("verified: 1 commits, 3 packs");
 
     let file = alpha.path("tmp/second.db");
-    alpha
-        .cmd(&format!("restore 2 --to {}", file.display()))
-        .run()
-        .assert_code(0)
-        .stdout_has("restored to");
+    alpha.cmd(&format!("restore 2 --to {}", file.display())).run().assert_code(0).stdout_has("restored to");
     let restored = storage::Digests::of_file(&file).unwrap();
     assert_eq!(restored.sha256, second.sha256);
     assert_eq!(claude_mem::counts(&file).observations, 440);
@@ -166,22 +132,13 @@ fn look_back(store: &Store) {
 
     // Into the live database, while somebody holds it open.
     let holder = claude_mem::IdleHolder::with_rows(alpha.db_path(), "alpha", 2);
-    alpha
-        .cmd("restore 2026-01-01T12:00")
-        .run()
-        .assert_code(0)
-        .stdout_has("RESTORE COMPLETE (commit 1)");
+    alpha.cmd("restore 2026-01-01T12:00").run().assert_code(0).stdout_has("RESTORE COMPLETE (commit 1)");
     drop(holder);
     assert_eq!(alpha.db().counts().observations, 400);
     assert_eq!(claude_mem::integrity(alpha.db_path()), "ok");
     assert!(claude_mem::fts_ok(alpha.db_path()));
     let backups = alpha.path(".claude-mem/backups/pull-overwrite");
-    let backup = std::fs::read_dir(&backups)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let backup = std::fs::read_dir(&backups).unwrap().next().unwrap().unwrap().path();
     assert_eq!(claude_mem::counts(backup.join("claude-mem.db")).observations, 439);
 
     // On a machine without a database it is simply put there.
@@ -213,44 +170,21 @@ fn f22_verify_names_what_is_damaged_and_goes_on() {
     let mut bad = good.clone();
     bad[70] ^= 1;
     server.put(&key, &bad);
-    alpha
-        .cmd("verify --all")
-        .run()
-        .assert_code(1)
-        .stdout_has(&third.pack);
-    alpha
-        .cmd("restore 3")
-        .run()
-        .assert_code(1)
-        .stdout_has(&third.pack);
+    alpha.cmd("verify --all").run().assert_code(1).stdout_has(&third.pack);
+    alpha.cmd("restore 3").run().assert_code(1).stdout_has(&third.pack);
     let file = alpha.path("tmp/second.db");
-    alpha
-        .cmd(&format!("restore 2 --to {}", file.display()))
-        .run()
-        .assert_code(0);
+    alpha.cmd(&format!("restore 2 --to {}", file.display())).run().assert_code(0);
     server.remove(&key);
-    alpha
-        .cmd("verify --all")
-        .run()
-        .assert_code(1)
-        .stdout_has("is not there");
+    alpha.cmd("verify --all").run().assert_code(1).stdout_has("is not there");
     server.put(&key, &good);
     alpha.cmd("verify --all").run().assert_code(0);
 
     let record = format!("{ROOT}/commits/0000000002.json");
     let text = server.get(&record).unwrap();
     server.put(&record, "{}");
-    alpha
-        .cmd("verify --all")
-        .run()
-        .assert_code(1)
-        .stdout_has("0000000002.json is not a commit");
+    alpha.cmd("verify --all").run().assert_code(1).stdout_has("0000000002.json is not a commit");
     server.remove(&record);
-    alpha
-        .cmd("verify --all")
-        .run()
-        .assert_code(1)
-        .stdout_has("commits are missing between 1 and 3");
+    alpha.cmd("verify --all").run().assert_code(1).stdout_has("commits are missing between 1 and 3");
     server.put(&record, &text);
     alpha.cmd("verify --all").run().assert_code(0);
     assert_eq!(second.number, 2);
@@ -262,19 +196,9 @@ fn a_download_goes_on_where_the_connection_was_cut() {
     let store = Store::from(&server);
     let alpha = Machine::new("alpha", &store);
     let [first, ..] = three_commits(&alpha, &store);
-    server
-        .fault(
-            Fault::CutConnection(first.pack_size / 3)
-                .on(Op::GetObject)
-                .key("packs/")
-                .next(2),
-        )
-        .forever();
+    server.fault(Fault::CutConnection(first.pack_size / 3).on(Op::GetObject).key("packs/").next(2)).forever();
     let file = alpha.path("tmp/first.db");
-    alpha
-        .cmd(&format!("restore 1 --to {}", file.display()))
-        .run()
-        .assert_code(0);
+    alpha.cmd(&format!("restore 1 --to {}", file.display())).run().assert_code(0);
     assert_eq!(sha256(&file), first.sha256);
     assert!(server.count(Op::GetObject, "packs/") >= 3);
 }

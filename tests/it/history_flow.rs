@@ -9,16 +9,8 @@ use crate::support::s3::{Op, S3Server};
 
 fn alpha(server: &S3Server, observations: usize) -> Machine {
     let alpha = Machine::new("alpha", server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(observations)
-        .add_prompts(3);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("commit 1");
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(observations).add_prompts(3);
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("commit 1");
     alpha
 }
 
@@ -30,67 +22,31 @@ fn newest_commit(server: &S3Server) -> serde_json::Value {
 fn with_the_mirror_off_a_session_costs_its_changed_pages_both_ways() {
     let server = S3Server::start();
     let alpha = alpha(&server, 3000);
-    let whole = server
-        .size(&python_node::key("mem", "sqlite/claude-mem.db"))
-        .unwrap();
-    alpha
-        .cmd("mirror off")
-        .run()
-        .assert_code(0)
-        .stdout_has("mirror: off");
+    let whole = server.size(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap();
+    alpha.cmd("mirror off").run().assert_code(0).stdout_has("mirror: off");
     let beta = Machine::new("beta", &server);
     beta.cmd("pull_sqlite").run().assert_code(0);
 
     alpha.db().add_observations(40);
     server.reset_log();
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("commit 2");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("commit 2");
     let sent: u64 = server.requests().iter().map(|request| request.bytes_in).sum();
-    assert!(
-        sent < whole / 10,
-        "{sent} bytes sent for 40 observations in a database of {whole}"
-    );
+    assert!(sent < whole / 10, "{sent} bytes sent for 40 observations in a database of {whole}");
     assert_eq!(newest_commit(&server)["kind"], "delta");
-    assert_eq!(
-        server.count(Op::PutObject, "sqlite/"),
-        0,
-        "the copy is left alone"
-    );
+    assert_eq!(server.count(Op::PutObject, "sqlite/"), 0, "the copy is left alone");
 
     server.reset_log();
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     let received: u64 = server.requests().iter().map(|request| request.bytes_out).sum();
     assert!(received < whole / 10, "{received} bytes received");
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     assert_whole(&beta.db_path());
 
     alpha.cmd("mirror on").run().assert_code(0);
-    alpha
-        .cmd("mirror status")
-        .run()
-        .assert_code(0)
-        .stdout_has("mirror: on")
-        .stdout_has("behind");
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
-    alpha
-        .cmd("mirror status")
-        .run()
-        .assert_code(0)
-        .stdout_has("up to date");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(3040)
-    );
+    alpha.cmd("mirror status").run().assert_code(0).stdout_has("mirror: on").stdout_has("behind");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
+    alpha.cmd("mirror status").run().assert_code(0).stdout_has("up to date");
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(3040));
 }
 
 #[test]
@@ -98,20 +54,9 @@ fn a_background_push_leaves_the_mirror_to_the_next_whole_one() {
     let server = S3Server::start();
     let alpha = alpha(&server, 20);
     alpha.db().add_observations(2);
-    alpha
-        .cmd("push_sqlite --background")
-        .run()
-        .assert_code(0)
-        .stdout_has("commit 2");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(20)
-    );
-    alpha
-        .cmd("push_sqlite --background")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.cmd("push_sqlite --background").run().assert_code(0).stdout_has("commit 2");
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(20));
+    alpha.cmd("push_sqlite --background").run().assert_code(0).stdout_has("already up to date");
     // Where no session end ever refreshes it, a hook's push does after an hour.
     alpha.db().add_observations(1);
     alpha
@@ -120,30 +65,13 @@ fn a_background_push_leaves_the_mirror_to_the_next_whole_one() {
         .env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7200")
         .run()
         .assert_code(0);
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(23)
-    );
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(23));
     alpha.db().add_observations(1);
-    alpha
-        .cmd("push_sqlite --background")
-        .env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7300")
-        .run()
-        .assert_code(0);
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(23)
-    );
+    alpha.cmd("push_sqlite --background").env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7300").run().assert_code(0);
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(23));
     // Nothing is new, and the copy is brought up to date all the same.
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(24)
-    );
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(24));
     assert_eq!(server.keys(COMMITS).len(), 4);
 }
 
@@ -161,11 +89,7 @@ fn f08_a_python_push_in_between_is_adopted_and_listed() {
     let beta = Machine::new("beta", &server);
     beta.cmd("pull_sqlite").run().assert_code(0);
     assert_eq!(rows(&beta.db_path()), theirs);
-    alpha
-        .cmd("pull_sqlite")
-        .env("ALLOW_PRIMARY_PULL_OVERRIDE", "1")
-        .run()
-        .assert_code(0);
+    alpha.cmd("pull_sqlite").env("ALLOW_PRIMARY_PULL_OVERRIDE", "1").run().assert_code(0);
     alpha.db().add_observations(1);
     alpha
         .cmd("push_sqlite")
@@ -179,20 +103,11 @@ fn f08_a_python_push_in_between_is_adopted_and_listed() {
     assert_eq!(rows(&file), theirs);
     alpha.cmd("verify --all").run().assert_code(0);
     // A node that needs the copy has just been seen.
-    alpha
-        .cmd("mirror off")
-        .run()
-        .assert_code(1)
-        .stdout_has("python has pushed with the Python script");
+    alpha.cmd("mirror off").run().assert_code(1).stdout_has("python has pushed with the Python script");
     alpha.cmd("mirror off --force").run().assert_code(0);
     // The next pushes do not take the adopted copy for a new push.
     alpha.db().add_observations(1);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("commit 4")
-        .stdout_lacks("became");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("commit 4").stdout_lacks("became");
     beta.cmd("pull_sqlite").run().assert_code(0);
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
 }
@@ -204,33 +119,16 @@ fn thirty_pushes_from_two_nodes_can_all_be_restored() {
     let beta = Machine::new("beta", &server);
     for round in 0..15 {
         alpha.db().add_observations(1 + round % 4);
-        alpha
-            .cmd("push_sqlite --background")
-            .env("LEADERSHIP_ENABLED", "0")
-            .run()
-            .assert_code(0);
-        beta.cmd("pull_sqlite")
-            .env("LEADERSHIP_ENABLED", "0")
-            .run()
-            .assert_code(0);
+        alpha.cmd("push_sqlite --background").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
+        beta.cmd("pull_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
         beta.db().add_observations(1 + round % 3);
-        beta.cmd("push_sqlite --background")
-            .env("LEADERSHIP_ENABLED", "0")
-            .run()
-            .assert_code(0);
-        alpha
-            .cmd("pull_sqlite")
-            .env("LEADERSHIP_ENABLED", "0")
-            .run()
-            .assert_code(0);
+        beta.cmd("push_sqlite --background").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
+        alpha.cmd("pull_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     }
     assert_eq!(rows(&alpha.db_path()), rows(&beta.db_path()));
     assert_eq!(server.keys(COMMITS).len(), 31);
     alpha.cmd("verify --all").run().assert_code(0);
-    assert!(
-        newest_commit(&server)["chain"].as_array().unwrap().len() < 31,
-        "chains start anew"
-    );
+    assert!(newest_commit(&server)["chain"].as_array().unwrap().len() < 31, "chains start anew");
 }
 
 #[test]
@@ -243,30 +141,13 @@ fn f17_the_vector_index_is_reported_and_moved_away_on_request() {
         alpha.cmd("push_sqlite").run().assert_code(0);
         beta.db().add_session(round).add_observations(1);
     };
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_lacks("vector index");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_lacks("vector index");
     beta.write(".claude-mem/chroma/index.bin", "vectors");
     diverge("a");
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("vector index")
-        .stdout_has("--reset-vectors");
-    assert!(
-        beta.path(".claude-mem/chroma/index.bin").exists(),
-        "only on request"
-    );
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("vector index").stdout_has("--reset-vectors");
+    assert!(beta.path(".claude-mem/chroma/index.bin").exists(), "only on request");
     diverge("b");
-    beta.cmd("pull_sqlite --reset-vectors")
-        .run()
-        .assert_code(0)
-        .stdout_has("vector index: moved to");
+    beta.cmd("pull_sqlite --reset-vectors").run().assert_code(0).stdout_has("vector index: moved to");
     assert!(!beta.path(".claude-mem/chroma").exists());
-    assert!(
-        beta.files()
-            .iter()
-            .any(|file| file.ends_with("vectors/chroma/index.bin"))
-    );
+    assert!(beta.files().iter().any(|file| file.ends_with("vectors/chroma/index.bin")));
 }

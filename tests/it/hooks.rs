@@ -68,31 +68,19 @@ pub fn runs(machine: &Machine) -> bool {
 pub fn silent(machine: &Machine, words: &str, input: &str) {
     let outcome = machine.cmd(words).stdin(input).run();
     outcome.assert_code(0);
-    assert_eq!(
-        (outcome.stdout.as_str(), outcome.stderr.as_str()),
-        ("", ""),
-        "{words}"
-    );
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""), "{words}");
 }
 
 #[test]
 fn f12_a_stop_leaves_a_push_behind_and_its_result() {
     let store = tempfile::tempdir().unwrap();
     let machine = Machine::new("alpha", store.path());
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    machine.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     silent(&machine, "hook stop", STOP);
-    until("the push", || {
-        log_has(&machine, "event=stop outcome=pushed code=0")
-    });
+    until("the push", || log_has(&machine, "event=stop outcome=pushed code=0"));
     let last: Value =
         serde_json::from_slice(&std::fs::read(machine.path(".membridge/last-result.json")).unwrap()).unwrap();
-    assert_eq!(
-        (&last["stop"]["outcome"], &last["stop"]["code"]),
-        (&"pushed".into(), &0.into())
-    );
+    assert_eq!((&last["stop"]["outcome"], &last["stop"]["code"]), (&"pushed".into(), &0.into()));
 
     let beta = Machine::new("beta", store.path());
     beta.cmd("pull_sqlite").run().assert_code(0);
@@ -122,18 +110,11 @@ fn f12_a_failure_is_remembered_and_the_session_does_not_notice() {
 fn no_hook_waits_for_the_store_or_for_its_input() {
     let reachable = tempfile::tempdir().unwrap();
     let hole = BlackHole::new();
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let stores = [Store::from(reachable.path()), s3_at(closed), hole.store()];
     let machines = stores.map(|store| {
         let mut machine = Machine::new("alpha", &store);
-        machine
-            .create_db(Version::V13_25_3)
-            .add_session("one")
-            .add_observations(5);
+        machine.create_db(Version::V13_25_3).add_session("one").add_observations(5);
         machine.set("MEMBRIDGE_PUSH_INTERVAL_SECONDS", "3600");
         machine
     });
@@ -153,10 +134,7 @@ fn no_hook_waits_for_the_store_or_for_its_input() {
     for took in [reached, refused, swallowed] {
         assert!(took < Duration::from_millis(100), "{took:?}");
     }
-    assert!(
-        swallowed < reached * 2 + Duration::from_millis(20),
-        "{swallowed:?} against {reached:?}"
-    );
+    assert!(swallowed < reached * 2 + Duration::from_millis(20), "{swallowed:?} against {reached:?}");
 }
 
 /// How long a run takes whose standard input is never closed.
@@ -180,10 +158,7 @@ fn time(machine: &Machine, words: &str) -> Duration {
 fn a_parent_that_waits_for_the_end_of_the_pipes_gets_it_while_the_push_goes_on() {
     let hole = BlackHole::new();
     let machine = Machine::new("alpha", hole.store());
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    machine.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     // A third descriptor on the pipe, as a careless parent leaves it.
     let hook = format!("exec 3>&1; exec {} hook stop", env!("CARGO_BIN_EXE_membridge"));
     let script = machine.write("hook.sh", hook);
@@ -205,9 +180,7 @@ fn a_parent_that_waits_for_the_end_of_the_pipes_gets_it_while_the_push_goes_on()
 
     f40_no_secret_is_in_any_argument();
     drop(hole);
-    until("the end of the push", || {
-        log_has(&machine, "event=stop outcome=failed")
-    });
+    until("the end of the push", || log_has(&machine, "event=stop outcome=failed"));
     assert!(!log(&machine).contains(SECRET_KEY));
 }
 
@@ -238,46 +211,28 @@ fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
     }
     let took = started.elapsed().as_secs();
     let in_bucket = || {
-        let commits = server
-            .keys("projects/")
-            .into_iter()
-            .filter(|key| key.contains("membridge/commits/"));
+        let commits = server.keys("projects/").into_iter().filter(|key| key.contains("membridge/commits/"));
         let text = commits.max().and_then(|key| server.get(&key)).unwrap_or_default();
         let commit: Value = serde_json::from_slice(&text).unwrap_or_default();
         commit["counts"]["observations"].as_u64()
     };
     until("the last state", || in_bucket() == Some(20));
     until("quiet", || !runs(&machine));
-    let pushes = server
-        .keys("projects/")
-        .iter()
-        .filter(|key| key.contains("membridge/commits/"))
-        .count();
+    let pushes = server.keys("projects/").iter().filter(|key| key.contains("membridge/commits/")).count();
     // Two, and one more for each interval that a busy machine needed for the twenty calls.
-    assert!(
-        pushes <= 2 + (took / INTERVAL) as usize,
-        "{pushes} pushes\n{}",
-        log(&machine)
-    );
+    assert!(pushes <= 2 + (took / INTERVAL) as usize, "{pushes} pushes\n{}", log(&machine));
 }
 
 #[test]
 fn the_wrapper_scripts_work_on_every_small_shell() {
     let store = tempfile::tempdir().unwrap();
     let mut machine = Machine::new("alpha", store.path());
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(3);
+    machine.create_db(Version::V13_25_3).add_session("one").add_observations(3);
     machine.set("MEMBRIDGE_BIN", env!("CARGO_BIN_EXE_membridge"));
     machine.set("MEMBRIDGE_PUSH_INTERVAL_SECONDS", "0");
     machine.cmd("hooks install").run().assert_code(0);
     let bin = machine.path(".claude-mem-minio/bin");
-    let shells = [
-        ("/bin/dash", None),
-        ("/bin/busybox", Some("ash")),
-        ("/bin/bash", Some("--posix")),
-    ];
+    let shells = [("/bin/dash", None), ("/bin/busybox", Some("ash")), ("/bin/bash", Some("--posix"))];
     for (shell, argument) in shells {
         if !Path::new(shell).exists() {
             println!("{shell} is not installed: not tried");
@@ -285,20 +240,12 @@ fn the_wrapper_scripts_work_on_every_small_shell() {
         }
         let run = |script: &str, words: &[&str]| {
             let run = machine.program(shell);
-            let run = argument
-                .into_iter()
-                .fold(run, crate::support::machine::Run::arg)
-                .arg(bin.join(script));
+            let run = argument.into_iter().fold(run, crate::support::machine::Run::arg).arg(bin.join(script));
             words.iter().fold(run, |run, word| run.arg(*word))
         };
         run("claude-mem-push", &["--project", "mem"]).run().assert_code(0);
-        run("claude-mem-pull", &["--project", "mem", "--no-restart-worker"])
-            .run()
-            .assert_code(0);
-        run("claude-mem-doctor", &[])
-            .run()
-            .assert_code(0)
-            .stdout_has("STATUS:");
+        run("claude-mem-pull", &["--project", "mem", "--no-restart-worker"]).run().assert_code(0);
+        run("claude-mem-doctor", &[]).run().assert_code(0).stdout_has("STATUS:");
         run("claude-mem-status", &["--project", "сад"])
             .run()
             .assert_code(0)
@@ -310,14 +257,10 @@ fn the_wrapper_scripts_work_on_every_small_shell() {
             assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
         }
         until("the push", || log_has(&machine, "event=stop outcome=up_to_date"));
-        until("the pull", || {
-            log_has(&machine, "event=session-start outcome=up_to_date")
-        });
+        until("the pull", || log_has(&machine, "event=session-start outcome=up_to_date"));
         std::fs::remove_file(machine.path(".claude-mem-minio/hook.log")).unwrap();
         // A machine on which the binary is gone must not disturb a session either.
-        let gone = run("claude-mem-hook-push", &[])
-            .env("MEMBRIDGE_BIN", "/nonexistent")
-            .run();
+        let gone = run("claude-mem-hook-push", &[]).env("MEMBRIDGE_BIN", "/nonexistent").run();
         gone.assert_code(0);
         assert_eq!((gone.stdout.as_str(), gone.stderr.as_str()), ("", ""));
         assert!(log_has(&machine, "membridge not found"));
@@ -333,15 +276,8 @@ fn hooks_are_installed_shown_and_removed_without_a_trace() {
     let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
     let before = machine.files();
 
-    machine
-        .cmd("hooks install --write-settings --dry-run")
-        .run()
-        .assert_code(0)
-        .stdout_has("would write");
-    assert_eq!(
-        (machine.files(), read(&settings).as_str()),
-        (before.clone(), text)
-    );
+    machine.cmd("hooks install --write-settings --dry-run").run().assert_code(0).stdout_has("would write");
+    assert_eq!((machine.files(), read(&settings).as_str()), (before.clone(), text));
 
     machine
         .cmd("hooks install")
@@ -351,41 +287,16 @@ fn hooks_are_installed_shown_and_removed_without_a_trace() {
         .stdout_has("SessionStart");
     assert_eq!(read(&settings), text);
 
-    machine
-        .cmd("hooks install --write-settings")
-        .run()
-        .assert_code(0)
-        .stdout_has("kept as");
+    machine.cmd("hooks install --write-settings").run().assert_code(0).stdout_has("kept as");
     let edited = read(&settings);
     assert!(edited.contains("hook-pull") && edited.contains("say done"));
-    machine
-        .cmd("hooks install --write-settings")
-        .run()
-        .assert_code(0)
-        .stdout_has("unchanged");
+    machine.cmd("hooks install --write-settings").run().assert_code(0).stdout_has("unchanged");
     assert_eq!(read(&settings), edited);
-    machine
-        .cmd("hooks status")
-        .run()
-        .assert_code(0)
-        .stdout_has("SessionEnd: set")
-        .stdout_lacks("missing");
+    machine.cmd("hooks status").run().assert_code(0).stdout_has("SessionEnd: set").stdout_lacks("missing");
 
     // Entries that name scripts which are gone would make every hook fail.
-    machine
-        .cmd("hooks uninstall")
-        .run()
-        .assert_code(1)
-        .stdout_has("--write-settings");
-    machine
-        .cmd("hooks uninstall --write-settings")
-        .run()
-        .assert_code(0);
+    machine.cmd("hooks uninstall").run().assert_code(1).stdout_has("--write-settings");
+    machine.cmd("hooks uninstall --write-settings").run().assert_code(0);
     assert_eq!(read(&settings), text);
-    assert!(
-        !machine
-            .files()
-            .iter()
-            .any(|file| file.contains("claude-mem-hook"))
-    );
+    assert!(!machine.files().iter().any(|file| file.contains("claude-mem-hook")));
 }

@@ -62,10 +62,7 @@ fn each_module_uses_only_what_stands_below_it() {
                     continue;
                 };
                 if theirs < own {
-                    wrong.insert(format!(
-                        "{} uses {name}, which stands above {module}",
-                        path.display()
-                    ));
+                    wrong.insert(format!("{} uses {name}, which stands above {module}", path.display()));
                 }
             }
         }

@@ -15,10 +15,7 @@ fn lease(server: &S3Server) -> serde_json::Value {
 
 fn with_memory(name: &str, store: impl Into<Store>) -> Machine {
     let machine = Machine::new(name, store);
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session(name)
-        .add_observations(10);
+    machine.create_db(Version::V13_25_3).add_session(name).add_observations(10);
     machine
 }
 
@@ -42,17 +39,8 @@ fn f01_a_single_node_stays_primary_over_four_lease_periods() {
         server.set_clock_offset(seconds);
         alpha.set("MEMBRIDGE_TEST_CLOCK_OFFSET", seconds.to_string());
         alpha.db().add_observations(1);
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("role=primary")
-            .stdout_has("PUSH COMPLETE");
-        alpha
-            .cmd("pull_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("already up to date");
+        alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("role=primary").stdout_has("PUSH COMPLETE");
+        alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
         let lease = lease(&server);
         assert_eq!(lease["primary_node_id"], "alpha");
         epochs.push(lease["epoch"].as_i64().unwrap());
@@ -79,10 +67,7 @@ fn f06_f07_a_lease_that_cannot_be_read_stops_everything() {
     alpha.db().add_observations(1);
     alpha.cmd("push_sqlite").run().assert_code(0);
     alpha.db().add_observations(1);
-    let (local_alpha, local_beta) = (
-        claude_mem::titles(alpha.db_path()),
-        claude_mem::titles(beta.db_path()),
-    );
+    let (local_alpha, local_beta) = (claude_mem::titles(alpha.db_path()), claude_mem::titles(beta.db_path()));
     let good = server.text(&key("leadership/lease.json"));
     let everything = || {
         let keys = server.keys("projects/");
@@ -93,11 +78,7 @@ fn f06_f07_a_lease_that_cannot_be_read_stops_everything() {
     };
     let stops = |what: &str| {
         let before = everything();
-        for (machine, command) in [
-            (&alpha, "push_sqlite"),
-            (&beta, "pull_sqlite"),
-            (&beta, "push_sqlite"),
-        ] {
+        for (machine, command) in [(&alpha, "push_sqlite"), (&beta, "pull_sqlite"), (&beta, "push_sqlite")] {
             let end = machine.cmd(command).env("MEMBRIDGE_TEST_ANSWER_MS", "300").run();
             assert_eq!(end.code, 1, "{what}: {end:?}");
             end.stdout_has("leadership:");
@@ -120,11 +101,7 @@ fn f06_f07_a_lease_that_cannot_be_read_stops_everything() {
     }
     // The way out of a lease that nobody can read.
     server.put(&key("leadership/lease.json"), "{}");
-    alpha
-        .cmd("promote")
-        .run()
-        .assert_code(1)
-        .stdout_has("promote NODE --force");
+    alpha.cmd("promote").run().assert_code(1).stdout_has("promote NODE --force");
     alpha.cmd("promote --force").run().assert_code(0);
     alpha.cmd("push_sqlite").run().assert_code(0);
 }
@@ -165,16 +142,9 @@ fn f48_the_age_of_a_lock_is_counted_by_the_servers_clock() {
                 end.assert_code(0).stdout_has("the lock was taken over: stale");
             } else {
                 end.assert_code(1).stdout_has("LOCK ACTIVE — held by alpha for");
-                let seconds = end
-                    .stdout
-                    .split("alpha for ")
-                    .nth(1)
-                    .and_then(|rest| rest.split('s').next());
+                let seconds = end.stdout.split("alpha for ").nth(1).and_then(|rest| rest.split('s').next());
                 let seconds: i64 = seconds.unwrap().parse().unwrap();
-                assert!(
-                    (passed - 2..passed + 60).contains(&seconds),
-                    "{offset}: {seconds} s of {passed}"
-                );
+                assert!((passed - 2..passed + 60).contains(&seconds), "{offset}: {seconds} s of {passed}");
             }
         }
     }
@@ -188,19 +158,11 @@ fn f24_a_push_of_an_older_term_is_refused() {
     beta.cmd("promote").run().assert_code(0);
     beta.db().add_session("b").add_observations(1);
     beta.cmd("push_sqlite").run().assert_code(0);
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     alpha.db().add_observations(1);
     // A lease from before comes back: a restored bucket, a Python node that wrote late.
     server.put(&key("leadership/lease.json"), old_lease);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("written under epoch 2");
+    alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("written under epoch 2");
     // And the way out.
     alpha.cmd("promote").run().assert_code(0).stdout_has("epoch: 3");
     alpha.cmd("push_sqlite").run().assert_code(0);
@@ -234,14 +196,9 @@ fn f24_a_handover_during_a_push_ends_it() {
         .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
         .spawn();
     push.wait_for_stdout("[5/6] Upload");
-    beta.cmd("promote")
-        .run()
-        .assert_code(0)
-        .stdout_has("primary: beta (was: alpha)");
+    beta.cmd("promote").run().assert_code(0).stdout_has("primary: beta (was: alpha)");
     std::fs::remove_file(gate).unwrap();
-    push.wait()
-        .assert_code(1)
-        .stdout_has("the lease went to beta (epoch 2)");
+    push.wait().assert_code(1).stdout_has("the lease went to beta (epoch 2)");
     assert_eq!(server.etag(&key("sqlite/claude-mem.db")), before);
 }
 
@@ -251,18 +208,10 @@ fn promote_and_demote_hand_the_lease_over() {
     let server = S3Server::start();
     let _ignored = server.fault(Fault::IgnoresConditions);
     let conforming = S3Server::start();
-    for store in [
-        Store::from(folder.path()),
-        Store::from(&conforming),
-        Store::from(&server),
-    ] {
+    for store in [Store::from(folder.path()), Store::from(&conforming), Store::from(&server)] {
         let alpha = with_memory("alpha", &store);
         let mut beta = Machine::new("beta", &store);
-        alpha
-            .cmd("demote")
-            .run()
-            .assert_code(1)
-            .stdout_has("there is no lease");
+        alpha.cmd("demote").run().assert_code(1).stdout_has("there is no lease");
         alpha.cmd("push_sqlite").run().assert_code(0);
         let info = alpha.cmd("leadership_info --json").run().json();
         assert_eq!(info["lease"]["needs_ui_selection"], true);
@@ -279,41 +228,21 @@ fn promote_and_demote_hand_the_lease_over() {
         assert_eq!(info["lease"]["lease_seconds"], 600);
         assert_eq!(info["lease"]["needs_ui_selection"], serde_json::Value::Null);
         alpha.db().add_observations(1);
-        alpha
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(3)
-            .stdout_has("beta is primary");
+        alpha.cmd("push_sqlite").run().assert_code(3).stdout_has("beta is primary");
 
-        beta.cmd("demote beta")
-            .run()
-            .assert_code(1)
-            .stdout_has("beta is primary now");
-        beta.cmd("demote alpha")
-            .run()
-            .assert_code(0)
-            .stdout_has("primary: alpha (was: beta)");
+        beta.cmd("demote beta").run().assert_code(1).stdout_has("beta is primary now");
+        beta.cmd("demote alpha").run().assert_code(0).stdout_has("primary: alpha (was: beta)");
         alpha.cmd("push_sqlite").run().assert_code(0);
 
         // Nobody, until the configured primary comes.
-        alpha
-            .cmd("demote")
-            .run()
-            .assert_code(0)
-            .stdout_has("primary: nobody (was: alpha)");
+        alpha.cmd("demote").run().assert_code(0).stdout_has("primary: nobody (was: alpha)");
         alpha.db().add_observations(1);
         alpha.cmd("push_sqlite").run().assert_code(3);
         beta.cmd("pull_sqlite").run().assert_code(0);
         beta.set("PRIMARY_NODE_ID", "beta");
         beta.db().add_session("b").add_observations(1);
-        beta.cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("role=primary");
-        beta.cmd("demote")
-            .run()
-            .assert_code(1)
-            .stdout_has("PRIMARY_NODE_ID of this machine names this node");
+        beta.cmd("push_sqlite").run().assert_code(0).stdout_has("role=primary");
+        beta.cmd("demote").run().assert_code(1).stdout_has("PRIMARY_NODE_ID of this machine names this node");
     }
     let audits = conforming.keys(&key("leadership/audit/"));
     let reasons: Vec<String> = audits
@@ -362,21 +291,12 @@ fn f32_a_store_that_cannot_be_reached_is_named_soon() {
 fn a_push_without_a_database_takes_no_lease() {
     let server = S3Server::start();
     let board = Machine::new("board", &server);
-    board
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("no database at");
+    board.cmd("push_sqlite").run().assert_code(1).stdout_has("no database at");
     assert!(server.keys("").is_empty(), "{:?}", server.keys(""));
     // So the machine that has the memory is the one that becomes primary.
     let desk = Machine::new("desk", &server);
-    desk.create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(3);
-    desk.cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("role=primary (primary: desk)");
+    desk.create_db(Version::V13_25_3).add_session("one").add_observations(3);
+    desk.cmd("push_sqlite").run().assert_code(0).stdout_has("role=primary (primary: desk)");
 }
 
 #[test]

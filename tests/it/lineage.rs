@@ -18,10 +18,7 @@ pub(super) fn bare(name: &str, server: &S3Server) -> Machine {
 /// The same with a memory of its own.
 pub(super) fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     let machine = bare(name, server);
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session(name)
-        .add_observations(observations);
+    machine.create_db(Version::V13_25_3).add_session(name).add_observations(observations);
     machine
 }
 
@@ -47,11 +44,7 @@ fn empty(server: &S3Server) {
 /// The observations of a kept commit.
 pub(super) fn restored(machine: &Machine, number: u64) -> Vec<String> {
     let file = machine.path(&format!("commit-{number}.db"));
-    machine
-        .cmd(&format!("restore {number} --to"))
-        .arg(&file)
-        .run()
-        .assert_code(0);
+    machine.cmd(&format!("restore {number} --to")).arg(&file).run().assert_code(0);
     claude_mem::titles(&file)
 }
 
@@ -73,11 +66,7 @@ fn an_emptied_bucket_gets_everything_again() {
         push(&alpha);
         settle(&alpha);
         empty(&server);
-        alpha
-            .cmd(command)
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
+        alpha.cmd(command).run().assert_code(0).stdout_has("PUSH COMPLETE");
         assert_eq!(restored(&alpha, 1).len(), 10, "{command}");
     }
 }
@@ -124,9 +113,7 @@ fn a_python_push_from_an_old_copy_does_not_take_rows_away() {
     std::fs::write(&theirs, python.read().unwrap()).unwrap();
     alpha.db().add_observations(5);
     alpha.cmd("push_sqlite --background").run().assert_code(0);
-    claude_mem::MemDb::open(&theirs, "beta")
-        .add_session("theirs")
-        .add_observations(1);
+    claude_mem::MemDb::open(&theirs, "beta").add_session("theirs").add_observations(1);
     python_writes(&server, &theirs, Stop::Never);
 
     let before = rows(&alpha.db_path());
@@ -159,23 +146,13 @@ fn a_push_on_top_of_such_a_python_push_does_not_take_them_away_either() {
     let folder = tempfile::tempdir().unwrap();
     let theirs = folder.path().join("claude-mem.db");
     std::fs::copy(gamma.db_path(), &theirs).unwrap();
-    claude_mem::MemDb::open(&theirs, "beta")
-        .add_session("theirs")
-        .add_observations(1);
+    claude_mem::MemDb::open(&theirs, "beta").add_session("theirs").add_observations(1);
     python_writes(&server, &theirs, Stop::Never);
-    gamma
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    gamma.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     gamma.db().add_observations(1);
     push(&gamma).stdout_has("commit 4");
     let before = rows(&alpha.db_path());
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(4)
-        .stdout_has("only here: 5 observations");
+    alpha.cmd("pull_sqlite").run().assert_code(4).stdout_has("only here: 5 observations");
     assert_eq!(rows(&alpha.db_path()), before);
     assert_eq!(restored(&alpha, 2).len(), 15, "and the bucket has them still");
 }
@@ -190,21 +167,11 @@ fn a_python_push_that_only_changed_contents_is_taken() {
     let theirs = folder.path().join("claude-mem.db");
     std::fs::write(&theirs, python_node::read(&server, "mem").unwrap()).unwrap();
     let there = rusqlite::Connection::open(&theirs).unwrap();
-    there
-        .execute("UPDATE sdk_sessions SET status = 'completed'", [])
-        .unwrap();
+    there.execute("UPDATE sdk_sessions SET status = 'completed'", []).unwrap();
     drop(there);
     python_writes(&server, &theirs, Stop::Never);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("the bucket is ahead");
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("the bucket is ahead");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     assert_eq!(
         claude_mem::dump(alpha.db_path(), "SELECT DISTINCT status FROM sdk_sessions"),
         claude_mem::dump(&theirs, "SELECT DISTINCT status FROM sdk_sessions")
@@ -219,22 +186,10 @@ fn a_database_that_nobody_announces_is_not_overlooked() {
     let alpha = machine("alpha", &server, 3);
     let fresh = bare("fresh", &server);
     for machine in [&alpha, &fresh] {
-        machine
-            .cmd("pull_sqlite")
-            .run()
-            .assert_code(1)
-            .stdout_has("nothing announces it");
+        machine.cmd("pull_sqlite").run().assert_code(1).stdout_has("nothing announces it");
     }
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(4)
-        .stdout_has("only there: 6 observations");
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(0);
+    alpha.cmd("push_sqlite").run().assert_code(4).stdout_has("only there: 6 observations");
+    alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0);
     assert_eq!(restored(&alpha, 1), claude_mem::titles(beta.db_path()));
     assert_eq!(restored(&alpha, 2).len(), 3);
 }
@@ -247,11 +202,7 @@ fn f21_a_copy_that_was_cut_off_is_not_taken_for_a_python_push() {
         push(&alpha);
         alpha.db().add_observations(5);
         alpha.cmd("push_sqlite --background").run().assert_code(0);
-        alpha
-            .cmd("push_sqlite")
-            .env("MEMBRIDGE_FAILPOINT", failpoint)
-            .run()
-            .assert_code(128 + 9);
+        alpha.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", failpoint).run().assert_code(128 + 9);
         server.set_clock_offset(7200 + 60 + 30);
         push(&alpha);
         let beta = Machine::new("beta", &server);
@@ -282,10 +233,7 @@ fn f21_a_copy_that_somebody_half_overwrote_is_written_again_and_kept() {
     assert_eq!(python_node::read(&server, "mem").map(drop), Ok(()));
     let kept = server.keys("projects/6fe2e0f6071ac2bb/membridge/overwritten/");
     assert_eq!(kept.len(), 1);
-    assert_eq!(
-        server.get(&kept[0]).unwrap(),
-        python_node::snapshot(&beta.db_path())
-    );
+    assert_eq!(server.get(&kept[0]).unwrap(), python_node::snapshot(&beta.db_path()));
     // The announcements gone: they come again.
     for name in ["sqlite/claude-mem.db.sha256", "sqlite/manifest.json"] {
         server.remove(&python_node::key("mem", name));
@@ -306,11 +254,7 @@ fn a_secondary_that_must_give_way_keeps_its_rows_in_a_backup() {
     push(&beta);
     alpha.set("LEADERSHIP_ENABLED", "1");
     let mine = claude_mem::titles(alpha.db_path());
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("restore-backup");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("restore-backup");
     let everywhere = titles_anywhere(&alpha);
     assert!(mine.iter().all(|title| everywhere.contains(title)));
 }

@@ -62,32 +62,15 @@ fn live_push_and_pull() {
         machine
     };
     let alpha = machine("alpha");
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(500);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(500);
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
     let beta = machine("beta");
     beta.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(
-        claude_mem::titles(alpha.db_path()),
-        claude_mem::titles(beta.db_path())
-    );
+    assert_eq!(claude_mem::titles(alpha.db_path()), claude_mem::titles(beta.db_path()));
     alpha.db().add_observations(1);
     alpha.cmd("push_sqlite").run().assert_code(0);
-    alpha
-        .cmd("promote beta")
-        .run()
-        .assert_code(0)
-        .stdout_has("primary: beta (was: alpha)");
-    beta.cmd("pull_sqlite")
-        .env("ALLOW_PRIMARY_PULL_OVERRIDE", "1")
-        .run()
-        .assert_code(0);
+    alpha.cmd("promote beta").run().assert_code(0).stdout_has("primary: beta (was: alpha)");
+    beta.cmd("pull_sqlite").env("ALLOW_PRIMARY_PULL_OVERRIDE", "1").run().assert_code(0);
     beta.db().add_session("b").add_observations(1);
     beta.cmd("push_sqlite").run().assert_code(0);
     property("push and pull", "ok");
@@ -100,34 +83,20 @@ fn live_sixteen_machines_pushing_at_once() {
     let machines: Vec<Machine> = (0..16)
         .map(|number| {
             let mut machine = Machine::new(&format!("node-{number}"), &subject.store);
-            machine
-                .set("CLAUDE_PROJECT_ID", &project)
-                .set("LEADERSHIP_ENABLED", "0");
-            machine
-                .create_db(Version::V13_25_3)
-                .add_session("one")
-                .add_observations(5 + number);
+            machine.set("CLAUDE_PROJECT_ID", &project).set("LEADERSHIP_ENABLED", "0");
+            machine.create_db(Version::V13_25_3).add_session("one").add_observations(5 + number);
             machine
         })
         .collect();
     let ends = fencing_races::push_all(&machines);
-    let won: Vec<_> = ends
-        .iter()
-        .zip(&machines)
-        .filter(|(end, _)| end.code == 0)
-        .collect();
+    let won: Vec<_> = ends.iter().zip(&machines).filter(|(end, _)| end.code == 0).collect();
     // On a store without conditions all may step back; what is never there is a second success.
     assert!(won.len() <= 1, "{ends:#?}");
     if let [(_, winner)] = won[..] {
         let mut reader = Machine::new("reader", &subject.store);
-        reader
-            .set("CLAUDE_PROJECT_ID", &project)
-            .set("LEADERSHIP_ENABLED", "0");
+        reader.set("CLAUDE_PROJECT_ID", &project).set("LEADERSHIP_ENABLED", "0");
         reader.cmd("pull_sqlite").run().assert_code(0);
-        assert_eq!(
-            claude_mem::titles(reader.db_path()),
-            claude_mem::titles(winner.db_path())
-        );
+        assert_eq!(claude_mem::titles(reader.db_path()), claude_mem::titles(winner.db_path()));
     }
     property("16 pushes", &format!("{} won", won.len()));
 }

@@ -27,15 +27,10 @@ fn holder_process() {
     let read = |name: &str| std::env::var(name).expect(name);
     let rounds: usize = read("HOLDER_ROUNDS").parse().unwrap();
     let start = std::path::PathBuf::from(read("HOLDER_START"));
-    let log = std::fs::OpenOptions::new()
-        .append(true)
-        .open(read("HOLDER_LOG"))
-        .unwrap();
+    let log = std::fs::OpenOptions::new().append(true).open(read("HOLDER_LOG")).unwrap();
     let say = |what: &str| {
         // One write to a file opened for appending: lines of several processes do not mix.
-        (&log)
-            .write_all(format!("{what} {}\n", std::process::id()).as_bytes())
-            .unwrap();
+        (&log).write_all(format!("{what} {}\n", std::process::id()).as_bytes()).unwrap();
     };
     let settings = Settings::load(&BTreeMap::new(), &Environment::capture(), None).unwrap();
     let config = Config::new(&settings).unwrap();
@@ -44,10 +39,7 @@ fn holder_process() {
     let keys = Keys::new(&config.project.cid);
     let capability = Capability::new(&store, &config.paths.state);
     let machine = lock::local::machine_token(&config.paths.state, &context).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The probe of 24 processes is not what is raced here.
     runtime.block_on(capability.get(&store, &keys, &context)).unwrap();
     say("ready");
@@ -153,10 +145,7 @@ fn race(machines: &[&Machine], project: &str, rounds: usize) -> usize {
         racer.wait().assert_code(0);
     }
     let log = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(
-        log.matches("begin").count() + log.matches("refused").count(),
-        machines.len() * rounds
-    );
+    assert_eq!(log.matches("begin").count() + log.matches("refused").count(), machines.len() * rounds);
     holds(&log)
 }
 
@@ -220,9 +209,8 @@ fn f18_processes_of_one_machine_take_turns_whatever_database_they_work_on() {
 #[test]
 fn f46_machines_that_judge_the_store_differently_exclude_each_other() {
     let server = S3Server::start();
-    let machines: Vec<Machine> = (0..12)
-        .map(|number| Machine::new(&format!("racer-{number}"), &server))
-        .collect();
+    let machines: Vec<Machine> =
+        (0..12).map(|number| Machine::new(&format!("racer-{number}"), &server)).collect();
     for (number, machine) in machines.iter().enumerate() {
         let atomic = number % 2 == 0;
         remember(machine, &server, atomic);

@@ -22,21 +22,13 @@ fn f02_a_pull_never_overwrites_rows_that_were_not_pushed() {
     beta.db().add_session("mine").add_observations(5);
     let before = rows(&beta.db_path());
     // Nothing new in the bucket: the rows here stay, and that is no error.
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("nothing to pull")
-        .stdout_has("push_sqlite");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("nothing to pull").stdout_has("push_sqlite");
     assert_eq!(rows(&beta.db_path()), before);
     // Something new on both sides: a secondary replaces only after a verified backup, and says where the rows are.
     alpha.db().add_observations(1);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let mine = claude_mem::titles(beta.db_path());
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("restore-backup")
-        .stdout_has("5 observations");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("restore-backup").stdout_has("5 observations");
     let everywhere = titles_anywhere(&beta);
     assert!(mine.iter().all(|title| everywhere.contains(title)));
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
@@ -48,9 +40,7 @@ fn f09_a_damaged_or_foreign_database_in_the_bucket_never_reaches_the_live_one() 
     pushed(&server, 30);
     let beta = pulled(&server);
     let before = rows(&beta.db_path());
-    let good = server
-        .get(&python_node::key("mem", "sqlite/claude-mem.db"))
-        .unwrap();
+    let good = server.get(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap();
     let mut torn = good.clone();
     torn[40_000..60_000].fill(0x5a);
     let other = MemDb::create_as(beta.path("other.db"), Version::V13_25_3, "o");
@@ -60,31 +50,18 @@ fn f09_a_damaged_or_foreign_database_in_the_bucket_never_reaches_the_live_one() 
     let table: [(&str, Vec<u8>, &str); 5] = [
         ("truncated", good[..good.len() / 2].to_vec(), "cannot be used"),
         ("overwritten pages", torn, "cannot be used"),
-        (
-            "not SQLite",
-            b"<html>sign in</html>".to_vec(),
-            "not a readable SQLite database",
-        ),
+        ("not SQLite", b"<html>sign in</html>".to_vec(), "not a readable SQLite database"),
         ("empty", Vec::new(), "too short"),
         ("without a core table", foreign, "no table observations"),
     ];
     for (name, bytes, said) in table {
         let sha = python_node_sha(&bytes);
         server.put(&python_node::key("mem", "sqlite/claude-mem.db"), &bytes);
-        server.put(
-            &python_node::key("mem", "sqlite/claude-mem.db.sha256"),
-            format!("{sha}  claude-mem.db\n"),
-        );
-        beta.cmd("pull_sqlite")
-            .run()
-            .assert_code(1)
-            .stdout_has(said)
-            .stdout_lacks("SYNC COMPLETE");
+        server
+            .put(&python_node::key("mem", "sqlite/claude-mem.db.sha256"), format!("{sha}  claude-mem.db\n"));
+        beta.cmd("pull_sqlite").run().assert_code(1).stdout_has(said).stdout_lacks("SYNC COMPLETE");
         assert_eq!(rows(&beta.db_path()), before, "{name}");
-        assert!(
-            backups(&beta).is_empty(),
-            "{name}: nothing was replaced, nothing is to be kept"
-        );
+        assert!(backups(&beta).is_empty(), "{name}: nothing was replaced, nothing is to be kept");
         assert_no_leftovers(&beta);
     }
 }
@@ -98,46 +75,23 @@ fn python_node_sha(bytes: &[u8]) -> String {
 fn f31_a_primary_is_up_to_date_after_its_own_push() {
     let server = S3Server::start();
     let alpha = pushed(&server, 20);
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
     // Housekeeping of the worker is no change either: the files differ, the memory does not.
     alpha.db().add_pending(3);
-    alpha
-        .db()
-        .execute("UPDATE observations SET relevance_count = relevance_count + 1");
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.db().execute("UPDATE observations SET relevance_count = relevance_count + 1");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
     let beta = pulled(&server);
     server.reset_log();
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
-    assert!(
-        server.requests().iter().all(|request| request.bytes_out < 4096),
-        "nothing is downloaded again"
-    );
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
+    assert!(server.requests().iter().all(|request| request.bytes_out < 4096), "nothing is downloaded again");
 }
 
 #[test]
 fn f31_a_second_push_with_nothing_new_takes_no_snapshot() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(20);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(20);
     let push = || alpha.cmd("push_sqlite").env("MEMBRIDGE_LOG", "info").run();
     push().assert_code(0).stderr_has("snapshot taken");
     // Once the file system's clock has moved on, the fingerprint alone says so; until then the content does.
@@ -148,10 +102,7 @@ fn f31_a_second_push_with_nothing_new_takes_no_snapshot() {
         .stderr_lacks("snapshot taken");
     server.reset_log();
     let third = push();
-    third
-        .assert_code(0)
-        .stderr_has("as they were at the last sync")
-        .stderr_lacks("snapshot taken");
+    third.assert_code(0).stderr_has("as they were at the last sync").stderr_lacks("snapshot taken");
     // A person's push looks at the copy for Python nodes too; a hook's asks for the lease and for the newest commit.
     let asked = server.requests();
     assert!(asked.len() <= 6, "a push without news: {asked:?}");
@@ -166,33 +117,22 @@ fn f44_a_newer_schema_is_refused_and_an_older_one_is_not() {
     let server = S3Server::start();
     pushed(&server, 10);
     let beta = Machine::new("beta", &server);
-    beta.create_db(Version::V10_3_3)
-        .add_session("old")
-        .add_observations(3);
+    beta.create_db(Version::V10_3_3).add_session("old").add_observations(3);
     beta.write(
         ".claude/plugins/cache/thedotmack/claude-mem/10.3.3/package.json",
         "{\"version\": \"10.3.3\"}",
     );
-    beta.write(
-        ".claude/plugins/cache/thedotmack/claude-mem/10.3.3/scripts/worker-service.cjs",
-        "",
-    );
+    beta.write(".claude/plugins/cache/thedotmack/claude-mem/10.3.3/scripts/worker-service.cjs", "");
     let before = rows(&beta.db_path());
     let refused = beta.cmd("pull_sqlite").run();
-    refused
-        .assert_code(1)
-        .stdout_has("schema 52")
-        .stdout_has("10.3.3")
-        .stdout_has("update claude-mem");
+    refused.assert_code(1).stdout_has("schema 52").stdout_has("10.3.3").stdout_has("update claude-mem");
     assert_eq!(rows(&beta.db_path()), before);
     assert_no_leftovers(&beta);
 
     // The other direction: a new claude-mem migrates what an old one wrote.
     let server = S3Server::start();
     let old = Machine::new("old", &server);
-    old.create_db(Version::V10_3_3)
-        .add_session("one")
-        .add_observations(9);
+    old.create_db(Version::V10_3_3).add_session("one").add_observations(9);
     old.cmd("push_sqlite").run().assert_code(0);
     let new = Machine::new("new", &server);
     new.write(
@@ -208,14 +148,8 @@ fn f44_without_a_known_claude_mem_the_local_database_says_how_far_it_has_come() 
     let server = S3Server::start();
     pushed(&server, 10);
     let beta = Machine::new("beta", &server);
-    beta.create_db(Version::V10_6_3)
-        .add_session("old")
-        .add_observations(3);
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("schema 52")
-        .stdout_has("schema 23");
+    beta.create_db(Version::V10_6_3).add_session("old").add_observations(3);
+    beta.cmd("pull_sqlite").run().assert_code(1).stdout_has("schema 52").stdout_has("schema 23");
 }
 
 #[test]
@@ -225,22 +159,10 @@ fn f45_a_database_that_lost_most_of_its_rows_is_not_pushed() {
     let before = python_node::read(&server, "mem").unwrap();
     alpha.db().execute("DELETE FROM observations WHERE id > 15");
     let refused = alpha.cmd("push_sqlite").run();
-    refused
-        .assert_code(1)
-        .stdout_has("15 observations")
-        .stdout_has("40")
-        .stdout_has("FORCE_PUSH=1");
+    refused.assert_code(1).stdout_has("15 observations").stdout_has("40").stdout_has("FORCE_PUSH=1");
     assert_eq!(python_node::read(&server, "mem").unwrap(), before);
-    alpha
-        .cmd("push_sqlite")
-        .env("FORCE_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
-    assert_eq!(
-        PythonNode::new(&server, "mem", "x").remote_observations(),
-        Some(15)
-    );
+    alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
+    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(15));
     // Half is not more than half.
     alpha.db().execute("DELETE FROM observations WHERE id > 8");
     alpha.cmd("push_sqlite").run().assert_code(0);

@@ -20,12 +20,7 @@ fn f03_stale_wal_beside_a_replaced_database_undoes_nothing() {
     alpha.cmd("push_sqlite").run().assert_code(0);
     // An open connection keeps a log with frames of the old database alive.
     let holder = IdleHolder::with_rows(beta.db_path(), "held", 3);
-    assert!(
-        std::fs::metadata(beta.path(".claude-mem/claude-mem.db-wal"))
-            .unwrap()
-            .len()
-            > 0
-    );
+    assert!(std::fs::metadata(beta.path(".claude-mem/claude-mem.db-wal")).unwrap().len() > 0);
     beta.cmd("pull_sqlite").run().assert_code(0);
     drop(holder);
     assert_whole(&beta.db_path());
@@ -45,20 +40,14 @@ fn f03_an_orphaned_wal_is_not_replayed_into_a_first_pull() {
     assert!(!wal.is_empty());
     beta.write(".claude-mem/claude-mem.db-wal", &wal);
     drop(holder);
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     assert_whole(&beta.db_path());
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     let kept = beta
         .files()
         .into_iter()
         .find(|file| file.starts_with(".membridge/orphans/") && file.ends_with("-wal"));
-    assert_eq!(
-        std::fs::read(beta.path(&kept.expect("the old log is kept"))).unwrap(),
-        wal
-    );
+    assert_eq!(std::fs::read(beta.path(&kept.expect("the old log is kept"))).unwrap(), wal);
 }
 
 #[test]
@@ -73,9 +62,7 @@ fn f04_the_backup_holds_the_rows_that_were_in_the_wal_only() {
     beta.cmd("pull_sqlite").run().assert_code(0);
     drop(holder);
     let all = backups(&beta);
-    let [backup] = all.as_slice() else {
-        panic!("one backup, not {all:?}")
-    };
+    let [backup] = all.as_slice() else { panic!("one backup, not {all:?}") };
     let backup = beta.path(backup);
     assert_whole(&backup);
     assert_eq!(claude_mem::titles(&backup), before);
@@ -97,18 +84,8 @@ fn f04_the_backup_holds_the_rows_that_were_in_the_wal_only() {
     assert_eq!(manifest["local_obs"], 50);
     assert_eq!(manifest["reason"], "pull-overwrite safety backup");
     assert_eq!(manifest["local_ahead"], true);
-    assert_eq!(
-        std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
-    assert_eq!(
-        std::fs::metadata(backup.parent().unwrap())
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777,
-        0o700
-    );
+    assert_eq!(std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(backup.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -119,17 +96,10 @@ fn f09_a_worker_that_cannot_be_started_again_says_nothing_about_the_database() {
     alpha.db().add_observations(4);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let before = rows(&beta.db_path());
-    let worker = FakeWorker::start(Behaviour {
-        database: Some(beta.db_path()),
-        ..Behaviour::default()
-    });
+    let worker = FakeWorker::start(Behaviour { database: Some(beta.db_path()), ..Behaviour::default() });
     beta.set("CLAUDE_MEM_WORKER_PORT", worker.port().to_string());
     // The script that it is restarted with is not there: the pull says so, and the new database stays.
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("Worker: stopped")
-        .stdout_has("SYNC COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("Worker: stopped").stdout_has("SYNC COMPLETE");
     assert_ne!(rows(&beta.db_path()), before);
     assert_whole(&beta.db_path());
 }
@@ -153,9 +123,7 @@ fn f09_a_check_that_fails_after_the_replacement_puts_the_old_database_back() {
     beta.db().execute("DELETE FROM observations WHERE id > 5");
     std::fs::remove_file(&gate).unwrap();
     let end = running.wait();
-    end.assert_code(1)
-        .stdout_has("the old database was put back")
-        .stdout_lacks("SYNC COMPLETE");
+    end.assert_code(1).stdout_has("the old database was put back").stdout_lacks("SYNC COMPLETE");
     assert_eq!(rows(&beta.db_path()), before);
     assert_whole(&beta.db_path());
     assert_no_leftovers(&beta);
@@ -174,22 +142,13 @@ fn f10_a_connection_that_stays_open_writes_into_the_database_that_is_there() {
     // The worker of an old release that ignores spawn.lock: its connection survives the pull.
     let held = rusqlite::Connection::open(beta.db_path()).unwrap();
     let inode = std::fs::metadata(beta.db_path()).unwrap().ino();
-    held.query_row("SELECT count(*) FROM observations", [], |_| Ok(()))
-        .unwrap();
+    held.query_row("SELECT count(*) FROM observations", [], |_| Ok(())).unwrap();
     beta.cmd("pull_sqlite").run().assert_code(0);
-    held.execute("UPDATE sdk_sessions SET custom_title = 'written afterwards'", [])
-        .unwrap();
+    held.execute("UPDATE sdk_sessions SET custom_title = 'written afterwards'", []).unwrap();
     drop(held);
-    assert_eq!(
-        std::fs::metadata(beta.db_path()).unwrap().ino(),
-        inode,
-        "the file was not swapped"
-    );
+    assert_eq!(std::fs::metadata(beta.db_path()).unwrap().ino(), inode, "the file was not swapped");
     let titles = claude_mem::dump(beta.db_path(), "SELECT DISTINCT custom_title FROM sdk_sessions");
-    assert!(
-        titles.iter().all(|row| row.contains("written afterwards")),
-        "{titles:?}"
-    );
+    assert!(titles.iter().all(|row| row.contains("written afterwards")), "{titles:?}");
     assert_whole(&beta.db_path());
 }
 
@@ -207,16 +166,8 @@ fn f15_a_link_is_followed_and_mode_and_owner_are_kept() {
     std::os::unix::fs::symlink(&real, beta.db_path()).unwrap();
     std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
     beta.cmd("pull_sqlite").run().assert_code(0);
-    assert!(
-        std::fs::symlink_metadata(beta.db_path())
-            .unwrap()
-            .file_type()
-            .is_symlink()
-    );
-    assert_eq!(
-        std::fs::metadata(&real).unwrap().permissions().mode() & 0o777,
-        0o640
-    );
+    assert!(std::fs::symlink_metadata(beta.db_path()).unwrap().file_type().is_symlink());
+    assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(rows(&real), rows(&alpha.db_path()));
 }
 
@@ -229,12 +180,7 @@ fn f15_a_dangling_link_names_the_file_that_a_first_pull_makes() {
     std::fs::create_dir_all(beta.path(".claude-mem")).unwrap();
     std::os::unix::fs::symlink(beta.path("disk/real.db"), beta.db_path()).unwrap();
     beta.cmd("pull_sqlite").run().assert_code(0);
-    assert!(
-        std::fs::symlink_metadata(beta.db_path())
-            .unwrap()
-            .file_type()
-            .is_symlink()
-    );
+    assert!(std::fs::symlink_metadata(beta.db_path()).unwrap().file_type().is_symlink());
     assert_eq!(rows(&beta.path("disk/real.db")), rows(&alpha.db_path()));
 }
 
@@ -243,16 +189,9 @@ fn f16_retention_never_deletes_the_backup_just_made_nor_foreign_folders() {
     let server = S3Server::start();
     let alpha = pushed(&server, 10);
     let mut beta = pulled(&server);
-    beta.set("PULL_BACKUP_MAX_COUNT", "1")
-        .set("PULL_BACKUP_MAX_DAYS", "0");
-    beta.write(
-        ".claude-mem/backups/pull-overwrite/my-notes/claude-mem.db",
-        "mine",
-    );
-    beta.write(
-        ".claude-mem/backups/pull-overwrite/20200101-000000/claude-mem.db",
-        "old",
-    );
+    beta.set("PULL_BACKUP_MAX_COUNT", "1").set("PULL_BACKUP_MAX_DAYS", "0");
+    beta.write(".claude-mem/backups/pull-overwrite/my-notes/claude-mem.db", "mine");
+    beta.write(".claude-mem/backups/pull-overwrite/20200101-000000/claude-mem.db", "old");
     beta.write(
         ".claude-mem/backups/pull-overwrite/20200101-000000/manifest.json",
         r#"{"local_ahead": false}"#,
@@ -261,14 +200,8 @@ fn f16_retention_never_deletes_the_backup_just_made_nor_foreign_folders() {
     for _ in 0..3 {
         // What a Python node pushed is not known to build on a commit: each such pull leaves its backup.
         alpha.db().add_observations(1);
-        assert_eq!(
-            python.push(&alpha.db_path(), jiff::Timestamp::now().as_second()),
-            0
-        );
-        let newest = beta.cmd("pull_sqlite --json").run().json()["backup"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        assert_eq!(python.push(&alpha.db_path(), jiff::Timestamp::now().as_second()), 0);
+        let newest = beta.cmd("pull_sqlite --json").run().json()["backup"].as_str().unwrap().to_owned();
         assert!(std::path::Path::new(&newest).is_file(), "the newest is kept");
     }
     let left = backups(&beta);
@@ -281,23 +214,14 @@ fn f33_temporary_files_of_a_killed_run_are_swept_and_a_signal_leaves_none() {
     let server = S3Server::start();
     let alpha = pushed(&server, 10);
     alpha.db().add_observations(1);
-    alpha
-        .cmd("push_sqlite")
-        .env("MEMBRIDGE_FAILPOINT", "push.compacted")
-        .run()
-        .assert_code(137);
+    alpha.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", "push.compacted").run().assert_code(137);
     assert!(
         alpha.files().iter().any(|file| file.contains(".membridge-")),
         "a kill leaves what the sweep is for"
     );
     // A living process's files, and files that only look like ours, are left alone.
-    let alive = alpha.write(
-        &format!(
-            ".membridge/tmp/.membridge-{}-snapshot-abc.tmp",
-            std::process::id()
-        ),
-        "x",
-    );
+    let alive =
+        alpha.write(&format!(".membridge/tmp/.membridge-{}-snapshot-abc.tmp", std::process::id()), "x");
     let foreign = alpha.write(".membridge/tmp/notes.tmp", "x");
     alpha.cmd("push_sqlite").run().assert_code(0);
     assert!(alive.exists() && foreign.exists());
@@ -340,10 +264,8 @@ fn the_local_queue_survives_a_pull_and_the_pushers_queue_does_not_arrive() {
     alpha.cmd("push_sqlite").run().assert_code(0);
     beta.db().execute("INSERT INTO pending_messages (session_db_id, content_session_id, message_type, created_at_epoch) SELECT id, content_session_id, 'observation', 7 FROM sdk_sessions LIMIT 1");
     beta.cmd("pull_sqlite").run().assert_code(0);
-    let queue = claude_mem::dump(
-        beta.db_path(),
-        "SELECT count(*), min(created_at_epoch) FROM pending_messages",
-    );
+    let queue =
+        claude_mem::dump(beta.db_path(), "SELECT count(*), min(created_at_epoch) FROM pending_messages");
     assert_eq!(queue.len(), 1);
     assert!(queue[0].contains('1') && queue[0].contains('7'), "{queue:?}");
     assert_whole(&beta.db_path());

@@ -63,10 +63,7 @@ fn push_first_again_and_after_new_memory() {
     let fleet = Fleet::new();
     let mut said = told(&fleet.alpha, &["push_sqlite", "push_sqlite"]);
     fleet.alpha.db().add_observations(2);
-    said += &told(
-        &fleet.alpha,
-        &["push_sqlite", "push_sqlite --quiet", "push_sqlite --json"],
-    );
+    said += &told(&fleet.alpha, &["push_sqlite", "push_sqlite --quiet", "push_sqlite --json"]);
     assert_told!(said, @r#"
     alpha$ membridge push_sqlite
     [0/6] Leadership: role=primary (primary: alpha)
@@ -265,11 +262,7 @@ fn leadership_and_project() {
     fleet.alpha.cmd("push_sqlite").run().assert_code(0);
     said += &told(
         &fleet.beta,
-        &[
-            "leadership_info",
-            "print_project --json",
-            "leadership_info --leadership-enabled 0",
-        ],
+        &["leadership_info", "print_project --json", "leadership_info --leadership-enabled 0"],
     );
     assert_told!(said, @r#"
     alpha$ membridge print_project

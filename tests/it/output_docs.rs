@@ -27,9 +27,7 @@ fn reference(machine: &Machine) -> String {
         let commands = help.split("Commands:\n").nth(1).unwrap_or_default();
         let lines = commands.lines().take_while(|line| !line.trim().is_empty());
         let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-        names
-            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
-            .collect()
+        names.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
     };
     for command in listed(&top) {
         let own = help(&command);
@@ -43,10 +41,7 @@ fn reference(machine: &Machine) -> String {
 }
 
 fn section(mark: &str, command: &str, help: &str) -> String {
-    format!(
-        "\n{mark} membridge {command}\n\n```text\n{}\n```\n",
-        without_globals(help)
-    )
+    format!("\n{mark} membridge {command}\n\n```text\n{}\n```\n", without_globals(help))
 }
 
 /// Settings and global flags stand once, at the top.
@@ -111,34 +106,18 @@ fn the_ukrainian_readme_has_what_the_readme_has() {
         // In a command's line two spaces stand before the comment.
         let commands = |line: &str| {
             let rest = line.strip_prefix("membridge ")?.split("  ").next()?;
-            rest.is_ascii()
-                .then(|| rest.to_owned())
-                .filter(|rest| !rest.contains('['))
+            rest.is_ascii().then(|| rest.to_owned()).filter(|rest| !rest.contains('['))
         };
         let told = |line: &str| line.is_ascii().then(|| line.to_owned());
-        let kept = text
-            .lines()
-            .filter_map(|line| rows(line).or_else(|| commands(line)));
+        let kept = text.lines().filter_map(|line| rows(line).or_else(|| commands(line)));
         let headings = text.lines().filter(|line| line.starts_with("## ")).count();
-        (
-            headings,
-            kept.filter_map(|line| told(&line)).collect::<BTreeSet<_>>(),
-        )
+        (headings, kept.filter_map(|line| told(&line)).collect::<BTreeSet<_>>())
     };
     let (headings, lines) = skeleton(&english);
     let (theirs, translated) = skeleton(&ukrainian);
     assert_eq!(headings, theirs, "headings");
-    let words = [
-        "variable",
-        "command",
-        "exit code",
-        "here since the last sync",
-        "same",
-        "changed",
-    ];
-    let missing: Vec<_> = lines
-        .difference(&translated)
-        .filter(|line| !words.contains(&line.as_str()))
-        .collect();
+    let words = ["variable", "command", "exit code", "here since the last sync", "same", "changed"];
+    let missing: Vec<_> =
+        lines.difference(&translated).filter(|line| !words.contains(&line.as_str())).collect();
     assert!(missing.is_empty(), "README.uk.md lacks {missing:?}");
 }

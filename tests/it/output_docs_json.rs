@@ -23,9 +23,7 @@ impl Field {
     fn names(&self, path: &str) -> bool {
         let (ours, theirs) = (self.path.split('.'), path.split('.'));
         ours.clone().count() == theirs.clone().count()
-            && ours
-                .zip(theirs)
-                .all(|(ours, theirs)| ours == "*" || ours == theirs)
+            && ours.zip(theirs).all(|(ours, theirs)| ours == "*" || ours == theirs)
     }
 }
 
@@ -41,11 +39,7 @@ fn documented() -> BTreeMap<String, Vec<Field>> {
             let mut cells = rest.split(" | ");
             let path = cells.next().unwrap().trim_end_matches('`').to_owned();
             let types = cells.next().unwrap().split(" or ").map(str::to_owned).collect();
-            let field = Field {
-                path,
-                types,
-                printed: false,
-            };
+            let field = Field { path, types, printed: false };
             sections.entry(section.clone()).or_default().push(field);
         }
     }
@@ -90,11 +84,7 @@ struct Comparison {
 
 impl Comparison {
     fn new() -> Comparison {
-        Comparison {
-            sections: documented(),
-            outcomes: BTreeSet::new(),
-            wrong: BTreeSet::new(),
-        }
+        Comparison { sections: documented(), outcomes: BTreeSet::new(), wrong: BTreeSet::new() }
     }
 
     fn take(&mut self, machine: &Machine, command: &str) -> Value {
@@ -152,15 +142,12 @@ impl Comparison {
                     return false;
                 }
                 if !field.types.contains(kind) {
-                    self.wrong
-                        .insert(format!("{section}: `{path}` is {kind}, which is not documented"));
+                    self.wrong.insert(format!("{section}: `{path}` is {kind}, which is not documented"));
                 }
                 return true;
             }
         }
-        self.wrong.insert(format!(
-            "{section}: `{path}` ({kind}) is printed and not documented"
-        ));
+        self.wrong.insert(format!("{section}: `{path}` ({kind}) is printed and not documented"));
         true
     }
 
@@ -171,10 +158,7 @@ impl Comparison {
                 continue;
             }
             for field in fields.iter().filter(|field| !field.printed) {
-                self.wrong.insert(format!(
-                    "{section}: `{}` is documented and never printed",
-                    field.path
-                ));
+                self.wrong.insert(format!("{section}: `{}` is documented and never printed", field.path));
             }
         }
         let known = documented_outcomes();
@@ -184,8 +168,7 @@ impl Comparison {
             } else {
                 "printed and not documented"
             };
-            self.wrong
-                .insert(format!("{command}: outcome `{outcome}` is {what}"));
+            self.wrong.insert(format!("{command}: outcome `{outcome}` is {what}"));
         }
         let wrong: Vec<_> = self.wrong.into_iter().collect();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -196,10 +179,7 @@ impl Comparison {
 fn json_has_the_documented_fields_with_their_types_and_no_others() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     let beta = Machine::new("beta", &server);
     let mut said = Comparison::new();
     said.take(&beta, "pull_sqlite");
@@ -240,9 +220,7 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     }
     // Rows that somebody deleted.
     for command in ["push_sqlite", "sync"] {
-        alpha
-            .db()
-            .execute("DELETE FROM observations WHERE id = (SELECT max(id) FROM observations)");
+        alpha.db().execute("DELETE FROM observations WHERE id = (SELECT max(id) FROM observations)");
         said.take(&alpha, command);
     }
     let listed = said.take(&beta, "restore-backup");
@@ -327,10 +305,7 @@ fn every_command_has_its_section_in_the_json_document() {
         let name = line.split_whitespace().next().unwrap();
         // Those that print for nobody, or forever.
         let exempt = text.contains(&format!("`{name}` prints no object"));
-        assert!(
-            exempt || text.contains(&format!("\n## {name}\n")),
-            "docs/json.md lacks {name}"
-        );
+        assert!(exempt || text.contains(&format!("\n## {name}\n")), "docs/json.md lacks {name}");
         named += 1;
     }
     assert!(named > 15, "{help}");
@@ -347,9 +322,6 @@ fn the_checks_of_doctor_are_those_of_the_document() {
         .iter()
         .map(|check| check["name"].as_str().unwrap().to_owned())
         .collect();
-    let known: BTreeSet<_> = documented()["checks"]
-        .iter()
-        .map(|field| field.path.clone())
-        .collect();
+    let known: BTreeSet<_> = documented()["checks"].iter().map(|field| field.path.clone()).collect();
     assert_eq!(names, known);
 }

@@ -64,9 +64,7 @@ fn doctor_on_a_machine_without_a_worker() {
 #[test]
 fn config_shows_sources_and_hides_secrets() {
     let fleet = Fleet::new();
-    fleet
-        .alpha
-        .write(".claude-mem-minio/config.env", "PRIMARY_NODE_ID=alpha\n");
+    fleet.alpha.write(".claude-mem-minio/config.env", "PRIMARY_NODE_ID=alpha\n");
     assert_told!(told(&fleet.alpha, &["config --region eu"]), @r#"
     alpha$ membridge config --region eu
     config.env: [HOME]/.claude-mem-minio/config.env
@@ -114,29 +112,15 @@ fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
     use std::os::unix::fs::PermissionsExt;
     let fleet = Fleet::new();
     let mut gamma = Machine::new("gamma", &fleet.server);
-    for name in [
-        "MINIO_SECRET_KEY",
-        "CLAUDE_PROJECT_ID",
-        "CLAUDE_MEM_DB",
-        "MINIO_BUCKET",
-    ] {
+    for name in ["MINIO_SECRET_KEY", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB", "MINIO_BUCKET"] {
         gamma.unset(name);
     }
     let file = gamma.path(".claude-mem-minio/config.env");
-    let wrong = gamma
-        .cmd("config init")
-        .stdin("nonsense\nmembridge-test\nit's mine\n\n")
-        .run();
-    wrong
-        .assert_code(1)
-        .stdout_has("SignatureDoesNotMatch")
-        .stdout_has("no config.env was written");
+    let wrong = gamma.cmd("config init").stdin("nonsense\nmembridge-test\nit's mine\n\n").run();
+    wrong.assert_code(1).stdout_has("SignatureDoesNotMatch").stdout_has("no config.env was written");
     assert!(!file.exists());
     let answers = format!("{}\nmembridge-test\nit's mine\n\n", fleet.server.secret_key);
-    let done = gamma
-        .cmd("config init --primary-node-id alpha")
-        .stdin(answers)
-        .run();
+    let done = gamma.cmd("config init --primary-node-id alpha").stdin(answers).run();
     assert_told!(gamma.normalise(&done.stdout), @r#"
     connected: http://127.0.0.1:[PORT]/membridge-test
     written: [HOME]/.claude-mem-minio/config.env
@@ -163,11 +147,7 @@ fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
     for name in ["MINIO_ENDPOINT", "MINIO_ACCESS_KEY"] {
         gamma.unset(name);
     }
-    gamma
-        .cmd("print_project")
-        .run()
-        .assert_code(0)
-        .stdout_has("project_name: it's mine");
+    gamma.cmd("print_project").run().assert_code(0).stdout_has("project_name: it's mine");
     gamma.cmd("status").run().assert_code(0);
     gamma
         .program("/bin/sh")
@@ -188,10 +168,7 @@ fn colours_are_for_those_who_want_them() {
     let alpha = &fleet.alpha;
     assert!(!coloured(alpha.cmd("doctor")), "a pipe is no terminal");
     assert!(coloured(alpha.cmd("doctor --color always")));
-    assert!(
-        coloured(alpha.cmd("doctor --color always").env("NO_COLOR", "1")),
-        "a flag beats a variable"
-    );
+    assert!(coloured(alpha.cmd("doctor --color always").env("NO_COLOR", "1")), "a flag beats a variable");
     assert!(!coloured(alpha.cmd("doctor --color never")));
     assert!(!coloured(alpha.cmd("doctor --color always --json")));
 }
@@ -203,10 +180,7 @@ fn verbose_speaks_on_stderr_only() {
     alpha.cmd("push_sqlite").run().assert_code(0).stderr_lacks("INFO");
     alpha.db().add_observations(1);
     let said = alpha.cmd("push_sqlite -v").run();
-    said.assert_code(0)
-        .stderr_has("INFO")
-        .stderr_lacks("DEBUG")
-        .stdout_lacks("INFO");
+    said.assert_code(0).stderr_has("INFO").stderr_lacks("DEBUG").stdout_lacks("INFO");
     alpha.cmd("push_sqlite -vv").run().stderr_has("DEBUG");
     let lines = alpha.cmd("push_sqlite -vv --log-format json").run().stderr;
     assert!(lines.lines().count() > 0);
@@ -230,10 +204,7 @@ fn the_version_names_revision_target_and_sqlite() {
         parts[0] == "unknown revision" || parts[0].bytes().all(|byte| byte.is_ascii_hexdigit()),
         "{text}"
     );
-    assert!(
-        parts[1].contains("linux") || parts[1].contains("darwin"),
-        "{text}"
-    );
+    assert!(parts[1].contains("linux") || parts[1].contains("darwin"), "{text}");
     assert!(parts[2].starts_with("SQLite 3."), "{text}");
 }
 
@@ -242,10 +213,7 @@ fn completions_and_the_manual_come_out_of_the_binary() {
     let fleet = Fleet::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = fleet.alpha.cmd(&format!("completions {shell}")).run();
-        script
-            .assert_code(0)
-            .stdout_has("push_sqlite")
-            .stdout_has("no-network");
+        script.assert_code(0).stdout_has("push_sqlite").stdout_has("no-network");
     }
     let page = fleet.alpha.cmd("man").run();
     page.assert_code(0)

@@ -39,35 +39,20 @@ impl RealMachine {
     fn new(folder: &Path, release: &str, name: &str, store: &Path) -> RealMachine {
         let mut machine = Machine::new(name, store);
         // Free now; a worker that cannot bind it fails the test by never getting ready.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bun = folder.join("bun/node_modules/.bin/bun");
         machine.set("CLAUDE_MEM_WORKER_PORT", port.to_string());
         machine.set("BUN", bun.as_os_str());
         let cache = machine.path(".claude/plugins/cache/thedotmack/claude-mem");
         std::fs::create_dir_all(&cache).unwrap();
         let plugin = cache.join(release);
-        std::os::unix::fs::symlink(
-            folder.join(format!("claude-mem-{release}/package/plugin")),
-            &plugin,
-        )
-        .unwrap();
+        std::os::unix::fs::symlink(folder.join(format!("claude-mem-{release}/package/plugin")), &plugin)
+            .unwrap();
         // Neither a vector store nor anything else that would be fetched.
-        machine.write(
-            ".claude-mem/settings.json",
-            "{\"CLAUDE_MEM_CHROMA_ENABLED\": \"false\"}",
-        );
+        machine.write(".claude-mem/settings.json", "{\"CLAUDE_MEM_CHROMA_ENABLED\": \"false\"}");
         let script = plugin.join("scripts/worker-service.cjs");
         assert!(script.is_file(), "{}", script.display());
-        RealMachine {
-            machine,
-            port,
-            bun,
-            script,
-        }
+        RealMachine { machine, port, bun, script }
     }
 
     /// Starts it as claude-mem's hooks do, with the secrets of an old installation in its environment.
@@ -94,15 +79,8 @@ impl RealMachine {
 
     fn until_ready(&self) {
         let deadline = Instant::now() + Duration::from_mins(1);
-        while self
-            .ask("GET", "/api/readiness", None)
-            .is_none_or(|(status, _)| status != 200)
-        {
-            assert!(
-                Instant::now() < deadline,
-                "the worker does not get ready: {}",
-                self.logs()
-            );
+        while self.ask("GET", "/api/readiness", None).is_none_or(|(status, _)| status != 200) {
+            assert!(Instant::now() < deadline, "the worker does not get ready: {}", self.logs());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -156,9 +134,7 @@ impl RealMachine {
             }],
             "observations": observations, "summaries": [], "prompts": [],
         });
-        let (status, answer) = self
-            .ask("POST", "/api/import", Some(body.to_string()))
-            .expect("an answer");
+        let (status, answer) = self.ask("POST", "/api/import", Some(body.to_string())).expect("an answer");
         assert_eq!(status, 200, "{answer}");
     }
 
@@ -222,12 +198,7 @@ fn round_trip(release: &str) {
                 alpha.import("alpaca", batch * 20..(batch + 1) * 20);
             }
         });
-        alpha
-            .machine
-            .cmd("push_sqlite")
-            .run()
-            .assert_code(0)
-            .stdout_has("PUSH COMPLETE");
+        alpha.machine.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
         writer.join().unwrap();
     });
     // A push never stops the worker (F14).
@@ -238,11 +209,7 @@ fn round_trip(release: &str) {
     let beta = RealMachine::new(&folder, release, "beta", store.path());
     beta.start();
     let before = beta.pid();
-    beta.machine
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("SYNC COMPLETE");
+    beta.machine.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     beta.until_ready();
     assert_ne!(beta.pid(), before);
     assert_eq!(beta.stats("observations"), 200);
@@ -267,18 +234,10 @@ fn nothing_of_ours_is_in_its_environment(machine: &RealMachine) {
     let process = PathBuf::from(format!("/proc/{}", machine.pid()));
     let environment = std::fs::read(process.join("environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment).into_owned();
-    let names: Vec<&str> = environment
-        .split('\0')
-        .filter_map(|pair| Some(pair.split_once('=')?.0))
-        .collect();
-    assert!(
-        names.contains(&"HOME") && names.contains(&"CLAUDE_MEM_WORKER_PORT"),
-        "{names:?}"
-    );
+    let names: Vec<&str> = environment.split('\0').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+    assert!(names.contains(&"HOME") && names.contains(&"CLAUDE_MEM_WORKER_PORT"), "{names:?}");
     for name in &names {
-        let ours = ["MINIO_", "AWS_", "MEMBRIDGE_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
+        let ours = ["MINIO_", "AWS_", "MEMBRIDGE_"].iter().any(|prefix| name.starts_with(prefix));
         assert!(!ours && *name != "CLAUDE_PROJECT_ID", "{name}");
     }
     assert!(!environment.contains("hunter22"));
@@ -288,14 +247,7 @@ fn nothing_of_ours_is_in_its_environment(machine: &RealMachine) {
         assert_eq!(target, Path::new("/dev/null"));
     }
     let stat = std::fs::read_to_string(process.join("stat")).unwrap();
-    let session = stat
-        .rsplit_once(") ")
-        .unwrap()
-        .1
-        .split(' ')
-        .nth(3)
-        .unwrap()
-        .to_owned();
+    let session = stat.rsplit_once(") ").unwrap().1.split(' ').nth(3).unwrap().to_owned();
     let ours = nix::unistd::getsid(None).unwrap().to_string();
     assert_ne!(session, ours);
 }
@@ -329,10 +281,6 @@ fn f44_an_old_claude_mem_is_not_given_a_newer_database() {
     beta.start();
     beta.import("beaver", 0..3);
     let pid = beta.pid();
-    beta.machine
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(1)
-        .stdout_has("10.6.3");
+    beta.machine.cmd("pull_sqlite").run().assert_code(1).stdout_has("10.6.3");
     assert_eq!((beta.pid(), beta.stats("observations")), (pid, 3));
 }

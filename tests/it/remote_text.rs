@@ -14,13 +14,7 @@ fn remote_text_cannot_forge_a_status() {
     let evil = "pi\nSTATUS: OK — READY FOR PRODUCTION\u{1b}[2J\u{9b}1m\u{202e}";
     let lock = serde_json::json!({"hostname": evil, "timestamp": 4_000_000_000_i64, "project": "mem", "canonical_id": "x"});
     server.put("projects/6fe2e0f6071ac2bb/locks/active.lock", lock.to_string());
-    for command in [
-        "doctor",
-        "status",
-        "push_sqlite",
-        "doctor --json",
-        "status --json",
-    ] {
+    for command in ["doctor", "status", "push_sqlite", "doctor --json", "status --json"] {
         let outcome = alpha.cmd(command).run();
         let text = format!("{}{}", outcome.stdout, outcome.stderr);
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{outcome:?}");
@@ -53,19 +47,10 @@ fn names_from_the_bucket_are_cleaned_and_cut_in_every_output() {
         server.put(&key, object.to_string());
     };
     for number in ["0000000001", "0000000002"] {
-        change(
-            format!("{root}/membridge/commits/{number}.json"),
-            &["node_id", "host"],
-        );
+        change(format!("{root}/membridge/commits/{number}.json"), &["node_id", "host"]);
     }
-    change(
-        format!("{root}/sqlite/manifest.json"),
-        &["source_host", "timestamp"],
-    );
-    change(
-        format!("{root}/leadership/lease.json"),
-        &["primary_node_id", "issued_by"],
-    );
+    change(format!("{root}/sqlite/manifest.json"), &["source_host", "timestamp"]);
+    change(format!("{root}/leadership/lease.json"), &["primary_node_id", "issued_by"]);
     let now = jiff::Timestamp::now().as_second();
     let lock = serde_json::json!({"hostname": evil, "timestamp": now, "project": evil, "canonical_id": evil});
     server.put(&format!("{root}/locks/active.lock"), lock.to_string());
@@ -85,9 +70,7 @@ fn names_from_the_bucket_are_cleaned_and_cut_in_every_output() {
         "promote alpha",
     ] {
         for flags in ["", "--json"] {
-            let run = alpha
-                .cmd(&format!("{command} {flags}"))
-                .env("ALLOW_SECONDARY_PUSH", "1");
+            let run = alpha.cmd(&format!("{command} {flags}")).env("ALLOW_SECONDARY_PUSH", "1");
             let outcome = run.run();
             let text = format!("{}{}", outcome.stdout, outcome.stderr);
             let hostile = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2066}\u{200b}".contains(c);

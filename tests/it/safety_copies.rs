@@ -35,12 +35,7 @@ impl Fleet {
         let mut mine = claude_mem::titles(beta.db_path());
         mine.retain(|title| !theirs.contains(title));
         assert_eq!(mine.len(), 4);
-        let fleet = Fleet {
-            server,
-            alpha,
-            beta,
-            mine,
-        };
+        let fleet = Fleet { server, alpha, beta, mine };
         fleet.alpha_pushes();
         fleet
     }
@@ -82,10 +77,7 @@ fn check(machine: &Machine, check: &str) -> (String, String) {
 #[test]
 fn f16_the_only_copy_of_rows_outlives_any_number_of_pulls() {
     let mut fleet = Fleet::new();
-    fleet
-        .beta
-        .set("PULL_BACKUP_MAX_COUNT", "1")
-        .set("PULL_BACKUP_MAX_DAYS", "0");
+    fleet.beta.set("PULL_BACKUP_MAX_COUNT", "1").set("PULL_BACKUP_MAX_DAYS", "0");
     let precious = fleet.diverged_pull();
     for _ in 0..3 {
         fleet.alpha_pushes();
@@ -98,30 +90,15 @@ fn f16_the_only_copy_of_rows_outlives_any_number_of_pulls() {
     // Weeks later, and it is not the newest any more: this pull's copy is of the same kind.
     fleet.beta.db().add_session("later").add_observations(1);
     fleet.alpha_pushes();
-    fleet
-        .beta
-        .cmd("pull_sqlite")
-        .env("MEMBRIDGE_TEST_CLOCK_OFFSET", "8640000")
-        .run()
-        .assert_code(0);
+    fleet.beta.cmd("pull_sqlite").env("MEMBRIDGE_TEST_CLOCK_OFFSET", "8640000").run().assert_code(0);
     fleet.nothing_is_lost();
 
     let (result, text) = check(&fleet.beta, "backups");
     assert_eq!(result, "warning");
     assert!(text.contains(&format!("{precious} (10 observations)")), "{text}");
-    fleet
-        .beta
-        .cmd("restore-backup")
-        .run()
-        .assert_code(0)
-        .stdout_has("kept for good")
-        .stdout_has("rm -r");
+    fleet.beta.cmd("restore-backup").run().assert_code(0).stdout_has("kept for good").stdout_has("rm -r");
     // Put back, its rows are live: it may age as others do, and another has taken its place.
-    fleet
-        .beta
-        .cmd(&format!("restore-backup {precious}"))
-        .run()
-        .assert_code(0);
+    fleet.beta.cmd(&format!("restore-backup {precious}")).run().assert_code(0);
     let listed = fleet.beta.cmd("restore-backup --json").run().json();
     let all = listed["backups"].as_array().unwrap();
     let local_ahead = |wanted: &str| {
@@ -157,24 +134,14 @@ fn f16_backups_whose_rows_are_elsewhere_are_counted_beside_the_kept_one() {
 fn f12_a_hook_that_replaced_rows_of_our_own_says_where_they_are() {
     let fleet = Fleet::new();
     let start = r#"{"session_id": "s", "cwd": "/", "hook_event_name": "SessionStart", "source": "startup"}"#;
-    fleet
-        .beta
-        .cmd("hook session-start")
-        .stdin(start)
-        .run()
-        .assert_code(0);
+    fleet.beta.cmd("hook session-start").stdin(start).run().assert_code(0);
     let last = fleet.beta.path(".membridge/last-result.json");
     until(|| last.exists());
     let last: Value = serde_json::from_slice(&std::fs::read(last).unwrap()).unwrap();
     let entry = &last["session-start"];
-    assert_eq!(
-        (&entry["outcome"], &entry["code"]),
-        (&"replaced_diverged".into(), &0.into())
-    );
+    assert_eq!((&entry["outcome"], &entry["code"]), (&"replaced_diverged".into(), &0.into()));
     let kept = backups(&fleet.beta);
-    let [kept] = kept.as_slice() else {
-        panic!("{kept:?}")
-    };
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
     let kept = Path::new(kept).parent().unwrap().file_name().unwrap();
     let way_back = format!("membridge restore-backup {}", kept.to_str().unwrap());
     assert!(entry["message"].as_str().unwrap().contains(&way_back), "{entry}");
@@ -208,15 +175,9 @@ fn f09_a_worker_that_does_not_get_ready_loses_nothing_that_it_recorded() {
     beta.set("CLAUDE_MEM_WORKER_PORT", worker.port().to_string());
     // Started again it runs, and never answers.
     let started = beta.path("started");
-    let bun = beta.write(
-        ".bun/bin/bun",
-        format!("#!/bin/sh\n: > '{}'\n", started.display()),
-    );
+    let bun = beta.write(".bun/bin/bun", format!("#!/bin/sh\n: > '{}'\n", started.display()));
     std::fs::set_permissions(&bun, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let pull = beta
-        .cmd("pull_sqlite --json")
-        .env("MEMBRIDGE_TEST_READY_MS", "3000")
-        .spawn();
+    let pull = beta.cmd("pull_sqlite --json").env("MEMBRIDGE_TEST_READY_MS", "3000").spawn();
     until(|| started.exists());
     let before = claude_mem::titles(beta.db_path());
     beta.db().add_session("meanwhile").add_observations(1);
@@ -264,11 +225,7 @@ fn f09_what_was_recorded_before_the_way_back_is_in_a_backup() {
     let listed = beta.cmd("restore-backup --json").run().json();
     let told: Vec<_> = listed["backups"].as_array().unwrap().iter().collect();
     let told: Vec<_> = told.iter().map(|backup| &backup["local_ahead"]).collect();
-    assert_eq!(
-        told,
-        [&Value::Bool(true), &Value::Bool(false)],
-        "the old one is live again"
-    );
+    assert_eq!(told, [&Value::Bool(true), &Value::Bool(false)], "the old one is live again");
     fleet.nothing_is_lost();
 }
 
@@ -277,24 +234,14 @@ fn f03_each_orphaned_log_is_kept_in_a_folder_of_its_own() {
     let fleet = Fleet::new();
     let name = fleet.diverged_pull();
     let logs = ["the first log", "the second log", "the third log"];
-    for (command, log) in [
-        format!("restore-backup {name}"),
-        "restore 1".to_owned(),
-        "pull_sqlite".to_owned(),
-    ]
-    .iter()
-    .zip(logs)
+    for (command, log) in
+        [format!("restore-backup {name}"), "restore 1".to_owned(), "pull_sqlite".to_owned()].iter().zip(logs)
     {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(fleet.beta.path(&format!(".claude-mem/claude-mem.db{end}")));
         }
         fleet.beta.write(".claude-mem/claude-mem.db-wal", log);
-        fleet
-            .beta
-            .cmd(command)
-            .run()
-            .assert_code(0)
-            .stdout_has("an old log without its database");
+        fleet.beta.cmd(command).run().assert_code(0).stdout_has("an old log without its database");
     }
     let mut kept: Vec<_> = fleet
         .beta
@@ -369,11 +316,7 @@ fn restore_backup_reports_what_it_put_back_and_what_it_kept() {
     let fleet = Fleet::new();
     let put_back = fleet.diverged_pull();
     let theirs = rows(&fleet.beta.db_path());
-    let said = fleet
-        .beta
-        .cmd(&format!("restore-backup {put_back} --json"))
-        .run()
-        .json();
+    let said = fleet.beta.cmd(&format!("restore-backup {put_back} --json")).run().json();
     assert_eq!(said["name"], put_back.as_str());
     let kept = Path::new(said["backup"].as_str().unwrap());
     assert_eq!(rows(kept), theirs);

@@ -10,10 +10,7 @@ use crate::support::machine::Machine;
 fn f13_session_start_pulls_at_the_start_and_only_there() {
     let store = tempfile::tempdir().unwrap();
     let alpha = Machine::new("alpha", store.path());
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     alpha.cmd("push_sqlite").run().assert_code(0);
 
     let beta = Machine::new("beta", store.path());
@@ -23,9 +20,7 @@ fn f13_session_start_pulls_at_the_start_and_only_there() {
     }
     assert_eq!(log(&beta).matches("outcome=skipped").count(), 2);
     silent(&beta, "hook session-start", START);
-    until("the pull", || {
-        log_has(&beta, "event=session-start outcome=") && !runs(&beta)
-    });
+    until("the pull", || log_has(&beta, "event=session-start outcome=") && !runs(&beta));
     until("the result", || beta.path(".membridge/last-result.json").exists());
     assert_eq!(claude_mem::counts(beta.db_path()).observations, 5);
 }
@@ -40,19 +35,14 @@ fn a_session_waits_no_longer_than_the_deadline_for_a_pull() {
     // 8 s for the pull; the rest is what starting two processes takes on a busy machine.
     assert!(took < Duration::from_secs(11), "{took:?}");
     drop(hole);
-    until("the end of the pull", || {
-        log_has(&machine, "event=session-start outcome=failed")
-    });
+    until("the end of the pull", || log_has(&machine, "event=session-start outcome=failed"));
 }
 
 #[test]
 fn f13_of_sessions_that_start_during_a_long_push_one_waits_and_none_pulls_later() {
     let store = tempfile::tempdir().unwrap();
     let alpha = Machine::new("alpha", store.path());
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let beta = Machine::new("beta", store.path());
     silent(&beta, "hook session-start", START);
@@ -69,9 +59,7 @@ fn f13_of_sessions_that_start_during_a_long_push_one_waits_and_none_pulls_later(
         .unwrap();
     let running = std::fs::File::open(running).unwrap();
     running.lock().unwrap();
-    let starts: Vec<_> = (0..4)
-        .map(|_| beta.cmd("hook session-start").stdin(START).spawn())
-        .collect();
+    let starts: Vec<_> = (0..4).map(|_| beta.cmd("hook session-start").stdin(START).spawn()).collect();
     for start in starts {
         start.wait().assert_code(0);
     }
@@ -81,9 +69,6 @@ fn f13_of_sessions_that_start_during_a_long_push_one_waits_and_none_pulls_later(
     // Nobody is left behind who would pull in the middle of a session.
     silent(&beta, "hook stop", START);
     until("the push", || log_has(&beta, "event=stop outcome=refused"));
-    assert_eq!(
-        log(&beta).matches("event=session-start outcome=pulled").count(),
-        1
-    );
+    assert_eq!(log(&beta).matches("event=session-start outcome=pulled").count(), 1);
     assert_eq!(claude_mem::counts(beta.db_path()).observations, 5);
 }

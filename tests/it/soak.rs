@@ -18,9 +18,7 @@ const KEPT: usize = 40;
 const BETWEEN: u64 = 3600;
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -63,10 +61,7 @@ impl Soak {
             machine
         };
         let nodes = [node("alpha"), node("beta")];
-        nodes[0]
-            .create_db(Version::V13_25_3)
-            .add_session("one")
-            .add_observations(60);
+        nodes[0].create_db(Version::V13_25_3).add_session("one").add_observations(60);
         let python = Machine::new("python", &server);
         Soak {
             server,
@@ -109,10 +104,7 @@ impl Soak {
             }
             8..=10 => {
                 let session = format!("round-{round}");
-                db.add_session(&session)
-                    .add_prompts(3)
-                    .add_observations(4)
-                    .add_summaries(1);
+                db.add_session(&session).add_prompts(3).add_observations(4).add_summaries(1);
             }
             _ => {
                 let count = 1 + self.below(8) as usize;
@@ -122,11 +114,7 @@ impl Soak {
     }
 
     fn push(&mut self, node: usize, whole: bool) {
-        let words = if whole {
-            "push_sqlite"
-        } else {
-            "push_sqlite --background"
-        };
+        let words = if whole { "push_sqlite" } else { "push_sqlite --background" };
         self.nodes[node].cmd(words).run().assert_code(0);
         let ours = rows_hash(&self.nodes[node].db_path());
         for key in self.server.keys(COMMITS) {
@@ -137,19 +125,12 @@ impl Soak {
             }
             let adopted = !commit["adopted_from"].is_null();
             let rows = if adopted {
-                self.unadopted
-                    .take()
-                    .expect("an adopted commit for each Python push")
+                self.unadopted.take().expect("an adopted commit for each Python push")
             } else {
                 ours.clone()
             };
             let text = |name: &str| commit[name].as_str().unwrap().to_owned();
-            let noted = Noted {
-                image: text("sha256"),
-                rows,
-                kind: text("kind"),
-                adopted,
-            };
+            let noted = Noted { image: text("sha256"), rows, kind: text("kind"), adopted };
             self.noted.insert(number, noted);
         }
         assert!(self.unadopted.is_none(), "a Python push was not adopted");
@@ -181,8 +162,7 @@ impl Soak {
         let session = format!("there-{}", self.python_titles.len());
         self.python.db().add_session(&session).add_observations(count);
         let after = claude_mem::titles(&database);
-        self.python_titles
-            .extend(after.into_iter().filter(|title| !before.contains(title)));
+        self.python_titles.extend(after.into_iter().filter(|title| !before.contains(title)));
         // Its lock, which it never gives back, has run out.
         node.write(&database, jiff::Timestamp::now().as_second() - 8000, Stop::Never);
         self.unadopted = Some(rows_hash(&database));
@@ -196,15 +176,8 @@ impl Soak {
             let noted = &self.noted[&number];
             let file = node.path("restored.db");
             let _ = std::fs::remove_file(&file);
-            node.cmd(&format!("restore {number} --to"))
-                .arg(&file)
-                .run()
-                .assert_code(0);
-            assert_eq!(
-                sha256(&std::fs::read(&file).unwrap()),
-                noted.image,
-                "commit {number}"
-            );
+            node.cmd(&format!("restore {number} --to")).arg(&file).run().assert_code(0);
+            assert_eq!(sha256(&std::fs::read(&file).unwrap()), noted.image, "commit {number}");
             assert_eq!(rows_hash(&file), noted.rows, "commit {number}");
         }
         node.cmd("verify --all").run().assert_code(0);
@@ -252,11 +225,7 @@ fn soak() {
     for machine in &soak.nodes {
         assert_whole(&machine.db_path());
         let titles = claude_mem::titles(machine.db_path());
-        let lost: Vec<_> = soak
-            .python_titles
-            .iter()
-            .filter(|title| !titles.contains(title))
-            .collect();
+        let lost: Vec<_> = soak.python_titles.iter().filter(|title| !titles.contains(title)).collect();
         assert!(lost.is_empty(), "lost on {}: {lost:?}", machine.name);
     }
     assert_eq!(rows(&soak.nodes[0].db_path()), rows(&soak.nodes[1].db_path()));

@@ -24,10 +24,7 @@ pub async fn all(subject: &Subject) {
 }
 
 async fn put(store: &Store, key: &str, bytes: &[u8]) {
-    store
-        .put(key, Body::Bytes(bytes), &Progress::hidden())
-        .await
-        .unwrap();
+    store.put(key, Body::Bytes(bytes), &Progress::hidden()).await.unwrap();
 }
 
 async fn objects(store: &Store, folder: &str) {
@@ -55,29 +52,14 @@ async fn objects(store: &Store, folder: &str) {
     let large = vec![b'x'; (1 << 20) + 1];
     put(store, &key, &large).await;
     let refused = store.get(&key).await.unwrap_err();
-    assert_eq!(
-        refused.kind,
-        StoreErrorKind::NotARecord,
-        "no record is that large"
-    );
+    assert_eq!(refused.kind, StoreErrorKind::NotARecord, "no record is that large");
 }
 
 async fn names(store: &Store, folder: &str) {
-    for name in [
-        "with space",
-        "plus+and%25",
-        "сад",
-        "quote'\"",
-        "a/deep/er/name",
-        "&=?#",
-    ] {
+    for name in ["with space", "plus+and%25", "сад", "quote'\"", "a/deep/er/name", "&=?#"] {
         let key = format!("{folder}/names/{name}");
         put(store, &key, name.as_bytes()).await;
-        assert_eq!(
-            store.get(&key).await.unwrap().unwrap().0,
-            name.as_bytes(),
-            "{name}"
-        );
+        assert_eq!(store.get(&key).await.unwrap().unwrap().0, name.as_bytes(), "{name}");
         let listed = store.list(&key).await.unwrap();
         assert_eq!(listed.len(), 1, "{name}");
         assert_eq!(listed[0].key, key);
@@ -95,10 +77,7 @@ async fn listings(store: &Store, folder: &str) {
             assert!(entry.modified > 1_700_000_000, "{entry:?} has a time");
         }
         let skip = folder.len() + "/list/".len();
-        entries
-            .into_iter()
-            .map(|entry| entry.key[skip..].to_owned())
-            .collect::<Vec<_>>()
+        entries.into_iter().map(|entry| entry.key[skip..].to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(keys(format!("{folder}/list/")).await, ["a", "ab", "b", "c/d"]);
     assert_eq!(keys(format!("{folder}/list/a")).await, ["a", "ab"]);
@@ -122,17 +101,11 @@ async fn files(store: &Store, folder: &str) {
         let digests = Digests::of_file(&path).unwrap();
         let key = format!("{folder}/file-{size}");
         let hidden = Progress::hidden();
-        store
-            .put(&key, Body::File(&path, &digests), &hidden)
-            .await
-            .unwrap();
+        store.put(&key, Body::File(&path, &digests), &hidden).await.unwrap();
         let target = std::fs::File::create(local.path().join("back")).unwrap();
         let mut sink = Sink::new(target, 1 << 30, Progress::hidden());
         store.download(&key, &mut sink).await.unwrap().unwrap();
-        assert_eq!(
-            sink.finish().await.unwrap(),
-            (digests.size, digests.sha256.clone())
-        );
+        assert_eq!(sink.finish().await.unwrap(), (digests.size, digests.sha256.clone()));
         assert_eq!(store.head(&key).await.unwrap().unwrap().size, digests.size);
     }
 }
@@ -144,15 +117,9 @@ async fn conditions(subject: &Subject, folder: &str) {
     let Outcome::Won(first) = write(b"first", Condition::IfAbsent).await.unwrap() else {
         panic!("{}: nobody was there", subject.name);
     };
-    assert_eq!(
-        write(b"second", Condition::IfAbsent).await.unwrap(),
-        Outcome::Lost
-    );
+    assert_eq!(write(b"second", Condition::IfAbsent).await.unwrap(), Outcome::Lost);
     // A retry that meets its own first success has not lost against itself.
-    assert!(matches!(
-        write(b"first", Condition::IfAbsent).await.unwrap(),
-        Outcome::Won(_)
-    ));
+    assert!(matches!(write(b"first", Condition::IfAbsent).await.unwrap(), Outcome::Won(_)));
     let Outcome::Won(third) = write(b"third", Condition::IfMatch(&first.etag)).await.unwrap() else {
         panic!("{}: nothing had changed", subject.name);
     };
@@ -171,10 +138,7 @@ async fn conditions(subject: &Subject, folder: &str) {
         async move { conditional::write_any(store, key, body, condition, &hidden).await }
     };
     assert_eq!(file(Condition::IfAbsent).await.unwrap(), Outcome::Lost);
-    assert_eq!(
-        file(Condition::IfMatch(&first.etag)).await.unwrap(),
-        Outcome::Lost
-    );
+    assert_eq!(file(Condition::IfMatch(&first.etag)).await.unwrap(), Outcome::Lost);
     let won = file(Condition::IfMatch(&third.etag)).await.unwrap();
     assert!(matches!(won, Outcome::Won(_)), "{won:?}");
 
@@ -271,10 +235,7 @@ async fn a_directory_that_is_not_there_is_not_an_empty_store() {
         store.get("a").await.unwrap_err(),
         store.head("a").await.unwrap_err(),
         store.list("").await.unwrap_err(),
-        store
-            .put("a", Body::Bytes(b""), &Progress::hidden())
-            .await
-            .unwrap_err(),
+        store.put("a", Body::Bytes(b""), &Progress::hidden()).await.unwrap_err(),
     ] {
         assert_eq!(error.kind, StoreErrorKind::MissingBucket, "{error}");
     }

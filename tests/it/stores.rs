@@ -41,20 +41,12 @@ impl Subject {
 
     /// Garage, rclone, Oracle: 200 whatever the condition.
     pub fn ignoring() -> Subject {
-        Subject::served(
-            "server that ignores conditions",
-            Some(Fault::IgnoresConditions),
-            false,
-        )
+        Subject::served("server that ignores conditions", Some(Fault::IgnoresConditions), false)
     }
 
     /// Backblaze B2.
     pub fn refusing() -> Subject {
-        Subject::served(
-            "server that answers 501 to conditions",
-            Some(Fault::Conditions501),
-            false,
-        )
+        Subject::served("server that answers 501 to conditions", Some(Fault::Conditions501), false)
     }
 
     /// s3s-fs: the condition is checked, and the write comes a moment later.
@@ -99,12 +91,7 @@ impl Subject {
         };
         Some(Subject {
             name: "live bucket",
-            store: Store::S3 {
-                endpoint,
-                bucket,
-                access_key,
-                secret_key,
-            },
+            store: Store::S3 { endpoint, bucket, access_key, secret_key },
             atomic: None,
             _server: None,
             _folder: None,
@@ -119,12 +106,7 @@ impl Subject {
 
 pub fn open(store: &Store) -> Opened {
     let config = match store {
-        Store::S3 {
-            endpoint,
-            bucket,
-            access_key,
-            secret_key,
-        } => StoreConfig::S3(S3Config {
+        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(S3Config {
             endpoint: endpoint.clone(),
             access_key: Secret::new(access_key.clone()),
             secret_key: Secret::new(secret_key.clone()),

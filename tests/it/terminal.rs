@@ -18,10 +18,7 @@ fn furnished(name: &str, server: &S3Server) -> Machine {
 }
 
 fn with_memory(machine: Machine) -> Machine {
-    machine
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .fill_to_bytes(3_000_000);
+    machine.create_db(Version::V13_25_3).add_session("one").fill_to_bytes(3_000_000);
     machine
 }
 
@@ -40,11 +37,7 @@ fn picture(bytes: &str, columns: usize) -> Vec<String> {
             '\r' => column = 0,
             '\n' => row += 1,
             ESCAPE => {
-                assert_eq!(
-                    rest.next(),
-                    Some('['),
-                    "an escape sequence of another kind: {bytes:?}"
-                );
+                assert_eq!(rest.next(), Some('['), "an escape sequence of another kind: {bytes:?}");
                 let mut number = String::new();
                 while rest.peek().is_some_and(|c| c.is_ascii_digit() || *c == ';') {
                     number.extend(rest.next());
@@ -105,10 +98,7 @@ fn bars_of_snapshot_upload_download_and_replace_come_and_go() {
         let last = picture(&left.screen, 100);
         for bar in bars {
             assert!(left.screen.contains(bar), "no bar {bar:?}: {left:?}");
-            assert!(
-                !last.iter().any(|line| line.contains(bar)),
-                "{bar:?} stays: {last:#?}"
-            );
+            assert!(!last.iter().any(|line| line.contains(bar)), "{bar:?} stays: {last:#?}");
         }
         assert!(last[0].starts_with('['), "{last:#?}");
         assert!(last.last().unwrap().contains("COMPLETE"), "{last:#?}");
@@ -127,17 +117,11 @@ fn bars_are_drawn_on_stderr_alone_and_only_where_it_is_a_terminal() {
     // `membridge push > file`: the report into the file, the bars before the eyes.
     let left = pushes(Shown::Stderr, "");
     assert!(left.screen.contains("upload ["), "{left:?}");
-    assert!(
-        left.aside.contains("PUSH COMPLETE") && !left.aside.contains("upload ["),
-        "{left:?}"
-    );
+    assert!(left.aside.contains("PUSH COMPLETE") && !left.aside.contains("upload ["), "{left:?}");
     assert!(!left.aside.contains(ESCAPE), "{left:?}");
     // `membridge push 2> file`.
     let left = pushes(Shown::Stdout, "");
-    assert!(
-        left.screen.contains("PUSH COMPLETE") && !left.screen.contains("upload ["),
-        "{left:?}"
-    );
+    assert!(left.screen.contains("PUSH COMPLETE") && !left.screen.contains("upload ["), "{left:?}");
     assert_eq!(left.aside, "");
     // Both into pipes.
     alpha.db().add_observations(1);
@@ -156,10 +140,7 @@ fn bars_are_drawn_on_stderr_alone_and_only_where_it_is_a_terminal() {
     let run = alpha.cmd("push_sqlite").env("TERM", "dumb");
     let left = run.at_terminal(100, Shown::Both).wait();
     assert_eq!(left.code, 0);
-    assert!(
-        !left.screen.contains(ESCAPE) && !left.screen.contains("upload ["),
-        "{left:?}"
-    );
+    assert!(!left.screen.contains(ESCAPE) && !left.screen.contains("upload ["), "{left:?}");
 }
 
 #[test]
@@ -172,11 +153,7 @@ fn colours_obey_the_terminal_the_flag_and_no_color() {
             run = run.env(name, *value);
         }
         let left = run.at_terminal(100, shown).wait();
-        let report = if shown == Shown::Stderr {
-            left.aside
-        } else {
-            left.screen
-        };
+        let report = if shown == Shown::Stderr { left.aside } else { left.screen };
         assert!(report.contains("STATUS: "), "{report}");
         report.contains(ESCAPE)
     };
@@ -191,11 +168,7 @@ fn colours_obey_the_terminal_the_flag_and_no_color() {
         ("--color always", &[("NO_COLOR", "1")], Shown::Both, true),
         ("", &[("TERM", "dumb")], Shown::Both, false),
     ] {
-        assert_eq!(
-            coloured(flags, variables, shown),
-            wanted,
-            "doctor {flags} with {variables:?}, {shown:?}"
-        );
+        assert_eq!(coloured(flags, variables, shown), wanted, "doctor {flags} with {variables:?}, {shown:?}");
     }
 }
 
@@ -206,17 +179,10 @@ fn narrow_terminals_and_those_of_unknown_width_stay_clean() {
     for (columns, seen_as) in [(40, 40), (20, 20), (0, 80)] {
         alpha.db().add_observations(1);
         // The report goes elsewhere: what is left of the bars alone must be nothing.
-        let left = alpha
-            .cmd("push_sqlite")
-            .at_terminal(columns, Shown::Stderr)
-            .wait();
+        let left = alpha.cmd("push_sqlite").at_terminal(columns, Shown::Stderr).wait();
         assert_eq!(left.code, 0, "{left:?}");
         assert!(left.screen.contains("upload ["), "at {columns}: {left:?}");
-        assert_eq!(
-            picture(&left.screen, seen_as),
-            Vec::<String>::new(),
-            "at {columns}: {left:?}"
-        );
+        assert_eq!(picture(&left.screen, seen_as), Vec::<String>::new(), "at {columns}: {left:?}");
     }
     for command in ["doctor", "status", "--help"] {
         let left = alpha.cmd(command).at_terminal(40, Shown::Both).wait();
@@ -245,20 +211,13 @@ fn control_c_in_an_upload_ends_with_130_and_gives_the_lock_back() {
     assert!(last.iter().any(|line| line == STOPPING), "{last:#?}");
     if let Some(lock) = server.get(&key("mem", "locks/active.lock")) {
         let lock: serde_json::Value = serde_json::from_slice(&lock).unwrap();
-        assert_eq!(
-            (&lock["timestamp"], &lock["state"]),
-            (&0.into(), &"released".into())
-        );
+        assert_eq!((&lock["timestamp"], &lock["state"]), (&0.into(), &"released".into()));
     }
     assert!(server.get(&key("mem", "sqlite/manifest.json")).is_none());
     assert_no_leftovers(&alpha);
     // Another machine's push finds nothing in its way.
     let beta = with_memory(furnished("beta", &server));
-    beta.cmd("push_sqlite")
-        .env("ALLOW_SECONDARY_PUSH", "1")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    beta.cmd("push_sqlite").env("ALLOW_SECONDARY_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
 }
 
 #[test]
@@ -276,10 +235,7 @@ fn control_c_in_the_replacement_leaves_a_whole_database() {
         .env("MEMBRIDGE_FAILPOINT", "install.half=wait")
         .env("MEMBRIDGE_FAILPOINT_FILE", &gate);
     let mut terminal = run.at_terminal(100, Shown::Both);
-    terminal
-        .wait_for("replace [")
-        .type_keys(CTRL_C)
-        .wait_for(STOPPING);
+    terminal.wait_for("replace [").type_keys(CTRL_C).wait_for(STOPPING);
     std::fs::remove_file(gate).unwrap();
     // What cannot be left half done is done: that is the end that the exit code and the last line tell.
     let left = terminal.wait();
@@ -310,13 +266,9 @@ fn asked(server: &S3Server) -> (Machine, Terminal) {
 
 /// Answers everything up to the question for the secret.
 fn up_to_the_secret(terminal: &mut Terminal, server: &S3Server) {
-    terminal
-        .wait_for("Where is the memory kept?")
-        .type_keys(&format!("{}\n", server.endpoint()));
+    terminal.wait_for("Where is the memory kept?").type_keys(&format!("{}\n", server.endpoint()));
     assert!(terminal.echo());
-    terminal
-        .wait_for("Access key: ")
-        .type_keys(&format!("{}\n", server.access_key));
+    terminal.wait_for("Access key: ").type_keys(&format!("{}\n", server.access_key));
     terminal.wait_for("Secret key (not shown): ");
     assert!(!terminal.echo(), "the secret would be shown");
 }
@@ -326,9 +278,7 @@ fn config_init_asks_for_the_secret_without_showing_it() {
     let server = S3Server::start();
     let (machine, mut terminal) = asked(&server);
     up_to_the_secret(&mut terminal, &server);
-    terminal
-        .type_keys(&format!("{}\n", server.secret_key))
-        .wait_for("Bucket: ");
+    terminal.type_keys(&format!("{}\n", server.secret_key)).wait_for("Bucket: ");
     assert!(terminal.echo());
     terminal
         .type_keys(&format!("{}\n", server.bucket))
@@ -348,10 +298,9 @@ fn config_init_asks_for_the_secret_without_showing_it() {
 #[test]
 fn leaving_the_hidden_prompt_brings_the_echo_back() {
     let server = S3Server::start();
-    for (keys, code, word) in [
-        (CTRL_C, 130, "stopped by Control-C"),
-        ("\u{4}", 1, "MINIO_SECRET_KEY not set"),
-    ] {
+    for (keys, code, word) in
+        [(CTRL_C, 130, "stopped by Control-C"), ("\u{4}", 1, "MINIO_SECRET_KEY not set")]
+    {
         let (machine, mut terminal) = asked(&server);
         up_to_the_secret(&mut terminal, &server);
         if keys == CTRL_C {
@@ -365,11 +314,7 @@ fn leaving_the_hidden_prompt_brings_the_echo_back() {
         assert!(left.echo, "the terminal no longer shows what is typed");
         assert!(!left.screen.contains("half"), "{left:?}");
         let last = picture(&left.screen, 100);
-        assert!(
-            last.iter()
-                .any(|line| line.starts_with("ERROR: ") && line.contains(word)),
-            "{last:#?}"
-        );
+        assert!(last.iter().any(|line| line.starts_with("ERROR: ") && line.contains(word)), "{last:#?}");
         assert!(!machine.path(".claude-mem-minio/config.env").exists());
     }
 }

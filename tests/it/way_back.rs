@@ -9,17 +9,10 @@ use crate::support::s3::S3Server;
 
 const ROOT: &str = "projects/6fe2e0f6071ac2bb/";
 /// What a Python node knows of a project.
-const MIRROR: [&str; 3] = [
-    "sqlite/claude-mem.db",
-    "sqlite/claude-mem.db.sha256",
-    "sqlite/manifest.json",
-];
+const MIRROR: [&str; 3] = ["sqlite/claude-mem.db", "sqlite/claude-mem.db.sha256", "sqlite/manifest.json"];
 
 fn etags(server: &S3Server) -> Vec<Option<String>> {
-    MIRROR
-        .iter()
-        .map(|name| server.etag(&format!("{ROOT}{name}")))
-        .collect()
+    MIRROR.iter().map(|name| server.etag(&format!("{ROOT}{name}"))).collect()
 }
 
 /// The machine as it would be with the old script: its host name, its node id, its database.
@@ -45,11 +38,7 @@ fn python_reads(server: &S3Server, machine: &Machine) {
 fn the_script_goes_on_after_any_push_and_membridge_after_the_script() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(20)
-        .add_prompts(3);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(20).add_prompts(3);
     for round in 1..=3 {
         // A history grows beside what Python sees.
         alpha.db().add_observations(2);
@@ -68,11 +57,7 @@ fn the_script_goes_on_after_any_push_and_membridge_after_the_script() {
     python_reads(&server, &alpha);
 
     // And back to membridge: the script's push becomes a part of the history, and nothing is pulled over it.
-    alpha
-        .cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("already up to date");
     alpha.db().add_observations(1);
     alpha
         .cmd("push_sqlite")
@@ -112,9 +97,5 @@ fn a_copy_that_was_switched_off_is_whole_again_after_mirror_on_and_one_push() {
     }
     python_reads(&server, &alpha);
     assert_eq!(as_python(&server, &alpha).push(&alpha.db_path(), now()), 0);
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("already up to date");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
 }

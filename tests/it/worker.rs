@@ -38,10 +38,8 @@ impl Home {
 
     /// claude-mem as files tell, with the worker on this port and little patience.
     fn site(&self, port: u16) -> Site {
-        let values = [
-            ("HOME", self.0.path().display().to_string()),
-            ("CLAUDE_MEM_WORKER_PORT", port.to_string()),
-        ];
+        let values =
+            [("HOME", self.0.path().display().to_string()), ("CLAUDE_MEM_WORKER_PORT", port.to_string())];
         let values = values.map(|(name, value)| (name.to_owned(), value));
         let settings = Settings::load(&BTreeMap::new(), &Environment::from_values(values), None).unwrap();
         let worker = worker_settings(&settings).unwrap();
@@ -78,10 +76,7 @@ async fn f10_a_worker_is_stopped_and_claude_mem_kept_from_starting_another() {
     site.patience.shutdown = Duration::from_secs(15);
     let quiesced = quiesce_site(site, &Context::default()).await.unwrap();
     let was = quiesced.was_running.as_ref().unwrap();
-    assert_eq!(
-        (was.pid, was.version.as_deref(), was.ready),
-        (worker.pid(), Some("13.25.3"), true)
-    );
+    assert_eq!((was.pid, was.version.as_deref(), was.ready), (worker.pid(), Some("13.25.3"), true));
     assert!(quiesced.drained);
     worker.wait_gone();
     assert!(worker.was_asked("POST /api/admin/shutdown"));
@@ -114,14 +109,9 @@ async fn f10_a_worker_that_comes_back_is_noticed() {
 #[tokio::test]
 async fn a_worker_that_ignores_requests_and_sigterm_is_killed() {
     let home = Home::new();
-    let worker = FakeWorker::start(Behaviour {
-        obeys_shutdown: false,
-        ignores_sigterm: true,
-        ..Behaviour::default()
-    });
-    let quiesced = quiesce_site(home.site(worker.port()), &Context::default())
-        .await
-        .unwrap();
+    let worker =
+        FakeWorker::start(Behaviour { obeys_shutdown: false, ignores_sigterm: true, ..Behaviour::default() });
+    let quiesced = quiesce_site(home.site(worker.port()), &Context::default()).await.unwrap();
     assert!(quiesced.was_running.is_some());
     worker.wait_gone();
 }
@@ -129,26 +119,15 @@ async fn a_worker_that_ignores_requests_and_sigterm_is_killed() {
 #[tokio::test]
 async fn queued_events_are_waited_for_but_not_for_ever() {
     let home = Home::new();
-    let worker = FakeWorker::start(Behaviour {
-        queue: 4,
-        ..Behaviour::default()
-    });
-    let quiesced = quiesce_site(home.site(worker.port()), &Context::default())
-        .await
-        .unwrap();
+    let worker = FakeWorker::start(Behaviour { queue: 4, ..Behaviour::default() });
+    let quiesced = quiesce_site(home.site(worker.port()), &Context::default()).await.unwrap();
     assert!(quiesced.drained);
     let asked = worker.requests();
-    let looks = asked
-        .iter()
-        .filter(|request| request.contains("processing-status"));
+    let looks = asked.iter().filter(|request| request.contains("processing-status"));
     assert!(looks.count() >= 5, "{asked:?}");
     drop(quiesced);
 
-    let stuck = FakeWorker::start(Behaviour {
-        queue: 4,
-        drains: false,
-        ..Behaviour::default()
-    });
+    let stuck = FakeWorker::start(Behaviour { queue: 4, drains: false, ..Behaviour::default() });
     let mut site = home.site(stuck.port());
     site.patience.drain = Duration::from_millis(300);
     let quiesced = quiesce_site(site, &Context::default()).await.unwrap();
@@ -195,14 +174,9 @@ async fn f34_a_pid_that_was_given_to_another_worker_is_not_ours() {
 #[tokio::test]
 async fn a_worker_that_does_not_answer_is_found_by_its_pid_file() {
     let home = Home::new();
-    let worker = FakeWorker::start(Behaviour {
-        mute: true,
-        ..Behaviour::default()
-    });
+    let worker = FakeWorker::start(Behaviour { mute: true, ..Behaviour::default() });
     home.pid_file(&format!("{{\"pid\": {}}}", worker.pid()));
-    let quiesced = quiesce_site(home.site(worker.port()), &Context::default())
-        .await
-        .unwrap();
+    let quiesced = quiesce_site(home.site(worker.port()), &Context::default()).await.unwrap();
     let was = quiesced.was_running.as_ref().unwrap();
     assert_eq!((was.pid, was.ready), (worker.pid(), false));
     worker.wait_gone();
@@ -238,9 +212,7 @@ async fn a_fresh_spawn_lock_of_claude_mem_is_respected() {
     let (_socket, port) = closed_port();
     let lock = home.data().join("spawn.lock");
     std::fs::write(&lock, "{\"pid\": 4242, \"startedAt\": \"x\"}").unwrap();
-    let error = quiesce_site(home.site(port), &Context::default())
-        .await
-        .unwrap_err();
+    let error = quiesce_site(home.site(port), &Context::default()).await.unwrap_err();
     assert!(error.to_string().contains("is starting its worker"), "{error}");
     assert!(lock.exists());
     std::fs::remove_file(&lock).unwrap();

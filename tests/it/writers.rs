@@ -20,10 +20,7 @@ fn until_passed(log: &std::path::Path, failpoint: &str) {
 fn a_push_holds_nobody_back_where_the_database_has_a_rollback_journal() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     let open = || rusqlite::Connection::open(alpha.db_path()).unwrap();
     open().execute_batch("PRAGMA journal_mode=DELETE").unwrap();
     alpha.cmd("push_sqlite").run().assert_code(0);
@@ -39,10 +36,7 @@ fn a_push_holds_nobody_back_where_the_database_has_a_rollback_journal() {
     let worker = open();
     worker.busy_timeout(std::time::Duration::ZERO).unwrap();
     worker
-        .execute(
-            "UPDATE observations SET title = 'renamed meanwhile' WHERE id = 1",
-            [],
-        )
+        .execute("UPDATE observations SET title = 'renamed meanwhile' WHERE id = 1", [])
         .expect("the push is in the way");
     std::fs::remove_file(&gate).unwrap();
     running.wait().assert_code(0);
@@ -53,16 +47,10 @@ fn a_push_holds_nobody_back_where_the_database_has_a_rollback_journal() {
     beta.cmd("pull_sqlite").run().assert_code(0);
     assert_whole(&beta.db_path());
     assert!(!titles_anywhere(&beta).contains(&"renamed meanwhile".to_owned()));
-    alpha
-        .cmd("push_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("PUSH COMPLETE");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
     beta.cmd("pull_sqlite").run().assert_code(0);
     assert!(titles_anywhere(&beta).contains(&"renamed meanwhile".to_owned()));
-    let mode: String = open()
-        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-        .unwrap();
+    let mode: String = open().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, "delete", "the database is left as it was");
 }
 
@@ -73,18 +61,12 @@ fn a_comparison_holds_nobody_back_where_the_database_has_a_rollback_journal() {
         let server = S3Server::start();
         let mut alpha = Machine::new("alpha", &server);
         alpha.set("LEADERSHIP_ENABLED", "0");
-        alpha
-            .create_db(Version::V13_25_3)
-            .add_session("one")
-            .add_observations(5);
+        alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
         let open = || rusqlite::Connection::open(alpha.db_path()).unwrap();
         open().execute_batch("PRAGMA journal_mode=DELETE").unwrap();
         let mut stranger = Machine::new("stranger", &server);
         stranger.set("LEADERSHIP_ENABLED", "0");
-        stranger
-            .create_db(Version::V13_25_3)
-            .add_session("two")
-            .add_observations(5);
+        stranger.create_db(Version::V13_25_3).add_session("two").add_observations(5);
         stranger.cmd("push_sqlite").run().assert_code(0);
 
         let (gate, log) = (alpha.write("gate", ""), alpha.path("passed"));
@@ -98,10 +80,7 @@ fn a_comparison_holds_nobody_back_where_the_database_has_a_rollback_journal() {
         let worker = open();
         worker.busy_timeout(std::time::Duration::ZERO).unwrap();
         worker
-            .execute(
-                "UPDATE observations SET title = 'renamed meanwhile' WHERE id = 1",
-                [],
-            )
+            .execute("UPDATE observations SET title = 'renamed meanwhile' WHERE id = 1", [])
             .unwrap_or_else(|error| panic!("{command} is in the way: {error}"));
         std::fs::remove_file(&gate).unwrap();
         running.wait().assert_code(4);
@@ -113,10 +92,7 @@ fn a_comparison_holds_nobody_back_where_the_database_has_a_rollback_journal() {
 fn f02_a_row_that_is_recorded_while_a_pull_is_prepared_stops_it() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
-    alpha
-        .create_db(Version::V13_25_3)
-        .add_session("one")
-        .add_observations(5);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     alpha.cmd("push_sqlite").run().assert_code(0);
     let beta = Machine::new("beta", &server);
     beta.cmd("pull_sqlite").run().assert_code(0);
@@ -144,10 +120,7 @@ fn f02_a_row_that_is_recorded_while_a_pull_is_prepared_stops_it() {
     assert_eq!(backups(&beta), Vec::<String>::new(), "of what was not replaced");
     assert_no_leftovers(&beta);
     // The next one knows of the row.
-    beta.cmd("pull_sqlite")
-        .run()
-        .assert_code(0)
-        .stdout_has("only here: 1 observations");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("only here: 1 observations");
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     assert_eq!(backups(&beta).len(), 1);
 }

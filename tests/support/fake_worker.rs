@@ -68,10 +68,7 @@ struct Shared {
 /// `spawn` returns when the new program takes over, a moment before the kernel knows its command line.
 pub fn named(child: std::process::Child) -> std::process::Child {
     let limit = std::time::Instant::now() + Duration::from_secs(20);
-    while std::fs::read(format!("/proc/{}/cmdline", child.id()))
-        .expect("the process")
-        .is_empty()
-    {
+    while std::fs::read(format!("/proc/{}/cmdline", child.id())).expect("the process").is_empty() {
         assert!(std::time::Instant::now() < limit, "the program never starts");
         std::thread::yield_now();
     }
@@ -95,29 +92,20 @@ impl FakeWorker {
         let port = listener.local_addr().expect("the port").port();
         let mut command = if behaviour.ignores_sigterm {
             let mut shell = Command::new("/bin/sh");
-            shell.args([
-                "-c",
-                "trap '' TERM; echo up; while :; do sleep 1; done",
-                "worker-service.cjs",
-            ]);
+            shell.args(["-c", "trap '' TERM; echo up; while :; do sleep 1; done", "worker-service.cjs"]);
             shell
         } else {
             let mut sleep = Command::new("/bin/sleep");
             sleep.arg0("worker-service.cjs").arg("600");
             sleep
         };
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = named(command.spawn().expect("start the worker's process"));
         if behaviour.ignores_sigterm {
             // The trap must be set before anybody signals.
             let mut line = String::new();
             let out = child.stdout.take().expect("a pipe");
-            BufReader::new(out)
-                .read_line(&mut line)
-                .expect("the process is up");
+            BufReader::new(out).read_line(&mut line).expect("the process is up");
         }
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
@@ -137,11 +125,7 @@ impl FakeWorker {
         });
         let for_server = Arc::clone(&shared);
         let server = std::thread::spawn(move || serve(&listener, &for_server));
-        FakeWorker {
-            shared,
-            server: Some(server),
-            reaper: Some(reaper),
-        }
+        FakeWorker { shared, server: Some(server), reaper: Some(reaper) }
     }
 
     pub fn port(&self) -> u16 {

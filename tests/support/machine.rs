@@ -20,12 +20,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// Where a machine keeps its snapshots.
 #[derive(Clone, Debug)]
 pub enum Store {
-    S3 {
-        endpoint: String,
-        bucket: String,
-        access_key: String,
-        secret_key: String,
-    },
+    S3 { endpoint: String, bucket: String, access_key: String, secret_key: String },
     Dir(PathBuf),
 }
 
@@ -84,11 +79,7 @@ impl Machine {
 
     pub fn with_binary(binary: PathBuf, name: &str, store: impl Into<Store>) -> Machine {
         let folder = TempDir::with_prefix(format!("machine-{name}-")).expect("a folder");
-        let home = folder
-            .path()
-            .canonicalize()
-            .expect("the folder's path")
-            .join("home");
+        let home = folder.path().canonicalize().expect("the folder's path").join("home");
         std::fs::create_dir_all(home.join("tmp")).expect("make the home");
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("bind a port");
@@ -133,15 +124,9 @@ impl Machine {
     /// Points the machine at another store.
     pub fn use_store(&mut self, store: impl Into<Store>) -> &mut Machine {
         match store.into() {
-            Store::S3 {
-                endpoint,
-                bucket,
-                access_key,
-                secret_key,
-            } => {
+            Store::S3 { endpoint, bucket, access_key, secret_key } => {
                 self.set("MINIO_ENDPOINT", endpoint).set("MINIO_BUCKET", bucket);
-                self.set("MINIO_ACCESS_KEY", access_key)
-                    .set("MINIO_SECRET_KEY", secret_key)
+                self.set("MINIO_ACCESS_KEY", access_key).set("MINIO_SECRET_KEY", secret_key)
             }
             Store::Dir(folder) => {
                 self.unset("MINIO_ACCESS_KEY").unset("MINIO_SECRET_KEY");
@@ -218,23 +203,13 @@ impl Machine {
     /// A bare command in this machine's environment, for what a `Run` does not measure or must not end.
     pub fn bare(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
-        command
-            .env_clear()
-            .envs(&self.environment)
-            .current_dir(&self.home);
+        command.env_clear().envs(&self.environment).current_dir(&self.home);
         command
     }
 
     fn prepare(&self, mut command: Command) -> Run {
-        command
-            .env_clear()
-            .envs(&self.environment)
-            .current_dir(&self.home);
-        Run {
-            command,
-            stdin: None,
-            timeout: DEADLINE,
-        }
+        command.env_clear().envs(&self.environment).current_dir(&self.home);
+        Run { command, stdin: None, timeout: DEADLINE }
     }
 
     /// Replaces what differs from run to run: paths, ports, times, hashes.

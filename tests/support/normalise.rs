@@ -19,11 +19,7 @@ pub fn normalise(text: &str) -> String {
 }
 
 fn recognise(text: &str) -> Option<(usize, &'static str)> {
-    if let Some(port) = text
-        .strip_prefix("127.0.0.1:")
-        .map(digits)
-        .filter(|length| *length > 0)
-    {
+    if let Some(port) = text.strip_prefix("127.0.0.1:").map(digits).filter(|length| *length > 0) {
         return Some(("127.0.0.1:".len() + port, "127.0.0.1:[PORT]"));
     }
     if let Some(length) = shaped(text, "dddd-dd-ddTdd:dd:dd").or_else(|| shaped(text, "dddd-dd-dd dd:dd:dd"))
@@ -64,11 +60,7 @@ fn digits(text: &str) -> usize {
 /// Matches a shape in which `d` is any digit and other characters are themselves.
 fn shaped(text: &str, shape: &str) -> Option<usize> {
     let fits = |(have, want): (u8, u8)| {
-        if want == b'd' {
-            have.is_ascii_digit()
-        } else {
-            have == want
-        }
+        if want == b'd' { have.is_ascii_digit() } else { have == want }
     };
     (text.len() >= shape.len() && text.bytes().zip(shape.bytes()).all(fits)).then_some(shape.len())
 }

@@ -28,28 +28,15 @@ pub struct Outcome {
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "$ {}\nexit code {} after {:?}",
-            self.command, self.code, self.took
-        )?;
-        writeln!(
-            f,
-            "--- stdout\n{}\n--- stderr\n{}\n---",
-            self.stdout.trim_end(),
-            self.stderr.trim_end()
-        )
+        writeln!(f, "$ {}\nexit code {} after {:?}", self.command, self.code, self.took)?;
+        writeln!(f, "--- stdout\n{}\n--- stderr\n{}\n---", self.stdout.trim_end(), self.stderr.trim_end())
     }
 }
 
 impl Outcome {
     #[track_caller]
     pub fn assert_code(&self, wanted: i32) -> &Outcome {
-        assert!(
-            self.code == wanted,
-            "exit code {}, wanted {wanted}\n{self:?}",
-            self.code
-        );
+        assert!(self.code == wanted, "exit code {}, wanted {wanted}\n{self:?}", self.code);
         self
     }
 
@@ -165,19 +152,10 @@ impl Running {
     /// Starts `command`, feeds it `stdin` (None: /dev/null) and lets it run for `timeout`.
     pub fn start(mut command: Command, stdin: Option<Vec<u8>>, timeout: Duration) -> Running {
         let shown = describe(&command);
-        command.stdin(if stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
+        command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         // A group of its own, so that a run which hangs is killed with its children.
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start {shown}: {error}"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {shown}: {error}"));
         let started = Instant::now();
         if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
             // The child may end without reading; that is no fault of the test's.
@@ -259,19 +237,12 @@ impl Running {
         self.stdout.wait(self.deadline, |seen| seen.contains(text));
         let (stdout, stderr) = (self.stdout(), self.stderr());
         let found = stdout.contains(text);
-        assert!(
-            found,
-            "{} never printed {text:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
-            self.command
-        );
+        assert!(found, "{} never printed {text:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.command);
     }
 
     /// True once the process has ended.
     pub fn ended(&mut self) -> bool {
-        matches!(
-            nix::sys::signal::kill(self.pid, None),
-            Err(nix::errno::Errno::ESRCH)
-        )
+        matches!(nix::sys::signal::kill(self.pid, None), Err(nix::errno::Errno::ESRCH))
     }
 
     /// Waits for the end; kills the process and panics at the deadline.
@@ -292,20 +263,14 @@ impl Running {
         let close = Instant::now() + PIPES_CLOSE_WITHIN;
         let closed = self.stdout.wait(close, |_| false) && self.stderr.wait(close, |_| false);
         let outcome = self.outcome(status);
-        assert!(
-            closed,
-            "ended, but something it started keeps its stdout or stderr open\n{outcome:?}"
-        );
+        assert!(closed, "ended, but something it started keeps its stdout or stderr open\n{outcome:?}");
         outcome
     }
 
     fn outcome(&self, status: ExitStatus) -> Outcome {
         Outcome {
             command: self.command.clone(),
-            code: status
-                .code()
-                .or_else(|| status.signal().map(|number| 128 + number))
-                .unwrap_or(-1),
+            code: status.code().or_else(|| status.signal().map(|number| 128 + number)).unwrap_or(-1),
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
             took: self.started.elapsed(),
@@ -335,8 +300,5 @@ pub(super) fn reaper(mut child: Child) -> Receiver<ExitStatus> {
 
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

@@ -113,10 +113,7 @@ impl PythonNode {
         if stop == Stop::AfterDb {
             return;
         }
-        self.put(
-            "sqlite/claude-mem.db.sha256",
-            format!("{digest}  claude-mem.db\n"),
-        );
+        self.put("sqlite/claude-mem.db.sha256", format!("{digest}  claude-mem.db\n"));
         if stop == Stop::AfterSha256 {
             return;
         }
@@ -184,25 +181,16 @@ impl PythonNode {
         self.put("leadership/lease.json", python_json(&lease));
         lease["event"] = json!("lease_written");
         lease["timestamp"] = json!(iso(now));
-        let time = jiff::Timestamp::from_second(now)
-            .expect("a time")
-            .strftime("%Y%m%dT%H%M%SZ");
+        let time = jiff::Timestamp::from_second(now).expect("a time").strftime("%Y%m%dT%H%M%SZ");
         let node = self.node_id.replace(['/', ':'], "_");
-        self.put(
-            &format!("leadership/audit/{time}-{node}.json"),
-            python_json(&lease),
-        );
+        self.put(&format!("leadership/audit/{time}-{node}.json"), python_json(&lease));
     }
 
     /// The script's role rule, with what it writes.
     pub fn role(&self, now: i64) -> Role {
         let Some(lease) = self.json("leadership/lease.json") else {
             let configured = !self.primary_node_id.is_empty();
-            let primary = if configured {
-                &self.primary_node_id
-            } else {
-                &self.node_id
-            };
+            let primary = if configured { &self.primary_node_id } else { &self.node_id };
             self.write_lease(primary, 1, now, !configured);
             return role_if(primary == &self.node_id);
         };
@@ -211,12 +199,7 @@ impl PythonNode {
             return role_if(named);
         }
         if self.primary_node_id == self.node_id {
-            self.write_lease(
-                &self.node_id,
-                lease["epoch"].as_i64().unwrap_or(0) + 1,
-                now,
-                false,
-            );
+            self.write_lease(&self.node_id, lease["epoch"].as_i64().unwrap_or(0) + 1, now, false);
             return Role::Primary;
         }
         Role::Secondary
@@ -225,17 +208,10 @@ impl PythonNode {
     /// The transfer part of `pull_sqlite`: sha256 first, then the database, and both must
     /// agree. The script ends with exit code 1 where this is an error.
     pub fn read(&self) -> Result<Vec<u8>, String> {
-        let get = |name: &str| {
-            self.server
-                .get(&self.key(name))
-                .ok_or(format!("{name} is absent"))
-        };
+        let get = |name: &str| self.server.get(&self.key(name)).ok_or(format!("{name} is absent"));
         let text =
             String::from_utf8(get("sqlite/claude-mem.db.sha256")?).map_err(|error| error.to_string())?;
-        let wanted = text
-            .split_whitespace()
-            .next()
-            .ok_or("the sha256 object is empty")?;
+        let wanted = text.split_whitespace().next().ok_or("the sha256 object is empty")?;
         let database = get(SQLITE)?;
         let found = sha256(&database);
         if found != wanted {
@@ -289,16 +265,12 @@ pub fn snapshot(database: &Path) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("snapshot.db");
     let db = rusqlite::Connection::open(database).expect("open the database");
-    db.execute("VACUUM INTO ?1", [copy.to_str().expect("a path")])
-        .expect("VACUUM INTO");
+    db.execute("VACUUM INTO ?1", [copy.to_str().expect("a path")]).expect("VACUUM INTO");
     std::fs::read(&copy).expect("read the snapshot")
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn iso(now: i64) -> String {

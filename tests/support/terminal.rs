@@ -68,10 +68,7 @@ impl Terminal {
         let slave = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("the terminal once more"));
         // A session of its own with this terminal, so that the kernel turns Control-C into a signal.
         let mut child = Command::new("setsid");
-        child
-            .arg("-c")
-            .arg(command.get_program())
-            .args(command.get_args());
+        child.arg("-c").arg(command.get_program()).args(command.get_args());
         child.env_clear();
         for (name, value) in command.get_envs() {
             child.env(name, value.unwrap_or_default());
@@ -152,10 +149,7 @@ impl Terminal {
             aside.text()
         });
         Left {
-            code: status
-                .code()
-                .or_else(|| status.signal().map(|number| 128 + number))
-                .unwrap_or(-1),
+            code: status.code().or_else(|| status.signal().map(|number| 128 + number)).unwrap_or(-1),
             screen: self.screen(),
             aside,
             echo: self.echo(),

@@ -38,10 +38,7 @@ pub fn measured() -> Option<ExitCode> {
     if first != "--measure" {
         return None;
     }
-    let mut child = Command::new(&program[0])
-        .args(&program[1..])
-        .spawn()
-        .expect("start the program");
+    let mut child = Command::new(&program[0]).args(&program[1..]).spawn().expect("start the program");
     // Ended and not reaped yet: its accounts can still be read.
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     let id = || Id::Pid(Pid::from_raw(child.id() as i32));
@@ -59,20 +56,14 @@ pub fn measured() -> Option<ExitCode> {
         waitid(id(), flags).expect("wait for the program");
     }
     let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).expect("its /proc/PID/io");
-    let written: u64 = io
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
-        .expect("write_bytes");
+    let written: u64 =
+        io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).expect("write_bytes");
     let status = child.wait().expect("reap the program");
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the usage of the program");
     let cpu = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     let peak = sampled.unwrap_or(usage.max_rss() as u64 * 1024);
     println!("usage {peak} {written} {cpu}");
-    Some(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where an emulator keeps the memory of the program that it runs.
@@ -96,10 +87,7 @@ fn resident(process: u32, range: &Range<u64>) -> u64 {
         if let Some((start, _)) = first.split_once('-') {
             inside = u64::from_str_radix(start, 16).is_ok_and(|start| range.contains(&start));
         } else if inside && first == "Rss:" {
-            kilobytes += line
-                .split_whitespace()
-                .nth(1)
-                .map_or(0, |number| number.parse().unwrap_or(0));
+            kilobytes += line.split_whitespace().nth(1).map_or(0, |number| number.parse().unwrap_or(0));
         }
     }
     kilobytes * 1024
@@ -133,10 +121,6 @@ pub fn of(machine: &Machine, binary: &Path, words: &str) -> (Usage, Outcome) {
     let [peak_rss, written, cpu_us] = numbers[..] else {
         panic!("no usage in {line:?}");
     };
-    let usage = Usage {
-        peak_rss,
-        written,
-        cpu_us,
-    };
+    let usage = Usage { peak_rss, written, cpu_us };
     (usage, outcome)
 }

@@ -52,10 +52,7 @@ enum Body<R: Read> {
     /// Records, decompressed as they are asked for.
     Frames(Decoder<'static, BufReader<Take<R>>>),
     /// Groups of records, one of them decompressed.
-    Groups {
-        from: BufReader<Take<R>>,
-        group: io::Cursor<Vec<u8>>,
-    },
+    Groups { from: BufReader<Take<R>>, group: io::Cursor<Vec<u8>> },
 }
 
 impl<R: Read + Seek> PackReader<R> {
@@ -84,25 +81,17 @@ impl<R: Read + Seek> PackReader<R> {
         }
         let full = header.pages_of_a_full_pack();
         if announced > full || (header.content == Content::Full && announced != full) {
-            return Err(PackError::Count {
-                announced: full,
-                found: announced,
-            });
+            return Err(PackError::Count { announced: full, found: announced });
         }
         from.seek(SeekFrom::Start(HEADER))?;
         let from = BufReader::new(from.take(body));
         Ok(Self {
             body: if version == FRAMES {
                 let mut stream = Decoder::with_buffer(from).map_err(PackError::Compression)?;
-                stream
-                    .window_log_max(WINDOW_LOG)
-                    .map_err(PackError::Compression)?;
+                stream.window_log_max(WINDOW_LOG).map_err(PackError::Compression)?;
                 Body::Frames(stream)
             } else {
-                Body::Groups {
-                    from,
-                    group: io::Cursor::default(),
-                }
+                Body::Groups { from, group: io::Cursor::default() }
             },
             checksum: Sha256::new_with_prefix(head),
             announced,
@@ -128,10 +117,7 @@ impl<R: Read + Seek> PackReader<R> {
         }
         let pgno = u32::from_le_bytes(number);
         if self.found == self.announced {
-            return Err(PackError::Count {
-                announced: self.announced,
-                found: self.found.saturating_add(1),
-            });
+            return Err(PackError::Count { announced: self.announced, found: self.found.saturating_add(1) });
         }
         check(self.header, pgno, self.last)?;
         page.resize(self.page_size(), 0);
@@ -167,11 +153,7 @@ impl<R: Read + Seek> PackReader<R> {
         self.checksum.update(&numbers);
         let mut before = vec![0; count * page_size];
         let mut after = self.last;
-        for (number, page) in numbers
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .zip(before.chunks_exact_mut(page_size.max(1)))
+        for (number, page) in numbers.as_chunks::<4>().0.iter().zip(before.chunks_exact_mut(page_size.max(1)))
         {
             let pgno = u32::from_le_bytes(*number);
             check(self.header, pgno, after)?;
@@ -187,15 +169,11 @@ impl<R: Read + Seek> PackReader<R> {
         };
         let mut records = std::mem::take(group).into_inner();
         records.clear();
-        let mut stream = Decoder::with_ref_prefix(from, before)
-            .map_err(PackError::Compression)?
-            .single_frame();
+        let mut stream =
+            Decoder::with_ref_prefix(from, before).map_err(PackError::Compression)?.single_frame();
         stream.window_log_max(GROUP_LOG).map_err(PackError::Compression)?;
         let limit = GROUP_LIMIT as u64 + 1;
-        Read::by_ref(&mut stream)
-            .take(limit)
-            .read_to_end(&mut records)
-            .map_err(PackError::Compression)?;
+        Read::by_ref(&mut stream).take(limit).read_to_end(&mut records).map_err(PackError::Compression)?;
         if records.is_empty() || records.len() > GROUP_LIMIT {
             return Err(PackError::Field("group's size"));
         }
@@ -224,10 +202,7 @@ impl<R: Read + Seek> PackReader<R> {
 
     fn end(&mut self) -> Result<Option<u32>, PackError> {
         if self.found != self.announced {
-            return Err(PackError::Count {
-                announced: self.announced,
-                found: self.found,
-            });
+            return Err(PackError::Count { announced: self.announced, found: self.found });
         }
         let counts = trailer_head(self.announced, &self.image);
         if self.checksum.clone().chain_update(counts).finalize().as_slice() != self.wanted {
@@ -240,10 +215,7 @@ impl<R: Read + Seek> PackReader<R> {
 /// Whether the image can have this page, behind that other one.
 fn check(header: Header, pgno: u32, after: u32) -> Result<(), PackError> {
     if pgno == 0 || pgno > header.page_count || pgno == lock_page(header.page_size) {
-        return Err(PackError::OutOfRange {
-            pgno,
-            page_count: header.page_count,
-        });
+        return Err(PackError::OutOfRange { pgno, page_count: header.page_count });
     }
     if pgno <= after {
         return Err(PackError::NotAscending { pgno, after });
@@ -292,11 +264,7 @@ pub fn apply<R: Read + Seek>(
     }
     let mut page = Vec::new();
     loop {
-        let ground = Ground {
-            image,
-            page_size,
-            drifted,
-        };
+        let ground = Ground { image, page_size, drifted };
         let Some(pgno) = pack.next_page(&mut page, &ground)? else {
             break;
         };

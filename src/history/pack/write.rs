@@ -22,23 +22,11 @@ struct Effort {
 }
 
 /// For a full pack.
-const FULL: Effort = Effort {
-    level: 3,
-    window_log: WINDOW_LOG,
-    tables_log: None,
-};
+const FULL: Effort = Effort { level: 3, window_log: WINDOW_LOG, tables_log: None };
 /// For the first group of a delta. Most deltas are small, go over slow lines, and are worth half a second.
-const DELTA: Effort = Effort {
-    level: 19,
-    window_log: GROUP_LOG,
-    tables_log: Some(18),
-};
+const DELTA: Effort = Effort { level: 19, window_log: GROUP_LOG, tables_log: Some(18) };
 /// For the other groups of a large one.
-const LARGE_DELTA: Effort = Effort {
-    level: 6,
-    window_log: GROUP_LOG,
-    tables_log: Some(18),
-};
+const LARGE_DELTA: Effort = Effort { level: 6, window_log: GROUP_LOG, tables_log: Some(18) };
 /// A group ends with the record that makes it this many bytes.
 const GROUP: usize = 1 << 20;
 
@@ -78,11 +66,7 @@ enum Body<W: Write> {
     /// A full pack's records are compressed as they come.
     Frame(Encoder<'static, Tee<W>>),
     /// A delta's are collected until they are a group.
-    Groups {
-        to: Tee<W>,
-        group: Group,
-        effort: Effort,
-    },
+    Groups { to: Tee<W>, group: Group, effort: Effort },
 }
 
 /// Records that become one frame.
@@ -138,28 +122,14 @@ impl<W: Write> PackWriter<W> {
     /// # Errors
     /// The disk's.
     pub fn new(to: W, header: Header) -> io::Result<Self> {
-        let mut to = Tee {
-            to,
-            size: 0,
-            sha256: Sha256::new(),
-            md5: Md5::new(),
-        };
+        let mut to = Tee { to, size: 0, sha256: Sha256::new(), md5: Md5::new() };
         let head = header.to_bytes();
         to.write_all(&head)?;
         let body = match header.content {
             Content::Full => Body::Frame(frame(to, FULL, &[])?),
-            Content::Delta(_) => Body::Groups {
-                to,
-                group: Group::default(),
-                effort: DELTA,
-            },
+            Content::Delta(_) => Body::Groups { to, group: Group::default(), effort: DELTA },
         };
-        Ok(Self {
-            body,
-            checksum: Sha256::new_with_prefix(&head),
-            header,
-            records: 0,
-        })
+        Ok(Self { body, checksum: Sha256::new_with_prefix(&head), header, records: 0 })
     }
 
     /// Adds a page. The caller's order is ascending; the page of the locks is left out here. `before` is what the page
@@ -208,11 +178,7 @@ impl<W: Write> PackWriter<W> {
     pub fn finish(mut self, image: [u8; 32]) -> io::Result<(W, Digests)> {
         let mut tee = match self.body {
             Body::Frame(stream) => stream.finish()?,
-            Body::Groups {
-                mut to,
-                mut group,
-                effort,
-            } => {
+            Body::Groups { mut to, mut group, effort } => {
                 group.write(&mut to, &mut self.checksum, effort)?;
                 to
             }
@@ -222,11 +188,8 @@ impl<W: Write> PackWriter<W> {
         tee.write_all(&self.checksum.chain_update(&counts).finalize())?;
         tee.write_all(&END)?;
         tee.flush()?;
-        let digests = Digests {
-            size: tee.size,
-            sha256: hex(&tee.sha256.finalize()),
-            md5: hex(&tee.md5.finalize()),
-        };
+        let digests =
+            Digests { size: tee.size, sha256: hex(&tee.sha256.finalize()), md5: hex(&tee.md5.finalize()) };
         Ok((tee.to, digests))
     }
 }

@@ -62,29 +62,19 @@ where
             let code = service.err().code().unwrap_or("");
             let said = service.err().message().unwrap_or("");
             let kind = kind_of(code, status);
-            (
-                kind,
-                format!("answered {status} {code} {said}").trim_end().to_owned(),
-            )
+            (kind, format!("answered {status} {code} {said}").trim_end().to_owned())
         }
         SdkError::TimeoutError(_) => (Kind::Interrupted, "no answer within the time limit".to_owned()),
         SdkError::DispatchFailure(failure) => {
-            let text = failure
-                .as_connector_error()
-                .map_or_else(|| "no connection".to_owned(), |error| chain(error));
+            let text =
+                failure.as_connector_error().map_or_else(|| "no connection".to_owned(), |error| chain(error));
             let lower = text.to_ascii_lowercase();
             let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
             let kind = if has(&["dns error", "failed to lookup"]) {
                 Kind::NameNotFound
             } else if has(&["connection refused"]) {
                 Kind::Refused
-            } else if has(&[
-                "certificate",
-                "tls",
-                "handshake",
-                "invalidcontenttype",
-                "corrupt message",
-            ]) {
+            } else if has(&["certificate", "tls", "handshake", "invalidcontenttype", "corrupt message"]) {
                 Kind::Tls
             } else if has(&["connect timeout", "connecttimeout", "unreachable", "no route"]) {
                 Kind::ConnectTimeout

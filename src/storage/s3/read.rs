@@ -35,10 +35,7 @@ impl S3Store {
         if bytes.is_empty() && output.e_tag.is_none() {
             return Err(self.not_s3(operation(), "answered with neither content nor an etag"));
         }
-        let meta = Meta {
-            etag: etag(output.e_tag),
-            size: bytes.len() as u64,
-        };
+        let meta = Meta { etag: etag(output.e_tag), size: bytes.len() as u64 };
         Ok(Some((bytes, meta)))
     }
 
@@ -48,10 +45,7 @@ impl S3Store {
         match sent.await {
             Ok(output) => {
                 self.not_a_page(&operation(), output.content_type.as_deref())?;
-                Ok(Some(Meta {
-                    etag: etag(output.e_tag),
-                    size: size(output.content_length),
-                }))
+                Ok(Some(Meta { etag: etag(output.e_tag), size: size(output.content_length) }))
             }
             Err(error) => self.absent(key, operation(), &error).await.map(|()| None),
         }

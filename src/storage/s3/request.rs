@@ -32,10 +32,7 @@ pub(super) struct SigningClock {
 impl SigningClock {
     /// Ours, until the store refuses it.
     pub(super) fn new(context: &Arc<Context>) -> Self {
-        Self {
-            context: Arc::clone(context),
-            correction: Arc::new(AtomicI64::new(0)),
-        }
+        Self { context: Arc::clone(context), correction: Arc::new(AtomicI64::new(0)) }
     }
 
     /// Whether the store's last answer was further from the time that we sign with than any store allows (S3: 15 minutes).
@@ -46,8 +43,7 @@ impl SigningClock {
 
     /// Takes the store's word for it from now on.
     pub(super) fn correct(&self) {
-        self.correction
-            .store(self.context.skew_seconds(), Ordering::Relaxed);
+        self.correction.store(self.context.skew_seconds(), Ordering::Relaxed);
     }
 }
 
@@ -97,8 +93,7 @@ impl Intercept for SignedPayload {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        bag.interceptor_state()
-            .store_put(PayloadSigningOverride::Precomputed(self.0.sha256.clone()));
+        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.sha256.clone()));
         Ok(())
     }
 }

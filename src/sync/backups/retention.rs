@@ -61,28 +61,17 @@ mod tests {
     #[test]
     fn f16_retention_keeps_the_newest_and_counts_only_ours() {
         let keep = |max_days, max_count| BackupRetention { max_days, max_count };
-        let names = [
-            "20260315-110000-1",
-            "20260315-110000",
-            "20260310-000000",
-            "20260201-000000",
-        ];
+        let names = ["20260315-110000-1", "20260315-110000", "20260310-000000", "20260201-000000"];
         let table = [
             (keep(14, 50), vec!["20260201-000000"]),
             (keep(14, 2), vec!["20260310-000000", "20260201-000000"]),
-            (
-                keep(0, 1),
-                vec!["20260315-110000", "20260310-000000", "20260201-000000"],
-            ),
+            (keep(0, 1), vec!["20260315-110000", "20260310-000000", "20260201-000000"]),
             (keep(36_500, 50), vec![]),
         ];
         for (retention, gone) in table {
             assert_eq!(expired(&names, retention, now()), gone, "{retention:?}");
         }
-        assert!(
-            expired(&["20200101-000000"], keep(0, 1), now()).is_empty(),
-            "the newest is never deleted"
-        );
+        assert!(expired(&["20200101-000000"], keep(0, 1), now()).is_empty(), "the newest is never deleted");
         assert!(expired(&[], keep(0, 1), now()).is_empty());
     }
 
@@ -93,15 +82,7 @@ mod tests {
         for _ in 0..4 {
             let backup = Backup::begin(root.path(), now()).unwrap();
             told(&backup.folder, ELSEWHERE);
-            retain(
-                root.path(),
-                BackupRetention {
-                    max_days: 0,
-                    max_count: 1,
-                },
-                now(),
-                &backup.folder,
-            );
+            retain(root.path(), BackupRetention { max_days: 0, max_count: 1 }, now(), &backup.folder);
             assert!(backup.folder.is_dir());
             assert_eq!(list(root.path()).len(), 1);
             made.push(backup.folder);
@@ -125,38 +106,17 @@ mod tests {
             assert!(made_at(name).is_none(), "{name}");
         }
         let root = tempfile::tempdir().unwrap();
-        for name in [
-            "20200101-000000",
-            "20200102-000000",
-            "mine",
-            "20200103-000000.bak",
-        ] {
+        for name in ["20200101-000000", "20200102-000000", "mine", "20200103-000000.bak"] {
             told(&root.path().join(name), ELSEWHERE);
         }
         std::fs::write(root.path().join("20200104-000000"), "a file").unwrap();
-        retain(
-            root.path(),
-            BackupRetention {
-                max_days: 0,
-                max_count: 1,
-            },
-            now(),
-            Path::new(""),
-        );
+        retain(root.path(), BackupRetention { max_days: 0, max_count: 1 }, now(), Path::new(""));
         let mut left: Vec<_> = std::fs::read_dir(root.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(
-            left,
-            [
-                "20200102-000000",
-                "20200103-000000.bak",
-                "20200104-000000",
-                "mine"
-            ]
-        );
+        assert_eq!(left, ["20200102-000000", "20200103-000000.bak", "20200104-000000", "mine"]);
         assert_eq!(list(root.path()).len(), 1);
     }
 
@@ -165,16 +125,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let manifests = [
             // As membridge and the script write them, as an interrupted run leaves them, as nobody wrote them.
-            (
-                "20200101-000000",
-                Some(r#"{"local_obs": 5, "local_ahead": true}"#),
-                true,
-            ),
-            (
-                "20200102-000000",
-                Some(r#"{"local_obs": null, "local_ahead": false}"#),
-                false,
-            ),
+            ("20200101-000000", Some(r#"{"local_obs": 5, "local_ahead": true}"#), true),
+            ("20200102-000000", Some(r#"{"local_obs": null, "local_ahead": false}"#), false),
             ("20200103-000000", None, false),
             ("20200104-000000", Some("{\"local_ahead\": fal"), true),
             ("20200105-000000", Some("{}"), true),
@@ -190,10 +142,7 @@ mod tests {
                 told(&folder, manifest);
             }
         }
-        let keep = BackupRetention {
-            max_days: 1,
-            max_count: 1,
-        };
+        let keep = BackupRetention { max_days: 1, max_count: 1 };
         retain(root.path(), keep, now(), Path::new(""));
         for (name, manifest, stays) in manifests {
             assert_eq!(root.path().join(name).is_dir(), stays, "{name}: {manifest:?}");

@@ -35,11 +35,7 @@ impl Digest {
     /// The checksum of nothing yet.
     pub fn new(algorithm: CrcAlgorithm) -> Self {
         let (polynomial, mask) = algorithm.parameters();
-        Self {
-            polynomial,
-            mask,
-            register: mask,
-        }
+        Self { polynomial, mask, register: mask }
     }
 
     /// Adds bytes.

@@ -11,10 +11,7 @@ async fn faults_do_what_they_say() {
     let s3 = client(&server);
     {
         let _lost = server.fault(Fault::LostReply.next(1));
-        assert_eq!(
-            put(&s3, "lost", b"written").await,
-            Err((500, "InternalError".into()))
-        );
+        assert_eq!(put(&s3, "lost", b"written").await, Err((500, "InternalError".into())));
         assert_eq!(server.text("lost"), "written");
         put(&s3, "lost", b"again").await.expect("only the next one");
     }
@@ -30,18 +27,12 @@ async fn faults_do_what_they_say() {
     }
     {
         let _none = server.fault(Fault::Conditions501);
-        assert_eq!(
-            create(&s3, "new", b"x").await,
-            Err((501, "NotImplemented".into()))
-        );
+        assert_eq!(create(&s3, "new", b"x").await, Err((501, "NotImplemented".into())));
         put(&s3, "plain", b"x").await.expect("no condition, no fault");
     }
     {
         let _conflict = server.fault(Fault::Conflict409.on(Op::PutObject));
-        assert_eq!(
-            create(&s3, "new", b"x").await,
-            Err((409, "ConditionalRequestConflict".into()))
-        );
+        assert_eq!(create(&s3, "new", b"x").await, Err((409, "ConditionalRequestConflict".into())));
     }
     {
         let _slow = server.fault(Fault::SlowDown.key("locks/").after(1).next(1));
@@ -53,23 +44,8 @@ async fn faults_do_what_they_say() {
     }
     {
         let _denied = server.fault(Fault::Status(403, "AccessDenied").on(Op::HeadObject));
-        assert_eq!(
-            status(
-                &s3.head_object()
-                    .bucket(BUCKET)
-                    .key("plain")
-                    .send()
-                    .await
-                    .expect_err("403")
-            ),
-            403
-        );
-        s3.get_object()
-            .bucket(BUCKET)
-            .key("plain")
-            .send()
-            .await
-            .expect("another operation");
+        assert_eq!(status(&s3.head_object().bucket(BUCKET).key("plain").send().await.expect_err("403")), 403);
+        s3.get_object().bucket(BUCKET).key("plain").send().await.expect("another operation");
     }
     assert_eq!(server.get("new"), None);
 }
@@ -91,13 +67,7 @@ async fn connections_are_really_cut() {
     }
     {
         let _short = server.fault(Fault::TruncatedBody(1000));
-        let body = get()
-            .await
-            .expect("headers")
-            .body
-            .collect()
-            .await
-            .expect("whole as far as HTTP goes");
+        let body = get().await.expect("headers").body.collect().await.expect("whole as far as HTTP goes");
         assert_eq!(body.to_vec(), large[..1000]);
     }
     {
@@ -107,9 +77,7 @@ async fn connections_are_really_cut() {
     {
         let _hole = server.fault(Fault::BlackHole.on(Op::PutObject));
         let request = put(&s3, "hole", b"x");
-        tokio::time::timeout(Duration::from_millis(200), request)
-            .await
-            .expect_err("no answer ever");
+        tokio::time::timeout(Duration::from_millis(200), request).await.expect_err("no answer ever");
         assert_eq!(server.requests().last().map(|seen| seen.status), Some(0));
     }
     put(&s3, "up", b"x").await.expect("all faults are over");
@@ -122,31 +90,14 @@ async fn hooks_inject_races_and_the_clock_moves() {
     let etag = put(&s3, "k", b"one").await.expect("put");
     let other = server.handle();
     server.before_next(Op::PutObject, "k", move || other.put("k", b"theirs"));
-    assert_eq!(
-        swap(&s3, "k", &etag, b"ours").await,
-        Err((412, "PreconditionFailed".into()))
-    );
+    assert_eq!(swap(&s3, "k", &etag, b"ours").await, Err((412, "PreconditionFailed".into())));
     assert_eq!(server.text("k"), "theirs");
     server.clear_hook();
 
     server.set_clock_offset(-7200);
-    let answer = s3
-        .get_object()
-        .bucket(BUCKET)
-        .key("missing")
-        .send()
-        .await
-        .expect_err("404");
-    let date = answer
-        .raw_response()
-        .expect("an answer")
-        .headers()
-        .get("date")
-        .expect("a date")
-        .to_owned();
-    let server_time = jiff::fmt::rfc2822::parse(&date)
-        .expect("an HTTP date")
-        .timestamp();
+    let answer = s3.get_object().bucket(BUCKET).key("missing").send().await.expect_err("404");
+    let date = answer.raw_response().expect("an answer").headers().get("date").expect("a date").to_owned();
+    let server_time = jiff::fmt::rfc2822::parse(&date).expect("an HTTP date").timestamp();
     let behind = jiff::Timestamp::now().duration_since(server_time).as_secs();
     assert!((7190..7260).contains(&behind), "{date} is {behind} s behind");
 }

@@ -10,16 +10,8 @@ use crate::support::s3::S3Server;
 fn a_machine_sees_only_its_own_environment() {
     let server = S3Server::start();
     let machine = Machine::new("alpha", &server);
-    let outcome = machine
-        .program("/usr/bin/env")
-        .env("EXTRA", "1")
-        .env_remove("TZ")
-        .run();
-    let names: Vec<&str> = outcome
-        .stdout
-        .lines()
-        .filter_map(|line| line.split('=').next())
-        .collect();
+    let outcome = machine.program("/usr/bin/env").env("EXTRA", "1").env_remove("TZ").run();
+    let names: Vec<&str> = outcome.stdout.lines().filter_map(|line| line.split('=').next()).collect();
     let mut wanted = vec![
         "CLAUDE_MEM_DB",
         "CLAUDE_MEM_WORKER_PORT",
@@ -40,14 +32,8 @@ fn a_machine_sees_only_its_own_environment() {
     let mut names = names;
     names.sort_unstable();
     assert_eq!(names, wanted);
-    outcome
-        .success()
-        .stdout_has("MEMBRIDGE_NODE_ID=alpha")
-        .stdout_has(&server.endpoint());
-    let port = outcome
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("CLAUDE_MEM_WORKER_PORT="));
+    outcome.success().stdout_has("MEMBRIDGE_NODE_ID=alpha").stdout_has(&server.endpoint());
+    let port = outcome.stdout.lines().find_map(|line| line.strip_prefix("CLAUDE_MEM_WORKER_PORT="));
     let address = format!("127.0.0.1:{}", port.expect("a port"));
     let refused = std::net::TcpStream::connect(address).expect_err("nobody listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -60,11 +46,7 @@ fn codes_input_and_signals_come_through() {
     let machine = Machine::new("alpha", &server);
     let shell = |script: &str| machine.program("/bin/sh").arg("-c").arg(script);
     let outcome = shell("cat; echo oops >&2; exit 3").stdin("hello").run();
-    outcome
-        .assert_code(3)
-        .stdout_has("hello")
-        .stderr_has("oops")
-        .stdout_lacks("oops");
+    outcome.assert_code(3).stdout_has("hello").stderr_has("oops").stdout_lacks("oops");
     let running = shell("echo ready; exec sleep 60").spawn();
     running.wait_for_stdout("ready");
     running.sigstop().sigcont().sigterm();
@@ -80,10 +62,7 @@ fn a_run_that_hangs_fails() {
     let server = S3Server::start();
     let machine = Machine::new("alpha", &server);
     let started = Instant::now();
-    let run = machine
-        .program("/bin/sleep")
-        .arg("60")
-        .timeout(Duration::from_millis(100));
+    let run = machine.program("/bin/sleep").arg("60").timeout(Duration::from_millis(100));
     run.run();
     assert!(started.elapsed() < Duration::from_secs(30));
 }
@@ -105,7 +84,5 @@ fn the_built_binary_runs_here() {
     let server = S3Server::start();
     let machine = Machine::new("alpha", &server);
     let outcome = machine.cmd("print_project").env("CLAUDE_PROJECT_ID", "сад").run();
-    outcome
-        .success()
-        .stdout_has("canonical_project_id: e4b16ee4be9e8cde");
+    outcome.success().stdout_has("canonical_project_id: e4b16ee4be9e8cde");
 }

@@ -33,9 +33,7 @@ pub fn client(server: &S3Server) -> Client {
 }
 
 pub fn status<E>(error: &SdkError<E>) -> u16 {
-    error
-        .raw_response()
-        .map_or(0, |response| response.status().as_u16())
+    error.raw_response().map_or(0, |response| response.status().as_u16())
 }
 
 fn refusal<T: std::fmt::Debug, E>(answer: Result<T, SdkError<E>>) -> (u16, String)
@@ -52,13 +50,7 @@ where
 
 pub async fn put(client: &Client, key: &str, bytes: &[u8]) -> Result<String, (u16, String)> {
     let body = ByteStream::from(bytes.to_vec());
-    let answer = client
-        .put_object()
-        .bucket(BUCKET)
-        .key(key)
-        .body(body)
-        .send()
-        .await;
+    let answer = client.put_object().bucket(BUCKET).key(key).body(body).send().await;
     match answer {
         Ok(output) => Ok(output.e_tag.expect("an etag")),
         Err(error) => Err(refusal::<(), _>(Err(error))),
@@ -67,12 +59,7 @@ pub async fn put(client: &Client, key: &str, bytes: &[u8]) -> Result<String, (u1
 
 pub async fn create(client: &Client, key: &str, bytes: &[u8]) -> Result<String, (u16, String)> {
     let body = ByteStream::from(bytes.to_vec());
-    let request = client
-        .put_object()
-        .bucket(BUCKET)
-        .key(key)
-        .body(body)
-        .if_none_match("*");
+    let request = client.put_object().bucket(BUCKET).key(key).body(body).if_none_match("*");
     match request.send().await {
         Ok(output) => Ok(output.e_tag.expect("an etag")),
         Err(error) => Err(refusal::<(), _>(Err(error))),
@@ -81,12 +68,7 @@ pub async fn create(client: &Client, key: &str, bytes: &[u8]) -> Result<String, 
 
 pub async fn swap(client: &Client, key: &str, etag: &str, bytes: &[u8]) -> Result<String, (u16, String)> {
     let body = ByteStream::from(bytes.to_vec());
-    let request = client
-        .put_object()
-        .bucket(BUCKET)
-        .key(key)
-        .body(body)
-        .if_match(etag);
+    let request = client.put_object().bucket(BUCKET).key(key).body(body).if_match(etag);
     match request.send().await {
         Ok(output) => Ok(output.e_tag.expect("an etag")),
         Err(error) => Err(refusal::<(), _>(Err(error))),
@@ -111,17 +93,8 @@ async fn stores_reads_ranges_heads_copies_and_deletes() {
     assert_eq!(code, 412);
     get().if_match(&etag).send().await.expect("a matching read");
 
-    let head = s3
-        .head_object()
-        .bucket(BUCKET)
-        .key("a b/ü+1")
-        .send()
-        .await
-        .expect("head");
-    assert_eq!(
-        (head.content_length(), head.e_tag()),
-        (Some(10), Some(etag.as_str()))
-    );
+    let head = s3.head_object().bucket(BUCKET).key("a b/ü+1").send().await.expect("head");
+    assert_eq!((head.content_length(), head.e_tag()), (Some(10), Some(etag.as_str())));
     s3.copy_object()
         .bucket(BUCKET)
         .key("copy")
@@ -130,27 +103,9 @@ async fn stores_reads_ranges_heads_copies_and_deletes() {
         .await
         .expect("copy");
     assert_eq!(server.text("copy"), "0123456789");
-    s3.delete_object()
-        .bucket(BUCKET)
-        .key("copy")
-        .send()
-        .await
-        .expect("delete");
-    assert_eq!(
-        refusal(s3.get_object().bucket(BUCKET).key("copy").send().await),
-        (404, "NoSuchKey".into())
-    );
-    assert_eq!(
-        status(
-            &s3.head_object()
-                .bucket(BUCKET)
-                .key("copy")
-                .send()
-                .await
-                .expect_err("gone")
-        ),
-        404
-    );
+    s3.delete_object().bucket(BUCKET).key("copy").send().await.expect("delete");
+    assert_eq!(refusal(s3.get_object().bucket(BUCKET).key("copy").send().await), (404, "NoSuchKey".into()));
+    assert_eq!(status(&s3.head_object().bucket(BUCKET).key("copy").send().await.expect_err("gone")), 404);
     assert_eq!(
         refusal(s3.get_object().bucket("elsewhere").key("copy").send().await),
         (404, "NoSuchBucket".into())
@@ -158,14 +113,8 @@ async fn stores_reads_ranges_heads_copies_and_deletes() {
     s3.head_bucket().bucket(BUCKET).send().await.expect("the bucket");
 
     let seen = server.requests();
-    assert_eq!(
-        (seen[0].op, seen[0].status, seen[0].bytes_in),
-        (Op::PutObject, 200, 10)
-    );
-    assert_eq!(
-        (seen[1].op, seen[1].status, seen[1].bytes_out),
-        (Op::GetObject, 206, 3)
-    );
+    assert_eq!((seen[0].op, seen[0].status, seen[0].bytes_in), (Op::PutObject, 200, 10));
+    assert_eq!((seen[1].op, seen[1].status, seen[1].bytes_out), (Op::GetObject, 206, 3));
     assert_eq!(seen[0].key, "a b/ü+1");
 }
 
@@ -181,33 +130,18 @@ async fn lists_in_pages_and_folders() {
     let mut names = Vec::new();
     let mut token = None;
     loop {
-        let page = s3
-            .list_objects_v2()
-            .bucket(BUCKET)
-            .prefix("p/")
-            .delimiter("/")
-            .max_keys(3);
+        let page = s3.list_objects_v2().bucket(BUCKET).prefix("p/").delimiter("/").max_keys(3);
         let page = page.set_continuation_token(token).send().await.expect("a page");
         assert!(page.key_count().expect("a count") <= 3);
-        names.extend(
-            page.contents()
-                .iter()
-                .filter_map(|object| object.key().map(str::to_owned)),
-        );
-        names.extend(
-            page.common_prefixes()
-                .iter()
-                .filter_map(|folder| folder.prefix().map(str::to_owned)),
-        );
+        names.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+        names.extend(page.common_prefixes().iter().filter_map(|folder| folder.prefix().map(str::to_owned)));
         token = page.next_continuation_token().map(str::to_owned);
         if token.is_none() {
             break;
         }
     }
     names.sort();
-    let mut wanted: Vec<String> = (0..7)
-        .flat_map(|n| [format!("p/{n}"), format!("p/dir{n}/")])
-        .collect();
+    let mut wanted: Vec<String> = (0..7).flat_map(|n| [format!("p/{n}"), format!("p/dir{n}/")]).collect();
     wanted.sort();
     assert_eq!(names, wanted);
 }
@@ -216,15 +150,9 @@ async fn lists_in_pages_and_folders() {
 async fn refuses_wrong_keys() {
     let server = S3Server::start();
     let wrong_secret = client_with(&server, &server.access_key, "wrong");
-    assert_eq!(
-        put(&wrong_secret, "k", b"x").await,
-        Err((403, "SignatureDoesNotMatch".into()))
-    );
+    assert_eq!(put(&wrong_secret, "k", b"x").await, Err((403, "SignatureDoesNotMatch".into())));
     let wrong_key = client_with(&server, "NOBODY", &server.secret_key);
-    assert_eq!(
-        put(&wrong_key, "k", b"x").await,
-        Err((403, "InvalidAccessKeyId".into()))
-    );
+    assert_eq!(put(&wrong_key, "k", b"x").await, Err((403, "InvalidAccessKeyId".into())));
     assert_eq!(server.keys(""), Vec::<String>::new());
 }
 
@@ -261,10 +189,7 @@ async fn one_of_twenty_creators_wins() {
     for racer in racers {
         winners += usize::from(racer.await.expect("a racer"));
     }
-    assert!(
-        winners > 1,
-        "a store that is not atomic lets several through, not {winners}"
-    );
+    assert!(winners > 1, "a store that is not atomic lets several through, not {winners}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,20 +202,10 @@ async fn compare_and_swap_loses_no_increment() {
             tokio::spawn(async move {
                 let mut done = 0;
                 while done < 10 {
-                    let read = s3
-                        .get_object()
-                        .bucket(BUCKET)
-                        .key("n")
-                        .send()
-                        .await
-                        .expect("read");
+                    let read = s3.get_object().bucket(BUCKET).key("n").send().await.expect("read");
                     let etag = read.e_tag().expect("an etag").to_owned();
                     let bytes = read.body.collect().await.expect("body").to_vec();
-                    let next = String::from_utf8(bytes)
-                        .expect("text")
-                        .parse::<u32>()
-                        .expect("a number")
-                        + 1;
+                    let next = String::from_utf8(bytes).expect("text").parse::<u32>().expect("a number") + 1;
                     done += u32::from(swap(&s3, "n", &etag, next.to_string().as_bytes()).await.is_ok());
                 }
             })
@@ -301,10 +216,7 @@ async fn compare_and_swap_loses_no_increment() {
     }
     assert_eq!(server.text("n"), "50");
     let s3 = client(&server);
-    assert_eq!(
-        swap(&s3, "missing", "\"x\"", b"1").await,
-        Err((404, "NoSuchKey".into()))
-    );
+    assert_eq!(swap(&s3, "missing", "\"x\"", b"1").await, Err((404, "NoSuchKey".into())));
 }
 
 #[tokio::test]
@@ -313,58 +225,23 @@ async fn large_bodies_and_parts_are_spilled_and_served() {
     let s3 = client(&server);
     let large: Vec<u8> = (0..9_000_000_u32).map(|n| (n / 7) as u8).collect();
     put(&s3, "large", &large).await.expect("put");
-    let get = s3
-        .get_object()
-        .bucket(BUCKET)
-        .key("large")
-        .range("bytes=5000000-5000099")
-        .send();
-    let part = get
-        .await
-        .expect("a range")
-        .body
-        .collect()
-        .await
-        .expect("body")
-        .to_vec();
+    let get = s3.get_object().bucket(BUCKET).key("large").range("bytes=5000000-5000099").send();
+    let part = get.await.expect("a range").body.collect().await.expect("body").to_vec();
     assert_eq!(part, large[5_000_000..5_000_100]);
     assert!(server.get("large").expect("the object") == large);
 
-    let begun = s3
-        .create_multipart_upload()
-        .bucket(BUCKET)
-        .key("parts")
-        .send()
-        .await
-        .expect("begin");
+    let begun = s3.create_multipart_upload().bucket(BUCKET).key("parts").send().await.expect("begin");
     let id = begun.upload_id().expect("an id");
     let mut parts = aws_sdk_s3::types::CompletedMultipartUpload::builder();
     for (number, bytes) in (1..).zip(large.chunks(5 << 20)) {
-        let upload = s3
-            .upload_part()
-            .bucket(BUCKET)
-            .key("parts")
-            .upload_id(id)
-            .part_number(number);
-        let sent = upload
-            .body(ByteStream::from(bytes.to_vec()))
-            .send()
-            .await
-            .expect("a part");
+        let upload = s3.upload_part().bucket(BUCKET).key("parts").upload_id(id).part_number(number);
+        let sent = upload.body(ByteStream::from(bytes.to_vec())).send().await.expect("a part");
         let part = aws_sdk_s3::types::CompletedPart::builder().part_number(number);
         parts = parts.parts(part.set_e_tag(sent.e_tag).build());
     }
     assert_eq!(server.open_uploads(), 1);
-    let complete = s3
-        .complete_multipart_upload()
-        .bucket(BUCKET)
-        .key("parts")
-        .upload_id(id);
-    let done = complete
-        .multipart_upload(parts.build())
-        .send()
-        .await
-        .expect("complete");
+    let complete = s3.complete_multipart_upload().bucket(BUCKET).key("parts").upload_id(id);
+    let done = complete.multipart_upload(parts.build()).send().await.expect("complete");
     assert!(done.e_tag().expect("an etag").ends_with("-2\""));
     assert!(server.get("parts").expect("the object") == large);
     assert_eq!(server.open_uploads(), 0);

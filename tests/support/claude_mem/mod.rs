@@ -39,20 +39,14 @@ impl MemDb {
         assert!(!path.exists(), "{} exists", path.display());
         let db = table::connect(path).expect("make the database");
         version.schema().create(&db);
-        MemDb {
-            path: path.to_owned(),
-            label: label.to_owned(),
-        }
+        MemDb { path: path.to_owned(), label: label.to_owned() }
     }
 
     /// An existing database, whichever release made it.
     pub fn open(path: impl AsRef<Path>, label: &str) -> MemDb {
         let path = path.as_ref();
         assert!(path.exists(), "{} does not exist", path.display());
-        MemDb {
-            path: path.to_owned(),
-            label: label.to_owned(),
-        }
+        MemDb { path: path.to_owned(), label: label.to_owned() }
     }
 
     pub fn path(&self) -> &Path {
@@ -146,10 +140,7 @@ impl MemDb {
             }
         }
         tables.db.execute_batch("COMMIT").expect("commit");
-        tables
-            .db
-            .execute_batch(&format!("PRAGMA journal_mode={mode}"))
-            .expect("restore the journal mode");
+        tables.db.execute_batch(&format!("PRAGMA journal_mode={mode}")).expect("restore the journal mode");
         self
     }
 
@@ -174,10 +165,7 @@ impl MemDb {
             tables.live_session(&self.label).expect("write a session");
             tables.db.execute_batch("COMMIT").expect("commit");
         }
-        tables
-            .db
-            .execute_batch(&format!("PRAGMA journal_mode={mode}"))
-            .expect("restore the journal mode");
+        tables.db.execute_batch(&format!("PRAGMA journal_mode={mode}")).expect("restore the journal mode");
         self
     }
 

@@ -23,8 +23,7 @@ fn open(path: &Path) -> Connection {
 }
 
 fn single<T: rusqlite::types::FromSql>(db: &Connection, sql: &str) -> T {
-    db.query_row(sql, [], |row| row.get(0))
-        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    db.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 pub fn counts(path: impl AsRef<Path>) -> Counts {
@@ -41,9 +40,7 @@ pub fn counts(path: impl AsRef<Path>) -> Counts {
 /// Titles of the observations, in the order of their ids.
 pub fn titles(path: impl AsRef<Path>) -> Vec<String> {
     let db = open(path.as_ref());
-    let mut query = db
-        .prepare("SELECT title FROM observations ORDER BY id")
-        .expect("titles");
+    let mut query = db.prepare("SELECT title FROM observations ORDER BY id").expect("titles");
     let titles = query.query_map([], |row| row.get(0)).expect("titles");
     titles.collect::<Result<_, _>>().expect("titles")
 }
@@ -59,23 +56,17 @@ pub fn integrity(path: impl AsRef<Path>) -> String {
         return found;
     }
     let orphans: i64 = single(&db, "SELECT count(*) FROM pragma_foreign_key_check");
-    if orphans > 0 {
-        format!("{orphans} rows break a foreign key")
-    } else {
-        found
-    }
+    if orphans > 0 { format!("{orphans} rows break a foreign key") } else { found }
 }
 
 /// Whether every full-text index agrees with its table.
 pub fn fts_ok(path: impl AsRef<Path>) -> bool {
     let db = super::table::connect(path.as_ref()).expect("open for the full-text check");
-    ["observations", "session_summaries", "user_prompts"]
-        .iter()
-        .all(|table| {
-            // rank 1 compares with the content table too, not only the index with itself
-            let sql = format!("INSERT INTO {table}_fts({table}_fts, rank) VALUES('integrity-check', 1)");
-            db.execute_batch(&sql).is_ok()
-        })
+    ["observations", "session_summaries", "user_prompts"].iter().all(|table| {
+        // rank 1 compares with the content table too, not only the index with itself
+        let sql = format!("INSERT INTO {table}_fts({table}_fts, rank) VALUES('integrity-check', 1)");
+        db.execute_batch(&sql).is_ok()
+    })
 }
 
 /// Ids of the observations that match a full-text query.

@@ -197,10 +197,7 @@ pub fn memory_id(label: &str, name: &str) -> String {
 
 /// The title of an observation; unique per label and number.
 pub fn title(label: &str, number: i64) -> String {
-    format!(
-        "{label} observation {number}: {}",
-        Random::new(label, number).text(5)
-    )
+    format!("{label} observation {number}: {}", Random::new(label, number).text(5))
 }
 
 /// Text that does not compress well, to cut paddings from; made once, because making it
@@ -244,10 +241,7 @@ pub fn summary(label: &str, number: i64, session: &Session) -> Row {
     vec![
         ("memory_session_id", text(session.memory_id.as_str())),
         ("project", text("mem")),
-        (
-            "request",
-            text(format!("{label} summary {number}: {}", random.text(12))),
-        ),
+        ("request", text(format!("{label} summary {number}: {}", random.text(12)))),
         ("investigated", text(random.text(40))),
         ("learned", text(random.text(60))),
         ("completed", text(random.text(40))),
@@ -268,10 +262,7 @@ pub fn prompt(label: &str, number: i64, session: &Session) -> Row {
         ("session_db_id", Value::Integer(session.db_id)),
         ("content_session_id", text(session.content_id.as_str())),
         ("prompt_number", Value::Integer(number)),
-        (
-            "prompt_text",
-            text(format!("{label} prompt {number}: {}", random.text(words))),
-        ),
+        ("prompt_text", text(format!("{label} prompt {number}: {}", random.text(words)))),
         ("created_at", created_at),
         ("created_at_epoch", created_at_epoch),
     ]

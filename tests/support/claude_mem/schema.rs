@@ -57,19 +57,12 @@ impl Version {
     /// What the data file says about this release.
     pub fn schema(self) -> Schema {
         let mut file: File = serde_json::from_str(SCHEMAS).expect("the schema file parses");
-        file.versions
-            .remove(self.key())
-            .expect("the release is in the schema file")
+        file.versions.remove(self.key()).expect("the release is in the schema file")
     }
 
     /// The highest number in its schema_versions.
     pub fn highest_schema(self) -> i64 {
-        self.schema()
-            .meta
-            .schema_versions
-            .into_iter()
-            .max()
-            .expect("a schema version")
+        self.schema().meta.schema_versions.into_iter().max().expect("a schema version")
     }
 }
 
@@ -161,9 +154,8 @@ impl Schema {
         for (name, table) in tables.iter().filter(|(_, table)| table.is_virtual) {
             let content = name.trim_end_matches("_fts");
             sql += &fts_sql(content, &columns(table));
-            let has_triggers = tables
-                .iter()
-                .any(|(other, table)| other == content && !table.triggers.is_empty());
+            let has_triggers =
+                tables.iter().any(|(other, table)| other == content && !table.triggers.is_empty());
             if has_triggers {
                 sql += &triggers_sql(content, &columns(table));
             }
@@ -174,8 +166,7 @@ impl Schema {
             );
         }
         sql += "COMMIT;";
-        db.execute_batch(&sql)
-            .unwrap_or_else(|error| panic!("{error} in\n{sql}"));
+        db.execute_batch(&sql).unwrap_or_else(|error| panic!("{error} in\n{sql}"));
     }
 }
 
@@ -211,11 +202,7 @@ fn table_sql(name: &str, table: &Table) -> String {
     // SQLite numbers its automatic indexes in the order of the constraints.
     let mut unique: Vec<&Index> = table.indexes.iter().filter(|index| index.origin == "u").collect();
     unique.sort_by_key(|index| &index.name);
-    parts.extend(
-        unique
-            .iter()
-            .map(|index| format!("UNIQUE ({})", index.columns.join(", "))),
-    );
+    parts.extend(unique.iter().map(|index| format!("UNIQUE ({})", index.columns.join(", "))));
     parts.extend(table.foreign_keys.iter().map(|key| {
         format!(
             "FOREIGN KEY ({}) REFERENCES {}({}) ON DELETE {} ON UPDATE {}",
@@ -229,11 +216,7 @@ fn index_sql(table: &str, index: &Index) -> String {
     let unique = if index.unique { "UNIQUE " } else { "" };
     // claude-mem sorts its by-time indexes downwards.
     let by_time = index.columns.len() == 1 && index.columns[0].ends_with("_epoch");
-    let order = if by_time && !index.name.starts_with("idx_tool_uses") {
-        " DESC"
-    } else {
-        ""
-    };
+    let order = if by_time && !index.name.starts_with("idx_tool_uses") { " DESC" } else { "" };
     let predicate = match index.name.as_str() {
         _ if !index.partial => "",
         name if name.ends_with("_unsynced") => " WHERE synced_at IS NULL",
@@ -257,17 +240,8 @@ fn fts_sql(content: &str, columns: &[&str]) -> String {
 
 fn triggers_sql(content: &str, columns: &[&str]) -> String {
     let names = columns.join(", ");
-    let of = |row: &str| {
-        columns
-            .iter()
-            .map(|name| format!("{row}.{name}"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let add = format!(
-        "INSERT INTO {content}_fts(rowid, {names}) VALUES (new.id, {});",
-        of("new")
-    );
+    let of = |row: &str| columns.iter().map(|name| format!("{row}.{name}")).collect::<Vec<_>>().join(", ");
+    let add = format!("INSERT INTO {content}_fts(rowid, {names}) VALUES (new.id, {});", of("new"));
     let remove = format!(
         "INSERT INTO {content}_fts({content}_fts, rowid, {names}) VALUES('delete', old.id, {});",
         of("old")

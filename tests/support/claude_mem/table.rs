@@ -28,16 +28,12 @@ pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
 /// Bytes of the database.
 pub fn size(db: &Connection) -> rusqlite::Result<u64> {
     let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-    db.query_row(sql, [], |row| row.get::<_, i64>(0))
-        .map(|bytes| bytes as u64)
+    db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|bytes| bytes as u64)
 }
 
 impl Tables {
     pub fn open(path: &Path) -> rusqlite::Result<Tables> {
-        Ok(Tables {
-            db: connect(path)?,
-            columns: HashMap::new(),
-        })
+        Ok(Tables { db: connect(path)?, columns: HashMap::new() })
     }
 
     /// True when the release has this table.
@@ -48,9 +44,7 @@ impl Tables {
     fn columns_of(&mut self, table: &'static str) -> rusqlite::Result<&Vec<String>> {
         if !self.columns.contains_key(table) {
             let mut query = self.db.prepare("SELECT name FROM pragma_table_info(?1)")?;
-            let names = query
-                .query_map([table], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
+            let names = query.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
             self.columns.insert(table, names);
         }
         Ok(&self.columns[table])
@@ -59,10 +53,8 @@ impl Tables {
     /// Inserts and returns the id.
     pub fn insert(&mut self, table: &'static str, row: Row) -> rusqlite::Result<i64> {
         let known = self.columns_of(table)?;
-        let (names, values): (Vec<&str>, Vec<Value>) = row
-            .into_iter()
-            .filter(|(name, _)| known.iter().any(|known| known == name))
-            .unzip();
+        let (names, values): (Vec<&str>, Vec<Value>) =
+            row.into_iter().filter(|(name, _)| known.iter().any(|known| known == name)).unzip();
         let marks = vec!["?"; names.len()].join(", ");
         let sql = format!("INSERT INTO {table} ({}) VALUES ({marks})", names.join(", "));
         self.db.prepare_cached(&sql)?.execute(params_from_iter(values))?;
@@ -71,11 +63,10 @@ impl Tables {
 
     /// The number that the next row of a table gets, also after deletions.
     pub fn next_number(&self, table: &str) -> rusqlite::Result<i64> {
-        let used = self.db.query_row(
-            "SELECT max(seq) FROM sqlite_sequence WHERE name=?1",
-            [table],
-            |row| row.get::<_, Option<i64>>(0),
-        )?;
+        let used =
+            self.db.query_row("SELECT max(seq) FROM sqlite_sequence WHERE name=?1", [table], |row| {
+                row.get::<_, Option<i64>>(0)
+            })?;
         Ok(used.unwrap_or(0) + 1)
     }
 
@@ -83,11 +74,7 @@ impl Tables {
         let number = self.next_number("sdk_sessions")?;
         let db_id = self.insert("sdk_sessions", rows::session(label, name, number))?;
         let (content_id, memory_id) = (rows::content_id(label, name), rows::memory_id(label, name));
-        Ok(Session {
-            db_id,
-            content_id,
-            memory_id,
-        })
+        Ok(Session { db_id, content_id, memory_id })
     }
 
     /// The newest session that `label` made here; makes one when there is none.
@@ -99,11 +86,7 @@ impl Tables {
         let mut found = found;
         let session = found
             .query_row(params![label], |row| {
-                Ok(Session {
-                    db_id: row.get(0)?,
-                    content_id: row.get(1)?,
-                    memory_id: row.get(2)?,
-                })
+                Ok(Session { db_id: row.get(0)?, content_id: row.get(1)?, memory_id: row.get(2)? })
             })
             .optional()?;
         drop(found);

@@ -41,22 +41,14 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let (for_thread, path, label) = (Arc::clone(&shared), path.as_ref().to_owned(), label.to_owned());
         let thread = std::thread::spawn(move || run(&for_thread, &path, &label, pause));
-        let writer = Writer {
-            shared,
-            thread: Some(thread),
-        };
+        let writer = Writer { shared, thread: Some(thread) };
         writer.wait_for(1);
         writer
     }
 
     /// Titles whose transaction has committed so far.
     pub fn acknowledged(&self) -> Vec<String> {
-        self.shared
-            .progress
-            .lock()
-            .expect("the writer's progress")
-            .acknowledged
-            .clone()
+        self.shared.progress.lock().expect("the writer's progress").acknowledged.clone()
     }
 
     /// Waits until this many rows are committed.
@@ -65,17 +57,8 @@ impl Writer {
         let mut progress = self.shared.progress.lock().expect("the writer's progress");
         while progress.acknowledged.len() < rows {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "the writer got no {rows} rows in: {:?}",
-                progress.errors
-            );
-            progress = self
-                .shared
-                .changed
-                .wait_timeout(progress, left)
-                .expect("the writer's progress")
-                .0;
+            assert!(!left.is_zero(), "the writer got no {rows} rows in: {:?}", progress.errors);
+            progress = self.shared.changed.wait_timeout(progress, left).expect("the writer's progress").0;
         }
     }
 
@@ -91,10 +74,7 @@ impl Writer {
     pub fn stop_with_errors(mut self) -> (Vec<String>, Vec<String>) {
         self.end();
         let mut progress = self.shared.progress.lock().expect("the writer's progress");
-        (
-            std::mem::take(&mut progress.acknowledged),
-            std::mem::take(&mut progress.errors),
-        )
+        (std::mem::take(&mut progress.acknowledged), std::mem::take(&mut progress.errors))
     }
 
     fn end(&mut self) {
@@ -146,10 +126,7 @@ fn write_one(tables: &mut Tables, label: &str) -> rusqlite::Result<String> {
 }
 
 fn busy(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Keeps a WAL connection open, with rows that are in the `-wal` file only.

@@ -26,10 +26,7 @@ pub enum Op {
 impl Op {
     /// Changes what is stored.
     pub fn writes(self) -> bool {
-        !matches!(
-            self,
-            Op::HeadBucket | Op::ListObjects | Op::GetObject | Op::HeadObject | Op::Other
-        )
+        !matches!(self, Op::HeadBucket | Op::ListObjects | Op::GetObject | Op::HeadObject | Op::Other)
     }
 }
 
@@ -85,13 +82,7 @@ pub struct Rule {
 
 impl From<Fault> for Rule {
     fn from(fault: Fault) -> Rule {
-        Rule {
-            fault,
-            op: None,
-            key: None,
-            left: None,
-            skip: 0,
-        }
+        Rule { fault, op: None, key: None, left: None, skip: 0 }
     }
 }
 

@@ -98,15 +98,9 @@ impl Front {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         });
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&entry));
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         let head = request.method() == Method::HEAD;
-        let request = request.map(|body| Arriving {
-            body,
-            entry: Arc::clone(&entry),
-        });
+        let request = request.map(|body| Arriving { body, entry: Arc::clone(&entry) });
         self.run_hook(op, &entry.key).await;
 
         let mut faults = self.faults.meet(op, &entry.key, conditional);
@@ -134,13 +128,7 @@ impl Front {
         if let Some(limit) = truncate {
             shorten(response.headers_mut(), limit);
         }
-        Ok(response.map(|body| Outgoing {
-            body,
-            entry,
-            cut,
-            truncate,
-            flushed: false,
-        }))
+        Ok(response.map(|body| Outgoing { body, entry, cut, truncate, flushed: false }))
     }
 
     async fn serve(
@@ -208,9 +196,7 @@ fn dropped() -> BoxError {
 }
 
 fn shorten(headers: &mut HeaderMap, limit: u64) {
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length.min(limit)));
     }
@@ -233,9 +219,7 @@ fn name(request: &Request<Incoming>) -> (Op, String) {
     let path = percent_decoded(request.uri().path());
     let query = request.uri().query().unwrap_or_default();
     let has = |name: &str| {
-        query
-            .split('&')
-            .any(|pair| pair == name || pair.split_once('=').is_some_and(|(key, _)| key == name))
+        query.split('&').any(|pair| pair == name || pair.split_once('=').is_some_and(|(key, _)| key == name))
     };
     let (_, key) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
     let copies = request.headers().contains_key("x-amz-copy-source");
@@ -255,11 +239,8 @@ fn name(request: &Request<Incoming>) -> (Op, String) {
         _ => Op::Other,
     };
     let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
-    let key = if op == Op::ListObjects {
-        percent_decoded(prefix.unwrap_or_default())
-    } else {
-        key.to_owned()
-    };
+    let key =
+        if op == Op::ListObjects { percent_decoded(prefix.unwrap_or_default()) } else { key.to_owned() };
     (op, key)
 }
 
@@ -349,9 +330,7 @@ impl http_body::Body for Outgoing {
             data.truncate((*limit).min(usize::MAX as u64) as usize);
             *limit -= data.len() as u64;
         }
-        this.entry
-            .bytes_out
-            .fetch_add(data.len() as u64, Ordering::SeqCst);
+        this.entry.bytes_out.fetch_add(data.len() as u64, Ordering::SeqCst);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

@@ -8,10 +8,7 @@ use super::objects::{Objects, hex};
 /// Answers one page. The continuation token is the hex form of the last name on the page.
 pub fn list(objects: &Objects, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
     let contents = objects.lock();
-    let bucket = contents
-        .buckets
-        .get(&input.bucket)
-        .ok_or_else(|| s3_error!(NoSuchBucket))?;
+    let bucket = contents.buckets.get(&input.bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
     let prefix = input.prefix.clone().unwrap_or_default();
     let delimiter = input.delimiter.clone().filter(|text| !text.is_empty());
     let max_keys = input.max_keys.unwrap_or(1000).clamp(0, 1000) as usize;
@@ -52,9 +49,7 @@ pub fn list(objects: &Objects, input: ListObjectsV2Input) -> S3Result<ListObject
             }),
         }
     }
-    let common = folders
-        .into_iter()
-        .map(|prefix| CommonPrefix { prefix: Some(prefix) });
+    let common = folders.into_iter().map(|prefix| CommonPrefix { prefix: Some(prefix) });
     let common: Vec<CommonPrefix> = common.collect();
     Ok(ListObjectsV2Output {
         key_count: Some((found.len() + common.len()) as i32),

@@ -70,21 +70,13 @@ impl S3Server {
         objects.lock().buckets.insert(BUCKET.to_owned(), Bucket::new());
         let front = Arc::new(Front::default());
 
-        let mut builder = S3ServiceBuilder::new(Service {
-            objects: Arc::clone(&objects),
-        });
+        let mut builder = S3ServiceBuilder::new(Service { objects: Arc::clone(&objects) });
         // The front checks the requests' times, by the clock that a test can move.
         let mut limits = s3s::config::S3Config::default();
         limits.presigned_url_max_skew_time_secs = u32::MAX;
         builder.set_config(Arc::new(s3s::config::StaticConfigProvider::new(Arc::new(limits))));
-        builder.set_auth(KeyPair {
-            access_key: ACCESS_KEY.to_owned(),
-            secret_key: SECRET_KEY.to_owned(),
-        });
-        let connection = Connection {
-            front: Arc::clone(&front),
-            s3: builder.build(),
-        };
+        builder.set_auth(KeyPair { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() });
+        let connection = Connection { front: Arc::clone(&front), s3: builder.build() };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("s3-server")
@@ -100,10 +92,7 @@ impl S3Server {
             objects,
             front,
         };
-        S3Server {
-            handle,
-            runtime: Some(runtime),
-        }
+        S3Server { handle, runtime: Some(runtime) }
     }
 
     pub fn handle(&self) -> Handle {
@@ -123,10 +112,7 @@ async fn accept(listener: TcpListener, connection: Connection) {
         tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             // A connection that a fault drops ends with an error here; that is its purpose.
-            let _ = http
-                .auto_date_header(false)
-                .serve_connection(TokioIo::new(stream), connection)
-                .await;
+            let _ = http.auto_date_header(false).serve_connection(TokioIo::new(stream), connection).await;
         });
     }
 }
@@ -158,13 +144,7 @@ impl Handle {
     }
 
     fn with_bucket<T>(&self, change: impl FnOnce(&mut Bucket) -> T) -> T {
-        change(
-            self.objects
-                .lock()
-                .buckets
-                .entry(self.bucket.clone())
-                .or_default(),
-        )
+        change(self.objects.lock().buckets.entry(self.bucket.clone()).or_default())
     }
 
     /// Stores an object behind the protocol's back, without faults or log.
@@ -174,15 +154,13 @@ impl Handle {
     }
 
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.with_bucket(|bucket| bucket.get(key).cloned())
-            .map(|stored| stored.read_all())
+        self.with_bucket(|bucket| bucket.get(key).cloned()).map(|stored| stored.read_all())
     }
 
     /// An object as text; panics when it is absent or not UTF-8.
     pub fn text(&self, key: &str) -> String {
-        let bytes = self
-            .get(key)
-            .unwrap_or_else(|| panic!("no object {key}; there are {:#?}", self.keys("")));
+        let bytes =
+            self.get(key).unwrap_or_else(|| panic!("no object {key}; there are {:#?}", self.keys("")));
         String::from_utf8(bytes).expect("an object of text")
     }
 
@@ -201,25 +179,13 @@ impl Handle {
 
     /// The keys that start with `prefix`, sorted.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        self.with_bucket(|bucket| {
-            bucket
-                .keys()
-                .filter(|key| key.starts_with(prefix))
-                .cloned()
-                .collect()
-        })
+        self.with_bucket(|bucket| bucket.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
     }
 
     /// Makes every object look as if it had been stored so many seconds earlier.
     pub fn age(&self, seconds: u64) {
         let by = std::time::Duration::from_secs(seconds);
-        for stored in self
-            .objects
-            .lock()
-            .buckets
-            .values_mut()
-            .flat_map(Bucket::values_mut)
-        {
+        for stored in self.objects.lock().buckets.values_mut().flat_map(Bucket::values_mut) {
             stored.modified -= by;
         }
     }
@@ -255,28 +221,18 @@ impl Handle {
 
     /// How many logged requests did `op` on a key that contains `part`.
     pub fn count(&self, op: Op, part: &str) -> usize {
-        self.requests()
-            .iter()
-            .filter(|seen| seen.op == op && seen.key.contains(part))
-            .count()
+        self.requests().iter().filter(|seen| seen.op == op && seen.key.contains(part)).count()
     }
 
     pub fn reset_log(&self) {
-        self.front
-            .log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.front.log.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Switches a fault on until the guard is dropped:
     /// `let _slow = server.fault(Fault::SlowDown.on(Op::PutObject).key("locks/").next(2));`
     pub fn fault(&self, rule: impl Into<Rule>) -> FaultGuard {
         let id = self.front.faults.add(rule.into());
-        FaultGuard {
-            faults: Arc::clone(&self.front.faults),
-            id,
-        }
+        FaultGuard { faults: Arc::clone(&self.front.faults), id }
     }
 
     pub fn clear_faults(&self) {

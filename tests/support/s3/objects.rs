@@ -60,11 +60,7 @@ impl Stored {
                 let mut file = File::open(&**path)?;
                 file.seek(SeekFrom::Start(start))?;
                 let keep = Arc::clone(path);
-                s3s::Body::http_body(FileBody {
-                    file,
-                    left: end - start,
-                    _keep: keep,
-                })
+                s3s::Body::http_body(FileBody { file, left: end - start, _keep: keep })
             }
         })
     }
@@ -109,12 +105,7 @@ pub struct Sink {
 
 impl Sink {
     pub fn new() -> Sink {
-        Sink {
-            memory: Vec::new(),
-            file: None,
-            hash: Md5::new(),
-            size: 0,
-        }
+        Sink { memory: Vec::new(), file: None, hash: Md5::new(), size: 0 }
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -220,8 +211,5 @@ pub fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(text.get(at..at + 2).unwrap_or("0"), 16);
-    (0..text.len())
-        .step_by(2)
-        .filter_map(|at| digit(at).ok())
-        .collect()
+    (0..text.len()).step_by(2).filter_map(|at| digit(at).ok()).collect()
 }

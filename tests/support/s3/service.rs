@@ -33,10 +33,7 @@ impl S3Auth for KeyPair {
         if access_key == self.access_key {
             return Ok(SecretKey::from(self.secret_key.as_str()));
         }
-        Err(s3_error!(
-            InvalidAccessKeyId,
-            "The AWS Access Key Id you provided does not exist."
-        ))
+        Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist."))
     }
 }
 
@@ -95,11 +92,7 @@ fn check_read(
 }
 
 fn conditions<T>(request: &S3Request<T>) -> Conditions {
-    request
-        .extensions
-        .get::<Conditions>()
-        .copied()
-        .unwrap_or_default()
+    request.extensions.get::<Conditions>().copied().unwrap_or_default()
 }
 
 fn etag(stored: &Stored) -> ETag {
@@ -109,10 +102,7 @@ fn etag(stored: &Stored) -> ETag {
 impl Service {
     fn find(&self, bucket_name: &str, key: &str) -> S3Result<Stored> {
         let mut contents = self.objects.lock();
-        bucket(&mut contents, bucket_name)?
-            .get(key)
-            .cloned()
-            .ok_or_else(no_such_key)
+        bucket(&mut contents, bucket_name)?.get(key).cloned().ok_or_else(no_such_key)
     }
 
     /// Checks and writes in one step, unless a fault says otherwise.
@@ -185,12 +175,9 @@ impl S3 for Service {
         let stored = self.find(&input.bucket, &input.key)?;
         check_read(&stored, input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let part = selected(input.range, stored.size)?;
-        let content_range = input
-            .range
-            .map(|_| format!("bytes {}-{}/{}", part.start, part.end - 1, stored.size));
-        let body = stored
-            .stream(part.start, part.end)
-            .map_err(s3s::S3Error::internal_error)?;
+        let content_range =
+            input.range.map(|_| format!("bytes {}-{}/{}", part.start, part.end - 1, stored.size));
+        let body = stored.stream(part.start, part.end).map_err(s3s::S3Error::internal_error)?;
         Ok(S3Response::new(GetObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             body: Some(StreamingBlob::from(body)),
@@ -228,12 +215,8 @@ impl S3 for Service {
         stored.metadata = input.metadata;
         let e_tag = Some(etag(&stored));
         let when = (input.if_match.as_ref(), input.if_none_match.as_ref());
-        self.commit((&input.bucket, &input.key), stored, when, conditions)
-            .await?;
-        Ok(S3Response::new(PutObjectOutput {
-            e_tag,
-            ..Default::default()
-        }))
+        self.commit((&input.bucket, &input.key), stored, when, conditions).await?;
+        Ok(S3Response::new(PutObjectOutput { e_tag, ..Default::default() }))
     }
 
     async fn delete_object(
@@ -252,12 +235,7 @@ impl S3 for Service {
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = req.input;
-        let CopySource::Bucket {
-            bucket: from_bucket,
-            key: from_key,
-            ..
-        } = &input.copy_source
-        else {
+        let CopySource::Bucket { bucket: from_bucket, key: from_key, .. } = &input.copy_source else {
             return Err(s3_error!(NotImplemented));
         };
         let mut copy = self.find(from_bucket, from_key)?;
@@ -272,10 +250,7 @@ impl S3 for Service {
         let mut contents = self.objects.lock();
         bucket(&mut contents, &input.bucket)?.insert(input.key, copy);
         let copy_object_result = Some(result);
-        Ok(S3Response::new(CopyObjectOutput {
-            copy_object_result,
-            ..Default::default()
-        }))
+        Ok(S3Response::new(CopyObjectOutput { copy_object_result, ..Default::default() }))
     }
 
     async fn list_objects_v2(
@@ -318,10 +293,7 @@ impl S3 for Service {
         let upload = contents.uploads.get_mut(&input.upload_id);
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
         upload.parts.insert(input.part_number, stored);
-        Ok(S3Response::new(UploadPartOutput {
-            e_tag,
-            ..Default::default()
-        }))
+        Ok(S3Response::new(UploadPartOutput { e_tag, ..Default::default() }))
     }
 
     async fn complete_multipart_upload(
@@ -330,10 +302,7 @@ impl S3 for Service {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let conditions = conditions(&req);
         let input = req.input;
-        let wanted = input
-            .multipart_upload
-            .and_then(|upload| upload.parts)
-            .unwrap_or_default();
+        let wanted = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let (parts, content_type, metadata) = {
             let contents = self.objects.lock();
             let upload = contents.uploads.get(&input.upload_id);
@@ -354,8 +323,7 @@ impl S3 for Service {
         stored.metadata = metadata;
         let e_tag = Some(etag(&stored));
         let when = (input.if_match.as_ref(), input.if_none_match.as_ref());
-        self.commit((&input.bucket, &input.key), stored, when, conditions)
-            .await?;
+        self.commit((&input.bucket, &input.key), stored, when, conditions).await?;
         self.objects.lock().uploads.remove(&input.upload_id);
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             bucket: Some(input.bucket),
