@@ -119,10 +119,10 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     match (&there, observations) {
         (None, _) => ui.line(format!("the bucket holds nothing yet for project {}", checked.project.name)),
         (Some(_), Some(count)) => {
-            ui.line(format!("the bucket holds {count} observations for project {}", checked.project.name))
+            ui.line(format!("the bucket holds {count} observations for project {}", checked.project.name));
         }
         (Some(_), None) => {
-            ui.line(format!("the bucket holds a database for project {}", checked.project.name))
+            ui.line(format!("the bucket holds a database for project {}", checked.project.name));
         }
     }
     if there.is_none() && !checked.database.exists() {

@@ -34,7 +34,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     match jiff::Timestamp::from_second(lease.expires_at) {
         Ok(at) if left > 0 => ui.line(format!("expires_at: {} (in {left}s)", records::iso(at))),
         Ok(at) => {
-            ui.line(format!("expires_at: {} (expired {}s ago)", records::iso(at), left.saturating_neg()))
+            ui.line(format!("expires_at: {} (expired {}s ago)", records::iso(at), left.saturating_neg()));
         }
         Err(_) => ui.line(format!("expires_at: {}", lease.expires_at)),
     }
