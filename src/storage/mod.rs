@@ -8,6 +8,7 @@
 //! - `put_if_absent` and `put_if_match` are atomic where the store supports them. Some servers ignore the
 //!   condition; [`conditional`] settles what an answer means and reads back.
 
+pub mod bucket;
 pub mod conditional;
 mod dir;
 mod dir_files;
@@ -27,6 +28,7 @@ use crate::config::StoreConfig;
 use crate::context::Context;
 use crate::progress::Progress;
 
+pub use bucket::Bucket;
 pub use error::{StoreError, StoreErrorKind};
 pub use sink::{Digests, Sink};
 
