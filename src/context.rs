@@ -43,7 +43,8 @@ impl Context {
 
     /// This machine's idea of the time.
     pub fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
+        let set = failpoint::set_time().and_then(|time| Timestamp::from_millisecond(time).ok());
+        let now = set.unwrap_or_else(Timestamp::now);
         now.checked_add(self.clock_offset).unwrap_or(now)
     }
 
@@ -76,6 +77,9 @@ impl Context {
     /// # Errors
     /// When the operating system has no random numbers to give.
     pub fn token(&self) -> Result<String, getrandom::Error> {
+        if let Some(bytes) = failpoint::set_chance() {
+            return Ok(hex(&bytes));
+        }
         let mut bytes = [0_u8; 16];
         getrandom::fill(&mut bytes)?;
         Ok(hex(&bytes))

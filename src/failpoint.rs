@@ -10,6 +10,7 @@ pub fn reach(name: &str) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
+    script::step(name);
     if let Ok(file) = std::env::var("MEMBRIDGE_FAILPOINT_LOG") {
         use std::io::Write;
         if let Ok(mut log) = std::fs::OpenOptions::new().create(true).append(true).open(file) {
@@ -89,4 +90,120 @@ pub fn booted_ago() -> Option<std::time::Duration> {
 #[cfg(not(feature = "failpoints"))]
 pub fn booted_ago() -> Option<std::time::Duration> {
     None
+}
+
+/// Whether a test has planted the fault `name` into this thread: a rule that does not hold, to show that the tests
+/// would notice. Never in a release.
+#[cfg(feature = "failpoints")]
+pub fn planted(name: &str) -> bool {
+    script::planted(name)
+}
+
+/// See the other version: never in a release.
+#[cfg(not(feature = "failpoints"))]
+pub fn planted(_name: &str) -> bool {
+    false
+}
+
+/// The time in milliseconds since 1970 that a test has set for this thread; `None` in a release.
+#[cfg(feature = "failpoints")]
+pub fn set_time() -> Option<i64> {
+    script::time()
+}
+
+/// See the other version: `None` in a release.
+#[cfg(not(feature = "failpoints"))]
+pub fn set_time() -> Option<i64> {
+    None
+}
+
+/// The next bytes of the chance that a test has set for this thread; `None` in a release.
+#[cfg(feature = "failpoints")]
+pub fn set_chance() -> Option<[u8; 16]> {
+    script::chance()
+}
+
+/// See the other version: `None` in a release.
+#[cfg(not(feature = "failpoints"))]
+pub fn set_chance() -> Option<[u8; 16]> {
+    None
+}
+
+/// What a test that runs many lives in its own process sets for the thread of one life: the step at which it dies,
+/// the faults of its rules, its clock and its chance.
+#[cfg(feature = "failpoints")]
+pub mod script {
+    use std::cell::RefCell;
+
+    use sha2::{Digest, Sha256};
+
+    /// What a thread unwinds with that dies at a failpoint; the name of the failpoint.
+    #[derive(Debug)]
+    pub struct Crash(pub String);
+
+    #[derive(Default)]
+    struct Script {
+        steps_left: Option<u64>,
+        fault: Option<&'static str>,
+        time: Option<i64>,
+        chance: Option<(u64, u64)>,
+    }
+
+    thread_local! {
+        static SCRIPT: RefCell<Script> = RefCell::default();
+    }
+
+    /// This thread unwinds with [`Crash`] at the failpoint after `steps` others (0: at the next); `None`: at none.
+    /// Returns what was set before.
+    pub fn crash_after(steps: Option<u64>) -> Option<u64> {
+        SCRIPT.with_borrow_mut(|script| std::mem::replace(&mut script.steps_left, steps))
+    }
+
+    /// Plants one fault into this thread, or none.
+    pub fn plant(fault: Option<&'static str>) {
+        SCRIPT.with_borrow_mut(|script| script.fault = fault);
+    }
+
+    /// Sets this thread's clock, in milliseconds since 1970.
+    pub fn set_time(time: Option<i64>) {
+        SCRIPT.with_borrow_mut(|script| script.time = time);
+    }
+
+    /// Sets this thread's chance.
+    pub fn set_chance(seed: Option<u64>) {
+        SCRIPT.with_borrow_mut(|script| script.chance = seed.map(|seed| (seed, 0)));
+    }
+
+    pub(super) fn step(name: &str) {
+        let dies = SCRIPT.with_borrow_mut(|script| match script.steps_left {
+            Some(0) => script.steps_left.take().is_some(),
+            Some(left) => {
+                script.steps_left = Some(left - 1);
+                false
+            }
+            None => false,
+        });
+        if dies {
+            std::panic::resume_unwind(Box::new(Crash(name.to_owned())));
+        }
+    }
+
+    pub(super) fn planted(name: &str) -> bool {
+        SCRIPT.with_borrow(|script| script.fault == Some(name))
+    }
+
+    pub(super) fn time() -> Option<i64> {
+        SCRIPT.with_borrow(|script| script.time)
+    }
+
+    pub(super) fn chance() -> Option<[u8; 16]> {
+        SCRIPT.with_borrow_mut(|script| {
+            let (seed, number) = script.chance.as_mut()?;
+            *number += 1;
+            let mut hasher = Sha256::new();
+            hasher.update(seed.to_le_bytes());
+            hasher.update(number.to_le_bytes());
+            hasher.finalize().first_chunk().copied()
+        })
+    }
 }
