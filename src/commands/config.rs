@@ -13,8 +13,7 @@ use crate::config::settings::SETTINGS;
 use crate::config::{self, Config, ConfigError, Settings, Source};
 use crate::error::{CommandResult, Failure};
 use crate::private_files::make_private_folder;
-use crate::storage::Store;
-use crate::storage::keys::Keys;
+use crate::storage::{Bucket, Store};
 use crate::sync::remote;
 use crate::ui::{Report, Tone};
 
@@ -98,14 +97,16 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     let checked = Config::new(&settings)?;
     let text = render(&settings)?;
     let store = Store::open(&checked.store, &run.context)?;
-    store.check().await.map_err(|error| {
+    let bucket =
+        Bucket::new(store, &checked.project.cid, std::sync::Arc::clone(&run.context), &checked.paths.state);
+    bucket.store.check().await.map_err(|error| {
         let failure = Failure::from(error);
         Failure { message: format!("{}; no config.env was written", failure.message), ..failure }
     })?;
-    let there = remote::read(&store, &Keys::new(&checked.project.cid), None).await?;
+    let there = remote::read(&bucket, None).await?;
     write_new(target, &text)?;
     let ui = &run.ui;
-    ui.line(format!("connected: {}", store.name()));
+    ui.line(format!("connected: {}", bucket.store.name()));
     ui.line(format!("written: {}", target.display()));
     for name in NOT_KEPT.iter().filter(|name| said(&settings, name)) {
         ui.line(format!("left out: {name}, which is for single runs or not used at all"));
@@ -134,7 +135,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     ui.line(format!("next: {next}"));
     Ok(Report::ok("written")
         .with("file", target.display().to_string())
-        .with("store", store.name())
+        .with("store", bucket.store.name())
         .with("next", next))
 }
 

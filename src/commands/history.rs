@@ -1,7 +1,6 @@
 //! `history`, `restore`, `diff` and `verify`: what the bucket's past holds, and bringing it back.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,23 +10,20 @@ use crate::database::{self, changes, files, install};
 use crate::error::{CommandResult, Failure};
 use crate::history::fetch::{self, Fetch, Fetched};
 use crate::history::{Commit, log, select, verify};
-use crate::storage::Store;
-use crate::storage::keys::Keys;
+use crate::storage::Bucket;
 use crate::sync::{Session, restore};
 use crate::ui::{Progress, Report, human_bytes};
 
 /// The bucket, for commands that only look.
 struct Past {
     config: Config,
-    store: Store,
-    keys: Keys,
+    bucket: Bucket,
 }
 
 impl Past {
     fn open(run: &Run) -> CommandResult<Self> {
-        let (config, store) = run.open_to_read()?;
-        let keys = Keys::new(&config.project.cid);
-        Ok(Self { config, store, keys })
+        let (config, bucket) = run.open_to_read()?;
+        Ok(Self { config, bucket })
     }
 
     /// The commit that `text` names.
@@ -36,9 +32,9 @@ impl Past {
             Failure::new(format!("'{text}' is neither the number of a push nor a time"))
                 .hint("numbers and times: membridge history")
         })?;
-        let found = select::find(&self.store, &self.keys, selector).await?;
+        let found = select::find(&self.bucket, selector).await?;
         found.ok_or_else(|| {
-            Failure::new(format!("the history at {} holds nothing for '{text}'", self.store.name()))
+            Failure::new(format!("the history at {} holds nothing for '{text}'", self.bucket.store.name()))
                 .hint("see what is kept: membridge history")
         })
     }
@@ -51,19 +47,19 @@ impl Past {
     }
 
     fn fetch<'a>(&'a self, folder: &'a Path, progress: &'a Progress) -> Fetch<'a> {
-        Fetch { store: &self.store, keys: &self.keys, folder, scratch: folder, progress }
+        Fetch { bucket: &self.bucket, folder, scratch: folder, progress }
     }
 }
 
 /// `history [--limit N]`: the newest pushes, newest first.
 pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
     let past = Past::open(run)?;
-    let Some(head) = log::head(&past.store, &past.keys, None).await? else {
+    let Some(head) = log::head(&past.bucket, None).await? else {
         run.ui.line("no history yet: the next push begins it");
         return Ok(Report::ok("empty").with("commits", Value::Array(Vec::new())));
     };
     // One more than is shown, so that the last line has a change too.
-    let commits = log::walk(&past.store, &past.keys, &head, limit.saturating_add(1)).await?;
+    let commits = log::walk(&past.bucket, &head, limit.saturating_add(1)).await?;
     let mut listed = Vec::new();
     for (index, commit) in commits.iter().take(limit).enumerate() {
         let change = change(commit, commits.get(index + 1));
@@ -120,9 +116,8 @@ pub(super) async fn restore(
         return restore_to(run, what, file).await;
     }
     let commit = Past::open(run)?.find(what).await?;
-    let (config, store) = run.open()?;
-    let (mut session, mut record) =
-        Session::open(config, store, Arc::clone(&run.context), run.ui.clone()).await?;
+    let (config, bucket) = run.open()?;
+    let (mut session, mut record) = Session::open(config, bucket, run.ui.clone()).await?;
     session.reset_vectors = reset_vectors;
     restore::restore(&session, &mut record, &commit).await
 }

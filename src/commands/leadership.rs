@@ -3,16 +3,12 @@
 use super::Run;
 use crate::error::CommandResult;
 use crate::leadership::Leadership;
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
 use crate::storage::records;
 use crate::ui::Report;
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
-    let (config, store) = run.open()?;
-    let keys = Keys::new(&config.project.cid);
-    let capability = Capability::new(&store, &config.paths.state);
-    let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
+    let (config, bucket) = run.open()?;
+    let leadership = Leadership::of(&config, &bucket);
     let standing = leadership.look().await?;
     let ui = &run.ui;
     ui.line(format!("project_name: {}", config.project.name));

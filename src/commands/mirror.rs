@@ -5,9 +5,7 @@ use super::Run;
 use crate::cli::MirrorAction;
 use crate::error::{CommandResult, Failure};
 use crate::history::{Commit, log};
-use crate::storage::Store;
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
+use crate::storage::Bucket;
 use crate::sync::mirror_setting;
 use crate::sync::remote::{self, Head};
 use crate::ui::Report;
@@ -18,23 +16,21 @@ const QUIET_DAYS: i64 = 30;
 const LOOK_BACK: usize = 200;
 
 pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report> {
-    let (config, store) = run.open()?;
-    let keys = Keys::new(&config.project.cid);
+    let (config, bucket) = run.open()?;
     let on = match action {
         MirrorAction::Status => {
-            store.leave_no_trace();
-            return status(run, &store, &keys).await;
+            bucket.store.leave_no_trace();
+            return status(run, &bucket).await;
         }
         MirrorAction::On => true,
         MirrorAction::Off { force } => {
             if !force {
-                nobody_needs_it(run, &store, &keys).await?;
+                nobody_needs_it(run, &bucket).await?;
             }
             false
         }
     };
-    let capability = Capability::new(&store, &config.paths.state);
-    mirror_setting::write(&store, &keys, &run.context, &capability, on, &config.node.id).await?;
+    mirror_setting::write(&bucket, on, &config.node.id).await?;
     let word = if on { "on" } else { "off" };
     run.ui.line(format!("mirror: {word}, for every machine of project {}", config.project.name));
     if on {
@@ -45,9 +41,9 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
     Ok(Report::ok("set").with("mirror", word))
 }
 
-async fn status(run: &Run, store: &Store, keys: &Keys) -> CommandResult<Report> {
-    let setting = mirror_setting::read(store, keys).await?;
-    let head = remote::read(store, keys, None).await?;
+async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
+    let setting = mirror_setting::read(bucket).await?;
+    let head = remote::read(bucket, None).await?;
     let word = if setting.is_on() { "on" } else { "off" };
     let by = if setting.changed_by.is_empty() {
         "the default".to_owned()
@@ -66,13 +62,13 @@ async fn status(run: &Run, store: &Store, keys: &Keys) -> CommandResult<Report> 
 }
 
 /// Refuses while a Python node has pushed lately: it would go on from an old copy.
-async fn nobody_needs_it(run: &Run, store: &Store, keys: &Keys) -> CommandResult {
-    let Some(head) = remote::read(store, keys, None).await? else {
+async fn nobody_needs_it(run: &Run, bucket: &Bucket) -> CommandResult {
+    let Some(head) = remote::read(bucket, None).await? else {
         return Ok(());
     };
     let by_python = if head.is_commit {
         let commits = match head.head_commit() {
-            Some(commit) => log::walk(store, keys, commit, LOOK_BACK).await?,
+            Some(commit) => log::walk(bucket, commit, LOOK_BACK).await?,
             None => Vec::new(),
         };
         newest_adopted(&commits, run.context.server_now().as_second())

@@ -32,7 +32,7 @@ use crate::database::files;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
-use crate::storage::Store;
+use crate::storage::{Bucket, Store};
 use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
 
@@ -53,18 +53,19 @@ pub struct Run {
 }
 
 impl Run {
-    /// The checked configuration and the store it names.
-    fn open(&self) -> CommandResult<(Config, Store)> {
+    /// The checked configuration and the project's place in the store that it names.
+    fn open(&self) -> CommandResult<(Config, Bucket)> {
         let config = Config::new(&self.settings)?;
         let store = Store::open(&config.store, &self.context)?;
-        Ok((config, store))
+        let bucket = Bucket::new(store, &config.project.cid, Arc::clone(&self.context), &config.paths.state);
+        Ok((config, bucket))
     }
 
     /// The same for commands that only look.
-    fn open_to_read(&self) -> CommandResult<(Config, Store)> {
-        let (config, store) = self.open()?;
-        store.leave_no_trace();
-        Ok((config, store))
+    fn open_to_read(&self) -> CommandResult<(Config, Bucket)> {
+        let (config, bucket) = self.open()?;
+        bucket.store.leave_no_trace();
+        Ok((config, bucket))
     }
 }
 

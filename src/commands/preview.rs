@@ -1,7 +1,5 @@
 //! `push_sqlite`, `pull_sqlite` and `sync` with `--dry-run`: what they would do.
 
-use std::sync::Arc;
-
 use super::Run;
 use crate::error::{CommandResult, Failure};
 use crate::sync::record::SyncRecord;
@@ -10,11 +8,11 @@ use crate::ui::Report;
 
 /// A session that only looks, and the folder for what it needs on the way, gone at the end.
 fn look(run: &Run) -> CommandResult<(Session, Option<SyncRecord>, tempfile::TempDir)> {
-    let (config, store) = run.open_to_read()?;
+    let (config, bucket) = run.open_to_read()?;
     let scratch = tempfile::tempdir()
         .map_err(|error| Failure::new(format!("cannot make a temporary folder: {error}")))?;
     let folder = scratch.path().to_owned();
-    let (session, record) = Session::look(config, store, Arc::clone(&run.context), run.ui.clone(), folder)?;
+    let (session, record) = Session::look(config, bucket, run.ui.clone(), folder)?;
     Ok((session, record, scratch))
 }
 

@@ -4,8 +4,6 @@ use super::Run;
 use crate::config::Config;
 use crate::error::{CommandResult, Failure};
 use crate::leadership::{Handed, Leadership, Promotion};
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
 use crate::storage::records;
 use crate::ui::Report;
 
@@ -16,15 +14,13 @@ pub(super) async fn promote(
     seconds: Option<i64>,
     force: bool,
 ) -> CommandResult<Report> {
-    let (config, store) = run.open()?;
+    let (config, bucket) = run.open()?;
     let node = match node {
         Some(node) => named(&node)?,
         None => config.node.id.clone(),
     };
     let promotion = Promotion { node, seconds, force };
-    let keys = Keys::new(&config.project.cid);
-    let capability = Capability::new(&store, &config.paths.state);
-    let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
+    let leadership = Leadership::of(&config, &bucket);
     let handed = Box::pin(leadership.promote(&promotion)).await?;
     announce(run, &config, &handed);
     if let Some(configured) =
@@ -40,11 +36,9 @@ pub(super) async fn promote(
 
 /// `demote [NODE]`: NODE becomes primary instead; without it nobody is, until the configured primary comes.
 pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Report> {
-    let (config, store) = run.open()?;
+    let (config, bucket) = run.open()?;
     let node = node.as_deref().map(named).transpose()?;
-    let keys = Keys::new(&config.project.cid);
-    let capability = Capability::new(&store, &config.paths.state);
-    let leadership = Leadership::of(&config, &store, &run.context, &keys, &capability);
+    let leadership = Leadership::of(&config, &bucket);
     let handed = Box::pin(leadership.demote(node.as_deref())).await?;
     announce(run, &config, &handed);
     if node.is_none() {

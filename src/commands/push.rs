@@ -7,8 +7,8 @@ use crate::sync::{Session, pull, push, remote};
 use crate::ui::Report;
 
 pub(super) async fn session(run: &Run) -> CommandResult<(Session, crate::sync::record::RecordFile)> {
-    let (config, store) = run.open()?;
-    Session::open(config, store, std::sync::Arc::clone(&run.context), run.ui.clone()).await
+    let (config, bucket) = run.open()?;
+    Session::open(config, bucket, run.ui.clone()).await
 }
 
 pub(super) async fn push(run: &Run, style: push::Style) -> CommandResult<Report> {
@@ -28,7 +28,7 @@ pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
     let mut warning = None;
     let mut pulled = "nothing_there".into();
-    let head = remote::read(&session.store, &session.keys, Some(&record.record)).await?;
+    let head = remote::read(&session.bucket, Some(&record.record)).await?;
     if head.is_some() {
         let mut facts = pull::pull(&session, &mut record).await?.facts;
         warning = facts.remove("warning");

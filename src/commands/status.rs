@@ -12,10 +12,8 @@ use crate::hook::Journal;
 use crate::hook::journal::LastResults;
 use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Store, StoreError};
+use crate::storage::{Bucket, StoreError};
 use crate::sync::fetch::short;
 use crate::sync::record::{RecordFile, SyncRecord};
 use crate::sync::remote::{self, Head};
@@ -23,20 +21,20 @@ use crate::sync::state::{self, Seen, State};
 use crate::ui::{Report, Tone, Ui};
 
 /// What the bucket said.
-struct Bucket {
+struct Answers {
     standing: Standing,
     lock: Option<LockRecord>,
     head: Option<Head>,
 }
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
-    let (config, store) = run.open()?;
+    let (config, bucket) = run.open()?;
     let ui = &run.ui;
     ui.line(format!("project: {} ({})", config.project.name, config.project.cid));
     ui.line(format!("node: {}", config.node.id));
     let real = files::resolve(&config.database)?;
-    let record = RecordFile::peek(&config.paths.state, &store.name(), &config.project.cid, &real);
-    let asked = ask(run, &config, &store, record.as_ref()).await;
+    let record = RecordFile::peek(&config.paths.state, &bucket.store.name(), &config.project.cid, &real);
+    let asked = ask(&config, &bucket, record.as_ref()).await;
 
     let head = asked.as_ref().ok().and_then(|bucket| bucket.head.as_ref());
     let base = record.as_ref().and_then(|record| match &asked {
@@ -50,7 +48,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         .with("project_name", config.project.name.clone())
         .with("canonical_project_id", config.project.cid.clone())
         .with("node_id", config.node.id.clone())
-        .with("store", store.name());
+        .with("store", bucket.store.name());
     let mut failed = false;
     report = match &asked {
         Ok(bucket) => show_role(ui, &config, &bucket.standing, report),
@@ -87,24 +85,17 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     Ok(report)
 }
 
-async fn ask(
-    run: &Run,
-    config: &Config,
-    store: &Store,
-    record: Option<&SyncRecord>,
-) -> CommandResult<Bucket> {
-    let keys = Keys::new(&config.project.cid);
-    let lock_key = keys.lock();
-    let capability = Capability::new(store, &config.paths.state);
-    let leadership = Leadership::of(config, store, &run.context, &keys, &capability);
+async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> CommandResult<Answers> {
+    let lock_key = bucket.keys.lock();
+    let leadership = Leadership::of(config, bucket);
     let role = async { leadership.look().await.map_err(|error: LeadershipError| Failure::from(error)) };
     let lock = async {
-        let read = records::read::<LockRecord>(store, &lock_key).await;
+        let read = records::read::<LockRecord>(&bucket.store, &lock_key).await;
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
-    let (standing, lock, head) = tokio::join!(role, lock, remote::read(store, &keys, record));
-    Ok(Bucket { standing: standing?, lock: lock?.map(|(record, _)| record), head: head? })
+    let (standing, lock, head) = tokio::join!(role, lock, remote::read(bucket, record));
+    Ok(Answers { standing: standing?, lock: lock?.map(|(record, _)| record), head: head? })
 }
 
 fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
@@ -165,7 +156,7 @@ fn show_record(ui: &Ui, record: Option<&SyncRecord>, report: Report) -> Report {
     report.with("last_push", json!(push)).with("last_pull", json!(pull))
 }
 
-fn show_lock(run: &Run, bucket: &Bucket, report: Report) -> Report {
+fn show_lock(run: &Run, bucket: &Answers, report: Report) -> Report {
     let held =
         bucket.lock.as_ref().filter(|lock| lock.timestamp > 0 && lock.state.as_deref() != Some("released"));
     let Some(lock) = held else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::hooks::HookSettings;
-use super::questions::{Asked, Bucket, Scope, ask_bucket};
+use super::questions::{Answers, Asked, Scope, ask_bucket};
 use crate::config::{self, Config, ConfigError, Paths, Settings, StoreConfig};
 use crate::context::Context;
 use crate::database::look::look;
@@ -96,7 +96,7 @@ pub struct Evidence {
     /// What was agreed on at the last sync.
     pub record: Option<SyncRecord>,
     /// The bucket.
-    pub bucket: Bucket,
+    pub bucket: Answers,
 }
 
 impl Evidence {
@@ -149,7 +149,7 @@ pub async fn gather(
     };
     let directory = matches!(store_config, Some(StoreConfig::Dir(_)));
     let bucket =
-        ask_bucket(&store, directory, project.as_ref(), record.as_ref(), &paths, context, scope).await;
+        ask_bucket(store, directory, project.as_ref(), record.as_ref(), &paths, context, scope).await;
     let worker_config = config::worker(&settings);
     let site = worker_config.as_ref().ok().map(|worker| {
         let path = database.clone().unwrap_or_else(|| paths.home.join(".claude-mem/claude-mem.db"));

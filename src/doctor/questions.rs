@@ -9,10 +9,9 @@ use crate::config::Paths;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::Project;
-use crate::storage::keys::Keys;
 use crate::storage::probe::{Capability, Verdict};
 use crate::storage::records::{self, LeaseRecord, LockRecord};
-use crate::storage::{Entry, Store, StoreError, StoreErrorKind};
+use crate::storage::{Bucket, Entry, Store, StoreError, StoreErrorKind};
 use crate::sync::record::SyncRecord;
 use crate::sync::remote::{self, Head};
 
@@ -49,9 +48,9 @@ pub struct Scope {
     pub probe: bool,
 }
 
-/// The bucket, and our project in it.
+/// What the bucket said of itself and of our project in it.
 #[derive(Debug)]
-pub struct Bucket {
+pub struct Answers {
     /// Endpoint and bucket, or the directory.
     pub name: Option<String>,
     /// A directory store has a probe verdict by construction.
@@ -76,15 +75,15 @@ pub struct Bucket {
 
 /// Asks the bucket for everything that the checks judge; a question that fails leaves the others alone.
 pub(super) async fn ask_bucket(
-    store: &Asked<Store>,
+    store: Asked<Store>,
     directory: bool,
     project: Option<&Project>,
     record: Option<&SyncRecord>,
     paths: &Paths,
     context: &Arc<Context>,
     scope: Scope,
-) -> Bucket {
-    let mut bucket = Bucket {
+) -> Answers {
+    let mut answers = Answers {
         name: store.got().map(Store::name),
         directory,
         reach: Asked::Not("the store is not configured"),
@@ -98,66 +97,67 @@ pub(super) async fn ask_bucket(
     };
     let store = match store {
         Asked::Got(store) => store,
-        Asked::Not(_) => return bucket,
+        Asked::Not(_) => return answers,
         Asked::Failed(failure) => {
-            bucket.reach = Asked::Failed(repeat(failure));
-            return bucket;
+            answers.reach = Asked::Failed(failure);
+            return answers;
         }
     };
-    let capability = Capability::new(store, &paths.state);
+    let capability = Capability::new(&store, &paths.state);
     if scope.no_network {
         const OFFLINE: &str = "--no-network";
-        bucket.reach = Asked::Not(OFFLINE);
-        bucket.verdict = Asked::Got(capability.remembered(store, context));
-        bucket.lock = Asked::Not(OFFLINE);
-        bucket.lease = Asked::Not(OFFLINE);
-        bucket.head = Asked::Not(OFFLINE);
-        bucket.objects = Asked::Not(OFFLINE);
-        return bucket;
+        answers.reach = Asked::Not(OFFLINE);
+        answers.verdict = Asked::Got(capability.remembered(&store, context));
+        answers.lock = Asked::Not(OFFLINE);
+        answers.lease = Asked::Not(OFFLINE);
+        answers.head = Asked::Not(OFFLINE);
+        answers.objects = Asked::Not(OFFLINE);
+        return answers;
     }
-    bucket.reach = ask(store, store.check()).await;
-    bucket.skew = context.skew_seconds();
-    if bucket.reach.got().is_none() {
-        return bucket;
+    answers.reach = ask(&store, store.check()).await;
+    answers.skew = context.skew_seconds();
+    if answers.reach.got().is_none() {
+        return answers;
     }
-    bucket.verdict = Asked::Got(capability.remembered(store, context));
+    answers.verdict = Asked::Got(capability.remembered(&store, context));
     let Some(project) = project else {
         const NAMELESS: &str = "CLAUDE_PROJECT_ID is not set";
-        bucket.lock = Asked::Not(NAMELESS);
-        bucket.lease = Asked::Not(NAMELESS);
-        bucket.head = Asked::Not(NAMELESS);
-        bucket.objects = Asked::Not(NAMELESS);
-        return bucket;
+        answers.lock = Asked::Not(NAMELESS);
+        answers.lease = Asked::Not(NAMELESS);
+        answers.head = Asked::Not(NAMELESS);
+        answers.objects = Asked::Not(NAMELESS);
+        return answers;
     };
-    let keys = Keys::new(&project.cid);
+    let bucket = Bucket::new(store, &project.cid, Arc::clone(context), &paths.state);
+    let (store, keys) = (&bucket.store, &bucket.keys);
     let (lock_key, lease_key, root) = (keys.lock(), keys.lease(), keys.root());
     let (lock, lease, head, objects) = tokio::join!(
         ask(store, records::read::<LockRecord>(store, &lock_key)),
         ask(store, records::read::<LeaseRecord>(store, &lease_key)),
-        ask(store, remote::read(store, &keys, record)),
+        ask(store, remote::read(&bucket, record)),
         ask(store, store.list(&root)),
     );
-    bucket.skew = context.skew_seconds();
-    bucket.lock = without_etag(lock);
-    bucket.lease = without_etag(lease);
+    answers.skew = context.skew_seconds();
+    answers.lock = without_etag(lock);
+    answers.lease = without_etag(lease);
     if let Asked::Got(None) = head {
-        bucket.others = match ask(store, store.list("projects/")).await {
+        answers.others = match ask(store, store.list("projects/")).await {
             Asked::Got(entries) => Asked::Got(databases(&entries)),
             Asked::Failed(failure) => Asked::Failed(failure),
             Asked::Not(why) => Asked::Not(why),
         };
     }
-    bucket.head = head;
-    bucket.objects = objects;
+    answers.head = head;
+    answers.objects = objects;
     if scope.probe {
-        let probed = ask(store, capability.probe_now(store, &keys, context)).await;
-        bucket.verdict = match probed {
+        let probed = ask(store, bucket.probe()).await;
+        answers.verdict = match probed {
             Asked::Got(verdict) => Asked::Got(Some(verdict)),
             Asked::Failed(failure) => Asked::Failed(failure),
             Asked::Not(why) => Asked::Not(why),
         };
     }
-    bucket
+    answers
 }
 
 /// The canonical ids of the projects that hold a database.
@@ -189,10 +189,6 @@ async fn ask<T, E: Into<Failure>>(store: &Store, question: impl Future<Output = 
             Asked::Failed(StoreError::new(StoreErrorKind::Interrupted, store.name(), "ask", detail).into())
         }
     }
-}
-
-fn repeat(failure: &Failure) -> Failure {
-    Failure { exit: failure.exit, message: failure.message.clone(), hints: failure.hints.clone() }
 }
 
 #[cfg(test)]

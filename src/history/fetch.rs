@@ -21,8 +21,7 @@ use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
 use crate::failpoint;
 use crate::progress::Progress;
-use crate::storage::keys::Keys;
-use crate::storage::{Sink, Store};
+use crate::storage::{Bucket, Sink};
 
 /// Pages of the local database that may differ from the base before its copy is not worth while. A worker's
 /// housekeeping rewrites some; most of them are in the delta as well.
@@ -41,13 +40,11 @@ pub struct Fetched {
     pub by_delta: bool,
 }
 
-/// The store, the names in it, where temporary files may be, and who watches.
+/// Where packs come from, where temporary files may be, and who watches.
 #[derive(Debug, Clone, Copy)]
 pub struct Fetch<'a> {
-    /// The store.
-    pub store: &'a Store,
-    /// Names in it.
-    pub keys: &'a Keys,
+    /// Where the packs lie.
+    pub bucket: &'a Bucket,
     /// Where the image goes: beside the database, so that it can be renamed into place.
     pub folder: &'a Path,
     /// Where packs and the page map go: our own temporary folder.
@@ -220,7 +217,7 @@ pub(super) async fn download(
     commit: &Commit,
     link: &Link,
 ) -> Result<TempPath, HistoryError> {
-    let key = fetch.keys.pack(&link.pack);
+    let key = fetch.bucket.keys.pack(&link.pack);
     files::require_space(fetch.scratch, link.size)?;
     let path = files::temporary(fetch.scratch, "pack")?;
     let file = std::fs::OpenOptions::new()
@@ -228,13 +225,13 @@ pub(super) async fn download(
         .open(&path)
         .map_err(|error| DatabaseError::io("write", &path, error))?;
     let mut sink = Sink::new(file, link.size, fetch.progress.clone());
-    if fetch.store.download(&key, &mut sink).await?.is_none() {
+    if fetch.bucket.store.download(&key, &mut sink).await?.is_none() {
         return Err(HistoryError::Gone { key, wanted_by: format!("commit {}", commit.number) });
     }
     let (size, sha256) = sink.finish().await.map_err(|error| DatabaseError::io("write", &path, error))?;
     if size != link.size || sha256 != link.pack {
         return Err(HistoryError::Content {
-            what: format!("{key} at {}", fetch.store.name()),
+            what: format!("{key} at {}", fetch.bucket.store.name()),
             problem: format!("its sha256 is {sha256}, its size {size}"),
         });
     }

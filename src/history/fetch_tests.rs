@@ -15,14 +15,12 @@ use crate::history::retention::{GRACE, collect, rebase_due};
 use crate::history::spool::{spool, tests as databases};
 use crate::history::{HistoryError, Kind, format_tests, pages};
 use crate::progress::Progress;
-use crate::storage::keys::Keys;
-use crate::storage::{Digests, Store};
+use crate::storage::{Bucket, Digests, Store};
 
 /// A store, and one node with a database.
 struct Ground {
     folder: tempfile::TempDir,
-    store: Store,
-    keys: Keys,
+    bucket: Bucket,
     live: PathBuf,
 }
 
@@ -31,9 +29,11 @@ impl Ground {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("store");
         std::fs::create_dir(&root).unwrap();
-        let store = Store::open(&StoreConfig::Dir(root), &Arc::new(Context::default())).unwrap();
+        let context = Arc::new(Context::default());
+        let store = Store::open(&StoreConfig::Dir(root), &context).unwrap();
+        let bucket = Bucket::new(store, "6fe2e0f6071ac2bb", context, folder.path());
         let live = databases::database(folder.path());
-        Self { folder, store, keys: Keys::new("6fe2e0f6071ac2bb"), live }
+        Self { folder, bucket, live }
     }
 
     fn map(&self) -> PathBuf {
@@ -50,14 +50,14 @@ impl Ground {
 
     /// A push, as the story of a push calls it.
     async fn push(&self) -> Commit {
-        let parent = log::head(&self.store, &self.keys, None).await.unwrap();
+        let parent = log::head(&self.bucket, None).await.unwrap();
         let map = parent
             .as_ref()
             .filter(|parent| !rebase_due(&parent.chain))
             .and_then(|parent| PageMap::open(&self.map(), &parent.sha256));
         let pinned = Pinned::new(&self.live).unwrap();
         let spooled = spool(&pinned, map, self.folder.path(), &Progress::hidden()).unwrap();
-        log::upload_pack(&self.store, &self.keys, &spooled, &Progress::hidden()).await.unwrap();
+        log::upload_pack(&self.bucket, &spooled, &Progress::hidden()).await.unwrap();
         let facts = Facts {
             counts: crate::database::Counts::default(),
             tables: Vec::new(),
@@ -66,7 +66,7 @@ impl Ground {
         };
         let author = Author { token: "a token".to_owned(), ..Author::default() };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
-        let created = log::create(&self.store, &self.keys, &commit, Exclusive::Conditional).await;
+        let created = log::create(&self.bucket, &commit, Exclusive::Conditional).await;
         assert_eq!(created.unwrap(), Created::Won);
         spooled.map.keep(&self.map()).unwrap();
         commit
@@ -74,8 +74,7 @@ impl Ground {
 
     async fn fetch(&self, commit: &Commit, base: Option<Base>) -> Result<super::Fetched, HistoryError> {
         let fetch = Fetch {
-            store: &self.store,
-            keys: &self.keys,
+            bucket: &self.bucket,
             folder: self.folder.path(),
             scratch: self.folder.path(),
             progress: &Progress::hidden(),
@@ -95,7 +94,7 @@ impl Ground {
 
     /// Makes everything in the store this much older.
     fn age(&self, seconds: i64) {
-        for folder in [self.keys.commits(), self.keys.packs()] {
+        for folder in [self.bucket.keys.commits(), self.bucket.keys.packs()] {
             for entry in std::fs::read_dir(self.file(&folder)).unwrap() {
                 let file = std::fs::File::open(entry.unwrap().path()).unwrap();
                 let modified = file.metadata().unwrap().modified().unwrap();
@@ -108,12 +107,12 @@ impl Ground {
     async fn collect(&self, max_count: i64, limit: usize) -> (usize, usize, bool) {
         let keep = HistoryRetention { max_count, max_days: 0 };
         let now = jiff::Timestamp::now().as_second();
-        let collected = collect(&self.store, &self.keys, keep, now, limit).await.unwrap();
+        let collected = collect(&self.bucket, keep, now, limit).await.unwrap();
         (collected.commits, collected.packs, collected.more)
     }
 
     async fn kept(&self) -> Vec<u64> {
-        let listed = log::numbers(&self.store, &self.keys).await.unwrap();
+        let listed = log::numbers(&self.bucket).await.unwrap();
         listed.iter().map(|commit| commit.number).collect()
     }
 }
@@ -214,7 +213,7 @@ async fn damage_in_the_store_is_found_and_named() {
     let no_room = ground.fetch(&huge, None).await.unwrap_err();
     assert!(no_room.to_string().contains("free space"), "{no_room}");
 
-    let pack = ground.file(&ground.keys.pack(&second.pack));
+    let pack = ground.file(&ground.bucket.keys.pack(&second.pack));
     let good = std::fs::read(&pack).unwrap();
     for damaged in [&good[..good.len() / 2], &[], &[&good[..], b"x"].concat()] {
         std::fs::write(&pack, damaged).unwrap();
@@ -242,8 +241,8 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     ground.sql("INSERT INTO t(x) VALUES ('cut off');");
     let pinned = Pinned::new(&ground.live).unwrap();
     let orphan = spool(&pinned, None, ground.folder.path(), &Progress::hidden()).unwrap();
-    let orphan_file = ground.file(&ground.keys.pack(&orphan.digests.sha256));
-    log::upload_pack(&ground.store, &ground.keys, &orphan, &Progress::hidden()).await.unwrap();
+    let orphan_file = ground.file(&ground.bucket.keys.pack(&orphan.digests.sha256));
+    log::upload_pack(&ground.bucket, &orphan, &Progress::hidden()).await.unwrap();
 
     assert_eq!(ground.collect(1, 100).await, (0, 0, false), "all of it is young");
     ground.age(GRACE + 100);
@@ -252,7 +251,7 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     assert!(!orphan_file.exists(), "the orphan is past its grace");
     assert_eq!(ground.kept().await, [3, 4, 5, 6]);
     assert_eq!(ground.collect(1, 100).await, (3, 0, false), "the head's chain needs every pack");
-    let head = log::head(&ground.store, &ground.keys, None).await.unwrap().unwrap();
+    let head = log::head(&ground.bucket, None).await.unwrap().unwrap();
     assert_eq!(head.chain.len(), 6);
     ground.fetch(&head, None).await.unwrap();
     assert_eq!(ground.collect(1, 100).await, (0, 0, false));
@@ -313,7 +312,7 @@ proptest! {
                 ground.push().await;
             }
             for number in ground.kept().await {
-                let commit = log::get(&ground.store, &ground.keys, number).await.unwrap().unwrap();
+                let commit = log::get(&ground.bucket, number).await.unwrap().unwrap();
                 let fetched = ground.fetch(&commit, None).await.unwrap();
                 let bucket = ground.file("projects/6fe2e0f6071ac2bb");
                 let by_the_document = format_tests::restore(&bucket, number).unwrap();

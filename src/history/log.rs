@@ -11,8 +11,7 @@ use crate::database::{DatabaseError, files};
 use crate::failpoint;
 use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
-use crate::storage::keys::Keys;
-use crate::storage::{Body, Condition, Digests, Entry, Meta, Sink, Store, StoreErrorKind};
+use crate::storage::{Body, Bucket, Condition, Digests, Entry, Meta, Sink, StoreErrorKind};
 
 /// Steps from a remembered head to the present one, before a listing is cheaper.
 const STEPS: u64 = 4;
@@ -21,9 +20,9 @@ const STEPS: u64 = 4;
 ///
 /// # Errors
 /// The store's; a commit that cannot be used.
-pub async fn get(store: &Store, keys: &Keys, number: u64) -> Result<Option<Commit>, HistoryError> {
-    let key = keys.commit(number);
-    let got = match store.get(&key).await {
+pub async fn get(bucket: &Bucket, number: u64) -> Result<Option<Commit>, HistoryError> {
+    let key = bucket.keys.commit(number);
+    let got = match bucket.store.get(&key).await {
         // More bytes than any commit has.
         Err(error) if error.kind == StoreErrorKind::NotARecord => {
             let problem = error.detail;
@@ -42,34 +41,34 @@ pub async fn get(store: &Store, keys: &Keys, number: u64) -> Result<Option<Commi
 ///
 /// # Errors
 /// The store's; a head that cannot be used.
-pub async fn head(store: &Store, keys: &Keys, hint: Option<u64>) -> Result<Option<Commit>, HistoryError> {
+pub async fn head(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, HistoryError> {
     if let Some(hint) = hint.filter(|hint| *hint > 0)
-        && let Some(head) = head_after(store, keys, hint).await?
+        && let Some(head) = head_after(bucket, hint).await?
     {
         return Ok(Some(head));
     }
     // The head is never removed, so one that vanishes between listing and reading was superseded.
     for _ in 0..3 {
-        let Some(newest) = numbers(store, keys).await?.pop() else {
+        let Some(newest) = numbers(bucket).await?.pop() else {
             return Ok(None);
         };
-        if let Some(head) = get(store, keys, newest.number).await? {
+        if let Some(head) = get(bucket, newest.number).await? {
             return Ok(Some(head));
         }
     }
-    Err(HistoryError::Gone { key: keys.commits(), wanted_by: "its own listing".to_owned() })
+    Err(HistoryError::Gone { key: bucket.keys.commits(), wanted_by: "its own listing".to_owned() })
 }
 
 /// Follows the numbers behind `hint`; `None` when that does not lead to the head.
-async fn head_after(store: &Store, keys: &Keys, hint: u64) -> Result<Option<Commit>, HistoryError> {
+async fn head_after(bucket: &Bucket, hint: u64) -> Result<Option<Commit>, HistoryError> {
     let mut newest = None;
     for step in 1..=STEPS {
-        match get(store, keys, hint.saturating_add(step)).await? {
+        match get(bucket, hint.saturating_add(step)).await? {
             Some(commit) => newest = Some(commit),
             // No successor: the head, if it is there at all. It may be gone because everything behind it was
             // removed long ago, and then a missing successor says nothing.
             None if newest.is_some() => return Ok(newest),
-            None => return get(store, keys, hint).await,
+            None => return get(bucket, hint).await,
         }
     }
     Ok(None)
@@ -88,9 +87,9 @@ pub struct Listed {
 ///
 /// # Errors
 /// The store's.
-pub async fn numbers(store: &Store, keys: &Keys) -> Result<Vec<Listed>, HistoryError> {
-    let folder = keys.commits();
-    let entries = store.list(&folder).await?;
+pub async fn numbers(bucket: &Bucket) -> Result<Vec<Listed>, HistoryError> {
+    let folder = bucket.keys.commits();
+    let entries = bucket.store.list(&folder).await?;
     let mut listed: Vec<Listed> = entries.iter().filter_map(|entry| listed(entry, &folder)).collect();
     listed.sort_by_key(|commit| commit.number);
     Ok(listed)
@@ -109,15 +108,14 @@ fn listed(entry: &Entry, folder: &str) -> Option<Listed> {
 /// # Errors
 /// The store's; a stored object that is not what was sent.
 pub async fn upload_pack(
-    store: &Store,
-    keys: &Keys,
+    bucket: &Bucket,
     spooled: &Spooled,
     progress: &Progress,
 ) -> Result<(), HistoryError> {
-    let key = keys.pack(&spooled.digests.sha256);
-    let sent = store.put(&key, Body::File(&spooled.path, &spooled.digests), progress).await?;
+    let key = bucket.keys.pack(&spooled.digests.sha256);
+    let sent = bucket.store.put(&key, Body::File(&spooled.path, &spooled.digests), progress).await?;
     failpoint::reach("history.pack-sent");
-    confirm(store, &key, &sent, spooled).await?;
+    confirm(bucket, &key, &sent, spooled).await?;
     failpoint::reach("history.pack-confirmed");
     Ok(())
 }
@@ -145,32 +143,32 @@ fn by_etag(etag: &str, digests: &Digests) -> Confirmed {
 
 /// The etag that answered the put is a checksum that the store computed. Where it is none, the stored size is asked
 /// for, and the transfer itself was signed over its SHA-256. Where it is another one, the object is read back.
-async fn confirm(store: &Store, key: &str, sent: &Meta, spooled: &Spooled) -> Result<(), HistoryError> {
+async fn confirm(bucket: &Bucket, key: &str, sent: &Meta, spooled: &Spooled) -> Result<(), HistoryError> {
     let digests = &spooled.digests;
     let problem = match by_etag(&sent.etag.0, digests) {
         Confirmed::Yes => return Ok(()),
-        Confirmed::Unsaid => match store.head(key).await? {
+        Confirmed::Unsaid => match bucket.store.head(key).await? {
             Some(meta) if meta.size == digests.size => return Ok(()),
             Some(meta) => format!("it has {} bytes instead of {}", meta.size, digests.size),
             None => "it is not there".to_owned(),
         },
-        Confirmed::Other => match read_back(store, key, spooled).await? {
+        Confirmed::Other => match read_back(bucket, key, spooled).await? {
             Some(sha256) if sha256 == digests.sha256 => return Ok(()),
             Some(_) => "it has another checksum".to_owned(),
             None => "it is not there".to_owned(),
         },
     };
-    Err(HistoryError::Content { what: format!("{key} at {}", store.name()), problem })
+    Err(HistoryError::Content { what: format!("{key} at {}", bucket.store.name()), problem })
 }
 
 /// The SHA-256 of the stored object, which may be cut or longer than what was sent.
-async fn read_back(store: &Store, key: &str, spooled: &Spooled) -> Result<Option<String>, HistoryError> {
+async fn read_back(bucket: &Bucket, key: &str, spooled: &Spooled) -> Result<Option<String>, HistoryError> {
     let folder = spooled.path.parent().unwrap_or(Path::new("/"));
     let path = files::temporary(folder, "read-back")?;
     let fail = |error| DatabaseError::io("write", &path, error);
     let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(fail)?;
     let mut sink = Sink::new(file, spooled.digests.size, Progress::hidden());
-    if store.download(key, &mut sink).await?.is_none() {
+    if bucket.store.download(key, &mut sink).await?.is_none() {
         return Ok(None);
     }
     let (_, sha256) = sink.finish().await.map_err(fail)?;
@@ -199,13 +197,8 @@ pub enum Created {
 ///
 /// # Errors
 /// The store's. The commit may then be there all the same; its token tells.
-pub async fn create(
-    store: &Store,
-    keys: &Keys,
-    commit: &Commit,
-    exclusive: Exclusive,
-) -> Result<Created, HistoryError> {
-    let key = keys.commit(commit.number);
+pub async fn create(bucket: &Bucket, commit: &Commit, exclusive: Exclusive) -> Result<Created, HistoryError> {
+    let key = bucket.keys.commit(commit.number);
     let broken = |problem: String| HistoryError::Commit { key: key.clone(), problem };
     let bytes = serde_json::to_vec(commit).map_err(|error| broken(error.to_string()))?;
     // A commit that nobody could read again must never become the head.
@@ -215,23 +208,25 @@ pub async fn create(
     }
     failpoint::reach("history.before-commit");
     let created = match exclusive {
-        Exclusive::Conditional => match conditional::write(store, &key, &bytes, Condition::IfAbsent).await? {
-            Outcome::Won(_) => Created::Won,
-            Outcome::Lost => Created::Lost,
-        },
-        Exclusive::Claim => create_alone(store, &key, &bytes).await?,
+        Exclusive::Conditional => {
+            match conditional::write(&bucket.store, &key, &bytes, Condition::IfAbsent).await? {
+                Outcome::Won(_) => Created::Won,
+                Outcome::Lost => Created::Lost,
+            }
+        }
+        Exclusive::Claim => create_alone(bucket, &key, &bytes).await?,
     };
     failpoint::reach("history.committed");
     Ok(created)
 }
 
 /// With a sole claim nobody else writes here; what is there decides all the same.
-async fn create_alone(store: &Store, key: &str, bytes: &[u8]) -> Result<Created, HistoryError> {
-    if let Some((there, _)) = store.get(key).await? {
+async fn create_alone(bucket: &Bucket, key: &str, bytes: &[u8]) -> Result<Created, HistoryError> {
+    if let Some((there, _)) = bucket.store.get(key).await? {
         return Ok(if there == bytes { Created::Won } else { Created::Lost });
     }
-    store.put(key, Body::Bytes(bytes), &Progress::hidden()).await?;
-    match store.get(key).await? {
+    bucket.store.put(key, Body::Bytes(bytes), &Progress::hidden()).await?;
+    match bucket.store.get(key).await? {
         Some((there, _)) if there == bytes => Ok(Created::Won),
         Some(_) => Ok(Created::Lost),
         None => {
@@ -244,18 +239,13 @@ async fn create_alone(store: &Store, key: &str, bytes: &[u8]) -> Result<Created,
 ///
 /// # Errors
 /// The store's; a commit that cannot be used.
-pub async fn walk(
-    store: &Store,
-    keys: &Keys,
-    newest: &Commit,
-    limit: usize,
-) -> Result<Vec<Commit>, HistoryError> {
+pub async fn walk(bucket: &Bucket, newest: &Commit, limit: usize) -> Result<Vec<Commit>, HistoryError> {
     let mut commits = vec![newest.clone()];
     while commits.len() < limit {
         let Some(parent) = commits.last().and_then(|commit| commit.parent) else {
             break;
         };
-        let Some(commit) = get(store, keys, parent).await? else {
+        let Some(commit) = get(bucket, parent).await? else {
             break;
         };
         commits.push(commit);

@@ -6,14 +6,15 @@ use crate::context::Context;
 use crate::history::HistoryError;
 use crate::history::commit::tests::sample;
 use crate::progress::Progress;
-use crate::storage::keys::Keys;
-use crate::storage::{Body, Digests, Store};
+use crate::storage::{Body, Bucket, Digests, Store};
 
-fn store() -> (tempfile::TempDir, Store, Keys) {
+fn bucket() -> (tempfile::TempDir, Bucket) {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig::Dir(folder.path().to_owned());
-    let store = Store::open(&config, &Arc::new(Context::default())).unwrap();
-    (folder, store, Keys::new("6fe2e0f6071ac2bb"))
+    let context = Arc::new(Context::default());
+    let store = Store::open(&config, &context).unwrap();
+    let bucket = Bucket::new(store, "6fe2e0f6071ac2bb", context, folder.path());
+    (folder, bucket)
 }
 
 async fn put(store: &Store, key: &str, bytes: &[u8]) {
@@ -32,22 +33,21 @@ async fn the_head_is_found_from_every_hint_whatever_was_removed() {
         (&[99_999, 100_000], Some(100_000)),
     ];
     for (there, newest) in table {
-        let (_folder, store, keys) = store();
+        let (_folder, bucket) = bucket();
         for number in there {
             let commit = sample(*number, 0);
-            let created = create(&store, &keys, &commit, Exclusive::Conditional).await;
+            let created = create(&bucket, &commit, Exclusive::Conditional).await;
             assert_eq!(created.unwrap(), Created::Won);
         }
-        put(&store, &format!("{}notes.txt", keys.commits()), b"foreign").await;
-        put(&store, &format!("{}0000000000.json", keys.commits()), b"{}").await;
-        put(&store, &format!("{}1e9.json", keys.commits()), b"{}").await;
+        put(&bucket.store, &format!("{}notes.txt", bucket.keys.commits()), b"foreign").await;
+        put(&bucket.store, &format!("{}0000000000.json", bucket.keys.commits()), b"{}").await;
+        put(&bucket.store, &format!("{}1e9.json", bucket.keys.commits()), b"{}").await;
         let hints = [0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 50, 99, 100, 101, u64::MAX];
         for hint in std::iter::once(None).chain(hints.map(Some)) {
-            let got = head(&store, &keys, hint).await.unwrap();
+            let got = head(&bucket, hint).await.unwrap();
             assert_eq!(got.map(|commit| commit.number), newest, "{there:?} from {hint:?}");
         }
-        let listed: Vec<u64> =
-            numbers(&store, &keys).await.unwrap().iter().map(|commit| commit.number).collect();
+        let listed: Vec<u64> = numbers(&bucket).await.unwrap().iter().map(|commit| commit.number).collect();
         assert_eq!(listed, there);
     }
 }
@@ -55,37 +55,37 @@ async fn the_head_is_found_from_every_hint_whatever_was_removed() {
 #[tokio::test]
 async fn of_two_writers_of_one_number_one_wins() {
     for exclusive in [Exclusive::Conditional, Exclusive::Claim] {
-        let (_folder, store, keys) = store();
+        let (_folder, bucket) = bucket();
         let (mut ours, mut theirs) = (sample(1, 0), sample(1, 0));
         ours.token = "ours".to_owned();
         theirs.token = "theirs".to_owned();
-        let make = |commit| create(&store, &keys, commit, exclusive);
+        let make = |commit| create(&bucket, commit, exclusive);
         assert_eq!(make(&ours).await.unwrap(), Created::Won);
         assert_eq!(make(&theirs).await.unwrap(), Created::Lost, "{exclusive:?}");
         assert_eq!(make(&ours).await.unwrap(), Created::Won, "again, after a lost answer");
-        assert_eq!(get(&store, &keys, 1).await.unwrap().unwrap().token, "ours");
+        assert_eq!(get(&bucket, 1).await.unwrap().unwrap().token, "ours");
     }
 }
 
 #[tokio::test]
 async fn a_commit_that_nobody_could_read_is_not_written() {
-    let (_folder, store, keys) = store();
+    let (_folder, bucket) = bucket();
     let mut commit = sample(3, 1);
     commit.chain.remove(0);
-    let made = create(&store, &keys, &commit, Exclusive::Conditional).await;
+    let made = create(&bucket, &commit, Exclusive::Conditional).await;
     assert!(matches!(made, Err(HistoryError::Commit { .. })));
-    assert_eq!(head(&store, &keys, None).await.unwrap(), None);
+    assert_eq!(head(&bucket, None).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_damaged_head_is_an_error_and_never_absence() {
-    let (_folder, store, keys) = store();
+    let (_folder, bucket) = bucket();
     let commit = sample(1, 0);
-    create(&store, &keys, &commit, Exclusive::Conditional).await.unwrap();
+    create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
     for garbage in ["", "{}", "[]", "null"] {
-        put(&store, &keys.commit(2), garbage.as_bytes()).await;
+        put(&bucket.store, &bucket.keys.commit(2), garbage.as_bytes()).await;
         for hint in [None, Some(1), Some(2)] {
-            let got = head(&store, &keys, hint).await;
+            let got = head(&bucket, hint).await;
             assert!(matches!(got, Err(HistoryError::Commit { .. })), "{garbage} {hint:?}");
         }
     }
@@ -93,13 +93,13 @@ async fn a_damaged_head_is_an_error_and_never_absence() {
 
 #[tokio::test]
 async fn a_walk_ends_where_retention_ended() {
-    let (_folder, store, keys) = store();
+    let (_folder, bucket) = bucket();
     for number in 5..=9 {
-        create(&store, &keys, &sample(number, 0), Exclusive::Conditional).await.unwrap();
+        create(&bucket, &sample(number, 0), Exclusive::Conditional).await.unwrap();
     }
-    let newest = head(&store, &keys, None).await.unwrap().unwrap();
+    let newest = head(&bucket, None).await.unwrap().unwrap();
     for (limit, expected) in [(1, vec![9]), (3, vec![9, 8, 7]), (100, vec![9, 8, 7, 6, 5])] {
-        let walked = walk(&store, &keys, &newest, limit).await.unwrap();
+        let walked = walk(&bucket, &newest, limit).await.unwrap();
         let walked: Vec<u64> = walked.iter().map(|commit| commit.number).collect();
         assert_eq!(walked, expected);
     }

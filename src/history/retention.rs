@@ -9,8 +9,7 @@ use super::commit::{Commit, Link};
 use super::log::{self, Listed};
 use crate::config::HistoryRetention;
 use crate::failpoint;
-use crate::storage::Store;
-use crate::storage::keys::Keys;
+use crate::storage::Bucket;
 
 /// Deltas on one full pack at most.
 pub const MAX_DELTAS: usize = 64;
@@ -83,23 +82,22 @@ pub struct Collected {
 /// # Errors
 /// The store's; a kept commit that cannot be read (then no pack is removed).
 pub async fn collect(
-    store: &Store,
-    keys: &Keys,
+    bucket: &Bucket,
     keep: HistoryRetention,
     now: i64,
     limit: usize,
 ) -> Result<Collected, HistoryError> {
     // Packs first: one that is uploaded after this listing is not in it.
-    let packs = packs(store, keys).await?;
-    let commits = log::numbers(store, keys).await?;
+    let packs = packs(bucket).await?;
+    let commits = log::numbers(bucket).await?;
     let mut gone = expired(&commits, keep, now);
     let mut collected = Collected { more: gone.len() > limit, ..Collected::default() };
     gone.truncate(limit);
     let kept: Vec<u64> =
         commits.iter().map(|commit| commit.number).filter(|number| !gone.contains(number)).collect();
-    let needed = needed(store, keys, &kept).await?;
+    let needed = needed(bucket, &kept).await?;
     for number in gone {
-        store.delete(&keys.commit(number)).await?;
+        bucket.store.delete(&bucket.keys.commit(number)).await?;
         collected.commits += 1;
         failpoint::reach("history.commit-removed");
     }
@@ -107,7 +105,7 @@ pub async fn collect(
     let left = limit.saturating_sub(collected.commits);
     collected.more |= orphans.len() > left;
     for key in orphans.into_iter().take(left) {
-        store.delete(key).await?;
+        bucket.store.delete(key).await?;
         collected.packs += 1;
         failpoint::reach("history.pack-removed");
     }
@@ -115,9 +113,9 @@ pub async fn collect(
     Ok(collected)
 }
 
-async fn packs(store: &Store, keys: &Keys) -> Result<Vec<ListedPack>, HistoryError> {
-    let folder = keys.packs();
-    let entries = store.list(&folder).await?;
+async fn packs(bucket: &Bucket) -> Result<Vec<ListedPack>, HistoryError> {
+    let folder = bucket.keys.packs();
+    let entries = bucket.store.list(&folder).await?;
     Ok(entries
         .into_iter()
         .filter_map(|entry| {
@@ -133,15 +131,15 @@ async fn packs(store: &Store, keys: &Keys) -> Result<Vec<ListedPack>, HistoryErr
 
 /// The packs of all kept commits. A chain holds the packs of every commit from its full one on, so one record a
 /// chain is read, newest first.
-async fn needed(store: &Store, keys: &Keys, kept: &[u64]) -> Result<BTreeSet<String>, HistoryError> {
+async fn needed(bucket: &Bucket, kept: &[u64]) -> Result<BTreeSet<String>, HistoryError> {
     let mut needed = BTreeSet::new();
     let mut covered_from = u64::MAX;
     for number in kept.iter().rev() {
         if *number >= covered_from {
             continue;
         }
-        let commit = log::get(store, keys, *number).await?.ok_or_else(|| HistoryError::Gone {
-            key: keys.commit(*number),
+        let commit = log::get(bucket, *number).await?.ok_or_else(|| HistoryError::Gone {
+            key: bucket.keys.commit(*number),
             wanted_by: "its own listing".to_owned(),
         })?;
         covered_from = first_of(&commit);

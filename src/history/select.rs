@@ -7,8 +7,7 @@ use jiff::tz::TimeZone;
 use super::HistoryError;
 use super::commit::Commit;
 use super::log;
-use crate::storage::Store;
-use crate::storage::keys::Keys;
+use crate::storage::Bucket;
 
 /// Which commit is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +46,17 @@ pub fn parse(text: &str) -> Option<Selector> {
 ///
 /// # Errors
 /// The store's; a commit that cannot be used.
-pub async fn find(store: &Store, keys: &Keys, selector: Selector) -> Result<Option<Commit>, HistoryError> {
+pub async fn find(bucket: &Bucket, selector: Selector) -> Result<Option<Commit>, HistoryError> {
     match selector {
-        Selector::Head => log::head(store, keys, None).await,
-        Selector::Number(number) => log::get(store, keys, number).await,
-        Selector::At(at) => before(store, keys, at).await,
+        Selector::Head => log::head(bucket, None).await,
+        Selector::Number(number) => log::get(bucket, number).await,
+        Selector::At(at) => before(bucket, at).await,
     }
 }
 
 /// Halves the run of numbers: times rise with them.
-async fn before(store: &Store, keys: &Keys, at: Timestamp) -> Result<Option<Commit>, HistoryError> {
-    let numbers = log::numbers(store, keys).await?;
+async fn before(bucket: &Bucket, at: Timestamp) -> Result<Option<Commit>, HistoryError> {
+    let numbers = log::numbers(bucket).await?;
     let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
         return Ok(None);
     };
@@ -65,7 +64,7 @@ async fn before(store: &Store, keys: &Keys, at: Timestamp) -> Result<Option<Comm
     let mut found = None;
     while low < high {
         let middle = low + (high - low) / 2;
-        match log::get(store, keys, middle).await? {
+        match log::get(bucket, middle).await? {
             Some(commit) if commit.at().is_some_and(|made| made <= at) => {
                 found = Some(commit);
                 low = middle.saturating_add(1);
@@ -78,12 +77,13 @@ async fn before(store: &Store, keys: &Keys, at: Timestamp) -> Result<Option<Comm
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Selector, find, parse};
     use crate::config::StoreConfig;
     use crate::history::commit::tests::sample;
     use crate::history::log::{Exclusive, create};
-    use crate::storage::Store;
-    use crate::storage::keys::Keys;
+    use crate::storage::{Bucket, Store};
 
     #[test]
     fn a_commit_is_named_by_number_or_moment() {
@@ -112,13 +112,12 @@ mod tests {
     #[tokio::test]
     async fn a_moment_means_the_last_commit_before_it() {
         let folder = tempfile::tempdir().unwrap();
-        let store =
-            Store::open(&StoreConfig::Dir(folder.path().to_owned()), &std::sync::Arc::default()).unwrap();
-        let keys = Keys::new("6fe2e0f6071ac2bb");
+        let store = Store::open(&StoreConfig::Dir(folder.path().to_owned()), &Arc::default()).unwrap();
+        let bucket = Bucket::new(store, "6fe2e0f6071ac2bb", Arc::default(), folder.path());
         for number in 4..=9 {
             let mut commit = sample(number, 0);
             commit.time = format!("2026-01-0{number}T12:00:00+00:00");
-            create(&store, &keys, &commit, Exclusive::Conditional).await.unwrap();
+            create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
         }
         for (text, number) in [
             ("2026-01-04T11:59:59Z", None),
@@ -131,7 +130,7 @@ mod tests {
             ("10", None),
             ("head", Some(9)),
         ] {
-            let got = find(&store, &keys, parse(text).unwrap()).await.unwrap();
+            let got = find(&bucket, parse(text).unwrap()).await.unwrap();
             assert_eq!(got.map(|commit| commit.number), number, "{text}");
         }
     }

@@ -32,7 +32,7 @@ pub struct Verified {
 pub async fn verify(fetch: Fetch<'_>, all: bool) -> Result<Verified, HistoryError> {
     let mut verified = Verified::default();
     let mut left: BTreeSet<u64> =
-        log::numbers(fetch.store, fetch.keys).await?.iter().map(|commit| commit.number).collect();
+        log::numbers(fetch.bucket).await?.iter().map(|commit| commit.number).collect();
     if let (Some(first), Some(last)) = (left.first(), left.last())
         && last - first + 1 != left.len() as u64
     {
@@ -40,7 +40,7 @@ pub async fn verify(fetch: Fetch<'_>, all: bool) -> Result<Verified, HistoryErro
     }
     // Newest first: its chain covers its ancestors' images too.
     while let Some(number) = left.pop_last() {
-        let commit = match log::get(fetch.store, fetch.keys, number).await {
+        let commit = match log::get(fetch.bucket, number).await {
             Ok(Some(commit)) => commit,
             // Removed by retention a moment ago.
             Ok(None) => continue,
@@ -56,7 +56,7 @@ pub async fn verify(fetch: Fetch<'_>, all: bool) -> Result<Verified, HistoryErro
         let first = commit.chain.first().map_or(number, |link| link.number);
         if all {
             for older in left.split_off(&first) {
-                match log::get(fetch.store, fetch.keys, older).await {
+                match log::get(fetch.bucket, older).await {
                     Ok(Some(member)) if is_prefix(&member.chain, &commit.chain) => members.push(member),
                     // It has a chain of its own: looked at by itself.
                     Ok(Some(_)) => {

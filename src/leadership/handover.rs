@@ -69,7 +69,7 @@ impl Leadership<'_> {
         &self,
         force: bool,
     ) -> Result<(Option<LeaseRecord>, Option<Etag>), LeadershipError> {
-        Ok(match records::look(self.store, &self.keys.lease()).await? {
+        Ok(match records::look(&self.bucket.store, &self.bucket.keys.lease()).await? {
             None => (None, None),
             Some((Ok(lease), etag)) => (Some(lease), Some(etag)),
             // Only content that was read is stepped over: a lease that could not be had may be a valid one.

@@ -7,17 +7,14 @@ mod handover;
 use std::time::Duration;
 
 use crate::config::{Config, LeadershipConfig};
-use crate::context::Context;
 use crate::error::Failure;
 use crate::history::{HistoryError, log};
 use crate::identity::{Node, Project};
 use crate::lock::claim::{self, Claim};
 use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
 use crate::storage::records::{self, AuditRecord, LeaseRecord, Manifest, POLICY};
-use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
+use crate::storage::{Body, Bucket, Etag, StoreError, StoreErrorKind};
 
 pub use decide::Role;
 use decide::{NewTerm, decide};
@@ -81,20 +78,14 @@ impl From<LeadershipError> for Failure {
 /// What is needed to read and write the lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Leadership<'a> {
-    /// The store.
-    pub store: &'a Store,
-    /// Clock and chance.
-    pub context: &'a Context,
-    /// Names in the bucket.
-    pub keys: &'a Keys,
+    /// Where the lease lies.
+    pub bucket: &'a Bucket,
     /// Settings.
     pub config: &'a LeadershipConfig,
     /// The project.
     pub project: &'a Project,
     /// Who we are.
     pub node: &'a Node,
-    /// What the store's conditional writes are worth.
-    pub capability: &'a Capability,
 }
 
 /// A lease ready to be written, and why.
@@ -122,22 +113,8 @@ impl Standing {
 
 impl<'a> Leadership<'a> {
     /// Leadership of the project that is configured.
-    pub fn of(
-        config: &'a Config,
-        store: &'a Store,
-        context: &'a Context,
-        keys: &'a Keys,
-        capability: &'a Capability,
-    ) -> Self {
-        Self {
-            store,
-            context,
-            keys,
-            config: &config.leadership,
-            project: &config.project,
-            node: &config.node,
-            capability,
-        }
+    pub fn of(config: &'a Config, bucket: &'a Bucket) -> Self {
+        Self { bucket, config: &config.leadership, project: &config.project, node: &config.node }
     }
 }
 
@@ -174,11 +151,11 @@ impl Leadership<'_> {
     }
 
     fn now(&self) -> i64 {
-        self.context.server_now().as_second()
+        self.bucket.context.server_now().as_second()
     }
 
     async fn read(&self) -> Result<Option<(LeaseRecord, Etag)>, StoreError> {
-        records::read(self.store, &self.keys.lease()).await
+        records::read(&self.bucket.store, &self.bucket.keys.lease()).await
     }
 
     /// The lease of a term. The epoch of a new one is above that of the last push too: a lease that was lost, or that
@@ -202,7 +179,7 @@ impl Leadership<'_> {
                 policy: POLICY.to_owned(),
                 issued_by: self.node.id.clone(),
                 needs_ui_selection: term.needs_ui_selection,
-                nonce: Some(self.context.token()?),
+                nonce: Some(self.bucket.context.token()?),
             },
         })
     }
@@ -210,7 +187,8 @@ impl Leadership<'_> {
     /// The epoch of the newest push; 0 where there is none. The manifest alone does not tell: after a push in the
     /// background, or with `mirror off`, it is older than the newest commit; and a Python node's has no epoch.
     async fn last_pushed_epoch(&self) -> Result<i64, LeadershipError> {
-        let manifest = match records::read::<Manifest>(self.store, &self.keys.manifest()).await {
+        let manifest = match records::read::<Manifest>(&self.bucket.store, &self.bucket.keys.manifest()).await
+        {
             Ok(manifest) => manifest.and_then(|(manifest, _)| manifest.membridge),
             // A manifest that nobody can read fences nobody.
             Err(error) if error.kind == StoreErrorKind::NotARecord => None,
@@ -218,7 +196,7 @@ impl Leadership<'_> {
         };
         let mirrored = manifest.as_ref().and_then(|extra| extra.epoch);
         let hint = manifest.as_ref().and_then(|extra| extra.commit);
-        let head = log::head(self.store, self.keys, hint).await?;
+        let head = log::head(self.bucket, hint).await?;
         let committed = head.and_then(|commit| commit.epoch);
         Ok(mirrored.max(committed).unwrap_or(0))
     }
@@ -233,10 +211,11 @@ impl Leadership<'_> {
         let lease = &term.lease;
         tracing::debug!(?term, "lease");
         let body = records::to_bytes(lease).unwrap_or_default();
-        let verdict = self.capability.get(self.store, self.keys, self.context).await?;
+        let verdict = self.bucket.verdict().await?;
         let won = if verdict.atomic() {
             let condition = conditional::replacing(etag);
-            conditional::write(self.store, &self.keys.lease(), &body, condition).await? != Outcome::Lost
+            conditional::write(&self.bucket.store, &self.bucket.keys.lease(), &body, condition).await?
+                != Outcome::Lost
         } else {
             self.write_alone(&body, old).await?
         };
@@ -253,8 +232,8 @@ impl Leadership<'_> {
         const CLAIM_SECONDS: i64 = 60;
         /// A claimer who was held up for longer does not write.
         const PATIENCE: Duration = Duration::from_secs(30);
-        let token = self.context.token()?;
-        let folder = self.keys.claims("lease");
+        let token = self.bucket.context.token()?;
+        let folder = self.bucket.keys.claims("lease");
         let terms = claim::Terms {
             folder: &folder,
             token: &token,
@@ -262,7 +241,7 @@ impl Leadership<'_> {
             lifetime: CLAIM_SECONDS,
             force: false,
         };
-        let staked = Claim::stake(self.store, self.context, terms).await?;
+        let staked = Claim::stake(self.bucket, terms).await?;
         let Some(claim) = staked else { return Ok(false) };
         let result = async {
             let there = match self.read().await {
@@ -270,15 +249,15 @@ impl Leadership<'_> {
                 Err(error) if error.kind == StoreErrorKind::NotARecord && old.is_none() => None,
                 other => other?.map(|(lease, _)| lease),
             };
-            if there.as_ref() != old || claim.age(self.context) > PATIENCE {
+            if there.as_ref() != old || claim.age(&self.bucket.context) > PATIENCE {
                 return Ok(false);
             }
-            self.store.put(&self.keys.lease(), Body::Bytes(body), &Progress::hidden()).await?;
-            let there = self.store.get(&self.keys.lease()).await?;
+            self.bucket.store.put(&self.bucket.keys.lease(), Body::Bytes(body), &Progress::hidden()).await?;
+            let there = self.bucket.store.get(&self.bucket.keys.lease()).await?;
             Ok(there.is_some_and(|(bytes, _)| bytes == body))
         }
         .await;
-        let withdrawn = claim.withdraw(self.store).await;
+        let withdrawn = claim.withdraw(self.bucket).await;
         let won: bool = result.map_err(|error: StoreError| LeadershipError::Store(error))?;
         withdrawn?;
         Ok(won)
@@ -286,13 +265,13 @@ impl Leadership<'_> {
 
     /// Leaves an audit record; a failed one never fails the command.
     async fn audit(&self, lease: &LeaseRecord, reason: &str) {
-        let at = self.context.server_now();
+        let at = self.bucket.context.server_now();
         let record = AuditRecord { lease, event: "lease_written", timestamp: records::iso(at), reason };
-        let key = self.keys.audit(&records::compact(at), &self.node.id);
+        let key = self.bucket.keys.audit(&records::compact(at), &self.node.id);
         let Ok(body) = records::to_bytes(&record) else {
             return;
         };
-        if let Err(error) = self.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await {
+        if let Err(error) = self.bucket.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await {
             tracing::warn!(%error, "the audit record could not be written");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::storage::{Body, Entry, Store, StoreError};
+use crate::storage::{Body, Bucket, Entry, Store, StoreError};
 
 /// What is claimed, by whom, for how long.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +53,7 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn stake(
-        store: &Store,
-        context: &Context,
-        terms: Terms<'_>,
-    ) -> Result<Option<Self>, StoreError> {
+    pub async fn stake(bucket: &Bucket, terms: Terms<'_>) -> Result<Option<Self>, StoreError> {
         const ATTEMPTS: u32 = 10;
         let mut claim = Self {
             folder: terms.folder.to_owned(),
@@ -71,7 +67,7 @@ impl Claim {
         let mut staked = false;
         let mut end = Ok(());
         for attempt in 0..ATTEMPTS {
-            match claim.try_once(store, context).await {
+            match claim.try_once(bucket).await {
                 Ok(true) => {
                     staked = true;
                     break;
@@ -86,27 +82,27 @@ impl Claim {
         if staked {
             return Ok(Some(claim));
         }
-        let withdrawn = claim.withdraw(store).await;
+        let withdrawn = claim.withdraw(bucket).await;
         end.and(withdrawn).map(|()| None)
     }
 
     /// One announcement and one look. Of those who meet, the one with the smallest name stays and looks again; the
     /// others step back, so that somebody gets in soon.
-    async fn try_once(&mut self, store: &Store, context: &Context) -> Result<bool, StoreError> {
-        self.renew(store, context).await?;
-        let scene = self.look(store, context).await?;
+    async fn try_once(&mut self, bucket: &Bucket) -> Result<bool, StoreError> {
+        self.renew(bucket).await?;
+        let scene = self.look(bucket).await?;
         let mut alive = scene.alive;
         if self.force {
-            remove(store, &alive).await?;
-            alive = self.look(store, context).await?.alive;
+            remove(&bucket.store, &alive).await?;
+            alive = self.look(bucket).await?.alive;
         }
         if scene.present && alive.is_empty() {
             // A dead claim that stays is only one more line in the next listing.
-            let _ = remove(store, &scene.dead).await;
+            let _ = remove(&bucket.store, &scene.dead).await;
             return Ok(true);
         }
         if alive.iter().any(|other| *other < self.key()) {
-            self.withdraw(store).await?;
+            self.withdraw(bucket).await?;
         }
         Ok(false)
     }
@@ -116,13 +112,13 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn renew(&mut self, store: &Store, context: &Context) -> Result<(), StoreError> {
+    pub async fn renew(&mut self, bucket: &Bucket) -> Result<(), StoreError> {
         let old = (self.count > 0).then(|| self.key());
-        self.announced = context.uptime();
+        self.announced = bucket.context.uptime();
         self.count += 1;
-        store.put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden()).await?;
+        bucket.store.put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden()).await?;
         match old {
-            Some(old) => store.delete(&old).await,
+            Some(old) => bucket.store.delete(&old).await,
             None => Ok(()),
         }
     }
@@ -131,8 +127,8 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn present(&self, store: &Store, context: &Context) -> Result<bool, StoreError> {
-        Ok(self.look(store, context).await?.present)
+    pub async fn present(&self, bucket: &Bucket) -> Result<bool, StoreError> {
+        Ok(self.look(bucket).await?.present)
     }
 
     /// How long ago we announced ourselves.
@@ -149,15 +145,15 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn withdraw(&self, store: &Store) -> Result<(), StoreError> {
+    pub async fn withdraw(&self, bucket: &Bucket) -> Result<(), StoreError> {
         let prefix = format!("{}{}.", self.folder, self.token);
-        let ours = store.list(&prefix).await?;
-        remove(store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
+        let ours = bucket.store.list(&prefix).await?;
+        remove(&bucket.store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
     }
 
-    async fn look(&self, store: &Store, context: &Context) -> Result<Scene, StoreError> {
-        let entries = store.list(&self.folder).await?;
-        let now = context.server_now().as_second();
+    async fn look(&self, bucket: &Bucket) -> Result<Scene, StoreError> {
+        let entries = bucket.store.list(&self.folder).await?;
+        let now = bucket.context.server_now().as_second();
         Ok(scene(&entries, self, now))
     }
 
@@ -170,7 +166,7 @@ impl Claim {
 ///
 /// # Errors
 /// The store's.
-pub async fn anybody(store: &Store, context: &Context, terms: Terms<'_>) -> Result<bool, StoreError> {
+pub async fn anybody(bucket: &Bucket, terms: Terms<'_>) -> Result<bool, StoreError> {
     let nobody = Claim {
         folder: terms.folder.to_owned(),
         token: terms.token.to_owned(),
@@ -180,7 +176,7 @@ pub async fn anybody(store: &Store, context: &Context, terms: Terms<'_>) -> Resu
         count: 0,
         announced: Duration::ZERO,
     };
-    Ok(!nobody.look(store, context).await?.alive.is_empty())
+    Ok(!nobody.look(bucket).await?.alive.is_empty())
 }
 
 fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {

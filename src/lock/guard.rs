@@ -115,7 +115,7 @@ impl<'a> Guard<'a> {
     pub async fn hold<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         /// So that a machine that slept is noticed.
         const NAP: Duration = Duration::from_secs(30);
-        let context = self.request.context;
+        let context = &*self.request.bucket.context;
         let term = Arc::clone(&self.term);
         let mut work = std::pin::pin!(work);
         let mut work = std::future::poll_fn(|waker| match term.check(context) {
@@ -150,7 +150,7 @@ impl<'a> Guard<'a> {
 
     /// Renews; keeps trying through trouble for as long as the lock may be relied on.
     async fn renew_in_time(&mut self) -> Result<(), LockError> {
-        let context = self.request.context;
+        let context = &*self.request.bucket.context;
         let pause = (self.term.ttl / 20).min(Duration::from_secs(5));
         loop {
             let trouble = match tokio::time::timeout(self.term.left(context), self.renew()).await {
@@ -167,14 +167,14 @@ impl<'a> Guard<'a> {
 
     async fn renew(&mut self) -> Result<(), LockError> {
         let request = &self.request;
-        let began = request.context.uptime();
-        let now = request.context.server_now().as_second();
+        let began = request.bucket.context.uptime();
+        let now = request.bucket.context.server_now().as_second();
         let mut record = self.record.clone();
         record.timestamp = now;
         record.expires_at = Some(now.saturating_add(request.times.ttl));
         record.renewals = record.renewals.map(|count| count.saturating_add(1));
         if let Some(claim) = &mut self.claim {
-            claim.renew(request.store, request.context).await?;
+            claim.renew(request.bucket).await?;
         }
         match write(request, &record, Some(&self.etag), self.claim.as_ref(), &self.term).await? {
             Outcome::Won(meta) => {
@@ -184,9 +184,9 @@ impl<'a> Guard<'a> {
             }
             Outcome::Lost => {
                 // A renewal that was cut off and written all the same left our own token there.
-                match records::read::<LockRecord>(request.store, &request.keys.lock()).await? {
+                match records::read::<LockRecord>(&request.bucket.store, &request.bucket.keys.lock()).await? {
                     Some((there, etag)) if there.owner == self.record.owner => {
-                        let store = request.store.name();
+                        let store = request.bucket.store.name();
                         (self.record, self.etag) = (there, etag);
                         Err(LockError::Store(StoreError::new(
                             StoreErrorKind::Interrupted,
@@ -220,14 +220,14 @@ impl<'a> Guard<'a> {
                 give_back(&self.request, &self.record, term).await
             };
             if let Some(claim) = &self.claim {
-                claim.withdraw(self.request.store).await?;
+                claim.withdraw(self.request.bucket).await?;
             }
             released
         };
         tokio::time::timeout(SETTLE, give_back).await.unwrap_or_else(|_| {
             Err(LockError::Store(StoreError::new(
                 StoreErrorKind::Interrupted,
-                self.request.store.name(),
+                self.request.bucket.store.name(),
                 "release the lock",
                 "no answer within the time limit",
             )))
@@ -243,8 +243,9 @@ async fn give_back_at_once(guard: &Guard<'_>) -> bool {
     };
     let answer = guard
         .request
+        .bucket
         .store
-        .put_once(&guard.request.keys.lock(), &body, Condition::IfMatch(&guard.etag))
+        .put_once(&guard.request.bucket.keys.lock(), &body, Condition::IfMatch(&guard.etag))
         .await;
     matches!(answer, Ok(PutAnswer::Written(_)))
 }
@@ -265,21 +266,23 @@ pub(super) async fn give_back(
     term: Option<&Term>,
 ) -> Result<(), LockError> {
     const ATTEMPTS: u32 = 5;
-    let key = request.keys.lock();
+    let key = request.bucket.keys.lock();
     for _ in 0..ATTEMPTS {
-        let (record, etag) = match records::read::<LockRecord>(request.store, &key).await? {
+        let (record, etag) = match records::read::<LockRecord>(&request.bucket.store, &key).await? {
             Some((record, etag)) if record.owner == ours.owner && record.timestamp > 0 => (record, etag),
             _ => return Ok(()),
         };
         let body =
             records::to_bytes(&released(record)).map_err(|error| LockError::Lost(error.to_string()))?;
         if let Some(term) = term {
-            term.check(request.context)?;
+            term.check(&request.bucket.context)?;
             let hidden = Progress::hidden();
-            request.store.put(&key, Body::Bytes(&body), &hidden).await?;
+            request.bucket.store.put(&key, Body::Bytes(&body), &hidden).await?;
             return Ok(());
         }
-        if conditional::write(request.store, &key, &body, Condition::IfMatch(&etag)).await? != Outcome::Lost {
+        if conditional::write(&request.bucket.store, &key, &body, Condition::IfMatch(&etag)).await?
+            != Outcome::Lost
+        {
             return Ok(());
         }
         // A late renewal of our own came between, or somebody took over: the next look tells.

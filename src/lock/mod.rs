@@ -12,15 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::LockConfig;
-use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::{Node, Project};
 use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Etag, Store, StoreError, StoreErrorKind};
+use crate::storage::{Body, Bucket, Etag, StoreError, StoreErrorKind};
 
 use claim::Claim;
 use decide::{Situation, Verdict, decide};
@@ -108,12 +105,8 @@ impl From<LockError> for Failure {
 /// What is needed to ask for the lock.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The store.
-    pub store: &'a Store,
-    /// Clock and chance.
-    pub context: &'a Context,
-    /// Names in the bucket.
-    pub keys: &'a Keys,
+    /// Where the lock lies.
+    pub bucket: &'a Bucket,
     /// Times.
     pub times: LockConfig,
     /// For the record.
@@ -124,8 +117,6 @@ pub struct Request<'a> {
     pub machine: &'a str,
     /// Our state directory, for the lock between processes of this machine.
     pub state: &'a Path,
-    /// What the store's conditional writes are worth; where they are not, claims decide.
-    pub capability: &'a Capability,
     /// FORCE_PUSH.
     pub force: bool,
 }
@@ -147,7 +138,7 @@ impl Request<'_> {
 /// # Errors
 /// See [`LockError`].
 pub async fn acquire(request: Request<'_>) -> Result<Guard<'_>, LockError> {
-    let mut signal = std::pin::pin!(request.context.interrupted());
+    let mut signal = std::pin::pin!(request.bucket.context.interrupted());
     let mut taking = std::pin::pin!(take(request));
     let signal = tokio::select! {
         end = &mut taking => return end,
@@ -165,14 +156,14 @@ async fn take(request: Request<'_>) -> Result<Guard<'_>, LockError> {
     // knows that a lock with this machine's token was left by the dead.
     let path = request.state.join("locks").join(format!("project-{}.lock", request.project.cid));
     let local = LocalLock::acquire(&path, LOCAL_WAIT).await.map_err(LockError::Local)?;
-    let owner = format!("{}-{}", request.machine, request.context.token()?);
-    let verdict = request.capability.get(request.store, request.keys, request.context).await?;
+    let owner = format!("{}-{}", request.machine, request.bucket.context.token()?);
+    let verdict = request.bucket.verdict().await?;
     let mut claim = if verdict.atomic() { None } else { Some(stake(&request, &owner).await?) };
     match contend(&request, &owner, &mut claim).await {
         Ok(won) => Ok(Guard::new(request, won, claim, local)),
         Err(error) => {
             if let Some(claim) = &claim {
-                let _ = claim.withdraw(request.store).await;
+                let _ = claim.withdraw(request.bucket).await;
             }
             Err(error)
         }
@@ -183,8 +174,8 @@ async fn stake(request: &Request<'_>, owner: &str) -> Result<Claim, LockError> {
     // A lock that somebody holds is reason enough to go away, with the holder's name.
     let (there, now) = read(request).await?;
     verdict(request, there.as_ref().and_then(|(record, _)| record.as_ref()), now)?;
-    let folder = request.keys.claims("lock");
-    let claim = Claim::stake(request.store, request.context, request.claim_terms(&folder, owner)).await?;
+    let folder = request.bucket.keys.claims("lock");
+    let claim = Claim::stake(request.bucket, request.claim_terms(&folder, owner)).await?;
     claim.ok_or(LockError::Contended { attempts: 10 })
 }
 
@@ -219,22 +210,22 @@ async fn others_use_claims(request: &Request<'_>, owner: &str) -> Result<bool, L
     if request.force {
         return Ok(false);
     }
-    let folder = request.keys.claims("lock");
+    let folder = request.bucket.keys.claims("lock");
     let terms = request.claim_terms(&folder, owner);
-    Ok(claim::anybody(request.store, request.context, terms).await?)
+    Ok(claim::anybody(request.bucket, terms).await?)
 }
 
 type There = Option<(Option<LockRecord>, Etag)>;
 
 /// The lock as it is, and the store's time; a record that nobody can read is stepped over by FORCE_PUSH only.
 async fn read(request: &Request<'_>) -> Result<(There, i64), LockError> {
-    let there = match records::look::<LockRecord>(request.store, &request.keys.lock()).await? {
+    let there = match records::look::<LockRecord>(&request.bucket.store, &request.bucket.keys.lock()).await? {
         None => None,
         Some((Ok(record), etag)) => Some((Some(record), etag)),
         Some((Err(_), etag)) if request.force => Some((None, etag)),
         Some((Err(error), _)) => return Err(error.into()),
     };
-    Ok((there, request.context.server_now().as_second()))
+    Ok((there, request.bucket.context.server_now().as_second()))
 }
 
 /// May we have it? `Some`: it is taken over, and why.
@@ -268,7 +259,7 @@ async fn try_once(
     owner: &str,
     claim: Option<&Claim>,
 ) -> Result<Option<Won>, LockError> {
-    let term = Term::start(request.context, request.times.ttl);
+    let term = Term::start(&request.bucket.context, request.times.ttl);
     if let Some(claim) = claim {
         term.began(claim.announced());
     }
@@ -301,14 +292,16 @@ async fn write(
     claim: Option<&Claim>,
     term: &Term,
 ) -> Result<Outcome, LockError> {
-    let key = request.keys.lock();
+    let key = request.bucket.keys.lock();
     let body = records::to_bytes(record).map_err(|error| LockError::Lost(error.to_string()))?;
     if claim.is_none() {
-        return Ok(conditional::write(request.store, &key, &body, conditional::replacing(etag)).await?);
+        return Ok(
+            conditional::write(&request.bucket.store, &key, &body, conditional::replacing(etag)).await?
+        );
     }
-    term.check(request.context)?;
-    request.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await?;
-    match request.store.get(&key).await? {
+    term.check(&request.bucket.context)?;
+    request.bucket.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await?;
+    match request.bucket.store.get(&key).await? {
         Some((bytes, meta)) if bytes == body => Ok(Outcome::Won(meta)),
         _ => Ok(Outcome::Lost),
     }

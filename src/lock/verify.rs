@@ -38,21 +38,21 @@ impl<'a> Verifier<'a> {
     /// [`LockError::Lost`], or the store's.
     pub async fn verify(&self) -> Result<(), LockError> {
         let request = &self.request;
-        let there = records::read::<LockRecord>(request.store, &request.keys.lock()).await?;
+        let there = records::read::<LockRecord>(&request.bucket.store, &request.bucket.keys.lock()).await?;
         let record = match there.map(|(record, _)| record) {
             Some(record) if record.owner == self.owner && record.timestamp > 0 => record,
             other => return Err(LockError::Lost(holder(other))),
         };
-        let now = request.context.server_now().as_second();
+        let now = request.bucket.context.server_now().as_second();
         if now.saturating_sub(record.timestamp) >= request.times.ttl {
             return Err(LockError::Lost("its time ran out while this process was held up".to_owned()));
         }
         if let Some(claim) = &self.claim
-            && !claim.present(request.store, request.context).await?
+            && !claim.present(request.bucket).await?
         {
             return Err(LockError::Lost("our claim was removed".to_owned()));
         }
-        self.term.check(request.context)
+        self.term.check(&request.bucket.context)
     }
 
     /// The same for what somebody else's write cannot harm (a numbered commit): a lock that was taken or renewed less
@@ -62,10 +62,10 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// See [`Verifier::verify`].
     pub async fn verify_within(&self, limit: Duration) -> Result<(), LockError> {
-        if self.claim.is_some() || self.term.age(self.request.context) >= limit {
+        if self.claim.is_some() || self.term.age(&self.request.bucket.context) >= limit {
             return self.verify().await;
         }
-        self.term.check(self.request.context)
+        self.term.check(&self.request.bucket.context)
     }
 
     /// Remembers an object as it is. What is read or checked after this and before [`Verifier::write`] holds for the
@@ -75,7 +75,7 @@ impl<'a> Verifier<'a> {
     /// The store's.
     pub async fn look(&self, key: String) -> Result<Seen, LockError> {
         let etag = match &self.claim {
-            None => self.request.store.head(&key).await?.map(|meta| meta.etag),
+            None => self.request.bucket.store.head(&key).await?.map(|meta| meta.etag),
             Some(_) => None,
         };
         Ok(Seen { key, etag })
@@ -90,7 +90,7 @@ impl<'a> Verifier<'a> {
     /// [`LockError::Overtaken`]: somebody wrote the object since the look; [`LockError::Lost`]; the store's.
     pub async fn write(&self, seen: &Seen, body: Body<'_>, progress: &Progress) -> Result<Meta, LockError> {
         self.verify().await?;
-        let store = self.request.store;
+        let store = &self.request.bucket.store;
         if self.claim.is_some() {
             return Ok(store.put(&seen.key, body, progress).await?);
         }

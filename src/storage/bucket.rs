@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::keys::Keys;
-use super::probe::Capability;
+use super::probe::{Capability, Verdict};
 use super::{Store, StoreError};
 use crate::context::Context;
 
@@ -28,11 +28,19 @@ impl Bucket {
         Self { keys: Keys::new(cid), store, context, capability }
     }
 
-    /// Whether conditional creation has one winner here.
+    /// What the store's conditional writes are worth: known, remembered, or found out now.
     ///
     /// # Errors
     /// The store's.
-    pub async fn creates_once(&self) -> Result<bool, StoreError> {
-        Ok(self.capability.get(&self.store, &self.keys, &self.context).await?.create)
+    pub async fn verdict(&self) -> Result<Verdict, StoreError> {
+        self.capability.get(&self.store, &self.keys, &self.context).await
+    }
+
+    /// The same found out now, whatever is remembered.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn probe(&self) -> Result<Verdict, StoreError> {
+        self.capability.probe_now(&self.store, &self.keys, &self.context).await
     }
 }

@@ -160,32 +160,35 @@ async fn publish(
     fence: Fence<'_>,
 ) -> CommandResult<Option<Commit>> {
     let progress = session.ui.progress("upload", pack.digests.size);
-    let sent = log::upload_pack(&session.store, &session.keys, pack, &progress).await;
+    let sent = log::upload_pack(&session.bucket, pack, &progress).await;
     progress.done();
     sent?;
     // Whoever was held up for longer than the lock lives finds out here; and a commit of our number refuses us.
     fence.verifier.verify_within(fence.fresh.limit()).await?;
-    if !fence.fresh.since(&session.context, fence.terms.gated) {
+    if !fence.fresh.since(&session.bucket.context, fence.terms.gated) {
         super::gate::same_term(session, fence.terms.epoch).await?;
     }
     failpoint::reach("push.verified");
-    let verdict = session.capability.get(&session.store, &session.keys, &session.context).await?;
+    let verdict = session.bucket.verdict().await?;
     let exclusive = if verdict.create { Exclusive::Conditional } else { Exclusive::Claim };
-    match log::create(&session.store, &session.keys, commit, exclusive).await? {
+    match log::create(&session.bucket, commit, exclusive).await? {
         Created::Won => Ok(Some(commit.clone())),
         Created::Lost => Ok(None),
     }
 }
 
 fn author(session: &Session, terms: &Terms) -> CommandResult<Author> {
-    let token =
-        session.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token = session
+        .bucket
+        .context
+        .token()
+        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     Ok(Author {
         node_id: session.config.node.id.clone(),
         host: session.config.node.host.clone(),
         epoch: terms.epoch,
         claude_mem_version: terms.claude_mem.clone(),
-        time: session.context.server_now(),
+        time: session.bucket.context.server_now(),
         token,
     })
 }
@@ -196,9 +199,9 @@ pub(super) async fn collect(session: &Session, before: Option<u64>, number: u64)
     if !collection_due(before, number) {
         return;
     }
-    let now = session.context.server_now().as_second();
+    let now = session.bucket.context.server_now().as_second();
     let keep = session.config.history;
-    match retention::collect(&session.store, &session.keys, keep, now, COLLECT_LIMIT).await {
+    match retention::collect(&session.bucket, keep, now, COLLECT_LIMIT).await {
         Ok(collected) => tracing::info!(?collected, "history collected"),
         Err(error) => tracing::warn!(%error, "old history was not collected"),
     }

@@ -59,7 +59,7 @@ pub(super) async fn situation(
 ) -> CommandResult<Situation> {
     let grew = match (base, head) {
         (Some(base), Some(head)) if base.digest == local.digest && base.sha256 != head.sha256 => {
-            lineage::grew(&session.store, &session.keys, base, head).await?
+            lineage::grew(&session.bucket, base, head).await?
         }
         _ => false,
     };

@@ -80,8 +80,7 @@ async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryE
     })
     .await?;
     let progress = session.ui.progress("download", commit.chain_bytes());
-    let store = &session.store;
-    let fetch = Fetch { store, keys: &session.keys, folder: &folder, scratch: &scratch, progress: &progress };
+    let fetch = Fetch { bucket: &session.bucket, folder: &folder, scratch: &scratch, progress: &progress };
     failpoint::reach("fetch.download");
     let fetched = history::fetch::image(fetch, commit, base).await?;
     history::fetch::sync(&fetched).await?;
@@ -101,8 +100,8 @@ async fn of_commit(session: &Session, commit: &Commit) -> Result<Image, HistoryE
 }
 
 async fn download(session: &Session, announced: Option<&str>) -> CommandResult<Image> {
-    let key = session.keys.database();
-    let meta = session.store.head(&key).await?.ok_or_else(|| missing(session, &key))?;
+    let key = session.bucket.keys.database();
+    let meta = session.bucket.store.head(&key).await?.ok_or_else(|| missing(session, &key))?;
     let folder = &session.landing;
     let path = files::temporary(folder, "pull")?;
     // The image, once more as a write-ahead log while it is installed, and the backup of what is here.
@@ -116,7 +115,7 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
     let progress = session.ui.progress("download", meta.size);
     let mut sink = Sink::new(file, meta.size.saturating_add(1), progress);
     failpoint::reach("fetch.download");
-    session.store.download(&key, &mut sink).await?.ok_or_else(|| missing(session, &key))?;
+    session.bucket.store.download(&key, &mut sink).await?.ok_or_else(|| missing(session, &key))?;
     let written = sink.finish().await;
     let (size, sha256) = written.map_err(|error| database::DatabaseError::io("write", &path, error))?;
     if let Some(announced) = announced
@@ -124,7 +123,7 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
     {
         return Err(Failure::new(format!(
             "{key} at {} has checksum {}, its announcement says {}: somebody is pushing, or a push was cut off",
-            session.store.name(),
+            session.bucket.store.name(),
             short(&sha256),
             short(announced)
         ))
@@ -146,14 +145,14 @@ async fn download(session: &Session, announced: Option<&str>) -> CommandResult<I
 fn unannounced(session: &Session) -> Failure {
     Failure::new(format!(
         "{} is at {}, but nothing announces it: somebody is pushing, or the push of a Python node was cut off",
-        session.keys.database(),
-        session.store.name()
+        session.bucket.keys.database(),
+        session.bucket.store.name()
     ))
     .hint("try again in a minute; when it stays so, push again from the machine that pushed it")
 }
 
 fn missing(session: &Session, key: &str) -> Failure {
-    Failure::new(format!("{key} is not there, although {} announces it", session.store.name()))
+    Failure::new(format!("{key} is not there, although {} announces it", session.bucket.store.name()))
         .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
 }
 

@@ -23,7 +23,7 @@ use crate::worker::{self, Quiesced, WorkerError};
 /// database with this digest is nowhere only here. Whatever cannot be found out counts as no.
 pub(super) async fn in_history(session: &Session, record: &RecordFile) -> Option<String> {
     let base = record.record.base.as_ref()?;
-    let commit = match log::get(&session.store, &session.keys, base.commit?).await {
+    let commit = match log::get(&session.bucket, base.commit?).await {
         Ok(commit) => commit?,
         Err(error) => {
             tracing::debug!(%error, "the commit of the last sync cannot be read");
@@ -37,7 +37,7 @@ pub(super) async fn in_history(session: &Session, record: &RecordFile) -> Option
 pub(super) async fn place(session: &Session, image: TempPath) -> CommandResult {
     let live = session.database.clone();
     let orphans = session.config.paths.state.join("orphans");
-    let aside = orphans.join(session.context.now().as_second().to_string());
+    let aside = orphans.join(session.bucket.context.now().as_second().to_string());
     let kept = database::blocking(move || install::place(image, &live, &aside)).await?;
     if let Some(folder) = kept {
         session
@@ -53,7 +53,7 @@ pub(super) async fn hand_over(
     record: &mut RecordFile,
     exchange: &Exchange<'_>,
 ) -> CommandResult<HandedOver> {
-    let quiesced = worker::quiesce(&session.config, &session.context).await?;
+    let quiesced = worker::quiesce(&session.config, &session.bucket.context).await?;
     let restart = !session.config.worker.leave_stopped;
     session.ui.step(
         &exchange.steps.label(0),
@@ -99,7 +99,7 @@ pub(super) async fn hand_over(
     backups::retain(
         &session.config.paths.pull_backups(),
         session.config.backups,
-        session.context.now(),
+        session.bucket.context.now(),
         &folder,
     );
     Ok(HandedOver {
@@ -139,7 +139,7 @@ async fn back_up_and_replace(
     let image = exchange.image;
     record.begin(Pending::Pull)?;
     failpoint::reach("pull.before-swap");
-    let backup = Backup::begin(&session.config.paths.pull_backups(), session.context.now())?;
+    let backup = Backup::begin(&session.config.paths.pull_backups(), session.bucket.context.now())?;
     let copy = backup.begin_database()?;
     let target = backup.folder.join(backups::DATABASE);
     let (live, new) = (session.database.clone(), image.path.to_path_buf());
@@ -186,7 +186,7 @@ async fn back_up_and_replace(
 /// A manifest without the facts of the copy that it is for.
 pub(super) fn manifest(session: &Session, exchange: &Exchange<'_>) -> BackupManifest {
     BackupManifest {
-        timestamp: records::iso(session.context.now()),
+        timestamp: records::iso(session.bucket.context.now()),
         hostname: session.config.node.host.clone(),
         reason: "pull-overwrite safety backup".to_owned(),
         local_sha: String::new(),
@@ -240,7 +240,7 @@ async fn let_go_on(
             Ok(None)
         }
         Err(error @ WorkerError::NotReady { .. }) => {
-            let again = worker::quiesce(&session.config, &session.context).await;
+            let again = worker::quiesce(&session.config, &session.bucket.context).await;
             let failure = roll_back(session, exchange, backup, error.into()).await;
             if let Ok(quiesced) = again {
                 resume(session, quiesced, restart).await;

@@ -6,8 +6,7 @@ use super::record::Base;
 use super::remote::Head;
 use crate::error::CommandResult;
 use crate::history::{Commit, log};
-use crate::storage::Store;
-use crate::storage::keys::Keys;
+use crate::storage::Bucket;
 
 /// Whether `head` follows the commit of `base` in one line in which every push built on the one before.
 ///
@@ -16,13 +15,13 @@ use crate::storage::keys::Keys;
 ///
 /// # Errors
 /// The store's; a commit that cannot be used.
-pub async fn grew(store: &Store, keys: &Keys, base: &Base, head: &Head) -> CommandResult<bool> {
+pub async fn grew(bucket: &Bucket, base: &Base, head: &Head) -> CommandResult<bool> {
     let Some(number) = base.commit.filter(|number| may_follow(*number, head)) else {
         return Ok(false);
     };
     let known = match image_in_chain(number, head.head_commit()) {
         Some(image) => Some(image.to_owned()),
-        None => log::get(store, keys, number).await?.map(|commit| commit.sha256),
+        None => log::get(bucket, number).await?.map(|commit| commit.sha256),
     };
     Ok(known.as_deref() == Some(base.sha256.as_str()))
 }

@@ -83,7 +83,7 @@ pub(super) async fn refresh(
 /// # Errors
 /// The store's; a stored object that is not what was sent.
 async fn write(session: &Session, upload: &Upload<'_>, verifier: &Verifier<'_>) -> CommandResult<String> {
-    let keys = &session.keys;
+    let keys = &session.bucket.keys;
     let progress = session.ui.progress("upload", upload.digests.size);
     let body = Body::File(upload.object, upload.digests);
     let sent = verifier.write(upload.over, body, &progress).await;
@@ -108,7 +108,7 @@ async fn write(session: &Session, upload: &Upload<'_>, verifier: &Verifier<'_>) 
 /// # Errors
 /// The store's.
 pub async fn is_due(session: &Session, record: Option<&SyncRecord>, head: &Head) -> CommandResult<bool> {
-    if !head.is_commit || !mirror_setting::read(&session.store, &session.keys).await?.is_on() {
+    if !head.is_commit || !mirror_setting::read(&session.bucket).await?.is_on() {
         return Ok(false);
     }
     Ok(!head.mirrored || !is_in_place(session, record, head).await?)
@@ -120,7 +120,7 @@ pub async fn is_due(session: &Session, record: Option<&SyncRecord>, head: &Head)
 /// # Errors
 /// The store's.
 pub async fn is_in_place(session: &Session, record: Option<&SyncRecord>, head: &Head) -> CommandResult<bool> {
-    let there = session.store.head(&session.keys.database()).await?;
+    let there = session.bucket.store.head(&session.bucket.keys.database()).await?;
     Ok(there.is_some_and(|meta| match record.and_then(|record| written(record, head)) {
         Some(etag) => *etag == meta.etag.0,
         None => true,
@@ -145,7 +145,7 @@ async fn keep_what_nobody_knows(
     record: &SyncRecord,
     head: Option<&Head>,
 ) -> CommandResult {
-    let Some(meta) = session.store.head(&session.keys.database()).await? else {
+    let Some(meta) = session.bucket.store.head(&session.bucket.keys.database()).await? else {
         return Ok(());
     };
     let announced = head.is_some_and(|head| head.announced.is_some());
@@ -161,12 +161,12 @@ async fn keep_what_nobody_knows(
 /// # Errors
 /// The store's.
 pub async fn keep(session: &Session) -> CommandResult {
-    let Some(meta) = session.store.head(&session.keys.database()).await? else {
+    let Some(meta) = session.bucket.store.head(&session.bucket.keys.database()).await? else {
         return Ok(());
     };
     let name = hex(&Sha256::digest(format!("{} {}", meta.etag.0, meta.size)));
-    let kept = session.keys.overwritten(&name);
-    session.store.copy(&session.keys.database(), &kept).await?;
+    let kept = session.bucket.keys.overwritten(&name);
+    session.bucket.store.copy(&session.bucket.keys.database(), &kept).await?;
     session.ui.line(format!("      what is overwritten is kept as {kept}"));
     failpoint::reach("push.kept");
     Ok(())
@@ -188,8 +188,8 @@ async fn announce(verifier: &Verifier<'_>, key: String, bytes: &[u8]) -> Command
 
 /// Compares size and, where the store's etag is one, checksum of the stored object with what was sent.
 async fn confirm(session: &Session, digests: &Digests) -> CommandResult<String> {
-    let key = session.keys.database();
-    let problem = match session.store.head(&key).await? {
+    let key = session.bucket.keys.database();
+    let problem = match session.bucket.store.head(&key).await? {
         None => "it is not there".to_owned(),
         Some(meta) if meta.size != digests.size => {
             format!("it has {} bytes instead of {}", meta.size, digests.size)
@@ -207,18 +207,21 @@ async fn confirm(session: &Session, digests: &Digests) -> CommandResult<String> 
             }
         }
     };
-    Err(Failure::new(format!("{key} at {} is not what was sent: {problem}", session.store.name()))
+    Err(Failure::new(format!("{key} at {} is not what was sent: {problem}", session.bucket.store.name()))
         .hint("push again: membridge push_sqlite"))
 }
 
 fn manifest(session: &Session, upload: &Upload<'_>) -> CommandResult<Manifest> {
     let config = &session.config;
-    let token =
-        session.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token = session
+        .bucket
+        .context
+        .token()
+        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     Ok(Manifest {
         project: config.project.name.clone(),
         canonical_id: config.project.cid.clone(),
-        timestamp: records::iso(session.context.server_now()),
+        timestamp: records::iso(session.bucket.context.server_now()),
         source_host: config.node.host.clone(),
         db_size: Some(upload.digests.size),
         sha256: upload.digests.sha256.clone(),

@@ -3,13 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::Context;
 use crate::error::CommandResult;
 use crate::error::Failure;
 use crate::storage::conditional::{self, Outcome};
-use crate::storage::keys::Keys;
-use crate::storage::probe::Capability;
-use crate::storage::{Body, Store, records};
+use crate::storage::{Body, Bucket, records};
 use crate::ui::Progress;
 
 /// `membridge/settings.json`.
@@ -39,8 +36,8 @@ impl MirrorSetting {
 ///
 /// # Errors
 /// The store's; a record that is not one.
-pub async fn read(store: &Store, keys: &Keys) -> CommandResult<MirrorSetting> {
-    let there = records::read::<MirrorSetting>(store, &keys.settings()).await?;
+pub async fn read(bucket: &Bucket) -> CommandResult<MirrorSetting> {
+    let there = records::read::<MirrorSetting>(&bucket.store, &bucket.keys.settings()).await?;
     Ok(there.map_or_else(
         || MirrorSetting {
             mirror: "on".to_owned(),
@@ -56,31 +53,27 @@ pub async fn read(store: &Store, keys: &Keys) -> CommandResult<MirrorSetting> {
 ///
 /// # Errors
 /// The store's; somebody else changed it at the same moment.
-pub async fn write(
-    store: &Store,
-    keys: &Keys,
-    context: &Context,
-    capability: &Capability,
-    on: bool,
-    node: &str,
-) -> CommandResult {
-    let token = context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+pub async fn write(bucket: &Bucket, on: bool, node: &str) -> CommandResult {
+    let token =
+        bucket.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
     let setting = MirrorSetting {
         mirror: if on { "on" } else { "off" }.to_owned(),
-        changed_at: records::iso(context.server_now()),
+        changed_at: records::iso(bucket.context.server_now()),
         changed_by: node.to_owned(),
         token,
     };
     let body = records::to_bytes(&setting).map_err(|error| Failure::new(error.to_string()))?;
-    let etag = store.head(&keys.settings()).await?.map(|meta| meta.etag);
-    if capability.get(store, keys, context).await?.atomic() {
+    let etag = bucket.store.head(&bucket.keys.settings()).await?.map(|meta| meta.etag);
+    if bucket.verdict().await?.atomic() {
         let condition = conditional::replacing(etag.as_ref());
-        if conditional::write(store, &keys.settings(), &body, condition).await? == Outcome::Lost {
+        if conditional::write(&bucket.store, &bucket.keys.settings(), &body, condition).await?
+            == Outcome::Lost
+        {
             return Err(Failure::new("another machine changed the setting at the same moment")
                 .hint("see what it is now: membridge mirror status"));
         }
     } else {
-        store.put(&keys.settings(), Body::Bytes(&body), &Progress::hidden()).await?;
+        bucket.store.put(&bucket.keys.settings(), Body::Bytes(&body), &Progress::hidden()).await?;
     }
     Ok(())
 }

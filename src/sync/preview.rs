@@ -84,7 +84,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     let Some(head) = &looked.head else {
         return Err(Failure::new(format!(
             "nothing to pull: {} holds no database for project {} ({})",
-            session.store.name(),
+            session.bucket.store.name(),
             session.config.project.name,
             session.config.project.cid
         ))
@@ -122,7 +122,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
 /// # Errors
 /// Those of both; a secondary's push is not one.
 pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
-    let pulled = match remote::read(&session.store, &session.keys, record).await? {
+    let pulled = match remote::read(&session.bucket, record).await? {
         None => done(session, "nothing_there", "nothing to pull: the bucket holds nothing yet"),
         Some(_) => pull(session, record).await?,
     };
@@ -167,7 +167,7 @@ async fn standing(session: &Session, step: &str) -> CommandResult<Option<Standin
 }
 
 async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Looked> {
-    let head = remote::read(&session.store, &session.keys, record).await?;
+    let head = remote::read(&session.bucket, record).await?;
     if !session.database.exists() {
         let situation = Situation {
             local: Local::Missing,
@@ -232,13 +232,13 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
 }
 
 async fn lock_is_free(session: &Session) -> CommandResult {
-    let key = session.keys.lock();
-    let there = records::read::<LockRecord>(&session.store, &key).await?;
+    let key = session.bucket.keys.lock();
+    let there = records::read::<LockRecord>(&session.bucket.store, &key).await?;
     let verdict = decide::decide(&decide::Situation {
         record: there.as_ref().map(|(record, _)| record),
         host: &session.config.node.host,
         machine: &session.machine,
-        now: session.context.server_now().as_second(),
+        now: session.bucket.context.server_now().as_second(),
         ttl: session.config.lock.ttl,
         grace: session.config.lock.grace,
         force: session.config.overrides.force_push,

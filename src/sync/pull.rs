@@ -38,7 +38,7 @@ pub(super) struct Decision {
 pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
-    let head = remote::read(&session.store, &session.keys, Some(&record.record)).await?;
+    let head = remote::read(&session.bucket, Some(&record.record)).await?;
     let mut decision = decide(session, record, head.as_ref()).await?;
     let Some(head) = head.filter(|_| decision.plan != Pull::NothingThere) else {
         return Err(nothing_there(session));
@@ -72,7 +72,7 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     let local_schema = decision.local.as_ref().and_then(|facts| facts.schema_version);
     gate::schema(image.facts.schema_version, head.claude_mem_version(), version.as_deref(), local_schema)?;
     // From here on the database changes hands: a signal waits until it is whole again.
-    let _critical = session.context.critical();
+    let _critical = session.bucket.context.critical();
     match decision.plan {
         Pull::Install => replace::install_first(session, record, &head, image).await,
         _ => replace::replace(session, record, &head, image, &decision).await,
@@ -120,7 +120,7 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
 fn nothing_there(session: &Session) -> Failure {
     Failure::new(format!(
         "nothing to pull: {} holds no database for project {} ({})",
-        session.store.name(),
+        session.bucket.store.name(),
         session.config.project.name,
         session.config.project.cid
     ))

@@ -73,7 +73,7 @@ enum Done {
 pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
-    let gated = session.context.uptime();
+    let gated = session.bucket.context.uptime();
     let standing = gate::push_role(session).await?;
     let epoch = standing.and_then(|standing| standing.epoch());
     failpoint::reach("push.gated");
@@ -102,11 +102,11 @@ async fn attempt(
     ask: Ask,
     terms: &mut Terms,
 ) -> CommandResult<Option<Report>> {
-    let seen = session.context.uptime();
+    let seen = session.bucket.context.uptime();
     let head = read_head(session, record, ask).await?;
     let local = session.read_local().await?;
     let asked = ask.style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
-    let wants_mirror = asked && mirror_setting::read(&session.store, &session.keys).await?.is_on();
+    let wants_mirror = asked && mirror_setting::read(&session.bucket).await?.is_on();
     let mirror_due = wants_mirror && head.as_ref().is_some_and(|head| head.is_commit && !head.mirrored);
     let base = record.record.base_for(head.as_ref().map(|head| head.sha256.as_str()));
     if !mirror_due
@@ -123,13 +123,13 @@ async fn attempt(
     let known = Known { head, seen, ask };
     failpoint::reach("push.snapshot");
     if shot.checked {
-        record.record.checked_at = session.context.now().as_second();
+        record.record.checked_at = session.bucket.context.now().as_second();
     }
     if terms.claude_mem.is_none() {
         terms.claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
     }
 
-    let _critical = session.context.critical();
+    let _critical = session.bucket.context.critical();
     session.ui.step("3/6", "Lock");
     let mut guard = lock::acquire(session.lock_request()).await?;
     if let Some(why) = guard.took_over {
@@ -149,7 +149,7 @@ async fn attempt(
 
 /// Whether `at` is more than `limit` seconds ago, or in the future of a clock that was set back.
 fn is_older(session: &Session, at: i64, limit: i64) -> bool {
-    let age = session.context.now().as_second().saturating_sub(at);
+    let age = session.bucket.context.now().as_second().saturating_sub(at);
     !(0..limit).contains(&age)
 }
 
@@ -170,14 +170,14 @@ async fn under_lock(
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
     let (force, ask) = (session.config.overrides.force_push, known.ask);
-    let verdict = session.capability.get(&session.store, &session.keys, &session.context).await?;
+    let verdict = session.bucket.verdict().await?;
     let fresh = Fresh::of(session, verdict, shot);
     // Before the announcements are read: whoever writes the object after this look changes what our write rests on.
     let over = match &shot.object {
-        Some(_) => Some(verifier.look(session.keys.database()).await?),
+        Some(_) => Some(verifier.look(session.bucket.keys.database()).await?),
         None => None,
     };
-    let head = if fresh.since(&session.context, known.seen) {
+    let head = if fresh.since(&session.bucket.context, known.seen) {
         known.head
     } else {
         read_head(session, record, ask).await?
@@ -249,11 +249,11 @@ async fn up_to_date_but_the_mirror(
 /// What the bucket holds. A person's FORCE_PUSH steps over announcements that cannot be read, to mend them; never over a
 /// store that does not answer.
 async fn read_head(session: &Session, record: &RecordFile, ask: Ask) -> CommandResult<Option<Head>> {
-    let (store, keys, record) = (&session.store, &session.keys, &record.record);
-    let head = match remote::read(store, keys, Some(record)).await {
+    let (bucket, record) = (&session.bucket, &record.record);
+    let head = match remote::read(bucket, Some(record)).await {
         Err(ReadError::Unreadable(problem)) if ask.rewrite => {
             session.ui.warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
-            remote::without_announcements(store, keys, record).await?
+            remote::without_announcements(bucket, record).await?
         }
         other => other?,
     };
@@ -276,9 +276,9 @@ fn conclude(
     match done {
         Done::Overtaken => Ok(None),
         Done::Committed { commit, mirrored, warning } => {
-            record.record.last_push = Some(iso(session.context.now()));
+            record.record.last_push = Some(iso(session.bucket.context.now()));
             if mirrored {
-                record.record.mirrored_at = session.context.now().as_second();
+                record.record.mirrored_at = session.bucket.context.now().as_second();
             }
             record.agree(Base {
                 sha256: commit.sha256.clone(),
@@ -307,7 +307,7 @@ fn conclude(
         }
         Done::UpToDate(head) => {
             if head.mirrored {
-                record.record.mirrored_at = session.context.now().as_second();
+                record.record.mirrored_at = session.bucket.context.now().as_second();
             }
             record.agree(base_of(&head, &facts, fingerprint))?;
             if head.head_commit().is_some_and(|commit| commit.sha256 == pack.sha256)

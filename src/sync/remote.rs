@@ -4,9 +4,8 @@
 use super::record::SyncRecord;
 use crate::error::Failure;
 use crate::history::{Commit, HistoryError, log};
-use crate::storage::keys::Keys;
 use crate::storage::records::{self, Manifest, ManifestExtra};
-use crate::storage::{Store, StoreError, StoreErrorKind};
+use crate::storage::{Bucket, StoreError, StoreErrorKind};
 
 /// The memory in the bucket.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,17 +117,13 @@ impl From<ReadError> for Failure {
 ///
 /// # Errors
 /// See [`ReadError`].
-pub async fn read(
-    store: &Store,
-    keys: &Keys,
-    record: Option<&SyncRecord>,
-) -> Result<Option<Head>, ReadError> {
+pub async fn read(bucket: &Bucket, record: Option<&SyncRecord>) -> Result<Option<Head>, ReadError> {
     // The announcements first: whatever they mirror is then among the commits that are read after them.
-    let announced = announced(store, keys).await?;
-    let commit = log::head(store, keys, hint(record)).await?;
+    let announced = announced(bucket).await?;
+    let commit = log::head(bucket, hint(record)).await?;
     let ours = record.and_then(|record| record.mirror.as_ref());
     match choose(announced, commit, ours.map(|note| note.sha256.as_str())) {
-        None => unannounced(store, keys, None).await,
+        None => unannounced(bucket, None).await,
         head => Ok(head),
     }
 }
@@ -140,8 +135,8 @@ fn hint(record: Option<&SyncRecord>) -> Option<u64> {
 
 /// The head where nobody announces one. A Python node writes its database first: one that was cut off right after left
 /// an object that no word speaks of, and its rows may be nowhere else in the bucket.
-async fn unannounced(store: &Store, keys: &Keys, commit: Option<Commit>) -> Result<Option<Head>, ReadError> {
-    if store.head(&keys.database()).await?.is_none() {
+async fn unannounced(bucket: &Bucket, commit: Option<Commit>) -> Result<Option<Head>, ReadError> {
+    if bucket.store.head(&bucket.keys.database()).await?.is_none() {
         return Ok(commit.map(|commit| of_commit(commit, None, false)));
     }
     let mut head = Head::announced(String::new(), None);
@@ -155,20 +150,16 @@ async fn unannounced(store: &Store, keys: &Keys, commit: Option<Commit>) -> Resu
 ///
 /// # Errors
 /// See [`ReadError`].
-pub async fn without_announcements(
-    store: &Store,
-    keys: &Keys,
-    record: &SyncRecord,
-) -> Result<Option<Head>, ReadError> {
-    let commit = log::head(store, keys, hint(Some(record))).await?;
-    unannounced(store, keys, commit).await
+pub async fn without_announcements(bucket: &Bucket, record: &SyncRecord) -> Result<Option<Head>, ReadError> {
+    let commit = log::head(bucket, hint(Some(record))).await?;
+    unannounced(bucket, commit).await
 }
 
-async fn announced(store: &Store, keys: &Keys) -> Result<Option<Announced>, ReadError> {
-    let manifest = records::read::<Manifest>(store, &keys.manifest()).await?;
+async fn announced(bucket: &Bucket) -> Result<Option<Announced>, ReadError> {
+    let manifest = records::read::<Manifest>(&bucket.store, &bucket.keys.manifest()).await?;
     // In this order: a Python node writes the checksum before the manifest, so whoever has seen a new manifest sees its
     // checksum too (F21, F47).
-    let checksum = checksum(store, keys).await?;
+    let checksum = checksum(bucket).await?;
     let manifest = manifest.map(|(manifest, _)| manifest);
     let commit =
         manifest.as_ref().and_then(|manifest| manifest.membridge.as_ref()).and_then(|extra| extra.commit);
@@ -242,9 +233,9 @@ pub(super) fn of_commit(commit: Commit, announced: Option<String>, mirrored: boo
 }
 
 /// The first word of the checksum object.
-async fn checksum(store: &Store, keys: &Keys) -> Result<Option<String>, ReadError> {
-    let key = keys.sha256();
-    let Some((bytes, _)) = store.get(&key).await? else {
+async fn checksum(bucket: &Bucket) -> Result<Option<String>, ReadError> {
+    let key = bucket.keys.sha256();
+    let Some((bytes, _)) = bucket.store.get(&key).await? else {
         return Ok(None);
     };
     let word =
@@ -253,5 +244,5 @@ async fn checksum(store: &Store, keys: &Keys) -> Result<Option<String>, ReadErro
         return Ok(Some(word));
     }
     let what = if bytes.is_empty() { "is empty" } else { "does not start with 64 hex digits" };
-    Err(ReadError::Unreadable(format!("read {key} at {}: the checksum object {what}", store.name())))
+    Err(ReadError::Unreadable(format!("read {key} at {}: the checksum object {what}", bucket.store.name())))
 }

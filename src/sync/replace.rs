@@ -88,7 +88,7 @@ fn finish(
     map: Option<FreshMap>,
     done: Option<&HandedOver>,
 ) -> CommandResult<Report> {
-    record.record.last_pull = Some(records::iso(session.context.now()));
+    record.record.last_pull = Some(records::iso(session.bucket.context.now()));
     record.agree(Base {
         sha256: head.sha256.clone(),
         commit: head.head_commit().map(|commit| commit.number),

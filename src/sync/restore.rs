@@ -38,7 +38,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     );
     let head = Head::announced(commit.sha256.clone(), None);
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
-    let _critical = session.context.critical();
+    let _critical = session.bucket.context.critical();
     let backup = if present {
         replace(session, record, &head, &image, Steps { first: 3, of }).await?
     } else {
@@ -109,13 +109,7 @@ async fn image(session: &Session, commit: &Commit) -> CommandResult<Image> {
     let folder = install::folder_of(&session.database);
     let scratch = session.config.paths.tmp();
     let progress = session.ui.progress("download", commit.chain_bytes());
-    let fetch = Fetch {
-        store: &session.store,
-        keys: &session.keys,
-        folder: &folder,
-        scratch: &scratch,
-        progress: &progress,
-    };
+    let fetch = Fetch { bucket: &session.bucket, folder: &folder, scratch: &scratch, progress: &progress };
     let fetched = history::whole(fetch, commit).await?;
     history::sync(&fetched).await?;
     failpoint::reach("restore.fetched");

@@ -36,7 +36,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let present = session.database.exists();
     let of = if present { 5 } else { 2 };
     session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
-    let _critical = session.context.critical();
+    let _critical = session.bucket.context.critical();
     let in_history = in_history(session, record).await;
     record.record.base = None;
     record.save()?;

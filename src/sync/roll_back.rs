@@ -40,7 +40,7 @@ async fn put_back(
     exchange: &Exchange<'_>,
     backup: &Path,
 ) -> CommandResult<Option<String>> {
-    let between = Backup::begin(&session.config.paths.pull_backups(), session.context.now())?;
+    let between = Backup::begin(&session.config.paths.pull_backups(), session.bucket.context.now())?;
     let copy = between.begin_database()?;
     let mut manifest = manifest(session, exchange);
     let (from, live, tmp) = (backup.to_owned(), session.database.clone(), session.config.paths.tmp());

@@ -2,22 +2,20 @@
 //! project's place in the bucket. Opens things; decides nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::record::{self, Base, RecordFile, SyncRecord};
 use crate::config::Config;
-use crate::context::{Context, hex};
+use crate::context::hex;
 use crate::database::files::{self, Fingerprint};
 use crate::database::{Facts, install, snapshot};
 use crate::error::{CommandResult, Failure};
 use crate::leadership::Leadership;
 use crate::lock::local::{self, LocalLock};
 use crate::lock::{self};
-use crate::storage::Store;
-use crate::storage::keys::Keys;
+use crate::storage::Bucket;
 use crate::storage::probe::Capability;
 use crate::ui::Ui;
 
@@ -28,16 +26,10 @@ const LOCAL_WAIT: Duration = Duration::from_mins(1);
 pub struct Session {
     /// The configuration.
     pub config: Config,
-    /// The store.
-    pub store: Store,
-    /// Clock, chance, signals.
-    pub context: Arc<Context>,
+    /// The project's place in the store.
+    pub bucket: Bucket,
     /// The person.
     pub ui: Ui,
-    /// Names in the bucket.
-    pub keys: Keys,
-    /// What the store's conditional writes are worth.
-    pub capability: Capability,
     /// The real file of the database, links followed.
     pub database: PathBuf,
     /// See [`local::machine_token`].
@@ -68,12 +60,7 @@ impl Session {
     ///
     /// # Errors
     /// The state directory cannot be used, or another process of this machine stays at work.
-    pub async fn open(
-        config: Config,
-        store: Store,
-        context: Arc<Context>,
-        ui: Ui,
-    ) -> CommandResult<(Self, RecordFile)> {
+    pub async fn open(config: Config, bucket: Bucket, ui: Ui) -> CommandResult<(Self, RecordFile)> {
         let state = config.paths.state.clone();
         let state_error = |error: std::io::Error| {
             Failure::new(format!("cannot use the state directory {}: {error}", state.display()))
@@ -96,14 +83,19 @@ impl Session {
         files::sweep(&state.join("records"));
         files::sweep(&install::folder_of(&database));
         super::backups::sweep(&config.paths.pull_backups());
-        let machine = local::machine_token(&state, &context).map_err(state_error)?;
-        let record =
-            RecordFile::load(&state, &store.name(), &config.project.name, &config.project.cid, &database)?;
+        let machine = local::machine_token(&state, &bucket.context).map_err(state_error)?;
+        let record = RecordFile::load(
+            &state,
+            &bucket.store.name(),
+            &config.project.name,
+            &config.project.cid,
+            &database,
+        )?;
         if let Some(damaged) = &record.damaged {
             ui.warn(damaged);
         }
         let landing = install::folder_of(&database);
-        let mut session = Self::assemble(config, store, context, ui, database, machine, landing);
+        let mut session = Self::assemble(config, bucket, ui, database, machine, landing);
         session.local = Some(local);
         Ok((session, record))
     }
@@ -115,71 +107,55 @@ impl Session {
     /// The path of the database leads nowhere; the state directory cannot be read.
     pub fn look(
         mut config: Config,
-        store: Store,
-        context: Arc<Context>,
+        mut bucket: Bucket,
         ui: Ui,
         scratch: PathBuf,
     ) -> CommandResult<(Self, Option<SyncRecord>)> {
-        store.leave_no_trace();
+        bucket.store.leave_no_trace();
         let database = files::resolve(&config.database)?;
         let state = std::mem::replace(&mut config.paths.state, scratch);
-        let record = RecordFile::peek(&state, &store.name(), &config.project.cid, &database);
+        // A verdict that a mere look finds out is not remembered.
+        bucket.capability = Capability::new(&bucket.store, &config.paths.state);
+        let record = RecordFile::peek(&state, &bucket.store.name(), &config.project.cid, &database);
         // Where no run has left an id yet, no lock can be of an earlier run.
         let machine = if state.join("installation-id").exists() {
-            local::machine_token(&state, &context)
+            local::machine_token(&state, &bucket.context)
                 .map_err(|error| Failure::new(format!("cannot read {}: {error}", state.display())))?
         } else {
             String::new()
         };
         let landing = config.paths.tmp();
-        let session = Self::assemble(config, store, context, ui, database, machine, landing);
+        let session = Self::assemble(config, bucket, ui, database, machine, landing);
         Ok((session, record))
     }
 
     fn assemble(
         config: Config,
-        store: Store,
-        context: Arc<Context>,
+        bucket: Bucket,
         ui: Ui,
         database: PathBuf,
         machine: String,
         landing: PathBuf,
     ) -> Self {
-        let capability = Capability::new(&store, &config.paths.state);
-        let page_map = config.paths.page_map(&record::id(&store.name(), &config.project.cid, &database));
-        Self {
-            keys: Keys::new(&config.project.cid),
-            config,
-            store,
-            context,
-            ui,
-            capability,
-            database,
-            machine,
-            page_map,
-            landing,
-            reset_vectors: false,
-            local: None,
-        }
+        let page_map =
+            config.paths.page_map(&record::id(&bucket.store.name(), &config.project.cid, &database));
+        Self { config, bucket, ui, database, machine, page_map, landing, reset_vectors: false, local: None }
     }
 
     /// Leadership of this project, as this node sees it.
     pub fn leadership(&self) -> Leadership<'_> {
-        Leadership::of(&self.config, &self.store, &self.context, &self.keys, &self.capability)
+        Leadership::of(&self.config, &self.bucket)
     }
 
     /// A request for the project's lock.
     pub fn lock_request(&self) -> lock::Request<'_> {
         lock::Request {
-            store: &self.store,
-            context: &self.context,
-            keys: &self.keys,
+            bucket: &self.bucket,
             times: self.config.lock,
             project: &self.config.project,
             node: &self.config.node,
             machine: &self.machine,
             state: &self.config.paths.state,
-            capability: &self.capability,
             force: self.config.overrides.force_push,
         }
     }

@@ -24,14 +24,13 @@ pub(super) async fn nothing_written(
     if !session.untouched(base) {
         return Ok(None);
     }
-    let (store, keys) = (&session.store, &session.keys);
     let same = match style {
         // What a Python node pushes meanwhile is for the pull of the next session; a turn has nothing to send for it.
-        Style::Background => log::head(store, keys, base.commit)
+        Style::Background => log::head(&session.bucket, base.commit)
             .await?
             .is_some_and(|commit| Some(commit.number) == base.commit && commit.sha256 == base.sha256),
         Style::Whole => {
-            let head = remote::read(store, keys, Some(record)).await?;
+            let head = remote::read(&session.bucket, Some(record)).await?;
             let head = head.filter(|head| head.mirrored && head.sha256 == base.sha256);
             match &head {
                 Some(head) => mirror::is_in_place(session, Some(record), head).await?,

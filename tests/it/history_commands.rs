@@ -10,8 +10,7 @@ use membridge::history::commit::{Author, Commit};
 use membridge::history::log::{self, Created, Exclusive};
 use membridge::history::pagemap::PageMap;
 use membridge::history::spool::spool;
-use membridge::storage;
-use membridge::storage::keys::Keys;
+use membridge::storage::{self, Bucket};
 use membridge::ui::Progress;
 
 use crate::support::claude_mem::{self, Version};
@@ -42,15 +41,15 @@ fn open(store: &Store) -> storage::Store {
 pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (store, keys) = (open(store), Keys::new("6fe2e0f6071ac2bb"));
         let folder = machine.path("tmp");
+        let bucket = Bucket::new(open(store), "6fe2e0f6071ac2bb", Arc::default(), &folder);
         let map = folder.join("the.map");
-        let parent = log::head(&store, &keys, None).await.unwrap();
+        let parent = log::head(&bucket, None).await.unwrap();
         let known = parent.as_ref().and_then(|parent| PageMap::open(&map, &parent.sha256));
         let pinned = Pinned::new(&machine.db_path()).unwrap();
         let facts = pinned.facts().unwrap();
         let spooled = spool(&pinned, known, &folder, &Progress::hidden()).unwrap();
-        log::upload_pack(&store, &keys, &spooled, &Progress::hidden()).await.unwrap();
+        log::upload_pack(&bucket, &spooled, &Progress::hidden()).await.unwrap();
         let author = Author {
             host: machine.name.clone(),
             time: time.parse().unwrap(),
@@ -58,7 +57,7 @@ pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
             ..Author::default()
         };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
-        let created = log::create(&store, &keys, &commit, Exclusive::Conditional).await.unwrap();
+        let created = log::create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
         assert_eq!(created, Created::Won);
         spooled.map.keep(&map).unwrap();
         commit

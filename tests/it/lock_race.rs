@@ -10,9 +10,7 @@ use membridge::config::{Config, Environment, Settings};
 use membridge::context::Context;
 use membridge::error::Failure;
 use membridge::lock::{self, LockError};
-use membridge::storage::Store;
-use membridge::storage::keys::Keys;
-use membridge::storage::probe::Capability;
+use membridge::storage::{Bucket, Store};
 
 use crate::stores::{Subject, unique};
 use crate::support::machine::Machine;
@@ -36,12 +34,11 @@ fn holder_process() {
     let config = Config::new(&settings).unwrap();
     let context = std::sync::Arc::new(Context::default());
     let store = Store::open(&config.store, &context).unwrap();
-    let keys = Keys::new(&config.project.cid);
-    let capability = Capability::new(&store, &config.paths.state);
-    let machine = lock::local::machine_token(&config.paths.state, &context).unwrap();
+    let bucket = Bucket::new(store, &config.project.cid, context, &config.paths.state);
+    let machine = lock::local::machine_token(&config.paths.state, &bucket.context).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The probe of 24 processes is not what is raced here.
-    runtime.block_on(capability.get(&store, &keys, &context)).unwrap();
+    runtime.block_on(bucket.verdict()).unwrap();
     say("ready");
     while !start.exists() {
         std::thread::sleep(Duration::from_millis(2));
@@ -49,15 +46,12 @@ fn holder_process() {
     for _ in 0..rounds {
         let end = runtime.block_on(async {
             let mut guard = lock::acquire(lock::Request {
-                store: &store,
-                context: &context,
-                keys: &keys,
+                bucket: &bucket,
                 times: config.lock,
                 project: &config.project,
                 node: &config.node,
                 machine: &machine,
                 state: &config.paths.state,
-                capability: &capability,
                 force: false,
             })
             .await?;
