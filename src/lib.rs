@@ -11,6 +11,7 @@
 //! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
 //! - [`ui`] the person at the other end;
 //! - [`leadership`] one primary per project, [`lock`] one holder per project;
+//! - [`rows`] the row log: how memory travels between machines;
 //! - [`history`] every push of the past: commits, packs of pages, what is kept of them;
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
 //! - [`worker`] the claude-mem worker;
@@ -37,6 +38,7 @@ pub mod lock;
 pub mod logging;
 pub mod private_files;
 pub mod progress;
+pub mod rows;
 pub mod storage;
 pub mod sync;
 pub mod ui;

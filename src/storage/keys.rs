@@ -62,6 +62,50 @@ impl Keys {
         format!("{}{sha256}.zst", self.packs())
     }
 
+    /// The folder of the row log.
+    pub fn rows(&self) -> String {
+        format!("{}/membridge/rows/", self.root)
+    }
+
+    /// The folder of one writer's segments.
+    pub fn rows_of(&self, writer: &str) -> String {
+        format!("{}{writer}/", self.rows())
+    }
+
+    /// One segment; ten digits, so that the order of keys is the order of numbers.
+    pub fn segment(&self, writer: &str, number: u64) -> String {
+        format!("{}{number:010}.seg", self.rows_of(writer))
+    }
+
+    /// The writer and the number of a segment, from its key; `None` for whatever else lies there.
+    pub fn segment_of<'a>(&self, key: &'a str) -> Option<(&'a str, u64)> {
+        let (writer, name) = key.strip_prefix(&self.rows())?.split_once('/')?;
+        let digits = name.strip_suffix(".seg")?;
+        let number = digits.parse().ok().filter(|number| *number > 0 && format!("{number:010}") == digits)?;
+        is_writer(writer).then_some((writer, number))
+    }
+
+    /// The folder of node records.
+    pub fn nodes(&self) -> String {
+        format!("{}/membridge/nodes/", self.root)
+    }
+
+    /// The node record of one writer.
+    pub fn node(&self, writer: &str) -> String {
+        format!("{}{writer}.json", self.nodes())
+    }
+
+    /// The writer of a node record, from its key; `None` for whatever else lies there.
+    pub fn node_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let writer = key.strip_prefix(&self.nodes())?.strip_suffix(".json")?;
+        is_writer(writer).then_some(writer)
+    }
+
+    /// What tells this store from another one under the same name.
+    pub fn store_identity(&self) -> String {
+        format!("{}/membridge/store.json", self.root)
+    }
+
     /// Settings of the whole fleet.
     pub fn settings(&self) -> String {
         format!("{}/membridge/settings.json", self.root)
@@ -89,9 +133,46 @@ impl Keys {
     }
 }
 
+/// Whether it is the id of a writer: 32 lower-case hex digits, so that it can stand in a key.
+pub fn is_writer(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::Keys;
+
+    #[test]
+    fn segments_and_node_records_are_known_by_their_keys_and_nothing_else_is() {
+        let keys = Keys::new("6fe2e0f6071ac2bb");
+        let writer = "0123456789abcdef0123456789abcdef";
+        let (segment, node) = (keys.segment(writer, 7), keys.node(writer));
+        assert_eq!(segment, format!("projects/6fe2e0f6071ac2bb/membridge/rows/{writer}/0000000007.seg"));
+        assert_eq!(node, format!("projects/6fe2e0f6071ac2bb/membridge/nodes/{writer}.json"));
+        assert_eq!(keys.store_identity(), "projects/6fe2e0f6071ac2bb/membridge/store.json");
+        assert_eq!(keys.segment_of(&segment), Some((writer, 7)));
+        assert_eq!(keys.segment_of(&keys.segment(writer, u64::MAX)), Some((writer, u64::MAX)));
+        assert_eq!(keys.node_of(&node), Some(writer));
+        let rows = keys.rows();
+        for other in [
+            "0000000000.seg",
+            "7.seg",
+            "00000000007.seg",
+            "+000000007.seg",
+            "0000000007.tmp",
+            "0000000007.seg.tmp",
+            "a/0000000007.seg",
+            "18446744073709551616.seg",
+        ] {
+            assert_eq!(keys.segment_of(&format!("{rows}{writer}/{other}")), None, "{other}");
+        }
+        for writer in ["", "..", "0123456789ABCDEF0123456789abcdef", "0123456789abcdef0123456789abcdef0"] {
+            assert_eq!(keys.segment_of(&format!("{rows}{writer}/0000000007.seg")), None, "{writer}");
+            assert_eq!(keys.node_of(&keys.node(writer)), None, "{writer}");
+        }
+        assert_eq!(keys.segment_of(&node), None);
+        assert_eq!(keys.node_of(&segment), None);
+    }
 
     #[test]
     fn keys_are_those_of_the_contract() {
