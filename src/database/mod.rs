@@ -6,6 +6,7 @@
 
 pub mod changes;
 pub mod compare;
+pub mod content;
 pub mod digest;
 pub mod facts;
 pub mod files;

@@ -1,0 +1,430 @@
+//! What a row says, apart from how one database stores it: values by column name, references by what they point to.
+//! Equal contents have equal digests on every machine. Pure; knows no SQL, and not who has which row.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_128;
+
+use crate::context::{from_hex, hex};
+
+/// Columns that only the machine on which a session was born digests.
+pub const STATE: [&str; 3] = ["status", "completed_at", "completed_at_epoch"];
+
+/// One value of a column. NULL is no value: the column is absent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// INTEGER.
+    Integer(i64),
+    /// REAL.
+    Real(f64),
+    /// TEXT, as the bytes that are stored: half an emoji is content like any other.
+    Text(Vec<u8>),
+    /// BLOB.
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    /// A value that SQLite gave; `None` for NULL.
+    pub fn of(value: ValueRef<'_>) -> Option<Self> {
+        match value {
+            ValueRef::Null => None,
+            ValueRef::Integer(number) => Some(Self::Integer(number)),
+            ValueRef::Real(number) => Some(Self::Real(number)),
+            ValueRef::Text(text) => Some(Self::Text(text.to_vec())),
+            ValueRef::Blob(blob) => Some(Self::Blob(blob.to_vec())),
+        }
+    }
+
+    /// A text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into().into_bytes())
+    }
+
+    /// What is hashed: a letter for the type, and the bytes.
+    fn hashed<T>(&self, visit: impl FnOnce(u8, &[u8]) -> T) -> T {
+        match self {
+            Self::Integer(number) => visit(1, &number.to_le_bytes()),
+            Self::Real(number) => visit(2, &number.to_bits().to_le_bytes()),
+            Self::Text(text) => visit(3, text),
+            Self::Blob(blob) => visit(4, blob),
+        }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Real(number) => ValueRef::Real(*number),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(blob) => ValueRef::Blob(blob),
+        }))
+    }
+}
+
+/// How JSON holds what it has no type for.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Coded {
+    /// Text that is not UTF-8, as base64.
+    Text(String),
+    /// Bytes, as base64.
+    Blob(String),
+    /// A number that is no integer, in decimal: JSON readers do not agree on its last bit.
+    Real(String),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Plain {
+    Integer(i64),
+    Text(String),
+    Coded(Coded),
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use aws_smithy_types::base64::encode;
+        match self {
+            Self::Integer(number) => serializer.serialize_i64(*number),
+            Self::Real(number) => Coded::Real(number.to_string()).serialize(serializer),
+            Self::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) => serializer.serialize_str(text),
+                Err(_) => Coded::Text(encode(text)).serialize(serializer),
+            },
+            Self::Blob(blob) => Coded::Blob(encode(blob)).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let decode = |text: String| aws_smithy_types::base64::decode(text).map_err(D::Error::custom);
+        Ok(match Plain::deserialize(deserializer)? {
+            Plain::Integer(number) => Self::Integer(number),
+            Plain::Text(text) => Self::text(text),
+            Plain::Coded(Coded::Text(text)) => Self::Text(decode(text)?),
+            Plain::Coded(Coded::Blob(blob)) => Self::Blob(decode(blob)?),
+            Plain::Coded(Coded::Real(number)) => Self::Real(number.parse().map_err(D::Error::custom)?),
+        })
+    }
+}
+
+/// A key, or the uid of a row: its key at its birth. 16 bytes of SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid(pub [u8; 16]);
+
+impl Uid {
+    /// Hashes a table's name and parts; an absent part is one too.
+    pub fn of<'a>(table: &str, parts: impl IntoIterator<Item = Option<Part<'a>>>) -> Self {
+        let mut hasher = Sha256::new();
+        let mut add = |tag: u8, bytes: &[u8]| {
+            hasher.update([tag]);
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(0, table.as_bytes());
+        for part in parts {
+            match part {
+                None => add(0xff, &[]),
+                Some(Part::Value(value)) => value.hashed(&mut add),
+                Some(Part::Bytes(bytes)) => add(3, bytes),
+                Some(Part::Reference(Reference::Uid(uid))) => add(5, &uid.0),
+                Some(Part::Reference(Reference::Text(text))) => add(6, text),
+            }
+        }
+        Self(hasher.finalize().first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// One part of a key.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    /// A column's value.
+    Value(&'a Value),
+    /// A text or a digest.
+    Bytes(&'a [u8]),
+    /// What a reference points to.
+    Reference(&'a Reference),
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl Serialize for Uid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Uid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        from_hex(&text).map(Self).ok_or_else(|| D::Error::custom("a uid is 32 hex digits"))
+    }
+}
+
+impl ToSql for Uid {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(&self.0)))
+    }
+}
+
+impl rusqlite::types::FromSql for Uid {
+    fn column_result(value: ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        <[u8; 16]>::column_result(value).map(Self)
+    }
+}
+
+/// What a row points to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reference {
+    /// Another row that travels.
+    Uid(Uid),
+    /// A name whose row is not there.
+    Text(Vec<u8>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CodedReference {
+    Uid(Uid),
+    Text(Value),
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Uid(uid) => CodedReference::Uid(*uid),
+            Self::Text(text) => CodedReference::Text(Value::Text(text.clone())),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match CodedReference::deserialize(deserializer)? {
+            CodedReference::Uid(uid) => Ok(Self::Uid(uid)),
+            CodedReference::Text(Value::Text(text)) => Ok(Self::Text(text)),
+            CodedReference::Text(_) => Err(D::Error::custom("a reference is a uid or a text")),
+        }
+    }
+}
+
+/// Columns by name.
+pub type Columns = BTreeMap<String, Value>;
+
+/// The name under which a child names its session.
+pub const SESSION: &str = "session";
+
+/// Everything that travels of one row.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Content {
+    /// What is memory; NULL and declared defaults are absent.
+    pub columns: Columns,
+    /// What it points to: `session`, or the column of a declared foreign key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refs: BTreeMap<String, Reference>,
+    /// Local names that are written where a row is new and fill what is NULL, but are not memory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carried: Columns,
+    /// A session's [`STATE`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: Columns,
+}
+
+/// A digest that stays on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Print(pub [u8; 16]);
+
+impl ToSql for Print {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(&self.0)))
+    }
+}
+
+impl rusqlite::types::FromSql for Print {
+    fn column_result(value: ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        <[u8; 16]>::column_result(value).map(Self)
+    }
+}
+
+impl Content {
+    /// Hands every digested part to `add`, in one order on every machine.
+    fn parts(&self, with_state: bool, mut add: impl FnMut(&[u8], u8, &[u8])) {
+        for (name, value) in &self.columns {
+            value.hashed(|tag, bytes| add(name.as_bytes(), tag, bytes));
+        }
+        for (name, reference) in &self.refs {
+            match reference {
+                Reference::Uid(uid) => add(name.as_bytes(), 5, &uid.0),
+                Reference::Text(text) => add(name.as_bytes(), 6, text),
+            }
+        }
+        for (name, value) in self.state.iter().filter(|_| with_state) {
+            value.hashed(|tag, bytes| add(name.as_bytes(), tag | 0x10, bytes));
+        }
+    }
+
+    /// The fast digest of the memory in it; `with_state`: where the session was born, its state too.
+    pub fn print(&self, with_state: bool) -> Print {
+        let mut whole = Vec::with_capacity(1024);
+        self.parts(with_state, |name, tag, bytes| {
+            whole.extend_from_slice(&(name.len() as u64).to_le_bytes());
+            whole.extend_from_slice(name);
+            whole.push(tag);
+            whole.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            whole.extend_from_slice(bytes);
+        });
+        if with_state {
+            whole.push(0xff);
+        }
+        Print(XxHash3_128::oneshot(&whole).to_le_bytes())
+    }
+
+    /// The digest of the memory in it that readers of the bucket may compare: SHA-256.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        self.parts(false, |name, tag, bytes| {
+            hasher.update((name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            hasher.update([tag]);
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        });
+        hasher.finalize().into()
+    }
+
+    /// The session that it belongs to.
+    pub fn session(&self) -> Option<&Reference> {
+        self.refs.get(SESSION)
+    }
+
+    /// One column.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.columns.get(name)
+    }
+}
+
+/// The key of a row. `declared`: the key columns of a table that we do not know; empty: its whole content.
+pub fn key(table: &str, content: &Content, declared: &[String]) -> Uid {
+    let column = |name: &str| content.get(name).map(Part::Value);
+    let session = content.session().map(Part::Reference);
+    let of = |parts: &[Option<Part<'_>>]| Uid::of(table, parts.iter().copied());
+    match table {
+        "sdk_sessions" => {
+            let id = column("content_session_id");
+            let manual = matches!(content.get("content_session_id"), Some(Value::Text(text)) if text.starts_with(b"manual-content"));
+            // A manual session has the same name everywhere, and claude-mem turns its platform back and forth.
+            let platform = if manual { Part::Bytes(b"manual-content") } else { Part::Bytes(b"claude") };
+            let platform = if manual { Some(platform) } else { column("platform_source").or(Some(platform)) };
+            of(&[platform, id])
+        }
+        "user_prompts" => of(&[session, column("prompt_number"), column("created_at_epoch")]),
+        "session_summaries" => of(&[session, column("created_at_epoch"), column("prompt_number")]),
+        "observations" => of(&[session, column("created_at_epoch"), column("type"), column("title")]),
+        "tool_uses" => of(&[session, column("tool_use_id")]),
+        _ if declared.is_empty() => Uid::of(table, [Some(Part::Bytes(&content.digest()))]),
+        _ => Uid::of(
+            table,
+            declared.iter().map(|name| column(name).or(content.refs.get(name).map(Part::Reference))),
+        ),
+    }
+}
+
+/// A key that is taken, told apart by the content.
+pub fn extended(table: &str, key: Uid, content: &Content, attempt: u32) -> Uid {
+    let (digest, attempt) = (content.digest(), attempt.to_le_bytes());
+    Uid::of(table, [Some(Part::Bytes(&key.0)), Some(Part::Bytes(&digest)), Some(Part::Bytes(&attempt))])
+}
+
+/// The birth instant of a row, as a number whatever it is stored as.
+pub fn birth(value: Option<&Value>) -> i64 {
+    match value {
+        None => 0,
+        Some(Value::Integer(number)) => *number,
+        Some(other) => {
+            let Uid(bytes) = Uid::of("birth", [Some(Part::Value(other))]);
+            i64::from_le_bytes(bytes.first_chunk().copied().unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Content, Part, Reference, SESSION, Uid, Value, key};
+
+    fn content(columns: &[(&str, Value)]) -> Content {
+        let columns = columns.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Content { columns, ..Content::default() }
+    }
+
+    #[test]
+    fn a_value_comes_back_from_json_as_it_went() {
+        let table = [
+            (Value::Integer(i64::MIN), "-9223372036854775808"),
+            (Value::Integer(7), "7"),
+            (Value::Real(0.1), r#"{"real":"0.1"}"#),
+            (Value::Real(f64::INFINITY), r#"{"real":"inf"}"#),
+            (Value::text("a\"\0\u{1F600}"), "\"a\\\"\\u0000\u{1F600}\""),
+            (Value::Text(vec![b'a', 0xed, 0xa0, 0xbd]), r#"{"text":"Ye2gvQ=="}"#),
+            (Value::Blob(vec![0, 255]), r#"{"blob":"AP8="}"#),
+        ];
+        for (value, json) in table {
+            assert_eq!(serde_json::to_string(&value).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Value>(json).unwrap(), value);
+        }
+        for bad in ["null", "true", "[]", "1.5", r#"{"blob":"?"}"#, r#"{"x":1}"#] {
+            assert!(serde_json::from_str::<Value>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contents_that_differ_have_other_digests() {
+        let base = content(&[("a", Value::text("x")), ("b", Value::text("y"))]);
+        let others = [
+            content(&[("a", Value::text("x"))]),
+            content(&[("a", Value::text("xb")), ("b", Value::text("y"))]),
+            content(&[("a", Value::Blob(b"x".to_vec())), ("b", Value::text("y"))]),
+            Content { refs: [(SESSION.to_owned(), Reference::Text(b"s".to_vec()))].into(), ..base.clone() },
+        ];
+        for other in others {
+            assert_ne!(base.print(false), other.print(false), "{other:?}");
+            assert_ne!(base.digest(), other.digest(), "{other:?}");
+        }
+        let state = Content { state: [("status".to_owned(), Value::text("done"))].into(), ..base.clone() };
+        assert_eq!(base.print(false), state.print(false));
+        assert_ne!(base.print(true), state.print(true));
+    }
+
+    #[test]
+    fn keys_name_a_row_the_same_everywhere() {
+        let session = |platform: Option<&str>, id: &str| {
+            let mut row = content(&[("content_session_id", Value::text(id))]);
+            if let Some(platform) = platform {
+                row.columns.insert("platform_source".to_owned(), Value::text(platform));
+            }
+            key("sdk_sessions", &row, &[])
+        };
+        assert_eq!(session(None, "c"), session(Some("claude"), "c"), "the default of later schemas");
+        assert_ne!(session(Some("cursor"), "c"), session(None, "c"));
+        assert_eq!(session(Some("cursor"), "manual-content-x"), session(None, "manual-content-x"));
+        assert_ne!(
+            Uid::of("t", [None, Some(Part::Bytes(b"x"))]),
+            Uid::of("t", [Some(Part::Bytes(b"x")), None])
+        );
+        let note = content(&[("slug", Value::text("s")), ("body", Value::text("b"))]);
+        let edited = content(&[("slug", Value::text("s")), ("body", Value::text("c"))]);
+        assert_eq!(key("notes", &note, &["slug".to_owned()]), key("notes", &edited, &["slug".to_owned()]));
+        assert_ne!(key("notes", &note, &[]), key("notes", &edited, &[]));
+    }
+}
