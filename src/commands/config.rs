@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sys::termios::{self, LocalFlags, SetArg};
 use serde_json::{Map, Value, json};
 
-use super::Run;
+use super::run::Run;
 use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
 use crate::config::{self, Config, ConfigError, Settings, Source};

@@ -1,10 +1,11 @@
 //! `doctor`: everything that could be wrong, and what to type about it. Changes nothing, needs no configuration.
 
-use super::Run;
+use super::run::Run;
 use crate::cli::DoctorArgs;
 use crate::doctor::evidence;
+use crate::doctor::finding::Level;
 use crate::doctor::questions::Scope;
-use crate::doctor::{self, Checked, Level, Status};
+use crate::doctor::{self, Checked, Status};
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
 use crate::ui::{Report, Tone, Ui};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Run;
+use super::run::Run;
 use crate::config::Config;
 use crate::database::{self, changes, files, install};
 use crate::error::{CommandResult, Failure};

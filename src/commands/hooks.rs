@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Run;
+use super::run::Run;
 use crate::cli::{HooksAction, HooksOptions, SettingsFile};
 use crate::config::{self, Paths};
 use crate::error::{CommandResult, Failure};
+use crate::hook::Journal;
 use crate::hook::registration::{self, EditError};
 use crate::hook::scripts::{self, Found, SCRIPTS};
-use crate::hook::{Journal, settings_file};
+use crate::hook::settings::{EVENTS, HookSettings, MANAGED};
+use crate::hook::settings_file::{self, ReplaceError};
 use crate::ui::Report;
 
 pub(super) fn run(run: &Run, action: HooksAction) -> CommandResult<Report> {
@@ -23,10 +25,10 @@ pub(super) fn run(run: &Run, action: HooksAction) -> CommandResult<Report> {
 fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
     let settings = settings_path(run, &options.file)?;
     // What may be refused comes before what is changed.
-    let edit = options
-        .write_settings
-        .then(|| registration::add(&read(&settings)?, bin).map_err(|error| cannot_edit(&settings, &error)))
-        .transpose()?;
+    let add = |text: &str| registration::add(text, bin);
+    if options.write_settings {
+        edited(&settings, &add)?;
+    }
     for (name, text) in SCRIPTS {
         let path = bin.join(name);
         let was = scripts::look(bin, name, text);
@@ -42,8 +44,8 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
             scripts::install(bin, name, text).map_err(|error| cannot("write", &path, &error))?;
         }
     }
-    if let Some(edit) = edit {
-        write(run, &settings, edit, options, "add our entries to")?;
+    if options.write_settings {
+        write(run, &settings, &add, options, "add our entries to")?;
     } else {
         run.ui.line(format!(
             "Add this to {}, or run: membridge hooks install --write-settings",
@@ -52,7 +54,13 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
         let fragment = serde_json::to_string_pretty(&registration::fragment(bin)).unwrap_or_default();
         fragment.lines().for_each(|line| run.ui.line(line));
     }
-    Ok(report("installed", options)
+    let mut report = report("installed", options);
+    if let Some(off) = registered(run, &settings).off() {
+        run.ui.warn(format!("{off}: nothing runs our hooks"));
+        run.ui.line(format!("  → {}", off.remedy()));
+        report = report.with("warning", off.to_string());
+    }
+    Ok(report
         .with("bin", bin.display().to_string())
         .with("settings", settings.display().to_string())
         .with("fragment", registration::fragment(bin)))
@@ -60,10 +68,10 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
 
 fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
     let settings = settings_path(run, &options.file)?;
-    let edit = registration::remove(&read(&settings)?, bin).map_err(|error| cannot_edit(&settings, &error));
+    let remove = |text: &str| registration::remove(text, bin);
     if options.write_settings {
-        write(run, &settings, edit?, options, "take our entries out of")?;
-    } else if let Ok(Some(_)) = edit {
+        write(run, &settings, &remove, options, "take our entries out of")?;
+    } else if let Ok((_, Some(_))) = edited(&settings, &remove) {
         // Entries that name a script that is gone would make every hook of Claude Code fail.
         return Err(Failure::new(format!("{} still names our scripts", settings.display()))
             .hint("membridge hooks uninstall --write-settings takes the entries out, after a backup")
@@ -100,11 +108,20 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
         run.ui.line(format!("{}: {word}", bin.join(name).display()));
         report = report.with(name, word);
     }
-    let events = registration::status(&read(&settings)?).map_err(|error| cannot_edit(&settings, &error))?;
-    for (event, there) in events {
+    let registered = registered(run, &settings);
+    if let HookSettings::Damaged(_, problem) = &registered {
+        return Err(Failure::new(format!("{} cannot be understood: {problem}", settings.display()))
+            .hint(format!("repair {}", settings.display())));
+    }
+    for event in EVENTS {
+        let there = !registered.of(event).is_empty();
         let word = if there { "set" } else { "not set" };
         run.ui.line(format!("{} {event}: {word}", settings.display()));
         report = report.with(event, there);
+    }
+    if let Some(off) = registered.off() {
+        run.ui.warn(off.to_string());
+        report = report.with("warning", off.to_string());
     }
     let last = Journal::of(&run.settings.home).last_results();
     for entry in last.each() {
@@ -113,29 +130,43 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
     Ok(report)
 }
 
-fn write(
-    run: &Run,
-    settings: &Path,
-    edit: Option<String>,
-    options: &HooksOptions,
-    what: &str,
-) -> CommandResult {
-    let Some(text) = edit else {
-        run.ui.line(format!("  unchanged {}", settings.display()));
-        return Ok(());
-    };
-    run.ui.line(format!("{} {}", doing(options, what), settings.display()));
-    show(run, &read(settings)?, &text);
-    if options.dry_run {
-        return Ok(());
-    }
+/// How often an edit starts over because another program wrote the file in the same moment.
+const ATTEMPTS: u32 = 5;
+
+type Edit<'a> = &'a dyn Fn(&str) -> Result<Option<String>, EditError>;
+
+/// The file's text, and the text after the edit where that is another one.
+fn edited(settings: &Path, edit: Edit<'_>) -> CommandResult<(String, Option<String>)> {
+    let before = settings_file::read(settings).map_err(|error| cannot("read", settings, &error))?;
+    let after = edit(&before).map_err(|error| cannot_edit(settings, &error))?;
+    Ok((before, after))
+}
+
+fn write(run: &Run, settings: &Path, edit: Edit<'_>, options: &HooksOptions, what: &str) -> CommandResult {
     let stamp = run.context.now().strftime("%Y%m%d-%H%M%S").to_string();
-    let backup =
-        settings_file::replace(settings, &text, &stamp).map_err(|error| cannot("write", settings, &error))?;
-    if let Some(backup) = backup {
-        run.ui.line(format!("  the old file is kept as {}", backup.display()));
+    for _ in 0..ATTEMPTS {
+        let (before, Some(after)) = edited(settings, edit)? else {
+            run.ui.line(format!("  unchanged {}", settings.display()));
+            return Ok(());
+        };
+        let backup = if options.dry_run {
+            None
+        } else {
+            match settings_file::replace(settings, &before, &after, &stamp) {
+                Err(ReplaceError::Changed) => continue,
+                Err(ReplaceError::Io(error)) => return Err(cannot("write", settings, &error)),
+                Ok(backup) => backup,
+            }
+        };
+        run.ui.line(format!("{} {}", doing(options, what), settings.display()));
+        show(run, &before, &after);
+        if let Some(backup) = backup {
+            run.ui.line(format!("  the old file is kept as {}", backup.display()));
+        }
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::new(format!("another program changes {} all the time", settings.display()))
+        .hint("close Claude Code and editors that have it open, then try again"))
 }
 
 /// The lines that differ. Both texts are the same but for inserted or removed blocks, so walking along is enough.
@@ -160,8 +191,8 @@ fn settings_path(run: &Run, file: &SettingsFile) -> CommandResult<PathBuf> {
     }
 }
 
-fn read(settings: &Path) -> CommandResult<String> {
-    settings_file::read(settings).map_err(|error| cannot("read", settings, &error))
+fn registered(run: &Run, settings: &Path) -> HookSettings {
+    HookSettings::read(settings, &run.settings.home, Path::new(MANAGED))
 }
 
 fn doing(options: &HooksOptions, what: &str) -> String {

@@ -1,6 +1,6 @@
 //! `leadership_info`: who is primary, until when, and what that makes this node. Changes nothing.
 
-use super::Run;
+use super::run::Run;
 use crate::error::CommandResult;
 use crate::leadership::Leadership;
 use crate::storage::records;

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 
-use super::Run;
+use super::run::Run;
 use crate::cli::Cli;
 use crate::error::{CommandResult, Failure};
 use crate::ui::Report;

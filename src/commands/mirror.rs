@@ -1,7 +1,7 @@
 //! `mirror on|off|status`: whether the bucket keeps a whole copy of the database for nodes that still run the Python
 //! script. One setting for all machines, kept in the bucket.
 
-use super::Run;
+use super::run::Run;
 use crate::cli::MirrorAction;
 use crate::error::{CommandResult, Failure};
 use crate::history::{Commit, log};

@@ -14,60 +14,29 @@ mod project;
 mod promote;
 mod push;
 mod restore_backup;
+mod run;
 mod status;
 mod usage;
 mod watch;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::background;
 use crate::cli::{Cli, Color, Command, ConfigAction};
-use crate::config::{Config, ConfigError, Environment, Settings, file_to_write};
+use crate::config::{Environment, Settings, file_to_write};
 use crate::context::Context;
 use crate::database::files;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
-use crate::storage::{Bucket, Store};
 use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
 
+use run::Run;
 pub use usage::refused;
-
-/// What a command works with.
-pub struct Run {
-    /// Clock, chance, signals.
-    pub context: Arc<Context>,
-    /// The person.
-    pub ui: Ui,
-    /// Settings as texts.
-    pub settings: Settings,
-    /// Why config.env is not among them, where a command can do without.
-    pub file_problem: Option<ConfigError>,
-    /// Where a new config.env would go.
-    pub config_target: PathBuf,
-}
-
-impl Run {
-    /// The checked configuration and the project's place in the store that it names.
-    fn open(&self) -> CommandResult<(Config, Bucket)> {
-        let config = Config::new(&self.settings)?;
-        let store = Store::open(&config.store, &self.context)?;
-        let bucket = Bucket::new(store, &config.project.cid, Arc::clone(&self.context), &config.paths.state);
-        Ok((config, bucket))
-    }
-
-    /// The same for commands that only look.
-    fn open_to_read(&self) -> CommandResult<(Config, Bucket)> {
-        let (config, bucket) = self.open()?;
-        bucket.store.leave_no_trace();
-        Ok((config, bucket))
-    }
-}
 
 /// Runs one command to its end and prints how it ended.
 pub fn run(cli: Cli, environment: &Environment) -> ExitCode {

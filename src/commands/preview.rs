@@ -1,6 +1,6 @@
 //! `push_sqlite`, `pull_sqlite` and `sync` with `--dry-run`: what they would do.
 
-use super::Run;
+use super::run::Run;
 use crate::error::{CommandResult, Failure};
 use crate::sync::record::SyncRecord;
 use crate::sync::{Session, preview};

@@ -1,6 +1,6 @@
 //! `print_project`: the project's name and the id its objects live under.
 
-use super::Run;
+use super::run::Run;
 use crate::config;
 use crate::error::CommandResult;
 use crate::ui::Report;

@@ -1,6 +1,6 @@
 //! `promote` and `demote`: a person says who is primary.
 
-use super::Run;
+use super::run::Run;
 use crate::config::Config;
 use crate::error::{CommandResult, Failure};
 use crate::leadership::{Handed, Leadership, Promotion};

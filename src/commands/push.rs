@@ -1,6 +1,6 @@
 //! `push_sqlite`, `pull_sqlite` and `sync`: open a session, tell the story.
 
-use super::Run;
+use super::run::Run;
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
 use crate::sync::{Session, pull, push, remote};

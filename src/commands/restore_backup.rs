@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Run;
+use super::run::Run;
 use crate::config::Config;
 use crate::database::{self, look};
 use crate::error::CommandResult;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::Run;
+use super::run::Run;
 use crate::config::Config;
 use crate::database::{self, files};
 use crate::error::{CommandResult, Failure};

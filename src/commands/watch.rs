@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use super::Run;
+use super::run::Run;
 use crate::cli::WatchOptions;
 use crate::config::Config;
 use crate::error::CommandResult;

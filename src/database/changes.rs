@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::compare::natural_key;
-use super::facts::{Table, columns, quote, tables};
+use super::tables::{Table, columns, quote, tables};
 use super::{DatabaseError, digest, open_read_only};
 
 /// Rows of one table.

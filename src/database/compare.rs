@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use super::facts::{Table, columns, quote, tables};
+use super::tables::{Table, columns, quote, tables};
 use super::{DatabaseError, digest, open_read_only};
 
 /// Rows of one table, by where they are.

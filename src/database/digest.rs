@@ -18,7 +18,7 @@ use rusqlite::types::ValueRef;
 use sha2::{Digest, Sha256};
 
 use super::DatabaseError;
-use super::facts::{Table, columns, quote};
+use super::tables::{Table, columns, quote};
 use crate::context::hex;
 
 /// Tables that hold no memory.
@@ -140,7 +140,7 @@ impl RowSum {
 #[cfg(test)]
 mod tests {
     use super::content;
-    use crate::database::facts::tables;
+    use crate::database::tables::tables;
     use rusqlite::Connection;
     use std::path::Path;
 

@@ -14,6 +14,7 @@ pub mod install;
 pub mod look;
 pub mod queue;
 pub mod snapshot;
+pub mod tables;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

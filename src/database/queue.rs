@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::facts::{columns, quote};
+use super::tables::{columns, quote};
 use super::{DatabaseError, open_read_write};
 
 /// Replaces the queue in `image` by that of the local database. Rows are copied by column name; a row whose

@@ -1,8 +1,8 @@
 //! Whether the store can be used, and what it is worth.
 
 use super::evidence::Evidence;
+use super::finding::{Check, Finding};
 use super::questions::Asked;
-use super::{Check, Finding};
 use crate::worker::facts;
 
 pub(super) const CHECKS: &[Check] = &[

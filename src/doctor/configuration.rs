@@ -1,7 +1,7 @@
 //! Where the settings come from, whether they are sound, and who else can read them.
 
 use super::evidence::Evidence;
-use super::{Check, Finding};
+use super::finding::{Check, Finding};
 use crate::config::{ConfigError, Source, settings::SETTINGS};
 
 pub(super) const CHECKS: &[Check] = &[

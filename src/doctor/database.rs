@@ -1,7 +1,7 @@
 //! The local database and the disk it lies on.
 
 use super::evidence::{Evidence, Local};
-use super::{Check, Finding};
+use super::finding::{Check, Finding};
 use crate::ui::human_bytes;
 
 pub(super) const CHECKS: &[Check] = &[

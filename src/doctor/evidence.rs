@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::hooks::HookSettings;
 use super::questions::{Answers, Asked, Scope, ask_bucket};
 use crate::config::{self, Config, ConfigError, Paths, Settings, StoreConfig};
 use crate::context::Context;
@@ -14,6 +13,7 @@ use crate::database::{self, DatabaseError, Facts, facts, files, install};
 use crate::error::Failure;
 use crate::hook::Journal;
 use crate::hook::journal::LastResults;
+use crate::hook::settings::{self as hook_settings, HookSettings};
 use crate::identity::{Node, Project};
 use crate::storage::Store;
 use crate::sync::backups::{self, Listed};
@@ -169,7 +169,11 @@ pub async fn gather(
         leftovers: swept.sum(),
         free: folder.as_deref().and_then(|folder| files::free_space(folder).ok()),
         local: read_database(database).await,
-        hooks: HookSettings::read(&claude_dir.join("settings.json"), &paths.home),
+        hooks: HookSettings::read(
+            &claude_dir.join("settings.json"),
+            &paths.home,
+            Path::new(hook_settings::MANAGED),
+        ),
         results: Journal::of(&paths.home).last_results(),
         backups: backups::list(&paths.pull_backups()),
         node: config::node(&settings).ok(),

@@ -1,7 +1,7 @@
 //! Which project, and who this machine is.
 
 use super::evidence::Evidence;
-use super::{Check, Finding};
+use super::finding::{Check, Finding};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

@@ -2,8 +2,8 @@
 
 use super::bucket::duration;
 use super::evidence::Evidence;
+use super::finding::{Check, Finding};
 use super::questions::Asked;
-use super::{Check, Finding};
 
 pub(super) const CHECKS: &[Check] = &[Check {
     name: "lock",

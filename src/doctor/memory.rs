@@ -2,8 +2,8 @@
 //! What the bucket keeps of former states is judged here too, by its listing: `membridge verify` reads the packs.
 
 use super::evidence::{Evidence, Local};
+use super::finding::{Check, Finding};
 use super::questions::Asked;
-use super::{Check, Finding};
 use crate::storage::Entry;
 use crate::storage::keys::Keys;
 use crate::sync::record::Pending;

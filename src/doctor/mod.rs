@@ -5,6 +5,7 @@ mod bucket;
 mod configuration;
 mod database;
 pub mod evidence;
+pub mod finding;
 pub mod hooks;
 mod identity;
 mod leadership;
@@ -15,98 +16,8 @@ mod worker;
 
 use serde_json::{Map, Value, json};
 
-use crate::error::Failure;
 use evidence::Evidence;
-
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// It could not be made, or has no meaning here.
-    Skipped,
-    /// As it should be.
-    Ok,
-    /// Worth knowing.
-    Info,
-    /// Works, and somebody should look at it.
-    Warning,
-    /// Does not work.
-    Error,
-}
-
-impl Level {
-    /// As `--json` says it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Skipped => "skipped",
-            Self::Ok => "ok",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How it ended.
-    pub level: Level,
-    /// One line.
-    pub text: String,
-    /// What to type or look at, where the check's own remedy does not fit.
-    pub remedy: Option<String>,
-}
-
-impl Finding {
-    fn new(level: Level, text: impl Into<String>) -> Self {
-        Self { level, text: text.into(), remedy: None }
-    }
-
-    fn ok(text: impl Into<String>) -> Self {
-        Self::new(Level::Ok, text)
-    }
-
-    fn info(text: impl Into<String>) -> Self {
-        Self::new(Level::Info, text)
-    }
-
-    fn warning(text: impl Into<String>) -> Self {
-        Self::new(Level::Warning, text)
-    }
-
-    fn error(text: impl Into<String>) -> Self {
-        Self::new(Level::Error, text)
-    }
-
-    fn skipped(text: impl Into<String>) -> Self {
-        Self::new(Level::Skipped, text)
-    }
-
-    fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
-        self
-    }
-
-    /// A failure with the first thing to do about it.
-    fn failed(failure: &Failure) -> Self {
-        let finding = Self::error(failure.message.clone());
-        // To run doctor is no advice from doctor.
-        match failure.hints.iter().find(|hint| !hint.contains("membridge doctor")) {
-            Some(hint) => finding.remedy(hint),
-            None => finding,
-        }
-    }
-}
-
-/// One check.
-pub struct Check {
-    /// Its name in `--json`.
-    pub name: &'static str,
-    /// Judges the evidence.
-    pub run: fn(&Evidence) -> Finding,
-    /// What to do when it ends as a warning or an error and the finding knows nothing better.
-    pub remedy: &'static str,
-}
+use finding::{Check, Finding, Level};
 
 /// Checks under one heading.
 pub struct Group {

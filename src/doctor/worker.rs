@@ -1,7 +1,7 @@
 //! claude-mem on this machine: its worker, its version, and what of it does not mix with syncing.
 
 use super::evidence::Evidence;
-use super::{Check, Finding};
+use super::finding::{Check, Finding};
 use crate::worker::facts::{self, Gate};
 use crate::worker::{WorkerState, settings};
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::pack::Kind;
 use super::spool::Spooled;
 use crate::database::{Counts, Facts};
 use crate::storage::records;
@@ -15,16 +16,6 @@ pub const SCHEMA: u32 = 1;
 pub const UNKNOWN_SCHEMA: &str = "is not known to this membridge";
 /// More links than anybody writes: the limit that keeps a hostile commit small.
 const MAX_LINKS: usize = 1024;
-
-/// Which pages a commit's own pack holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// All.
-    Full,
-    /// Those that differ from the parent's image.
-    Delta,
-}
 
 /// One pack of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

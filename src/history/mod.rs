@@ -28,8 +28,8 @@ use crate::database::DatabaseError;
 use crate::error::Failure;
 use crate::storage::StoreError;
 
-pub use commit::{Commit, Kind, Link};
-pub use pack::PackError;
+pub use commit::{Commit, Link};
+pub use pack::{Kind, PackError};
 
 /// What can go wrong with the history.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,8 @@ mod write;
 
 use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
+
 pub use read::{Orphan, PackReader, Parent, apply};
 pub use write::PackWriter;
 
@@ -28,6 +30,16 @@ const WINDOW_LOG: u32 = 20;
 /// The records of a group, and the pages that it refers to, are at most this many bytes each.
 const GROUP_LOG: u32 = 21;
 const GROUP_LIMIT: usize = 1 << GROUP_LOG;
+
+/// Which pages a pack holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// All.
+    Full,
+    /// Those that differ from the parent's image.
+    Delta,
+}
 
 /// What is wrong with a pack.
 #[derive(Debug, thiserror::Error)]

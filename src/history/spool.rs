@@ -8,8 +8,7 @@ use std::path::Path;
 use tempfile::TempPath;
 
 use super::HistoryError;
-use super::commit::Kind;
-use super::pack::{Content, Header, PackWriter};
+use super::pack::{Content, Header, Kind, PackWriter};
 use super::pagemap::{FreshMap, MapWriter, PageMap};
 use super::pages::{self, Shape};
 use super::references::Collector;

@@ -1,7 +1,8 @@
 //! What runs when Claude Code calls: a session never notices us. Nothing on stdout, exit code 0 always, bounded time;
 //! the work itself is a process of its own. [`input`] reads what Claude Code says, [`queue`] makes
 //! one push out of many, [`journal`] remembers how it went, [`work`] is the detached part. [`scripts`] and
-//! [`registration`] are what `hooks install` writes, [`settings_file`] how it writes into a person's file.
+//! [`registration`] are what `hooks install` writes, [`settings_file`] how it writes into a person's file, [`settings`]
+//! what stands there.
 
 pub mod input;
 pub mod journal;
@@ -9,6 +10,7 @@ pub mod json_text;
 pub mod queue;
 pub mod registration;
 pub mod scripts;
+pub mod settings;
 pub mod settings_file;
 pub mod work;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::json_text::Container;
+use super::settings::{commands, serves};
 
 /// An entry that we need.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +49,7 @@ impl Wanted {
 
     /// Whether an entry of the file does this job, whoever wrote it.
     fn served_by(&self, entry: &Value) -> bool {
-        let word = self.script.trim_start_matches("claude-mem-");
-        commands(entry).any(|command| command.contains(word))
+        commands(entry).any(|command| serves(self.event, command))
     }
 
     /// Whether an entry is the one that we would write.
@@ -57,11 +57,6 @@ impl Wanted {
         let mut found = commands(entry).peekable();
         found.peek().is_some() && found.all(|command| command == self.command(bin))
     }
-}
-
-fn commands(entry: &Value) -> impl Iterator<Item = &str> {
-    let hooks = entry.get("hooks").and_then(Value::as_array);
-    hooks.into_iter().flatten().filter_map(|hook| hook.get("command")?.as_str())
 }
 
 /// Why the text cannot be edited.
@@ -82,20 +77,6 @@ pub enum EditError {
 pub fn fragment(bin: &Path) -> Value {
     let events = WANTED.iter().map(|wanted| (wanted.event.to_owned(), json!([wanted.entry(bin)])));
     json!({"hooks": Value::Object(events.collect())})
-}
-
-/// For each event, whether the file has an entry for it.
-///
-/// # Errors
-/// See [`EditError`].
-pub fn status(text: &str) -> Result<Vec<(&'static str, bool)>, EditError> {
-    let root = parse(text)?;
-    Ok(WANTED
-        .iter()
-        .map(|wanted| {
-            (wanted.event, entries(&root, wanted.event).iter().any(|entry| wanted.served_by(entry)))
-        })
-        .collect())
 }
 
 /// The text with every entry that is missing; `None` when none is.
@@ -232,11 +213,17 @@ fn split_mark(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{EditError, add, fragment, remove, status};
-    use serde_json::Value;
+    use super::{EditError, WANTED, add, entries, fragment, parse, remove};
+    use serde_json::{Value, json};
     use std::path::Path;
 
     const BIN: &str = "/home/ann/.claude-mem-minio/bin";
+
+    /// Whether the text has an entry for each event.
+    fn complete(text: &str) -> bool {
+        let root = parse(text).unwrap();
+        WANTED.iter().all(|wanted| entries(&root, wanted.event).iter().any(|entry| wanted.served_by(entry)))
+    }
 
     const TEXTS: &[&str] = &[
         "{}",
@@ -251,7 +238,7 @@ mod tests {
         let bin = Path::new(BIN);
         for text in TEXTS {
             let edited = add(text, bin).unwrap().unwrap();
-            assert!(status(&edited).unwrap().iter().all(|(_, there)| *there), "{edited}");
+            assert!(complete(&edited), "{edited}");
             assert_eq!(add(&edited, bin).unwrap(), None);
             assert_eq!(remove(&edited, bin).unwrap().as_deref(), Some(*text));
             assert_eq!(remove(text, bin).unwrap(), None);
@@ -266,6 +253,17 @@ mod tests {
         assert_eq!(edited.matches("hook-pull").count(), 1);
         assert_eq!(edited.matches("hook-push").count(), 2);
         assert_eq!(remove(&edited, bin).unwrap().as_deref(), Some(text));
+    }
+
+    #[test]
+    fn the_binary_itself_as_the_command_is_not_joined_by_a_second_one() {
+        let entry = |command: &str| json!([{"hooks": [{"type": "command", "command": command}]}]);
+        let text = json!({"hooks": {
+            "SessionStart": entry("membridge hook session-start"),
+            "Stop": entry("/usr/bin/membridge hook stop"),
+            "SessionEnd": entry("membridge hook session-end"),
+        }});
+        assert_eq!(add(&text.to_string(), Path::new(BIN)).unwrap(), None);
     }
 
     #[test]
@@ -297,6 +295,6 @@ mod tests {
             assert_eq!(list, &example["hooks"][event], "{event}");
         }
         assert_eq!(written["hooks"].as_object().unwrap().len(), example["hooks"].as_object().unwrap().len());
-        assert!(status(&example.to_string()).unwrap().iter().all(|(_, there)| *there));
+        assert!(complete(&example.to_string()));
     }
 }

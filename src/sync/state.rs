@@ -9,7 +9,7 @@ use super::record::Base;
 use super::remote::Head;
 use crate::database::files::{self, Fingerprint};
 use crate::database::look::look;
-use crate::database::{Counts, DatabaseError, Facts, digest, facts};
+use crate::database::{Counts, DatabaseError, Facts, digest, facts, tables};
 
 /// Databases up to this size are read whole by a quick look (bytes, with the log): a few tens of milliseconds.
 const QUICK: u64 = 32 << 20;
@@ -207,8 +207,8 @@ pub fn quick_look(path: &Path, base: Option<&Base>) -> Result<Option<Seen>, Data
         base.is_some_and(|base| base.fingerprint.is_some() && base.fingerprint == Fingerprint::take(path));
     let small = files::size_with_wal(path) <= QUICK;
     look(path, |connection| {
-        let tables = facts::tables(connection, path)?;
-        facts::require_core(&tables, path)?;
+        let tables = tables::tables(connection, path)?;
+        tables::require_core(&tables, path)?;
         let digest =
             if untouched || !small { None } else { Some(digest::content(connection, &tables, path)?) };
         Ok(Some(Seen { counts: facts::counts(connection, path)?, untouched, digest }))

@@ -300,3 +300,66 @@ fn hooks_are_installed_shown_and_removed_without_a_trace() {
     assert_eq!(read(&settings), text);
     assert!(!machine.files().iter().any(|file| file.contains("claude-mem-hook")));
 }
+
+#[test]
+fn doctor_and_install_have_one_answer_to_whether_our_hooks_are_there() {
+    let store = tempfile::tempdir().unwrap();
+    let machine = Machine::new("alpha", store.path());
+    let hook = |command: &str| serde_json::json!([{"hooks": [{"type": "command", "command": command}]}]);
+    let text = serde_json::json!({"hooks": {
+        "SessionStart": hook("membridge hook session-start"),
+        "Stop": hook("membridge hook stop"),
+        "SessionEnd": hook("membridge hook stop"),
+    }});
+    let settings = machine.write(".claude/settings.json", text.to_string());
+    machine
+        .cmd("doctor --no-network")
+        .run()
+        .stdout_has("ok       SessionStart: membridge hook session-start");
+    machine.cmd("hooks status").run().assert_code(0).stdout_has("SessionStart: set");
+    machine.cmd("hooks install --write-settings").run().assert_code(0).stdout_has("unchanged");
+    assert_eq!(std::fs::read_to_string(&settings).unwrap(), text.to_string(), "no second one is added");
+}
+
+#[test]
+fn hooks_that_are_switched_off_are_named_wherever_a_person_looks() {
+    let store = tempfile::tempdir().unwrap();
+    let machine = Machine::new("alpha", store.path());
+    machine.write(".claude/settings.json", "{\"disableAllHooks\": true}");
+    let install = machine.cmd("hooks install --write-settings").run();
+    install
+        .assert_code(0)
+        .stdout_has("allows no hooks (disableAllHooks)")
+        .stdout_has("take disableAllHooks out of");
+    machine.cmd("hooks status").run().stdout_has("WARNING: ").stdout_has("disableAllHooks");
+    let doctor = machine.cmd("doctor --no-network").run();
+    doctor.stdout_has("WARNING  SessionStart: ").stdout_has("allows no hooks (disableAllHooks)");
+}
+
+#[test]
+fn an_edit_of_another_program_and_a_link_that_leads_nowhere_survive_the_installer() {
+    let store = tempfile::tempdir().unwrap();
+    let machine = Machine::new("alpha", store.path());
+    let settings = machine.write(".claude/settings.json", "{}");
+    let gate = machine.write("gate", "");
+    let mut install = machine.cmd("hooks install --write-settings");
+    install = install.env("MEMBRIDGE_FAILPOINT", "settings_before_swap=wait");
+    install =
+        install.env("MEMBRIDGE_FAILPOINT_FILE", &gate).env("MEMBRIDGE_FAILPOINT_LOG", machine.path("log"));
+    let running = install.spawn();
+    until("the swap", || {
+        std::fs::read_to_string(machine.path("log")).is_ok_and(|log| log.contains("before_swap"))
+    });
+    std::fs::write(&settings, "{\"model\": \"opus\"}").unwrap();
+    std::fs::remove_file(&gate).unwrap();
+    running.wait().assert_code(0);
+    let edited = std::fs::read_to_string(&settings).unwrap();
+    assert!(edited.contains("opus") && edited.contains("hook-push"), "{edited}");
+
+    std::fs::remove_file(&settings).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/claude.json", &settings).unwrap();
+    let refused = machine.cmd("hooks install --write-settings").run();
+    refused.assert_code(1).stdout_has("it is a link to /nonexistent/claude.json, and that is not there");
+    assert!(settings.symlink_metadata().unwrap().is_symlink());
+    machine.cmd("doctor --no-network").run().stdout_has("is a link to /nonexistent/claude.json");
+}

@@ -33,6 +33,7 @@ mod errors;
 mod errors_memory;
 mod fencing;
 mod fencing_races;
+mod files;
 mod first_sync;
 mod forced;
 mod fresh;

@@ -253,6 +253,8 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     said.take(&beta, "demote");
     let mut gamma = Machine::new("gamma", &server);
     said.take(&gamma, "config init");
+    gamma.write(".claude/settings.json", "{\"disableAllHooks\": true}");
+    said.take(&gamma, "hooks status");
     said.take(&gamma, "config");
     gamma.set("LOCK_TTL_SECONDS", "soon");
     said.take(&gamma, "config");
