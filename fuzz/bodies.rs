@@ -7,6 +7,7 @@ use std::io::Cursor;
 use membridge::history::Commit;
 use membridge::history::pack::{PackReader, apply};
 use membridge::history::pagemap::PageMap;
+use membridge::seal::{Keyring, MasterKey, Place, Seal, Sealed};
 
 /// Bytes from the bucket as a commit: refused, or a commit that survives being written again. Whether it was one.
 pub fn commit(bytes: &[u8]) -> bool {
@@ -50,5 +51,23 @@ pub fn pagemap(bytes: &[u8]) -> bool {
         hashes += 1;
     }
     assert_eq!(hashes, map.shape.page_count);
+    true
+}
+
+/// The key and the place that the samples of [`sealed`] are made for.
+pub fn sealed_with() -> (Seal, &'static str, Place<'static>) {
+    let seal = Seal::On(Keyring::new(MasterKey::new([1; 32])));
+    (seal, "6fe2e0f6071ac2bb", Place::Commit { number: 7 })
+}
+
+/// Bytes from the bucket as a sealed object: what opens is exactly what seals to them again.
+pub fn sealed(bytes: &[u8]) -> bool {
+    let (seal, cid, place) = sealed_with();
+    let Ok(opened) = seal.open(Sealed::from_bucket(bytes.to_vec()), cid, place) else {
+        return false;
+    };
+    let salt = bytes[28..60].try_into().expect("a header has a salt");
+    let again = seal.seal(opened.into_inner(), cid, place, salt).expect("what was open can be sealed");
+    assert!(again.stored() == bytes);
     true
 }

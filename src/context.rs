@@ -72,6 +72,16 @@ impl Context {
         self.server_skew.store(if skew.abs() <= 1 { 0 } else { skew }, Ordering::Relaxed);
     }
 
+    /// Random bytes for keys and salts, always the operating system's.
+    ///
+    /// # Errors
+    /// When it has none to give.
+    pub fn random<const N: usize>(&self) -> Result<[u8; N], getrandom::Error> {
+        let mut bytes = [0_u8; N];
+        getrandom::fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// 32 random hex digits: an owner token, a claim, a part of a temporary file's name.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
 //! - [`worker`] the claude-mem worker;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
+//! - [`seal`] what keeps others from reading or forging what lies there;
 //! - [`background`] work that outlives the process that started it;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
 //! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground.
@@ -39,6 +40,7 @@ pub mod logging;
 pub mod private_files;
 pub mod progress;
 pub mod rows;
+pub mod seal;
 pub mod storage;
 pub mod sync;
 pub mod ui;

@@ -9,7 +9,7 @@ use crate::support::s3::S3Server;
 mod bodies;
 
 /// What two pushes leave: the commits, their packs, the page map.
-fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 3] {
+fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 4] {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
     alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
@@ -40,7 +40,16 @@ fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 3] {
         ("commit", bodies::commit, commits),
         ("pack", bodies::pack, objects("packs")),
         ("pagemap", bodies::pagemap, maps),
+        ("sealed", bodies::sealed, sealed_samples()),
     ]
+}
+
+/// An empty one, a small one, one of two chunks.
+fn sealed_samples() -> Vec<Vec<u8>> {
+    let (seal, cid, place) = bodies::sealed_with();
+    let lengths = [0, 100, 70_000];
+    let sealed = lengths.map(|length| seal.seal(vec![b'x'; length], cid, place, [5; 32]).unwrap());
+    sealed.map(membridge::seal::Sealed::into_stored).into()
 }
 
 /// One to four changes of the kinds that libFuzzer makes.

@@ -55,6 +55,7 @@ mod output_setup;
 mod real_worker;
 mod remote_text;
 mod safety_copies;
+mod sealed_format;
 mod session_start;
 mod soak;
 mod stand_ins;
