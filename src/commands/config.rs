@@ -13,8 +13,8 @@ use crate::config::settings::SETTINGS;
 use crate::config::{self, Config, ConfigError, Settings, Source};
 use crate::error::{CommandResult, Failure};
 use crate::private_files::make_private_folder;
+use crate::python::head::{self, Head, Known};
 use crate::storage::{Bucket, Store};
-use crate::sync::remote;
 use crate::ui::{Report, Tone};
 
 /// Read from the environment, but no settings of ours.
@@ -103,7 +103,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
         let failure = Failure::from(error);
         Failure { message: format!("{}; no config.env was written", failure.message), ..failure }
     })?;
-    let there = remote::read(&bucket, None).await?;
+    let there = head::read(&bucket, Known::default()).await?;
     write_new(target, &text)?;
     let ui = &run.ui;
     ui.line(format!("connected: {}", bucket.store.name()));
@@ -111,7 +111,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     for name in NOT_KEPT.iter().filter(|name| said(&settings, name)) {
         ui.line(format!("left out: {name}, which is for single runs or not used at all"));
     }
-    let observations = there.as_ref().and_then(remote::Head::observations);
+    let observations = there.as_ref().and_then(Head::observations);
     let next = match (&there, checked.database.exists()) {
         (None, _) => "membridge push_sqlite",
         (Some(_), false) => "membridge pull_sqlite",

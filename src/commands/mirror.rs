@@ -5,9 +5,9 @@ use super::run::Run;
 use crate::cli::MirrorAction;
 use crate::error::{CommandResult, Failure};
 use crate::history::{Commit, log};
+use crate::python::head::{self, Head, Known};
+use crate::python::setting;
 use crate::storage::Bucket;
-use crate::sync::mirror_setting;
-use crate::sync::remote::{self, Head};
 use crate::ui::Report;
 
 /// A Python node that pushed within so many days is still about.
@@ -30,7 +30,7 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
             false
         }
     };
-    mirror_setting::write(&bucket, on, &config.node.id).await?;
+    setting::write(&bucket, on, &config.node.id).await?;
     let word = if on { "on" } else { "off" };
     run.ui.line(format!("mirror: {word}, for every machine of project {}", config.project.name));
     if on {
@@ -42,8 +42,8 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
 }
 
 async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
-    let setting = mirror_setting::read(bucket).await?;
-    let head = remote::read(bucket, None).await?;
+    let setting = setting::read(bucket).await?;
+    let head = head::read(bucket, Known::default()).await?;
     let word = if setting.is_on() { "on" } else { "off" };
     let by = if setting.changed_by.is_empty() {
         "the default".to_owned()
@@ -51,7 +51,7 @@ async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
         format!("set by {} at {}", setting.changed_by, setting.changed_at)
     };
     run.ui.line(format!("mirror: {word} ({by})"));
-    let mirrored = head.as_ref().is_some_and(|head| head.mirrored || !head.is_commit);
+    let mirrored = head.as_ref().is_some_and(|head| head.mirrored() || head.commit().is_none());
     let copy = match &head {
         None => "the bucket holds nothing yet",
         Some(_) if mirrored => "the copy for Python nodes is up to date",
@@ -63,17 +63,15 @@ async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
 
 /// Refuses while a Python node has pushed lately: it would go on from an old copy.
 async fn nobody_needs_it(run: &Run, bucket: &Bucket) -> CommandResult {
-    let Some(head) = remote::read(bucket, None).await? else {
+    let Some(head) = head::read(bucket, Known::default()).await? else {
         return Ok(());
     };
-    let by_python = if head.is_commit {
-        let commits = match head.head_commit() {
-            Some(commit) => log::walk(bucket, commit, LOOK_BACK).await?,
-            None => Vec::new(),
-        };
-        newest_adopted(&commits, run.context.server_now().as_second())
-    } else {
-        Some(Head::source(&head).to_owned())
+    let by_python = match &head {
+        Head::Commit(head) => {
+            let commits = log::walk(bucket, &head.commit, LOOK_BACK).await?;
+            newest_adopted(&commits, run.context.server_now().as_second())
+        }
+        Head::Foreign(_) => Some(head.source().to_owned()),
     };
     match by_python {
         None => Ok(()),

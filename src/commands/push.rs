@@ -3,7 +3,8 @@
 use super::run::Run;
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
-use crate::sync::{Session, pull, push, remote};
+use crate::python::head;
+use crate::sync::{Session, pull, push};
 use crate::ui::Report;
 
 pub(super) async fn session(run: &Run) -> CommandResult<(Session, crate::sync::record::RecordFile)> {
@@ -28,7 +29,7 @@ pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
     let mut warning = None;
     let mut pulled = "nothing_there".into();
-    let head = remote::read(&session.bucket, Some(&record.record)).await?;
+    let head = head::read(&session.bucket, record.record.knows()).await?;
     if head.is_some() {
         let mut facts = pull::pull(&session, &mut record).await?.facts;
         warning = facts.remove("warning");

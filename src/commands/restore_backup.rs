@@ -6,7 +6,8 @@ use super::run::Run;
 use crate::config::Config;
 use crate::database::{self, look};
 use crate::error::CommandResult;
-use crate::sync::{backups, restore_backup};
+use crate::install::backups;
+use crate::sync::restore_backup;
 use crate::ui::{Report, human_bytes};
 
 pub(super) async fn run(run: &Run, name: Option<String>, dry_run: bool) -> CommandResult<Report> {

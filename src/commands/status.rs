@@ -10,13 +10,13 @@ use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::hook::Journal;
 use crate::hook::journal::LastResults;
+use crate::install::image::short;
 use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
+use crate::python::head::{self, Head};
 use crate::storage::records::{self, LockRecord};
 use crate::storage::{Bucket, StoreError};
-use crate::sync::fetch::short;
 use crate::sync::record::{RecordFile, SyncRecord};
-use crate::sync::remote::{self, Head};
 use crate::sync::state::{self, Seen, State};
 use crate::ui::{Report, Tone, Ui};
 
@@ -38,7 +38,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
 
     let head = asked.as_ref().ok().and_then(|bucket| bucket.head.as_ref());
     let base = record.as_ref().and_then(|record| match &asked {
-        Ok(_) => record.base_for(head.map(|head| head.sha256.as_str())),
+        Ok(_) => record.base_for(head.and_then(Head::sha256)),
         Err(_) => record.base.clone(),
     });
     let (path, known) = (real.clone(), base.clone());
@@ -94,7 +94,8 @@ async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> C
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
-    let (standing, lock, head) = tokio::join!(role, lock, remote::read(bucket, record));
+    let (standing, lock, head) =
+        tokio::join!(role, lock, head::read(bucket, record.map(SyncRecord::knows).unwrap_or_default()));
     Ok(Answers { standing: standing?, lock: lock?.map(|(record, _)| record), head: head? })
 }
 
@@ -173,14 +174,14 @@ fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {
         ui.line("head: nothing in the bucket");
         return report.with("head", Value::Null);
     };
-    let at = head.manifest.as_ref().map(|manifest| manifest.timestamp.clone());
+    let (sha256, at) = (head.sha256().unwrap_or_default(), head.time());
     ui.line(format!(
         "head: {}, pushed by {} at {}",
-        short(&head.sha256),
+        short(sha256),
         head.source(),
-        at.as_deref().unwrap_or("an unknown time")
+        at.unwrap_or("an unknown time")
     ));
-    let value = json!({"sha256": head.sha256, "source_host": head.source(), "timestamp": at});
+    let value = json!({"sha256": sha256, "source_host": head.source(), "timestamp": at});
     report.with("head", value)
 }
 

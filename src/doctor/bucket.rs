@@ -83,25 +83,24 @@ fn conditional_writes(evidence: &Evidence) -> Finding {
 
 fn versions(evidence: &Evidence) -> Finding {
     const OURS: &str = env!("CARGO_PKG_VERSION");
-    let writer = match &evidence.bucket.head {
-        Asked::Got(head) => {
-            head.as_ref().and_then(|head| head.manifest.as_ref()).map(|manifest| manifest.membridge.as_ref())
-        }
+    let head = match &evidence.bucket.head {
+        Asked::Got(head) => head.as_ref(),
         Asked::Failed(_) | Asked::Not(_) => {
             return Finding::skipped(format!("membridge: {OURS} here; the bucket was not asked"));
         }
     };
-    match writer {
-        None => Finding::ok(format!("membridge: {OURS} here")),
-        Some(None) => {
+    // Where nobody announces an object, nobody says who wrote it.
+    let Some(head) = head.filter(|head| head.host().is_some()) else {
+        return Finding::ok(format!("membridge: {OURS} here"));
+    };
+    match head.membridge_version() {
+        None => {
             Finding::info(format!("membridge: {OURS} here; the bucket was last written by a Python node"))
         }
-        Some(Some(extra)) if facts::version(&extra.version) > facts::version(OURS) => {
-            Finding::warning(format!("membridge: {OURS} here, {} wrote to the bucket last", extra.version))
+        Some(theirs) if facts::version(theirs) > facts::version(OURS) => {
+            Finding::warning(format!("membridge: {OURS} here, {theirs} wrote to the bucket last"))
         }
-        Some(Some(extra)) => {
-            Finding::ok(format!("membridge: {OURS} here, {} wrote to the bucket last", extra.version))
-        }
+        Some(theirs) => Finding::ok(format!("membridge: {OURS} here, {theirs} wrote to the bucket last")),
     }
 }
 

@@ -15,8 +15,9 @@ use crate::hook::Journal;
 use crate::hook::journal::LastResults;
 use crate::hook::settings::{self as hook_settings, HookSettings};
 use crate::identity::{Node, Project};
+use crate::install::backups::{self, Listed};
+use crate::python::Head;
 use crate::storage::Store;
-use crate::sync::backups::{self, Listed};
 use crate::sync::record::{RecordFile, SyncRecord};
 use crate::sync::state::{self, Seen, State};
 use crate::worker::find::Site;
@@ -108,10 +109,8 @@ impl Evidence {
             Local::Missing(_) => None,
             Local::Broken(_) | Local::NotConfigured => return None,
         };
-        let base = self
-            .record
-            .as_ref()
-            .and_then(|record| record.base_for(head.as_ref().map(|head| head.sha256.as_str())));
+        let base =
+            self.record.as_ref().and_then(|record| record.base_for(head.as_ref().and_then(Head::sha256)));
         Some(state::judge(base.as_ref(), seen.as_ref(), head.as_ref()))
     }
 

@@ -86,7 +86,7 @@ fn epoch(evidence: &Evidence) -> Finding {
         Ok(None) => Finding::ok("epoch: none yet"),
         Ok(Some(lease)) => {
             let head = evidence.bucket.head.got().and_then(Option::as_ref);
-            match head.and_then(crate::sync::remote::Head::epoch) {
+            match head.and_then(crate::python::Head::epoch) {
                 Some(written) if written > lease.epoch => Finding::error(format!(
                     "epoch: {}, but the bucket was written under epoch {written}: pushes are refused",
                     lease.epoch

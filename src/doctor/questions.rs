@@ -9,11 +9,11 @@ use crate::config::Paths;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::Project;
+use crate::python::head::{self, Head};
 use crate::storage::probe::{Capability, Verdict};
 use crate::storage::records::{self, LeaseRecord, LockRecord};
 use crate::storage::{Bucket, Entry, Store, StoreError, StoreErrorKind};
 use crate::sync::record::SyncRecord;
-use crate::sync::remote::{self, Head};
 
 /// How long one question to the store may take, with its retries.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -134,7 +134,7 @@ pub(super) async fn ask_bucket(
     let (lock, lease, head, objects) = tokio::join!(
         ask(store, records::read::<LockRecord>(store, &lock_key)),
         ask(store, records::read::<LeaseRecord>(store, &lease_key)),
-        ask(store, remote::read(&bucket, record)),
+        ask(store, head::read(&bucket, record.map(SyncRecord::knows).unwrap_or_default())),
         ask(store, store.list(&root)),
     );
     answers.skew = context.skew_seconds();

@@ -56,8 +56,7 @@ fn version(evidence: &Evidence) -> Finding {
     let local = evidence.claude_mem();
     let shown = local.as_deref().unwrap_or("of unknown version");
     let remote = evidence.bucket.head.got().and_then(Option::as_ref);
-    let extra = remote.and_then(|head| head.manifest.as_ref()?.membridge.as_ref());
-    let Some((extra, schema)) = extra.and_then(|extra| Some((extra, extra.schema_version?))) else {
+    let Some((head, schema)) = remote.and_then(|head| Some((head, head.schema_version()?))) else {
         return match local {
             Some(version) => Finding::ok(format!("claude-mem: {version}")),
             None => Finding::info("claude-mem: not found on this machine"),
@@ -67,8 +66,7 @@ fn version(evidence: &Evidence) -> Finding {
         super::evidence::Local::Sound(sound) => sound.facts.schema_version,
         _ => None,
     };
-    let theirs = extra.claude_mem_version.as_deref();
-    match facts::gate(local.as_deref(), migrated, theirs, schema) {
+    match facts::gate(local.as_deref(), migrated, head.claude_mem_version(), schema) {
         Gate::Closed { knows } => Finding::warning(format!(
             "claude-mem: {shown} knows schema {knows}, the bucket's database has schema {schema}: it cannot be pulled"
         )),

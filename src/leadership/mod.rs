@@ -13,7 +13,7 @@ use crate::identity::{Node, Project};
 use crate::lock::claim::{self, Claim};
 use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
-use crate::storage::records::{self, AuditRecord, LeaseRecord, Manifest, POLICY};
+use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
 use crate::storage::{Body, Bucket, Etag, StoreError, StoreErrorKind};
 
 pub use decide::Role;
@@ -111,6 +111,20 @@ impl Standing {
     }
 }
 
+/// What a term needs to know of the manifest that Python nodes read: under which term it was written, and which commit it
+/// mirrors.
+#[derive(serde::Deserialize)]
+struct Mirrored {
+    membridge: Option<Mark>,
+}
+
+/// See [`Mirrored`].
+#[derive(serde::Deserialize)]
+struct Mark {
+    epoch: Option<i64>,
+    commit: Option<u64>,
+}
+
 impl<'a> Leadership<'a> {
     /// Leadership of the project that is configured.
     pub fn of(config: &'a Config, bucket: &'a Bucket) -> Self {
@@ -187,7 +201,7 @@ impl Leadership<'_> {
     /// The epoch of the newest push; 0 where there is none. The manifest alone does not tell: after a push in the
     /// background, or with `mirror off`, it is older than the newest commit; and a Python node's has no epoch.
     async fn last_pushed_epoch(&self) -> Result<i64, LeadershipError> {
-        let manifest = match records::read::<Manifest>(&self.bucket.store, &self.bucket.keys.manifest()).await
+        let manifest = match records::read::<Mirrored>(&self.bucket.store, &self.bucket.keys.manifest()).await
         {
             Ok(manifest) => manifest.and_then(|(manifest, _)| manifest.membridge),
             // A manifest that nobody can read fences nobody.

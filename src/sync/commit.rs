@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use super::fetch;
 use super::fresh::Fresh;
-use super::mirror;
-use super::remote::Head;
 use super::session::Session;
 use super::shot::Shot;
 use crate::database::snapshot::Pinned;
@@ -17,6 +15,7 @@ use crate::history::log::{self, Created, Exclusive};
 use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Commit, retention};
 use crate::lock::Verifier;
+use crate::python::Head;
 use crate::ui::Progress;
 
 /// Every so many commits the old ones are looked through.
@@ -78,8 +77,8 @@ async fn newest(session: &Session, head: Option<&Head>, fence: Fence<'_>) -> Com
     let Some(head) = head else {
         return Ok(Parent::Commit(None));
     };
-    if head.is_commit {
-        return Ok(Parent::Commit(head.commit.clone()));
+    if let Head::Commit(head) = head {
+        return Ok(Parent::Commit(Some(head.commit.clone())));
     }
     match adopt(session, head, fence).await {
         Ok(Some(commit)) => Ok(Parent::Commit(Some(Box::new(commit)))),
@@ -87,8 +86,8 @@ async fn newest(session: &Session, head: Option<&Head>, fence: Fence<'_>) -> Com
         // What cannot be read cannot be adopted; FORCE_PUSH overwrites it, and keeps the object as it is.
         Err(failure) if session.config.overrides.force_push => {
             session.ui.warn(format!("{failure}: overwritten, because FORCE_PUSH is set"));
-            mirror::keep(session).await?;
-            Ok(Parent::Commit(head.commit.clone()))
+            session.mirror(None).keep().await?;
+            Ok(Parent::Commit(head.newest().cloned().map(Box::new)))
         }
         Err(failure) => Err(failure),
     }
@@ -116,7 +115,7 @@ pub(super) async fn create(
 async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResult<Option<Commit>> {
     let image = fetch::whatever_is_there(session, Some(head)).await?;
     // Our own copy for Python nodes, under announcements that nobody could read.
-    let ours = head.commit.as_deref().filter(|commit| {
+    let ours = head.newest().filter(|commit| {
         [&commit.mirror_sha256, &commit.legacy_seen]
             .into_iter()
             .any(|known| known.as_deref() == Some(image.sha256.as_str()))
@@ -133,15 +132,15 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     .await?;
     let mut author = author(session, &Terms::default())?;
     head.source().clone_into(&mut author.host);
-    let mut commit = Commit::following(head.commit.as_deref(), &pack, &image.facts, author);
+    let mut commit = Commit::following(head.newest(), &pack, &image.facts, author);
     commit.epoch = fence.terms.epoch;
-    commit.legacy_seen = head.announced.clone().or(Some(image.sha256.clone()));
+    commit.legacy_seen = Some(head.announced().unwrap_or(&image.sha256).to_owned());
     // Nobody knows which commit it was made from, so none before it may be taken for a part of it.
     commit.begin_line();
     commit.adopted_from = Some(Adopted {
         sha256: image.sha256.clone(),
         host: head.source().to_owned(),
-        timestamp: head.manifest.as_ref().map(|manifest| manifest.timestamp.clone()).unwrap_or_default(),
+        timestamp: head.time().unwrap_or_default().to_owned(),
     });
     let made = publish(session, &commit, &pack, fence).await?;
     if let Some(commit) = &made {

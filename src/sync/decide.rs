@@ -3,13 +3,13 @@
 
 use super::plan::{self, Local, Push, Remote, Situation};
 use super::record::{Base, RecordFile};
-use super::remote::Head;
 use super::session::Session;
 use super::shot::Shot;
 use super::{fetch, lineage, rows};
 use crate::database::Facts;
 use crate::database::compare::Comparison;
 use crate::error::CommandResult;
+use crate::python::Head;
 
 /// The plan, and the comparison that it rests on, when one was needed.
 pub(super) struct Decision {
@@ -26,7 +26,7 @@ pub(super) async fn decide(
     shot: &Shot,
     head: Option<&Head>,
 ) -> CommandResult<Decision> {
-    let base = record.record.base_for(head.map(|head| head.sha256.as_str()));
+    let base = record.record.base_for(head.and_then(Head::sha256));
     let mut situation = situation(session, base.as_ref(), &shot.facts, head).await?;
     let mut comparison = None;
     if plan::push(situation) == Push::Compare {
@@ -40,7 +40,7 @@ pub(super) async fn decide(
             Err(failure) => return Err(failure),
         };
         // An announcement of another database than the one that is there is mended by writing all three again (F21).
-        let torn = head.is_some_and(|head| head.manifest.is_none() || head.sha256 != image.sha256);
+        let torn = matches!(head, Some(head @ Head::Foreign(_)) if head.manifest().is_none() || !head.is(&image.sha256));
         situation.same_content = !torn && image.facts.digest == shot.facts.digest;
         // By now the local database may have more rows than the shot: those wait for the next push.
         let rows = rows::compare(session, &image.path).await?;
@@ -58,7 +58,7 @@ pub(super) async fn situation(
     head: Option<&Head>,
 ) -> CommandResult<Situation> {
     let grew = match (base, head) {
-        (Some(base), Some(head)) if base.digest == local.digest && base.sha256 != head.sha256 => {
+        (Some(base), Some(head)) if base.digest == local.digest && !head.is(&base.sha256) => {
             lineage::grew(&session.bucket, base, head).await?
         }
         _ => false,
@@ -77,7 +77,7 @@ fn since(base: Option<&Base>, local: &Facts, head: Option<&Head>, grew: bool) ->
         remote: match (base, head) {
             (_, None) => Remote::Absent,
             (None, Some(_)) => Remote::Unknown,
-            (Some(base), Some(head)) if base.sha256 == head.sha256 => Remote::Unchanged,
+            (Some(base), Some(head)) if head.is(&base.sha256) => Remote::Unchanged,
             (Some(_), Some(_)) if grew => Remote::Changed,
             (Some(_), Some(_)) => Remote::Replaced,
         },
@@ -90,6 +90,7 @@ fn since(base: Option<&Base>, local: &Facts, head: Option<&Head>, grew: bool) ->
 mod tests {
     use super::*;
     use crate::database::Counts;
+    use crate::python::announcements::Announced;
 
     fn facts(digest: &str) -> Facts {
         Facts {
@@ -110,7 +111,8 @@ mod tests {
             counts: Counts::default(),
             fingerprint: None,
         };
-        let head = |sha256: &str| Head::announced(sha256.to_owned(), None);
+        let head =
+            |sha256: &str| Head::foreign(Some(Announced { sha256: sha256.to_owned(), manifest: None }), None);
         for (head, grew, remote) in [
             (None, false, Remote::Absent),
             (Some(head("aa")), false, Remote::Unchanged),

@@ -1,11 +1,11 @@
 //! Whether this machine may push or pull at all: role, epoch, Cloud Sync, schema, shrink guard. Each refusal says
 //! what was found and what to type. Who has which role is decided by the leadership module.
 
-use super::remote::Head;
 use super::session::Session;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
+use crate::python::Head;
 use crate::worker::facts::{self, Gate};
 use crate::worker::find::Site;
 use crate::worker::settings;
@@ -164,13 +164,8 @@ pub fn schema(
         return Ok(());
     };
     let knows = match facts::gate(local_version, local_schema, their_version, schema) {
-        Gate::Open => return Ok(()),
+        Gate::Open | Gate::Unknown => return Ok(()),
         Gate::Closed { knows } => knows,
-        // Nobody to ask: the local database shows how far the local claude-mem has come.
-        Gate::Unknown => match local_schema {
-            Some(local) if local < schema => local,
-            _ => return Ok(()),
-        },
     };
     let here = local_version
         .map_or("the claude-mem of this machine".to_owned(), |v| format!("claude-mem {v} of this machine"));

@@ -3,9 +3,9 @@
 //! most; decides nothing.
 
 use super::record::Base;
-use super::remote::Head;
 use crate::error::CommandResult;
 use crate::history::{Commit, log};
+use crate::python::Head;
 use crate::storage::Bucket;
 
 /// Whether `head` follows the commit of `base` in one line in which every push built on the one before.
@@ -19,7 +19,7 @@ pub async fn grew(bucket: &Bucket, base: &Base, head: &Head) -> CommandResult<bo
     let Some(number) = base.commit.filter(|number| may_follow(*number, head)) else {
         return Ok(false);
     };
-    let known = match image_in_chain(number, head.head_commit()) {
+    let known = match image_in_chain(number, head.commit()) {
         Some(image) => Some(image.to_owned()),
         None => log::get(bucket, number).await?.map(|commit| commit.sha256),
     };
@@ -33,7 +33,7 @@ pub fn may_have_grown(base: &Base, head: &Head) -> bool {
 
 /// Whether a commit of this number can be one that the head grew out of.
 fn may_follow(number: u64, head: &Head) -> bool {
-    head.head_commit().is_some_and(|commit| (commit.line_start()..=commit.number).contains(&number))
+    head.commit().is_some_and(|commit| (commit.line_start()..=commit.number).contains(&number))
 }
 
 /// The image of that commit, where the head's own chain tells it.
@@ -46,12 +46,11 @@ fn image_in_chain(number: u64, head: Option<&Commit>) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::history::commit::tests::sample;
-    use crate::sync::remote::of_commit;
 
     fn head(number: u64, line_start: Option<u64>) -> Head {
         let mut commit = sample(number, 0);
         commit.line_start = line_start;
-        of_commit(commit, None, false)
+        Head::of(commit)
     }
 
     #[test]
@@ -68,9 +67,9 @@ mod tests {
             (4, head(5, None), false),
             (5, head(5, None), true),
         ] {
-            assert_eq!(may_follow(number, &head), may, "{number} {:?}", head.commit);
+            assert_eq!(may_follow(number, &head), may, "{number} {head:?}");
         }
-        let python = Head::announced("a".repeat(64), None);
+        let python = Head::foreign(None, Some(sample(5, 0)));
         assert!(!may_follow(1, &python));
     }
 

@@ -1,27 +1,20 @@
 //! The two stories, push and pull, the plan that decides them, and the record of the last one. They call the
 //! modules below, one step at a time; what a step is made of is the business of its module.
 
-pub mod backups;
 mod commit;
 mod decide;
-mod exchange;
 pub mod fetch;
 mod fresh;
 pub mod gate;
-mod hand_over;
 pub mod lineage;
-pub mod mirror;
-pub mod mirror_setting;
 pub mod plan;
 pub mod preview;
 pub mod pull;
 pub mod push;
 pub mod record;
-pub mod remote;
 mod replace;
 pub mod restore;
 pub mod restore_backup;
-mod roll_back;
 mod rows;
 pub mod session;
 mod shot;

@@ -4,9 +4,8 @@
 use super::decide::situation;
 use super::plan::{self, Local, Pull, Push, Remote, Situation};
 use super::record::SyncRecord;
-use super::remote::{self, Head};
 use super::session::Session;
-use super::{gate, mirror, rows, words};
+use super::{gate, rows, words};
 use crate::database::compare::{self, Comparison};
 use crate::database::{self, DatabaseError, Facts, files, look};
 use crate::error::{CommandResult, Failure};
@@ -14,6 +13,7 @@ use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
 use crate::lock::LockError;
 use crate::lock::decide::{self, Verdict};
+use crate::python::head::{self, Head};
 use crate::storage::records::{self, LockRecord};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
@@ -48,7 +48,7 @@ pub async fn push(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     let force = session.config.overrides.force_push;
     let head = looked.head.as_ref();
     let uploads = match (plan::push(looked.situation), head) {
-        (Push::UpToDate, Some(head)) if !force && mirror::is_due(session, record, head).await? => {
+        (Push::UpToDate, Some(head)) if !force && session.mirror(record).is_due(head).await? => {
             let what = "would bring the copy for Python nodes up to date";
             return Ok(done(session, "would_push", what).with("observations", local.counts.observations));
         }
@@ -114,7 +114,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         }
     }
     schema_fits(session, &looked, head).await?;
-    Ok(done(session, "would_pull", &text).with("sha256", head.sha256.clone()))
+    Ok(done(session, "would_pull", &text).with("sha256", head.sha256()))
 }
 
 /// What a pull and then a push would do now.
@@ -122,7 +122,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
 /// # Errors
 /// Those of both; a secondary's push is not one.
 pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
-    let pulled = match remote::read(&session.bucket, record).await? {
+    let pulled = match head::read(&session.bucket, record.map(SyncRecord::knows).unwrap_or_default()).await? {
         None => done(session, "nothing_there", "nothing to pull: the bucket holds nothing yet"),
         Some(_) => pull(session, record).await?,
     };
@@ -167,7 +167,7 @@ async fn standing(session: &Session, step: &str) -> CommandResult<Option<Standin
 }
 
 async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Looked> {
-    let head = remote::read(&session.bucket, record).await?;
+    let head = head::read(&session.bucket, record.map(SyncRecord::knows).unwrap_or_default()).await?;
     if !session.database.exists() {
         let situation = Situation {
             local: Local::Missing,
@@ -177,7 +177,7 @@ async fn both_sides(session: &Session, record: Option<&SyncRecord>) -> CommandRe
         };
         return Ok(Looked { head, situation, comparison: None, local: None, image: None });
     }
-    let base = record.and_then(|record| record.base_for(head.as_ref().map(|head| head.sha256.as_str())));
+    let base = record.and_then(|record| record.base_for(head.as_ref().and_then(Head::sha256)));
     let path = session.database.clone();
     let read = move || look::look(&path, |connection| database::facts::read(connection, &path));
     let local = database::blocking(read).await?;

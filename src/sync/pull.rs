@@ -2,11 +2,10 @@
 //! one call into the module that owns it. Killed at any instant, the database is the old one or the new one, whole.
 
 use super::decide::situation;
-use super::fetch::{self, Image};
+use super::fetch;
 use super::gate;
 use super::plan::{self, Local, Pull, Remote, Situation};
 use super::record::{Pending, RecordFile};
-use super::remote::{self, Head};
 use super::replace;
 use super::rows;
 use super::session::Session;
@@ -16,7 +15,9 @@ use crate::database::Facts;
 use crate::database::compare::Comparison;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
+use crate::install::Image;
 use crate::leadership::Role;
+use crate::python::head::{self, Head};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -38,7 +39,7 @@ pub(super) struct Decision {
 pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<Report> {
     let site = Site::of(&session.config);
     gate::store_is_ours_to_sync(&site)?;
-    let head = remote::read(&session.bucket, Some(&record.record)).await?;
+    let head = head::read(&session.bucket, record.record.knows()).await?;
     let mut decision = decide(session, record, head.as_ref()).await?;
     let Some(head) = head.filter(|_| decision.plan != Pull::NothingThere) else {
         return Err(nothing_there(session));
@@ -94,9 +95,9 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
     let Some(head) = head else {
         return Ok(quick(Pull::NothingThere));
     };
-    let base = record.record.base_for(Some(&head.sha256));
+    let base = record.record.base_for(head.sha256());
     if let Some(base) = &base
-        && base.sha256 == head.sha256
+        && head.is(&base.sha256)
         && session.untouched(base)
     {
         return Ok(quick(Pull::UpToDate));
@@ -177,9 +178,9 @@ fn may_replace_diverged(
 }
 
 fn describe(head: &Head) -> String {
-    let Some(manifest) = &head.manifest else {
+    let (Some(host), Some(time)) = (head.host(), head.time()) else {
         return "a database without a manifest".to_owned();
     };
-    let count = manifest.observations.map_or("an unknown number of".to_owned(), |count| count.to_string());
-    format!("{count} observations, pushed by {} at {}", manifest.source_host, manifest.timestamp)
+    let count = head.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());
+    format!("{count} observations, pushed by {host} at {time}")
 }

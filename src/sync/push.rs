@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use super::commit::{self, Fence, Parent, Terms};
 use super::decide::decide;
-use super::fetch;
 use super::fresh::Fresh;
 use super::gate;
-use super::mirror;
-use super::mirror_setting;
 use super::plan::Push;
 use super::record::{Base, Pending, RecordFile};
-use super::remote::{self, Head, ReadError};
 use super::session::Session;
 use super::shot::{self, Shot, Wanted};
 use super::unchanged::{base_of, nothing_written, same_content, up_to_date};
@@ -20,7 +16,11 @@ use super::words::{self, describe, diverged};
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::history::Commit;
-use crate::lock::{self, Seen, Verifier};
+use crate::install::image::short;
+use crate::lock::{self, LockError, Seen, Verifier};
+use crate::python::head::{self, Head, ReadError};
+use crate::python::mirror::Upload;
+use crate::python::setting;
 use crate::storage::records::iso;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
@@ -106,9 +106,10 @@ async fn attempt(
     let head = read_head(session, record, ask).await?;
     let local = session.read_local().await?;
     let asked = ask.style == Style::Whole || is_older(session, record.record.mirrored_at, MIRROR_EVERY);
-    let wants_mirror = asked && mirror_setting::read(&session.bucket).await?.is_on();
-    let mirror_due = wants_mirror && head.as_ref().is_some_and(|head| head.is_commit && !head.mirrored);
-    let base = record.record.base_for(head.as_ref().map(|head| head.sha256.as_str()));
+    let wants_mirror = asked && setting::read(&session.bucket).await?.is_on();
+    let mirror_due =
+        wants_mirror && head.as_ref().is_some_and(|head| head.commit().is_some() && !head.mirrored());
+    let base = record.record.base_for(head.as_ref().and_then(Head::sha256));
     if !mirror_due
         && !ask.rewrite
         && let Some(base) = same_content(base, &local, head.as_ref())
@@ -208,19 +209,16 @@ async fn under_lock(
         counts: shot.facts.counts,
     })?;
     failpoint::reach("push.before-upload");
-    let announced = head.as_ref().and_then(|head| head.announced.as_deref());
+    let announced = head.as_ref().and_then(Head::announced);
     // A Python node that forces its way does not ask for the lock (F47); what it left is adopted next time.
     let made = commit::create(session, shot, parent.as_deref(), announced, fence).await?;
     let Some(commit) = made else {
         return Ok(Done::Overtaken);
     };
-    let mirrored =
-        mirror::refresh(session, record, shot, (head.as_ref(), &commit), terms, over, verifier).await?;
-    let before = head.as_ref().and_then(|head| head.commit.as_ref());
+    let mirrored = refresh(session, record, shot, (head.as_ref(), &commit), terms, over, verifier).await?;
+    let before = head.as_ref().and_then(Head::newest);
     commit::collect(session, before.map(|commit| commit.number), commit.number).await;
-    session
-        .ui
-        .step("6/6", format!("Verified: commit {} sha256 {}", commit.number, fetch::short(&commit.sha256)));
+    session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, short(&commit.sha256)));
     Ok(Done::Committed {
         warning: words::fewer(parent.as_deref(), &commit),
         commit: Box::new(commit),
@@ -239,31 +237,74 @@ async fn up_to_date_but_the_mirror(
     verifier: &Verifier<'_>,
 ) -> CommandResult<Done> {
     let mut done = head.clone();
-    if let Some(commit) = head.head_commit().filter(|_| !head.mirrored) {
-        done.mirrored =
-            mirror::refresh(session, record, shot, (Some(head), commit), terms, over, verifier).await?;
+    if let Head::Commit(done) = &mut done
+        && !done.mirrored
+    {
+        let pair = (Some(head), &*done.commit);
+        done.mirrored = refresh(session, record, shot, pair, terms, over, verifier).await?;
     }
     Ok(Done::UpToDate(done))
+}
+
+/// Brings the objects for Python nodes up to date, where the shot has one for them, over what was there (`over`) before
+/// the decision was made. False: it was left to the next push.
+async fn refresh(
+    session: &Session,
+    record: &mut RecordFile,
+    shot: &Shot,
+    (head, commit): (Option<&Head>, &Commit),
+    terms: &Terms,
+    over: Option<Seen>,
+    verifier: &Verifier<'_>,
+) -> CommandResult<bool> {
+    let (Some(object), Some(over)) = (&shot.object, over) else {
+        return Ok(false);
+    };
+    session.mirror(Some(&record.record)).keep_what_nobody_knows(head).await?;
+    let upload = Upload {
+        object: &object.path,
+        over: &over,
+        digests: &object.digests,
+        facts: &shot.facts,
+        epoch: terms.epoch,
+        claude_mem: terms.claude_mem.clone(),
+        commit: commit.number,
+    };
+    record.mirror(&object.digests.sha256, None)?;
+    match session.mirror(None).write(&upload, verifier).await {
+        Ok(etag) => {
+            record.mirror(&object.digests.sha256, Some(etag))?;
+            Ok(true)
+        }
+        // The commit stands; whoever holds the lock now brings the objects for Python nodes up to date.
+        Err(failure) if matches!(verifier.verify().await, Err(error) if !matches!(error, LockError::Store(_))) =>
+        {
+            session.ui.warn(format!("the copy for Python nodes was left to the next push: {failure}"));
+            Ok(false)
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What the bucket holds. A person's FORCE_PUSH steps over announcements that cannot be read, to mend them; never over a
 /// store that does not answer.
 async fn read_head(session: &Session, record: &RecordFile, ask: Ask) -> CommandResult<Option<Head>> {
     let (bucket, record) = (&session.bucket, &record.record);
-    let head = match remote::read(bucket, Some(record)).await {
+    let mut head = match head::read(bucket, record.knows()).await {
         Err(ReadError::Unreadable(problem)) if ask.rewrite => {
             session.ui.warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
-            remote::without_announcements(bucket, record).await?
+            head::without_announcements(bucket, record.knows()).await?
         }
         other => other?,
     };
-    match head {
-        Some(head) if head.mirrored && ask.style == Style::Whole => {
-            let mirrored = mirror::is_in_place(session, Some(record), &head).await?;
-            Ok(Some(Head { mirrored, ..head }))
-        }
-        other => Ok(other),
+    if ask.style == Style::Whole
+        && let Some(seen) = head.as_ref().filter(|head| head.mirrored())
+        && !session.mirror(Some(record)).is_in_place(seen).await?
+        && let Some(Head::Commit(head)) = &mut head
+    {
+        head.mirrored = false;
     }
+    Ok(head)
 }
 
 fn conclude(
@@ -306,11 +347,11 @@ fn conclude(
             }))
         }
         Done::UpToDate(head) => {
-            if head.mirrored {
+            if head.mirrored() {
                 record.record.mirrored_at = session.bucket.context.now().as_second();
             }
             record.agree(base_of(&head, &facts, fingerprint))?;
-            if head.head_commit().is_some_and(|commit| commit.sha256 == pack.sha256)
+            if head.commit().is_some_and(|commit| commit.sha256 == pack.sha256)
                 && let Err(error) = pack.map.keep(&session.page_map)
             {
                 tracing::warn!(%error, "the next push will be a full one");

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::context::hex;
 use crate::database::files::{self, Fingerprint};
 use crate::database::{Counts, DatabaseError};
+use crate::python::{Known, MirrorNote};
 
 /// Raised when a field changes its meaning; an unknown number counts as no record.
 const SCHEMA: u32 = 1;
@@ -60,15 +61,6 @@ pub struct Base {
     pub counts: Counts,
     /// The local files, when they had settled: the first tier of "has anything changed".
     pub fingerprint: Option<Fingerprint>,
-}
-
-/// The database object for Python nodes, as this machine left it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MirrorNote {
-    /// SHA-256, written down before the deed: a mirror that was cut off half way is not a Python node's push (F21).
-    pub sha256: String,
-    /// Its etag; `None` until the store has confirmed it.
-    pub etag: Option<String>,
 }
 
 /// An intention, written before the deed.
@@ -198,6 +190,14 @@ impl RecordFile {
 }
 
 impl SyncRecord {
+    /// What need not be asked of the bucket again.
+    pub fn knows(&self) -> Known<'_> {
+        Known {
+            commit: self.base.as_ref().and_then(|base| base.commit),
+            mirror: self.mirror.as_ref().map(|note| note.sha256.as_str()),
+        }
+    }
+
     /// What both sides agreed on, given what is in the bucket now: a push that was cut off after its commit counts;
     /// after a pull that was cut off nobody knows, and the rows must be compared.
     pub fn base_for(&self, remote_sha256: Option<&str>) -> Option<Base> {

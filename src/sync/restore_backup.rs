@@ -1,14 +1,13 @@
 //! Puts a safety backup of an earlier pull back, itself backed up first. The last-sync record is dropped: what the
 //! bucket holds was not here when the backup was made, so the next push or pull compares the rows.
 
-use super::backups::{self, Listed};
-use super::exchange::{Exchange, Reason, Steps, name_of};
-use super::fetch::Image;
-use super::hand_over::{hand_over, in_history, place};
 use super::record::RecordFile;
+use super::replace::{in_history, install};
 use super::session::Session;
-use crate::database::{self, DatabaseError, files, install, snapshot};
+use crate::database::{self, DatabaseError, files, install as into, snapshot};
 use crate::error::{CommandResult, Failure};
+use crate::install::backups::{self, Listed, name_of};
+use crate::install::{Image, Incoming, Steps, Why};
 use crate::ui::{Progress, Report};
 
 /// Restores the backup of that name.
@@ -21,17 +20,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
         return Err(unknown(name, &listed, &root));
     };
-    let (source, folder) = (backup.folder.join(backups::DATABASE), install::folder_of(&session.database));
-    let image = database::blocking(move || {
-        files::require_space(&folder, files::size_with_wal(&source).saturating_mul(3))?;
-        let path = files::temporary(&folder, "restore")?;
-        // A copy: the backup stays as it is, whatever happens.
-        snapshot::Pinned::new(&source)?.copy_to(&path, &Progress::hidden())?;
-        let facts = install::inspect(&path)?;
-        let size = std::fs::metadata(&path).map_err(|error| DatabaseError::io("read", &path, error))?.len();
-        Ok(Image { path, facts, size, sha256: String::new(), map: None })
-    })
-    .await?;
+    let image = image(session, backup).await?;
     let counts = image.facts.counts;
     let present = session.database.exists();
     let of = if present { 5 } else { 2 };
@@ -40,31 +29,36 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let in_history = in_history(session, record).await;
     record.record.base = None;
     record.save()?;
-    let mut report = Report::ok("restored").with("name", name).with("observations", counts.observations);
-    if present {
-        let exchange = Exchange {
-            image: &image,
-            remote_sha256: "",
-            only_over: None,
-            reason: Reason::Restore,
-            in_history,
-            steps: Steps { first: 2, of },
-        };
-        let done = hand_over(session, record, &exchange).await?;
-        if let Some(kept) = &done.backup {
-            session.ui.line(format!("what was here is kept as {}", name_of(kept)));
-            report = report.with("backup", kept.display().to_string());
-        }
-    } else {
-        place(session, image.path).await?;
+    let incoming = Incoming { image, why: Why::Restore, only_over: None, in_history };
+    let done = install(session, record, Steps { first: 2, of }, incoming).await?;
+    if !present {
         session.ui.step("2/2", format!("Installed: {}", session.database.display()));
     }
     // All of it is live now.
     backups::settle(&backup.folder);
     record.record.pending = None;
     record.save()?;
+    let mut report = Report::ok("restored").with("name", name).with("observations", counts.observations);
+    if let Some(kept) = &done.backup {
+        session.ui.line(format!("what was here is kept as {}", name_of(kept)));
+        report = report.with("backup", kept.display().to_string());
+    }
     session.ui.line(format!("RESTORE COMPLETE ({})", counts.describe()));
     Ok(report)
+}
+
+/// A copy of the backup beside the database: the backup stays as it is, whatever happens.
+async fn image(session: &Session, backup: &Listed) -> CommandResult<Image> {
+    let (source, folder) = (backup.folder.join(backups::DATABASE), into::folder_of(&session.database));
+    database::blocking(move || {
+        files::require_space(&folder, files::size_with_wal(&source).saturating_mul(3))?;
+        let path = files::temporary(&folder, "restore")?;
+        snapshot::Pinned::new(&source)?.copy_to(&path, &Progress::hidden())?;
+        let facts = into::inspect(&path)?;
+        let size = std::fs::metadata(&path).map_err(|error| DatabaseError::io("read", &path, error))?.len();
+        Ok(Image { path, facts, size, sha256: String::new(), map: None })
+    })
+    .await
 }
 
 pub(crate) fn unknown(name: &str, listed: &[Listed], root: &std::path::Path) -> Failure {

@@ -12,9 +12,13 @@ use crate::context::hex;
 use crate::database::files::{self, Fingerprint};
 use crate::database::{Facts, install, snapshot};
 use crate::error::{CommandResult, Failure};
+use crate::install::backups;
+use crate::install::image::Landing;
+use crate::install::{Door, Steps};
 use crate::leadership::Leadership;
 use crate::lock::local::{self, LocalLock};
 use crate::lock::{self};
+use crate::python::Mirror;
 use crate::storage::Bucket;
 use crate::storage::probe::Capability;
 use crate::ui::Ui;
@@ -82,7 +86,7 @@ impl Session {
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&install::folder_of(&database));
-        super::backups::sweep(&config.paths.pull_backups());
+        backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &bucket.context).map_err(state_error)?;
         let record = RecordFile::load(
             &state,
@@ -140,6 +144,36 @@ impl Session {
         let page_map =
             config.paths.page_map(&record::id(&bucket.store.name(), &config.project.cid, &database));
         Self { config, bucket, ui, database, machine, page_map, landing, reset_vectors: false, local: None }
+    }
+
+    /// The door into the live database; `steps` for the report.
+    pub fn door(&self, steps: Steps) -> Door<'_> {
+        Door {
+            config: &self.config,
+            bucket: &self.bucket,
+            ui: &self.ui,
+            database: &self.database,
+            reset_vectors: self.reset_vectors,
+            steps,
+        }
+    }
+
+    /// Where an image of the bucket comes down.
+    pub fn landing(&self) -> Landing<'_> {
+        Landing {
+            bucket: &self.bucket,
+            ui: &self.ui,
+            folder: &self.landing,
+            scratch: self.config.paths.tmp(),
+            database: &self.database,
+            page_map: &self.page_map,
+        }
+    }
+
+    /// The copy for Python nodes, and what `record` remembers of it.
+    pub fn mirror<'a>(&'a self, record: Option<&'a SyncRecord>) -> Mirror<'a> {
+        let note = record.and_then(|record| record.mirror.as_ref());
+        Mirror { config: &self.config, bucket: &self.bucket, ui: &self.ui, note }
     }
 
     /// Leadership of this project, as this node sees it.

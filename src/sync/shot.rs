@@ -3,7 +3,6 @@
 
 use tempfile::TempPath;
 
-use super::remote::Head;
 use super::session::{LocalState, Session};
 use crate::database::files::{self, Fingerprint};
 use crate::database::{self, DatabaseError, Facts, snapshot};
@@ -12,6 +11,7 @@ use crate::failpoint;
 use crate::history::pagemap::PageMap;
 use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Kind, retention};
+use crate::python::Head;
 use crate::storage::Digests;
 use crate::ui::human_bytes;
 
@@ -50,7 +50,7 @@ pub(super) struct Wanted {
 
 /// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
 pub(super) fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
-    let commit = head?.head_commit()?;
+    let commit = head?.commit()?;
     if retention::rebase_due(&commit.chain) {
         return None;
     }

@@ -6,10 +6,10 @@ use std::path::Path;
 use super::lineage;
 use super::plan::{Local, Remote, Situation};
 use super::record::Base;
-use super::remote::Head;
 use crate::database::files::{self, Fingerprint};
 use crate::database::look::look;
 use crate::database::{Counts, DatabaseError, Facts, digest, facts, tables};
+use crate::python::Head;
 
 /// Databases up to this size are read whole by a quick look (bytes, with the log): a few tens of milliseconds.
 const QUICK: u64 = 32 << 20;
@@ -126,7 +126,7 @@ pub fn judge(base: Option<&Base>, local: Option<&Seen>, head: Option<&Head>) -> 
     let remote = match (base, head) {
         (_, None) => Remote::Absent,
         (None, Some(_)) => Remote::Unknown,
-        (Some(base), Some(head)) if base.sha256 == head.sha256 => Remote::Unchanged,
+        (Some(base), Some(head)) if head.is(&base.sha256) => Remote::Unchanged,
         // A look asks no further: whatever may be behind what we know, and is not smaller, waits for a pull, which
         // compares where it has to.
         (Some(base), Some(head))
@@ -225,9 +225,9 @@ impl From<&Facts> for Seen {
 mod tests {
     use super::{Seen, Standing, judge};
     use crate::database::Counts;
-    use crate::storage::records::Manifest;
+    use crate::python::Head;
+    use crate::python::announcements::Announced;
     use crate::sync::record::Base;
-    use crate::sync::remote::Head;
 
     fn counts(observations: u64) -> Counts {
         Counts { observations, ..Counts::default() }
@@ -253,8 +253,8 @@ mod tests {
             r#"{{"sha256": "{sha256}", "source_host": "beta", "observations": {observations}, "membridge":
             {{"version": "1", "node_id": "b", "content_digest": "{digest}", "push_id": "p"}}}}"#
         );
-        let manifest = serde_json::from_str::<Manifest>(&text).unwrap();
-        Head::announced(sha256.to_owned(), Some(manifest))
+        let manifest = serde_json::from_str(&text).unwrap();
+        Head::foreign(Some(Announced { sha256: sha256.to_owned(), manifest: Some(manifest) }), None)
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! When a push has nothing to send: the files or the memory in them are as both sides last agreed, and the bucket has
 //! not been emptied or put back since. Changes nothing.
 
-use super::mirror;
 use super::push::Style;
 use super::record::{Base, SyncRecord};
-use super::remote::{self, Head};
 use super::session::{LocalState, Session};
 use crate::database::{Counts, Facts, files};
 use crate::error::CommandResult;
 use crate::history::log;
+use crate::python::head::{self, Head};
 use crate::ui::Report;
 
 /// The files were not written to since the last sync, and the bucket still holds what both sides agreed on: a few small
@@ -30,10 +29,10 @@ pub(super) async fn nothing_written(
             .await?
             .is_some_and(|commit| Some(commit.number) == base.commit && commit.sha256 == base.sha256),
         Style::Whole => {
-            let head = remote::read(&session.bucket, Some(record)).await?;
-            let head = head.filter(|head| head.mirrored && head.sha256 == base.sha256);
+            let head = head::read(&session.bucket, record.knows()).await?;
+            let head = head.filter(|head| head.mirrored() && head.is(&base.sha256));
             match &head {
-                Some(head) => mirror::is_in_place(session, Some(record), head).await?,
+                Some(head) => session.mirror(Some(record)).is_in_place(head).await?,
                 None => false,
             }
         }
@@ -49,7 +48,7 @@ pub(super) async fn nothing_written(
 /// is remembered.
 pub(super) fn same_content(base: Option<Base>, local: &LocalState, head: Option<&Head>) -> Option<Base> {
     let head = head?;
-    base.filter(|base| base.digest == local.facts.digest && base.sha256 == head.sha256)?;
+    base.filter(|base| base.digest == local.facts.digest && head.is(&base.sha256))?;
     tracing::info!("snapshot skipped: the content is as it was at the last sync");
     Some(base_of(head, &local.facts, local.fingerprint.clone()))
 }
@@ -57,9 +56,9 @@ pub(super) fn same_content(base: Option<Base>, local: &LocalState, head: Option<
 /// What both sides agree on when the bucket's head holds these facts.
 pub(super) fn base_of(head: &Head, facts: &Facts, fingerprint: Option<files::Fingerprint>) -> Base {
     Base {
-        sha256: head.sha256.clone(),
-        commit: head.head_commit().map(|commit| commit.number),
-        mirrored: head.mirrored,
+        sha256: head.sha256().unwrap_or_default().to_owned(),
+        commit: head.commit().map(|commit| commit.number),
+        mirrored: head.mirrored(),
         digest: facts.digest.clone(),
         counts: facts.counts,
         fingerprint,

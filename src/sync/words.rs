@@ -1,7 +1,6 @@
 //! What a push says when it does not push. Words and hints only.
 
 use super::plan::Push;
-use super::remote::Head;
 use super::rows;
 use super::session::Session;
 use crate::database::Counts;
@@ -9,6 +8,7 @@ use crate::database::compare::Comparison;
 use crate::error::Failure;
 use crate::exit::ExitCode;
 use crate::history::Commit;
+use crate::python::Head;
 
 /// The decision, as the report says it.
 pub(super) fn describe(plan: Push) -> &'static str {

@@ -107,7 +107,7 @@ pub fn knows(version_text: &str) -> Option<i64> {
 pub enum Gate {
     /// It may.
     Open,
-    /// There is no claude-mem here that could be asked, or it does not say its version.
+    /// Neither a claude-mem that says its version nor a database that one has migrated is here.
     Unknown,
     /// It would lose columns, or never get ready.
     Closed {
@@ -121,7 +121,12 @@ pub enum Gate {
 /// of the local one, which the local claude-mem has evidently reached.
 pub fn gate(local: Option<&str>, migrated: Option<i64>, remote: Option<&str>, schema: i64) -> Gate {
     let Some((local, known)) = local.and_then(|text| Some((version(text)?, knows(text)?))) else {
-        return Gate::Unknown;
+        // Nobody to ask: the local database shows how far the local claude-mem has come.
+        return match migrated {
+            None => Gate::Unknown,
+            Some(knows) if knows < schema => Gate::Closed { knows },
+            Some(_) => Gate::Open,
+        };
     };
     let reached = known.max(migrated.unwrap_or(i64::MIN));
     // Same release or newer than the writer's: whatever the table lacks, it can read what the older one wrote.
@@ -185,7 +190,10 @@ mod tests {
             (Some("13.20.0"), None, Some("13.18.0"), 50, Gate::Open),
             (Some("13.20.0"), Some(50), Some("13.21.0"), 50, Gate::Open),
             (Some("99.0.0"), None, Some("99.1.0"), 900, Gate::Open),
-            (None, Some(23), Some("13.25.3"), 52, Gate::Unknown),
+            // Where no version is known, the database that is here tells.
+            (None, Some(23), Some("13.25.3"), 52, Gate::Closed { knows: 23 }),
+            (None, Some(52), Some("13.25.3"), 52, Gate::Open),
+            (None, None, Some("13.25.3"), 52, Gate::Unknown),
             (Some("dev"), None, None, 52, Gate::Unknown),
         ];
         for (local, migrated, remote, schema, verdict) in table {

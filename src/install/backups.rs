@@ -139,6 +139,12 @@ pub fn sweep(root: &Path) {
     }
 }
 
+/// The name that `restore-backup` takes for the backup whose database this is.
+pub fn name_of(backup: &Path) -> String {
+    let name = backup.parent().and_then(Path::file_name).unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 /// A backup that is there.
 #[derive(Debug, Clone)]
 pub struct Listed {

@@ -3,23 +3,17 @@
 
 use std::path::Path;
 
-use super::backups::{self, Backup};
-use super::exchange::{Exchange, name_of, restore_backup};
-use super::hand_over::manifest;
-use super::session::Session;
+use super::backups::{self, Backup, name_of};
+use super::exchange::manifest;
+use super::{Door, Incoming, restore_backup};
 use crate::database::compare::compare;
 use crate::database::{self, DatabaseError, files, install, snapshot};
 use crate::error::{CommandResult, Failure};
 use crate::ui::Progress;
 
 /// Puts `backup` back, because of `why`; returns what the command ends with.
-pub(super) async fn roll_back(
-    session: &Session,
-    exchange: &Exchange<'_>,
-    backup: &Path,
-    why: Failure,
-) -> Failure {
-    match put_back(session, exchange, backup).await {
+pub(super) async fn roll_back(door: &Door<'_>, incoming: &Incoming, backup: &Path, why: Failure) -> Failure {
+    match put_back(door, incoming, backup).await {
         Ok(kept) => {
             // Its rows are live again.
             backups::settle(&install::folder_of(backup));
@@ -35,16 +29,12 @@ pub(super) async fn roll_back(
 }
 
 /// Returns the name of the backup of what was recorded in between, where anything was.
-async fn put_back(
-    session: &Session,
-    exchange: &Exchange<'_>,
-    backup: &Path,
-) -> CommandResult<Option<String>> {
-    let between = Backup::begin(&session.config.paths.pull_backups(), session.bucket.context.now())?;
+async fn put_back(door: &Door<'_>, incoming: &Incoming, backup: &Path) -> CommandResult<Option<String>> {
+    let between = Backup::begin(&door.config.paths.pull_backups(), door.bucket.context.now())?;
     let copy = between.begin_database()?;
-    let mut manifest = manifest(session, exchange);
-    let (from, live, tmp) = (backup.to_owned(), session.database.clone(), session.config.paths.tmp());
-    let (installed, folder) = (exchange.image.path.to_path_buf(), between.folder.clone());
+    let mut manifest = manifest(door, incoming);
+    let (from, live, tmp) = (backup.to_owned(), door.database.to_owned(), door.config.paths.tmp());
+    let (installed, folder) = (incoming.image.path.to_path_buf(), between.folder.clone());
     let done = database::blocking(move || {
         let mut kept = None;
         install::put_back(&from, &live, || {

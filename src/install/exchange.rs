@@ -1,0 +1,220 @@
+//! A database changes hands: quiesce the worker, back up and replace under one write lock, check, let the worker go on —
+//! or put the old database back (`way_back`).
+
+use std::path::{Path, PathBuf};
+
+use super::backups::{self, Backup, BackupManifest};
+use super::way_back::roll_back;
+use super::{Door, Incoming, Installed, NotInstalled, Why};
+use crate::database::install::{self, Swapped};
+use crate::database::{self, DatabaseError, Facts, files};
+use crate::error::{CommandResult, Failure};
+use crate::failpoint;
+use crate::storage::{Digests, records};
+use crate::worker::{self, Quiesced, WorkerError};
+
+/// Stops the worker, backs up, replaces, checks, lets the worker go on. On any failure the old database is there.
+pub(super) async fn exchange(door: &Door<'_>, incoming: Incoming) -> Result<Installed, NotInstalled> {
+    let untouched = |failure| NotInstalled { failure, untouched: true };
+    let quiesced = worker::quiesce(door.config, &door.bucket.context)
+        .await
+        .map_err(|error| untouched(Failure::from(error)))?;
+    let said = if quiesced.was_running.is_some() { "Worker: stopped" } else { "Worker: not running" };
+    door.ui.step(&door.steps.label(0), said);
+    failpoint::reach("pull.quiesced");
+    let (backup, swapped) = match back_up_and_replace(door, &incoming).await {
+        Ok(done) => done,
+        Err(failure) => {
+            // Nothing was changed; the worker goes on as before.
+            resume(door, quiesced).await;
+            return Err(untouched(failure));
+        }
+    };
+    match conclude(door, &incoming, quiesced, backup, swapped).await {
+        Ok(installed) => Ok(installed),
+        Err(failure) => Err(NotInstalled { failure, untouched: false }),
+    }
+}
+
+/// The new database is written: check it, let the worker go on, keep or remove the backup.
+async fn conclude(
+    door: &Door<'_>,
+    incoming: &Incoming,
+    quiesced: Quiesced,
+    backup: PathBuf,
+    swapped: Swapped,
+) -> CommandResult<Installed> {
+    if swapped.queue_left > 0 {
+        let left = swapped.queue_left;
+        door.ui.warn(format!("{left} queued events of unknown sessions are in the backup only"));
+    }
+    vectors(door, incoming.why, &backup);
+    failpoint::reach("pull.replaced");
+    let facts = match check(door, incoming).await {
+        Ok(facts) => facts,
+        Err(failure) => {
+            let failure = roll_back(door, incoming, &backup, failure).await;
+            resume(door, quiesced).await;
+            return Err(failure);
+        }
+    };
+    let trouble = let_go_on(door, incoming, quiesced, &backup).await?;
+    failpoint::reach("pull.resumed");
+    let in_history = incoming.in_history.as_deref() == Some(swapped.old.digest.as_str());
+    // Once everything has passed, a full copy of what the bucket holds is only a full disk.
+    let needless = incoming.why == Why::FastForward
+        && in_history
+        && swapped.queue_left == 0
+        && trouble.is_none()
+        && !door.reset_vectors;
+    let folder = install::folder_of(&backup);
+    if needless {
+        Backup { folder: folder.clone() }.discard();
+        door.ui.line("      the backup is removed again: all of it is in the bucket's history too");
+    }
+    let root = door.config.paths.pull_backups();
+    backups::retain(&root, door.config.backups, door.bucket.context.now(), &folder);
+    Ok(Installed { backup: (!needless).then_some(backup), counts: facts.counts, trouble })
+}
+
+/// The vector index knows rows by their ids in the database that was replaced (F17).
+fn vectors(door: &Door<'_>, why: Why, backup: &Path) {
+    let folder = install::folder_of(backup).join("vectors");
+    if door.reset_vectors {
+        match worker::reset_vectors(door.config, &folder) {
+            Ok(moved) if moved.is_empty() => door.ui.line("      vector index: there is none"),
+            Ok(_) => door.ui.line(format!(
+                "      vector index: moved to {}; claude-mem builds a new one",
+                folder.display()
+            )),
+            Err(error) => door.ui.warn(format!("the vector index could not be moved away: {error}")),
+        }
+    } else if why != Why::FastForward && !worker::vector_stores(door.config).is_empty() {
+        door.ui.warn(
+            "the vector index belongs to the rows that were replaced: semantic search may find others until it is \
+             rebuilt; next time: membridge pull_sqlite --reset-vectors",
+        );
+    }
+}
+
+/// Backs up and replaces, under one write lock.
+async fn back_up_and_replace(door: &Door<'_>, incoming: &Incoming) -> CommandResult<(PathBuf, Swapped)> {
+    let image = &incoming.image;
+    failpoint::reach("pull.before-swap");
+    let backup = Backup::begin(&door.config.paths.pull_backups(), door.bucket.context.now())?;
+    let copy = backup.begin_database()?;
+    let target = backup.folder.join(backups::DATABASE);
+    let (live, new) = (door.database.to_owned(), image.path.to_path_buf());
+    let progress = door.ui.progress("replace", image.size);
+    let mut manifest = manifest(door, incoming);
+    let (only_over, folder) = (incoming.only_over.clone(), backup.folder.clone());
+    let (why, in_history) = (incoming.why, incoming.in_history.clone());
+    let vectors = door.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3");
+    let swapped = database::blocking(move || {
+        let unfinished = copy.to_path_buf();
+        let approve = |old: &Facts| {
+            let backup = Backup { folder };
+            let copy = backup.seal(copy)?;
+            manifest.local_ahead = why.local_ahead(in_history.as_ref() == Some(&old.digest));
+            manifest.holds(&copy, old.counts.observations)?;
+            backup.add_vectors(&vectors);
+            backup.describe(&manifest)?;
+            Ok(only_over.is_none_or(|digest| digest == old.digest))
+        };
+        let swapped = install::swap(&live, &new, &unfinished, approve, &progress);
+        progress.done();
+        swapped
+    })
+    .await;
+    let failure = match swapped {
+        Ok(swapped) if swapped.replaced => {
+            let (old, new) = (swapped.old.counts.describe(), image.facts.counts.describe());
+            door.ui.step(&door.steps.label(1), format!("Backup: {} ({old})", target.display()));
+            door.ui.step(&door.steps.label(2), format!("Replaced: {new}"));
+            return Ok((target, swapped));
+        }
+        Ok(_) => {
+            Failure::new("new memories were recorded here while the pull was prepared; nothing was replaced")
+                .hint("try again: membridge pull_sqlite")
+        }
+        Err(failure) => failure,
+    };
+    backup.discard();
+    Err(failure)
+}
+
+/// A manifest without the facts of the copy that it is for.
+pub(super) fn manifest(door: &Door<'_>, incoming: &Incoming) -> BackupManifest {
+    BackupManifest {
+        timestamp: records::iso(door.bucket.context.now()),
+        hostname: door.config.node.host.clone(),
+        reason: "pull-overwrite safety backup".to_owned(),
+        local_sha: String::new(),
+        remote_sha: incoming.image.sha256.clone(),
+        local_obs: 0,
+        remote_obs: Some(incoming.image.facts.counts.observations),
+        local_ahead: true,
+        db_path: door.database.display().to_string(),
+    }
+}
+
+impl BackupManifest {
+    /// Adds what the finished copy is.
+    pub(super) fn holds(&mut self, copy: &Path, observations: u64) -> Result<(), DatabaseError> {
+        let digests = Digests::of_file(copy).map_err(|error| DatabaseError::io("read", copy, error))?;
+        (self.local_sha, self.local_obs) = (digests.sha256, observations);
+        Ok(())
+    }
+}
+
+/// Looks whether what is in place is good (F09).
+async fn check(door: &Door<'_>, incoming: &Incoming) -> CommandResult<Facts> {
+    let image = &incoming.image;
+    let (live, new, wanted) = (door.database.to_owned(), image.path.to_path_buf(), image.facts.clone());
+    let folder = door.config.paths.tmp();
+    database::blocking(move || {
+        failpoint::reach("pull.check");
+        let scratch = files::temporary(&folder, "check")?;
+        install::check(&live, &new, &wanted, &scratch)
+    })
+    .await
+}
+
+/// Starts the worker again. One that runs and does not get ready cannot live with the new database: the old one comes
+/// back, and what was recorded meanwhile goes into a backup. One that cannot even be started says nothing about the
+/// database; that is returned as trouble.
+async fn let_go_on(
+    door: &Door<'_>,
+    incoming: &Incoming,
+    quiesced: Quiesced,
+    backup: &Path,
+) -> CommandResult<Option<String>> {
+    let step = door.steps.label(3);
+    match quiesced.resume(!door.config.worker.leave_stopped).await {
+        Ok(resumed) => {
+            let said = if resumed.restarted { "Worker: running again" } else { "Worker: left as it is" };
+            door.ui.step(&step, said);
+            Ok(None)
+        }
+        Err(error @ WorkerError::NotReady { .. }) => {
+            let again = worker::quiesce(door.config, &door.bucket.context).await;
+            let failure = roll_back(door, incoming, backup, error.into()).await;
+            if let Ok(quiesced) = again {
+                resume(door, quiesced).await;
+            }
+            Err(failure)
+        }
+        Err(error) => {
+            let said = format!("{error}: {}", error.hint());
+            door.ui.warn(&said);
+            Ok(Some(said))
+        }
+    }
+}
+
+/// Lets the worker go on after a failure; its own trouble is only reported.
+async fn resume(door: &Door<'_>, quiesced: Quiesced) {
+    if let Err(error) = quiesced.resume(!door.config.worker.leave_stopped).await {
+        door.ui.warn(format!("{error}: {}", error.hint()));
+    }
+}

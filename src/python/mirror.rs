@@ -1,0 +1,223 @@
+//! The three objects that Python nodes read: database, checksum, manifest, in this order, each confirmed by the
+//! store. Knows how they are written; not whether they should be.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::head::Head;
+use super::manifest::{Manifest, ManifestExtra};
+use super::setting;
+use crate::config::Config;
+use crate::context::hex;
+use crate::database::Facts;
+use crate::error::{CommandResult, Failure};
+use crate::failpoint;
+use crate::lock::{LockError, Seen, Verifier};
+use crate::storage::records;
+use crate::storage::{Body, Bucket, Digests};
+use crate::ui::{Progress, Ui};
+
+/// The copy of the memory that Python nodes read.
+#[derive(Clone, Copy)]
+pub struct Mirror<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The project's place in the store.
+    pub bucket: &'a Bucket,
+    /// The person.
+    pub ui: &'a Ui,
+    /// What this machine last wrote there, or was about to.
+    pub note: Option<&'a MirrorNote>,
+}
+
+/// The database object for Python nodes, as this machine left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorNote {
+    /// SHA-256, written down before the deed: a mirror that was cut off half way is not a Python node's push (F21).
+    pub sha256: String,
+    /// Its etag; `None` until the store has confirmed it.
+    pub etag: Option<String>,
+}
+
+/// What goes up.
+#[derive(Debug)]
+pub struct Upload<'a> {
+    /// The database object.
+    pub object: &'a Path,
+    /// The object that it replaces, as seen before the last checks.
+    pub over: &'a Seen,
+    /// Its size and digests.
+    pub digests: &'a Digests,
+    /// What is in it.
+    pub facts: &'a Facts,
+    /// Epoch of our term.
+    pub epoch: Option<i64>,
+    /// claude-mem's version here.
+    pub claude_mem: Option<String>,
+    /// The commit that is mirrored.
+    pub commit: u64,
+}
+
+impl Mirror<'_> {
+    /// Writes the three objects and looks whether the store has what was sent (F22). Returns the etag of the database object.
+    ///
+    /// # Errors
+    /// The store's; a stored object that is not what was sent.
+    pub async fn write(&self, upload: &Upload<'_>, verifier: &Verifier<'_>) -> CommandResult<String> {
+        let keys = &self.bucket.keys;
+        let progress = self.ui.progress("upload", upload.digests.size);
+        let body = Body::File(upload.object, upload.digests);
+        let sent = verifier.write(upload.over, body, &progress).await;
+        progress.done();
+        sent?;
+        failpoint::reach("mirror.database");
+        self.confirm(upload.digests).await?;
+        failpoint::reach("mirror.confirmed");
+        let line = format!("{}  claude-mem.db\n", upload.digests.sha256);
+        announce(verifier, keys.sha256(), line.as_bytes()).await?;
+        failpoint::reach("mirror.checksum");
+        let manifest = records::to_bytes(&self.manifest(upload)?)
+            .map_err(|error| Failure::new(format!("the manifest cannot be written: {error}")))?;
+        announce(verifier, keys.manifest(), &manifest).await?;
+        failpoint::reach("mirror.manifest");
+        // A Python node, or one that FORCE_PUSH let in, may have put another database under our announcements.
+        self.confirm(upload.digests).await
+    }
+
+    /// Whether a whole push has something to do here although no memory is new.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_due(&self, head: &Head) -> CommandResult<bool> {
+        if head.commit().is_none() || !setting::read(self.bucket).await?.is_on() {
+            return Ok(false);
+        }
+        Ok(!head.mirrored() || !self.is_in_place(head).await?)
+    }
+
+    /// Whether the object is still the one that its announcements speak of, as far as this machine can tell without reading
+    /// it: a Python node that was cut off may have put another one under them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_in_place(&self, head: &Head) -> CommandResult<bool> {
+        let there = self.bucket.store.head(&self.bucket.keys.database()).await?;
+        Ok(there.is_some_and(|meta| match self.written(head) {
+            Some(etag) => *etag == meta.etag.0,
+            None => true,
+        }))
+    }
+
+    /// The etag of the announced object, where this machine wrote it.
+    fn written(&self, head: &Head) -> Option<&String> {
+        let (note, announced) = (self.note?, head.announced()?);
+        note.etag.as_ref().filter(|_| note.sha256 == announced)
+    }
+
+    /// Keeps a copy of the object that is about to be overwritten where nobody can say what is in it: no word announces it,
+    /// it is not the one that we left there, or the push is forced. A Python node's rows may be nowhere else in the bucket
+    /// (F08).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_what_nobody_knows(&self, head: Option<&Head>) -> CommandResult {
+        let Some(meta) = self.bucket.store.head(&self.bucket.keys.database()).await? else {
+            return Ok(());
+        };
+        let announced = head.is_some_and(|head| head.announced().is_some());
+        let known = match head.and_then(|head| self.written(head)) {
+            Some(etag) => *etag == meta.etag.0,
+            None => announced && !self.config.overrides.force_push,
+        };
+        if known { Ok(()) } else { self.keep().await }
+    }
+
+    /// Keeps a copy of the object in the bucket, under a name that the same object always gets.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep(&self) -> CommandResult {
+        let Some(meta) = self.bucket.store.head(&self.bucket.keys.database()).await? else {
+            return Ok(());
+        };
+        let name = hex(&Sha256::digest(format!("{} {}", meta.etag.0, meta.size)));
+        let kept = self.bucket.keys.overwritten(&name);
+        self.bucket.store.copy(&self.bucket.keys.database(), &kept).await?;
+        self.ui.line(format!("      what is overwritten is kept as {kept}"));
+        failpoint::reach("push.kept");
+        Ok(())
+    }
+
+    /// Compares size and, where the store's etag is one, checksum of the stored object with what was sent.
+    async fn confirm(&self, digests: &Digests) -> CommandResult<String> {
+        let key = self.bucket.keys.database();
+        let problem = match self.bucket.store.head(&key).await? {
+            None => "it is not there".to_owned(),
+            Some(meta) if meta.size != digests.size => {
+                format!("it has {} bytes instead of {}", meta.size, digests.size)
+            }
+            Some(meta) => {
+                let etag = meta.etag.0.trim_matches('"').to_ascii_lowercase();
+                // Servers that encrypt or compose objects answer other etags: those say nothing about the content,
+                // but the transfer was signed over its SHA-256.
+                let plain_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let plain_sha256 = etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if (plain_md5 && etag != digests.md5) || (plain_sha256 && etag != digests.sha256) {
+                    "it has another checksum".to_owned()
+                } else {
+                    return Ok(meta.etag.0);
+                }
+            }
+        };
+        Err(Failure::new(format!("{key} at {} is not what was sent: {problem}", self.bucket.store.name()))
+            .hint("push again: membridge push_sqlite"))
+    }
+
+    fn manifest(&self, upload: &Upload<'_>) -> CommandResult<Manifest> {
+        let config = &self.config;
+        let token = self
+            .bucket
+            .context
+            .token()
+            .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+        Ok(Manifest {
+            project: config.project.name.clone(),
+            canonical_id: config.project.cid.clone(),
+            timestamp: records::iso(self.bucket.context.server_now()),
+            source_host: config.node.host.clone(),
+            db_size: Some(upload.digests.size),
+            sha256: upload.digests.sha256.clone(),
+            observations: Some(upload.facts.counts.observations),
+            session_summaries: Some(upload.facts.counts.session_summaries),
+            user_prompts: Some(upload.facts.counts.user_prompts),
+            tables: upload.facts.tables.clone().into(),
+            membridge: Some(ManifestExtra {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                node_id: config.node.id.clone(),
+                epoch: upload.epoch,
+                content_digest: upload.facts.digest.clone(),
+                schema_version: upload.facts.schema_version,
+                claude_mem_version: upload.claude_mem.clone(),
+                push_id: token,
+                commit: Some(upload.commit),
+            }),
+            other: serde_json::Map::new(),
+        })
+    }
+}
+
+/// Writes an announcement of the database that is there now. A predecessor that was held up past its time may get
+/// one write in before us; as long as the lock is ours, ours goes over it.
+async fn announce(verifier: &Verifier<'_>, key: String, bytes: &[u8]) -> CommandResult {
+    const ATTEMPTS: u32 = 3;
+    let mut attempt = 1;
+    loop {
+        let seen = verifier.look(key.clone()).await?;
+        match verifier.write(&seen, Body::Bytes(bytes), &Progress::hidden()).await {
+            Err(LockError::Overtaken(_)) if attempt < ATTEMPTS => attempt += 1,
+            end => return Ok(end.map(|_| ())?),
+        }
+    }
+}
