@@ -95,7 +95,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone)]
 pub enum StoreConfig {
     /// An S3-compatible bucket.
-    S3(S3Config),
+    S3(Box<S3Config>),
     /// A directory: `file:///path` as MINIO_ENDPOINT.
     Dir(PathBuf),
 }
@@ -113,6 +113,10 @@ pub struct S3Config {
     pub bucket: String,
     /// Signing region.
     pub region: String,
+    /// Where the bucket stands in a request.
+    pub addressing: Addressing,
+    /// Proxy for whatever has none of its own.
+    pub all_proxy: Option<Secret>,
     /// Proxy for http:// endpoints.
     pub http_proxy: Option<Secret>,
     /// Proxy for https:// endpoints.
@@ -121,6 +125,17 @@ pub struct S3Config {
     pub no_proxy: String,
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
+}
+
+/// Where the bucket's name stands in a request: MINIO_ADDRESSING.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the path, until the store asks for the other.
+    Auto,
+    /// In the path: `https://host/bucket/key`.
+    Path,
+    /// In the host name: `https://bucket.host/key`.
+    Virtual,
 }
 
 /// Times of the lock, in seconds.

@@ -35,6 +35,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("CLAUDE_PROJECT_ID", None),
     setting("CLAUDE_MEM_DB", None),
     setting("MINIO_REGION", Some("us-east-1")),
+    setting("MINIO_ADDRESSING", Some("auto")),
     setting("LOCK_TTL_SECONDS", Some("7200")),
     setting("STALE_LOCK_GRACE_SECONDS", Some("60")),
     setting("FORCE_PUSH", Some("0")),
@@ -61,6 +62,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("MEMBRIDGE_PUSH_INTERVAL_SECONDS", Some("60")),
     setting("HTTP_PROXY", None),
     setting("HTTPS_PROXY", None),
+    setting("ALL_PROXY", None),
     setting("NO_PROXY", None),
     setting("AWS_CA_BUNDLE", None),
     setting("SSL_CERT_FILE", None),
@@ -295,6 +297,7 @@ fn lower_twin(name: &str) -> Option<&'static str> {
     match name {
         "HTTP_PROXY" => Some("http_proxy"),
         "HTTPS_PROXY" => Some("https_proxy"),
+        "ALL_PROXY" => Some("all_proxy"),
         "NO_PROXY" => Some("no_proxy"),
         _ => None,
     }

@@ -2,9 +2,10 @@
 //! A pure function of the settings.
 
 use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::{ConfigError, S3Config, Secret, Settings, StoreConfig};
+use super::{Addressing, ConfigError, S3Config, Secret, Settings, StoreConfig};
 
 const ENDPOINT: &str = "MINIO_ENDPOINT";
 
@@ -20,11 +21,7 @@ pub fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
         problem: problem.to_owned(),
     };
     if let Some(path) = endpoint.strip_prefix("file://") {
-        let path = PathBuf::from(path);
-        if !path.is_absolute() {
-            return Err(bad("a directory store is written file:///absolute/path"));
-        }
-        return Ok(StoreConfig::Dir(path));
+        return directory(path).map(StoreConfig::Dir).map_err(bad);
     }
     let rest = endpoint
         .strip_prefix("http://")
@@ -45,12 +42,14 @@ pub fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
     let secret_key = Secret::new(settings.require_plain("MINIO_SECRET_KEY")?);
     let bucket = bucket(settings)?;
     let region = settings.plain("MINIO_REGION")?.unwrap_or("us-east-1").to_owned();
-    Ok(StoreConfig::S3(S3Config {
+    Ok(StoreConfig::S3(Box::new(S3Config {
         endpoint: endpoint.trim_end_matches('/').to_owned(),
         access_key,
         secret_key,
         bucket,
         region,
+        addressing: addressing(settings)?,
+        all_proxy: settings.plain("ALL_PROXY")?.map(Secret::new),
         http_proxy: settings.plain("HTTP_PROXY")?.map(Secret::new),
         https_proxy: settings.plain("HTTPS_PROXY")?.map(Secret::new),
         no_proxy: settings.plain("NO_PROXY")?.unwrap_or_default().to_owned(),
@@ -59,7 +58,33 @@ pub fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
             None => settings.plain("SSL_CERT_FILE")?,
         }
         .map(PathBuf::from),
-    }))
+    })))
+}
+
+/// The folder that a `file://` URL names. It is a URL: `%20` is a space, and a bare percent sign stands for itself.
+fn directory(path: &str) -> Result<PathBuf, &'static str> {
+    let bytes: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
+    if bytes.contains(&0) {
+        return Err("holds a zero byte");
+    }
+    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    if path.is_absolute() { Ok(path) } else { Err("a directory store is written file:///absolute/path") }
+}
+
+/// MINIO_ADDRESSING, in any case.
+fn addressing(settings: &Settings) -> Result<Addressing, ConfigError> {
+    const NAME: &str = "MINIO_ADDRESSING";
+    let word = settings.plain(NAME)?.unwrap_or("auto");
+    match word.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Addressing::Auto),
+        "path" => Ok(Addressing::Path),
+        "virtual" => Ok(Addressing::Virtual),
+        _ => Err(ConfigError::BadValue {
+            name: NAME,
+            value: word.to_owned(),
+            problem: "must be auto, path or virtual".to_owned(),
+        }),
+    }
 }
 
 /// The bucket's name goes into the path of each request: a '/' in it would make keys of another bucket out of ours.
@@ -132,7 +157,9 @@ fn port_behind_name(authority: &str) -> Result<Option<&str>, &'static str> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{check_address, store};
+    use std::path::PathBuf;
+
+    use super::{check_address, directory, store};
     use crate::config::{Environment, Settings};
 
     #[test]
@@ -171,6 +198,22 @@ mod tests {
         for (address, problem) in table {
             let error = check_address(address).unwrap_err();
             assert!(error.contains(problem), "{address}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_url_is_a_url() {
+        let table = [
+            ("/mnt/my%20nas", Ok("/mnt/my nas")),
+            ("/mnt/my nas", Ok("/mnt/my nas")),
+            ("/mnt/50%", Ok("/mnt/50%")),
+            ("/mnt/100%25", Ok("/mnt/100%")),
+            ("/%D1%81%D0%B0%D0%B4", Ok("/сад")),
+            ("nas/x", Err(())),
+            ("/a%00b", Err(())),
+        ];
+        for (path, expected) in table {
+            assert_eq!(directory(path).map_err(|_| ()), expected.map(PathBuf::from), "{path}");
         }
     }
 

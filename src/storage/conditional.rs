@@ -2,6 +2,7 @@
 //! server that ignores conditions (F46), it can be a retry that meets its own first success. So the object is
 //! read back each time, and the bytes decide. The body must therefore be unique to its writer (a random token).
 
+use super::retry;
 use super::{Body, Condition, Digests, Etag, Meta, PutAnswer, Store, StoreError};
 use crate::progress::Progress;
 
@@ -62,9 +63,11 @@ pub async fn write_any(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let answer = store.put_file_once(key, body, condition, progress).await;
+        let answer = retry::slowly(|| store.put_file_once(key, body, condition, progress)).await;
         let certain = match &answer {
             Ok(_) => true,
+            // It has not taken it, however long we waited.
+            Err(error) if error.is_limit() => return Err(error.clone()),
             Err(error) if error.may_have_happened() || error.retryable() => false,
             Err(error) => return Err(error.clone()),
         };
@@ -97,7 +100,11 @@ async fn look(
         Body::Bytes(body) => {
             let there = store.get(key).await?;
             let ours = there.as_ref().is_some_and(|(bytes, _)| bytes == body);
-            Ok((there.map(|(_, meta)| meta), ours))
+            let there = there.map(|(_, meta)| meta);
+            if let (false, Ok(PutAnswer::Written(written))) = (ours, answer) {
+                no_cache_between(store, key, written, there.as_ref()).await?;
+            }
+            Ok((there, ours))
         }
         Body::File(_, digests) => {
             let there = store.head(key).await?;
@@ -109,6 +116,26 @@ async fn look(
             Ok((there, ours))
         }
     }
+}
+
+/// Whoever reads other bytes than it has just written was overtaken, or was told what lay there before: where the store
+/// still has the version that it confirmed to us, a cache on the way has answered, and nothing that is read here counts.
+pub(super) async fn no_cache_between(
+    store: &Store,
+    key: &str,
+    written: &Meta,
+    read: Option<&Meta>,
+) -> Result<(), StoreError> {
+    let same = |meta: Option<&Meta>| meta.is_some_and(|meta| meta.etag == written.etag);
+    if written.etag.0.is_empty() || same(read) || !same(store.head(key).await?.as_ref()) {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        super::StoreErrorKind::Cached,
+        store.name(),
+        format!("get {key}"),
+        "answered with old content, not with what was written a moment before",
+    ))
 }
 
 /// Whether an object is the file with these digests. `written`: the etag that the store gave our own put, which

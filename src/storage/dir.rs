@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::dir_files::{self as files, OWN};
@@ -82,7 +83,7 @@ impl DirStore {
 
     pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         self.check()?;
-        let path = self.path(key)?;
+        let path = self.inside(key, &format!("look at {key}"))?;
         match files::digests(&path).await {
             Ok(digests) => Ok(Some(Meta { etag: Etag(digests.sha256), size: digests.size })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -136,7 +137,7 @@ impl DirStore {
     ) -> Result<PutAnswer, StoreError> {
         self.check()?;
         let operation = format!("put {key}");
-        let path = self.path(key)?;
+        let path = self.inside(key, &operation)?;
         let fail = |error: &io::Error| self.io(&operation, error);
         let staged = match body {
             Body::Bytes(bytes) => files::stage_bytes(&self.root, bytes),
@@ -166,7 +167,7 @@ impl DirStore {
             }
         }
         let folder = path.parent().unwrap_or(&self.root);
-        files::make_folder(folder).map_err(|error| fail(&error))?;
+        files::make_folder(folder, files::Modes::of(&self.root)).map_err(|error| fail(&error))?;
         if condition == Condition::IfAbsent {
             // Atomic by itself on most file systems, also where flock does not reach the other machines.
             match temporary.persist_noclobber(&path) {
@@ -201,8 +202,8 @@ impl DirStore {
     }
 
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let source = self.path(from)?;
         let operation = format!("copy {from} to {to}");
+        let source = self.inside(from, &operation)?;
         let digests = files::digests(&source).await.map_err(|error| self.io(&operation, &error))?;
         self.put(to, Body::File(&source, &digests), Condition::None, &Progress::hidden()).await.map(|_| ())
     }
@@ -210,7 +211,7 @@ impl DirStore {
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.check()?;
         let operation = format!("delete {key}");
-        let path = self.path(key)?;
+        let path = self.inside(key, &operation)?;
         let _lock = self.exclusive(&operation).await?;
         match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
@@ -221,7 +222,7 @@ impl DirStore {
 
     fn open(&self, key: &str, operation: &str) -> Result<Option<std::fs::File>, StoreError> {
         self.check()?;
-        match std::fs::File::open(self.path(key)?) {
+        match files::open(&self.inside(key, operation)?) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io(operation, &error)),
@@ -235,26 +236,53 @@ impl DirStore {
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o600)
+            .mode(files::Modes::of(&self.root).file)
+            .custom_flags(files::PLAIN)
             .open(path)
             .map_err(|error| self.io(operation, &error))?;
         let started = Instant::now();
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(lock),
-                Err((file, nix::errno::Errno::EWOULDBLOCK)) if started.elapsed() < LOCK_WAIT => file,
-                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                Err((file, Errno::EWOULDBLOCK)) if started.elapsed() < LOCK_WAIT => file,
+                Err((_, Errno::EWOULDBLOCK)) => {
                     return Err(self.error(
-                        StoreErrorKind::ServerBusy,
+                        StoreErrorKind::Locked,
                         operation,
-                        "another machine has been writing here for more than 20 s",
+                        "another process has held the lock of this directory for more than 20 s",
                     ));
+                }
+                Err((_, Errno::ENOLCK | Errno::ENOSYS | Errno::EOPNOTSUPP)) => {
+                    let mut error = self.error(
+                        StoreErrorKind::Local,
+                        operation,
+                        "this file system has no locks between processes",
+                    );
+                    error.advice = Some(
+                        "mount the share with locks (NFS: without nolock, with a lock service; SSHFS and some FUSE mounts have none), or use an S3 server",
+                    );
+                    return Err(error);
                 }
                 Err((_, error)) => return Err(self.io(operation, &io::Error::from(error))),
             };
             // flock has no way to wait with a limit; the lock is held for milliseconds.
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
+    }
+
+    /// The path of a key, refused where a link on the way leads out of the store: whoever may write into the folder must
+    /// not make us read or write anything else of this machine's.
+    fn inside(&self, key: &str, operation: &str) -> Result<PathBuf, StoreError> {
+        let path = self.path(key)?;
+        let outside = path
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| *folder != self.root)
+            .any(std::path::Path::is_symlink);
+        if outside {
+            return Err(self.error(StoreErrorKind::Unexpected, operation, "a folder on the way is a link"));
+        }
+        Ok(path)
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
@@ -275,6 +303,7 @@ impl DirStore {
     fn io(&self, operation: &str, error: &io::Error) -> StoreError {
         let kind = match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
             _ => StoreErrorKind::Local,
         };
         self.error(kind, operation, &error.to_string())

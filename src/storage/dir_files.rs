@@ -2,13 +2,51 @@
 //! conditions and no locks.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
 
 use super::sink::Digests;
 use super::{Entry, Etag, Meta};
 use crate::context::hex;
 use crate::progress::Progress;
+
+/// Flags with which every file of the store is opened: no link is followed, and a FIFO does not make us wait.
+pub(super) const PLAIN: i32 = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).bits();
+
+/// The modes of what we make in a store: ours alone, or the group's too where the root is the group's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Modes {
+    /// Of files.
+    pub(super) file: u32,
+    /// Of folders.
+    pub(super) folder: u32,
+}
+
+impl Modes {
+    /// As the root has them.
+    pub(super) fn of(root: &Path) -> Self {
+        let shared = std::fs::metadata(root).is_ok_and(|meta| meta.mode() & 0o070 == 0o070);
+        if shared { Self { file: 0o660, folder: 0o2770 } } else { Self { file: 0o600, folder: 0o700 } }
+    }
+}
+
+/// Opens an object: a regular file, and nothing that only looks like one.
+pub(super) fn open(path: &Path) -> io::Result<std::fs::File> {
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(PLAIN).open(path);
+    let file = match opened {
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => {
+            return Err(io::Error::other("it is a link, not a file of the store"));
+        }
+        // A socket, or a FIFO without a reader.
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENXIO as i32) => {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
 
 /// Our own files in the root start with this; keys never do.
 pub(super) const OWN: &str = ".membridge-";
@@ -16,14 +54,21 @@ pub(super) const OWN: &str = ".membridge-";
 /// Size and checksums of a file, off the runtime's thread: reading a large one must not hold up a renewal.
 pub(super) async fn digests(path: &Path) -> io::Result<Digests> {
     let path = path.to_owned();
-    tokio::task::spawn_blocking(move || Digests::of_file(&path))
+    tokio::task::spawn_blocking(move || open(&path).and_then(Digests::of))
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// A temporary file in the root; keys never start as its name does.
 fn temporary(root: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(&format!("{OWN}put-")).tempfile_in(root)
+    let allowed = std::fs::Permissions::from_mode(Modes::of(root).file);
+    let made = tempfile::Builder::new()
+        .prefix(&format!("{OWN}put-"))
+        .permissions(allowed.clone())
+        .tempfile_in(root)?;
+    // What the umask took off, the group needs.
+    made.as_file().set_permissions(allowed)?;
+    Ok(made)
 }
 
 pub(super) fn stage_bytes(root: &Path, bytes: &[u8]) -> io::Result<(tempfile::NamedTempFile, Meta)> {
@@ -73,7 +118,8 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<En
             continue;
         }
         let key = if base.is_empty() { name } else { format!("{base}/{name}") };
-        let meta = match child.metadata() {
+        // Of the entry itself: a link is no object and leads nowhere.
+        let meta = match std::fs::symlink_metadata(child.path()) {
             Ok(meta) => meta,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
@@ -82,7 +128,7 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<En
             if key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")) {
                 walk(&child.path(), &key, prefix, entries)?;
             }
-        } else if key.starts_with(prefix) {
+        } else if meta.is_file() && key.starts_with(prefix) {
             let modified = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
             let modified = modified.and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0);
             entries.push(Entry { key, size: meta.len(), modified });
@@ -95,8 +141,18 @@ pub(super) fn etag_of(bytes: &[u8]) -> Etag {
     Etag(hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes)))
 }
 
-pub(super) fn make_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+pub(super) fn make_folder(path: &Path, modes: Modes) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folder(parent, modes)?;
+    }
+    match std::fs::DirBuilder::new().mode(modes.folder).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        // What the umask took off, the group needs.
+        _ => std::fs::set_permissions(path, std::fs::Permissions::from_mode(modes.folder)),
+    }
 }
 
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {

@@ -31,6 +31,20 @@ pub enum StoreErrorKind {
     NotS3,
     /// A 404 that may be a proxy's, where the store's listing does not confirm it.
     Ambiguous,
+    /// The proxy on the way refuses, or cannot be reached.
+    Proxy,
+    /// The store has no room left for this key: a quota, a cap, a full disk.
+    Full,
+    /// The object is larger than the store, or something on the way, takes.
+    TooLarge,
+    /// The store takes requests with the bucket in the host name only.
+    Addressing,
+    /// A listing that cannot be completed.
+    Incomplete,
+    /// Another process holds the directory's lock for longer than any write takes.
+    Locked,
+    /// Something on the way answers with what it has kept of earlier answers.
+    Cached,
     /// The object was read whole, and is not what its name promises.
     NotARecord,
     /// The service refused the request in words that callers do not tell apart, or made no sense.
@@ -51,6 +65,10 @@ pub struct StoreError {
     pub operation: String,
     /// What came back.
     pub detail: String,
+    /// How long the store asks us to wait.
+    pub wait: Option<std::time::Duration>,
+    /// What to do, where that is known better than by the kind.
+    pub advice: Option<&'static str>,
 }
 
 impl StoreError {
@@ -61,7 +79,14 @@ impl StoreError {
         operation: impl Into<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { kind, store: store.into(), operation: operation.into(), detail: detail.into() }
+        Self {
+            kind,
+            store: store.into(),
+            operation: operation.into(),
+            detail: detail.into(),
+            wait: None,
+            advice: None,
+        }
     }
 
     /// Whether the same request may go through a moment later.
@@ -79,6 +104,13 @@ impl StoreError {
         )
     }
 
+    /// Whether the store said that requests come too fast, which says nothing about anything else.
+    pub fn is_limit(&self) -> bool {
+        self.kind == StoreErrorKind::ServerBusy
+            && (self.wait.is_some()
+                || ["429", "SlowDown", "TooManyRequests"].iter().any(|word| self.detail.contains(word)))
+    }
+
     /// Whether a write that ended so may have been done all the same.
     pub fn may_have_happened(&self) -> bool {
         matches!(
@@ -92,6 +124,9 @@ impl StoreError {
 
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
+        if let Some(advice) = self.advice {
+            return advice;
+        }
         match self.kind {
             StoreErrorKind::NameNotFound => "check the host name in MINIO_ENDPOINT and this machine's DNS",
             StoreErrorKind::Refused => "check host and port in MINIO_ENDPOINT and that the store is running",
@@ -103,6 +138,23 @@ impl StoreError {
             }
             StoreErrorKind::Interrupted | StoreErrorKind::ServerBusy => {
                 "try again; when it stays so, look at the store's own log"
+            }
+            StoreErrorKind::Proxy => {
+                "that is the proxy, not the store: check HTTP_PROXY or HTTPS_PROXY with its user and password, or name the store's host in NO_PROXY"
+            }
+            StoreErrorKind::Full => "make room or raise the quota at the store's provider, then try again",
+            StoreErrorKind::TooLarge => {
+                "raise the limit for uploads of the store, or of the web server before it (nginx: client_max_body_size)"
+            }
+            StoreErrorKind::Addressing => {
+                "the store takes virtual hosted requests only (the bucket in the host name): set MINIO_ADDRESSING=virtual, and the store's name, not its address, in MINIO_ENDPOINT"
+            }
+            StoreErrorKind::Incomplete => "that is a fault of the store: update it, or use another one",
+            StoreErrorKind::Locked => {
+                "a process that was stopped may hold it: find it with fuser -v on the store's .membridge-lock (on the machine that runs it), and end it"
+            }
+            StoreErrorKind::Cached => {
+                "let no cache answer for the store: switch it off for MINIO_ENDPOINT, or reach the store directly"
             }
             StoreErrorKind::WrongKey => "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
             StoreErrorKind::ClockSkew => "set this machine's clock (timedatectl set-ntp true, or ntpd -q)",

@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::{StoreError, StoreErrorKind};
-use crate::config::{S3Config, Secret};
+use crate::config::S3Config;
 
 /// Builds the client for an endpoint.
 ///
@@ -40,16 +40,59 @@ pub fn client(config: &S3Config) -> Result<SharedHttpClient, StoreError> {
     }))
 }
 
+/// The variable that names the proxy of this endpoint, and what it says; `None` where the store is asked directly.
+fn chosen(config: &S3Config) -> Option<(&'static str, &str)> {
+    let secure = config.endpoint.starts_with("https://");
+    let (name, own) =
+        if secure { ("HTTPS_PROXY", &config.https_proxy) } else { ("HTTP_PROXY", &config.http_proxy) };
+    let (name, url) = match (own, &config.all_proxy) {
+        (Some(url), _) => (name, url),
+        (None, Some(url)) => ("ALL_PROXY", url),
+        (None, None) => return None,
+    };
+    (!is_exempt(&config.no_proxy, host_of(&config.endpoint))).then(|| (name, url.reveal()))
+}
+
+/// The variable that names the proxy which requests to this endpoint go through, for whoever tells of its troubles.
+pub fn proxy_in_use(config: &S3Config) -> Option<&'static str> {
+    chosen(config).map(|(name, _)| name)
+}
+
+/// Whether NO_PROXY says that nothing goes through a proxy, as curl and Python read it, or the endpoint is this machine.
+/// Names and networks are left to the client, which knows them.
+fn is_exempt(no_proxy: &str, host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    no_proxy.split(',').any(|entry| entry.trim() == "*")
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| {
+            address == std::net::Ipv4Addr::LOCALHOST || address == std::net::Ipv6Addr::LOCALHOST
+        })
+}
+
+/// The host of an endpoint, without its port.
+fn host_of(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.find(']') {
+        Some(end) => authority.get(..=end).unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
 /// The proxy for this endpoint; never for this machine itself.
 fn proxy(config: &S3Config) -> Result<ProxyConfig, StoreError> {
     let secure = config.endpoint.starts_with("https://");
-    let (name, url) =
-        if secure { ("HTTPS_PROXY", &config.https_proxy) } else { ("HTTP_PROXY", &config.http_proxy) };
-    let Some(url) = url.as_ref().map(Secret::reveal) else {
+    let Some((name, url)) = chosen(config) else {
         return Ok(ProxyConfig::disabled());
     };
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url.as_str()));
+    if !matches!(scheme, "http" | "https") {
+        // Never a direct connection instead: a person who names a proxy may have to.
+        let problem =
+            format!("a {scheme}:// proxy cannot be used, only http:// ones; to go without it: NO_PROXY=*");
+        return Err(local(&format!("use {name}"), problem));
+    }
     let (user, host) = match rest.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, rest),
@@ -173,6 +216,25 @@ mod tests {
         ];
         for (endpoint, port) in table {
             assert_eq!(port_of(endpoint), port, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_can_mean_none_at_all() {
+        let table = [
+            ("*", "minio", true),
+            ("a, *", "minio", true),
+            ("", "127.0.0.1", true),
+            ("", "localhost", true),
+            ("", "[::1]", true),
+            ("", "127.0.0.2", false),
+            ("a*", "minio", false),
+        ];
+        for (no_proxy, host, expected) in table {
+            assert_eq!(super::is_exempt(no_proxy, host), expected, "{no_proxy} {host}");
+        }
+        for (endpoint, host) in [("http://a:1/x", "a"), ("https://[::1]:9", "[::1]"), ("http://b", "b")] {
+            assert_eq!(super::host_of(endpoint), host);
         }
     }
 

@@ -121,9 +121,23 @@ impl Store {
     /// Any trouble; an empty listing is not one.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.list(prefix)).await,
+            Self::S3(store) => retry::reading(|| store.list(prefix, None)).await,
             Self::Dir(store) => store.list(prefix),
         }
+    }
+
+    /// The same, only keys that come after `after`, so that what is known already is not listed again.
+    ///
+    /// # Errors
+    /// See [`Store::list`].
+    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = match self {
+            Self::S3(store) => retry::reading(|| store.list(prefix, Some(after))).await?,
+            Self::Dir(store) => store.list(prefix)?,
+        };
+        // A server that does not know start-after begins at the beginning.
+        entries.retain(|entry| entry.key.as_str() > after);
+        Ok(entries)
     }
 
     /// Writes an object whatever was there.

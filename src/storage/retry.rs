@@ -8,15 +8,37 @@ use backon::{ExponentialBuilder, Retryable};
 use super::s3::S3Store;
 use super::{Meta, Sink, StoreError, StoreErrorKind};
 
-/// Three more attempts within about three seconds, with jitter so that machines that failed together do not
-/// come back together.
+/// Further attempts within about three seconds.
+const FURTHER: u32 = 3;
+/// A store that is busy has said so, and gets about fifteen seconds: many allow one write a second to a key, or twenty
+/// requests a second.
+const FURTHER_WHEN_BUSY: u32 = 9;
+/// The longest pause, whatever the store asks for.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Ever longer pauses, with jitter so that machines that failed together do not come back together.
 fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
         .with_max_delay(Duration::from_secs(2))
         .with_factor(2.5)
-        .with_max_times(3)
+        .with_max_times(FURTHER_WHEN_BUSY as usize)
         .with_jitter()
+}
+
+/// Whether a request is repeated after this error, its `attempt`th (from 1).
+fn again(error: &StoreError, attempt: u32) -> bool {
+    let further = if error.kind == StoreErrorKind::ServerBusy && error.is_limit() {
+        FURTHER_WHEN_BUSY
+    } else {
+        FURTHER
+    };
+    error.retryable() && attempt <= further
+}
+
+/// At least as long as the store asks for, within reason.
+fn pause(error: &StoreError, planned: Duration) -> Duration {
+    planned.max(error.wait.unwrap_or_default().min(LONGEST))
 }
 
 /// Repeats a request that is safe to repeat: reads, plain puts, deletes.
@@ -25,10 +47,29 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
+    let mut attempt = 0;
     request
         .retry(backoff())
-        .when(StoreError::retryable)
+        .when(move |error: &StoreError| {
+            attempt += 1;
+            again(error, attempt)
+        })
+        .adjust(|error: &StoreError, planned| planned.map(|planned| pause(error, planned)))
         .notify(|error, after| tracing::debug!(%error, ?after, "store: trying again"))
+        .await
+}
+
+/// Repeats a request that the store refused because requests come too fast, and only then: whatever else came back, a
+/// conditional write's answer among it, is its caller's to judge.
+pub(super) async fn slowly<T, F, Fut>(request: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    request
+        .retry(backoff())
+        .when(StoreError::is_limit)
+        .adjust(|error: &StoreError, planned| planned.map(|planned| pause(error, planned)))
         .await
 }
 

@@ -2,11 +2,14 @@
 //! `retry`'s business, deciding what an answer means is `conditional`'s.
 
 mod errors;
+mod list;
 mod read;
 mod request;
+mod write;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -17,16 +20,14 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use errors::{chain, classify, status};
-use request::{ServerClock, SignedPayload, SigningClock, counted};
+use errors::{Wish, certificate_advice, chain, classify, status, wish};
+use request::{Bounded, ServerClock, SigningClock};
 
-use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind, http};
-use crate::config::S3Config;
+use super::{Etag, Meta, Sink, StoreError, StoreErrorKind, http};
+use crate::config::{Addressing, S3Config};
 use crate::context::Context;
-use crate::progress::Progress;
 
 /// Time to get a connection (F32).
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,15 +37,29 @@ fn answer() -> Duration {
     crate::failpoint::answer_limit().unwrap_or(ANSWER)
 }
 
+/// Time for a small request and its whole answer.
+fn small() -> Duration {
+    CONNECT + answer() + answer() / 2
+}
+
 /// The slowest uplink that we still wait for, in bytes a second.
 const SLOWEST: u64 = 8 * 1024;
 
 /// A bucket.
 #[derive(Debug)]
 pub struct S3Store {
-    client: Client,
+    /// Requests to `ENDPOINT/BUCKET/KEY`.
+    by_path: Client,
+    /// Requests to `BUCKET.ENDPOINT/KEY`, for stores that take no others.
+    by_host: Client,
+    addressing: Addressing,
+    /// The store has asked for the other address; true as well where the configuration says so.
+    hosted: AtomicBool,
+    /// The store insists on a checksum in the header of each write (Object Lock).
+    checked: AtomicBool,
     bucket: String,
     endpoint: String,
+    proxy: Option<&'static str>,
     clock: SigningClock,
 }
 
@@ -62,7 +77,7 @@ impl S3Store {
         let shared = aws_config::SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
-            .endpoint_url(&config.endpoint)
+            .endpoint_url(with_slash(&config.endpoint))
             .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
             .http_client(http::client(config)?)
             .time_source(clock.clone())
@@ -76,16 +91,73 @@ impl S3Store {
             )
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(answer()).build())
             .build();
-        let config_s3 = aws_sdk_s3::config::Builder::from(&shared)
-            .force_path_style(true)
-            .interceptor(ServerClock(Arc::clone(context)))
-            .build();
+        let client = |by_path: bool| {
+            let builder = aws_sdk_s3::config::Builder::from(&shared)
+                .force_path_style(by_path)
+                .interceptor(ServerClock(Arc::clone(context)))
+                .interceptor(Bounded);
+            Client::from_conf(builder.build())
+        };
         Ok(Self {
-            client: Client::from_conf(config_s3),
+            by_path: client(true),
+            by_host: client(false),
+            addressing: config.addressing,
+            hosted: AtomicBool::new(config.addressing == Addressing::Virtual),
+            checked: AtomicBool::new(false),
             bucket: config.bucket.clone(),
             endpoint: config.endpoint.clone(),
+            proxy: http::proxy_in_use(config),
             clock,
         })
+    }
+
+    fn client(&self) -> &Client {
+        if self.hosted.load(Ordering::Relaxed) { &self.by_host } else { &self.by_path }
+    }
+
+    /// Sends a request, once more where the store wants it in another form, and waits for its answer no longer than
+    /// `limit`: a body that drips is no answer.
+    async fn ask<T, E, Fut>(
+        &self,
+        operation: impl Fn() -> String,
+        limit: Duration,
+        send: impl Fn() -> Fut,
+    ) -> Result<Result<T, SdkError<E, HttpResponse>>, StoreError>
+    where
+        Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let in_time = async {
+            match send().await {
+                Err(error) if self.adapts_to(&error) => send().await,
+                other => other,
+            }
+        };
+        tokio::time::timeout(limit, in_time).await.map_err(|_| self.late(operation(), limit))
+    }
+
+    fn late(&self, operation: String, limit: Duration) -> StoreError {
+        let detail = format!("no whole answer within {} s", limit.as_secs().max(1));
+        StoreError::new(StoreErrorKind::Interrupted, self.name(), operation, detail)
+    }
+
+    /// Whether the store has just said in which other form it wants its requests, and ours have that form from now on.
+    fn adapts_to<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> bool {
+        match wish(error.code().unwrap_or_default(), error.message().unwrap_or_default()) {
+            Some(Wish::VirtualHost) if self.addressing == Addressing::Auto && self.has_name() => {
+                !self.hosted.swap(true, Ordering::Relaxed)
+            }
+            Some(Wish::Checksum) => !self.checked.swap(true, Ordering::Relaxed),
+            _ => false,
+        }
+    }
+
+    /// A bucket can stand before a name only, not before an address.
+    fn has_name(&self) -> bool {
+        let host = self.endpoint.split("://").nth(1).unwrap_or_default();
+        let host = host.split('/').next().unwrap_or_default();
+        !host.starts_with('[')
+            && host.split(':').next().unwrap_or_default().parse::<std::net::Ipv4Addr>().is_err()
     }
 
     pub(super) fn name(&self) -> String {
@@ -93,11 +165,12 @@ impl S3Store {
     }
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        let answer = self.client.head_bucket().bucket(&self.bucket).send().await;
+        let head = || async move { self.client().head_bucket().bucket(&self.bucket).send().await };
+        let answer = self.ask(|| "reach the bucket".to_owned(), small(), head).await?;
         match answer {
             Ok(_) => Ok(()),
             // HEAD answers carry no body and so no code: a listing tells a wrong key from a missing bucket.
-            Err(error) if status(&error).is_some() => self.list_page("projects/", None, 1).await.map(|_| ()),
+            Err(error) if status(&error).is_some() => self.glance("projects/").await.map(|_| ()),
             Err(error) => Err(self.error("reach the bucket".to_owned(), &error)),
         }
     }
@@ -114,7 +187,7 @@ impl S3Store {
         let local = |error: std::io::Error| {
             StoreError::new(StoreErrorKind::Local, "this machine", operation(), error.to_string())
         };
-        let mut request = self.client.get_object().bucket(&self.bucket).key(key);
+        let mut request = self.client().get_object().bucket(&self.bucket).key(key);
         let resumed = sink.written() > 0 && version.is_some();
         if let (true, Some(version)) = (resumed, version.as_ref()) {
             request = request.range(format!("bytes={}-", sink.written())).if_match(&version.etag.0);
@@ -153,100 +226,6 @@ impl S3Store {
         Ok(Some(meta))
     }
 
-    pub(super) async fn put(
-        &self,
-        key: &str,
-        body: Body<'_>,
-        condition: Condition<'_>,
-        progress: &Progress,
-    ) -> Result<PutAnswer, StoreError> {
-        let operation = || format!("put {key}");
-        let local = |error: &dyn std::fmt::Display| {
-            StoreError::new(StoreErrorKind::Local, "this machine", operation(), error.to_string())
-        };
-        let mut request = self.client.put_object().bucket(&self.bucket).key(key);
-        request = match condition {
-            Condition::None => request,
-            Condition::IfAbsent => request.if_none_match("*"),
-            Condition::IfMatch(etag) => request.if_match(&etag.0),
-        };
-        let (request, length) = match body {
-            Body::Bytes(bytes) => {
-                let request = request.content_type("application/json").body(ByteStream::from(bytes.to_vec()));
-                (request.customize(), bytes.len() as u64)
-            }
-            Body::File(path, digests) => {
-                progress.set(0);
-                let stream = ByteStream::read_from()
-                    .path(path)
-                    .buffer_size(64 * 1024)
-                    .build()
-                    .await
-                    .map_err(|error| local(&error))?;
-                let progress = progress.clone();
-                let stream = stream.map(move |body| counted(body, progress.clone()));
-                let request = request.content_type("application/octet-stream").body(stream).customize();
-                (request.interceptor(SignedPayload(digests.clone())), digests.size)
-            }
-        };
-        let whole = answer() + CONNECT + Duration::from_secs(length / SLOWEST);
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(whole).build();
-        let sent = request
-            .config_override(aws_sdk_s3::config::Builder::default().timeout_config(timeouts))
-            .send()
-            .await;
-        match sent {
-            Ok(output) => Ok(PutAnswer::Written(Meta { etag: etag(output.e_tag), size: length })),
-            Err(error) => match (condition, status(&error)) {
-                // 304 is what MinIO answered until 2024-04; 404 is If-Match on a vanished key.
-                (Condition::IfAbsent | Condition::IfMatch(_), Some(412 | 409 | 304)) => {
-                    Ok(PutAnswer::Refused)
-                }
-                (Condition::IfMatch(_), Some(404)) if error.code() != Some("NoSuchBucket") => {
-                    Ok(PutAnswer::Refused)
-                }
-                _ => Err(self.error(operation(), &error)),
-            },
-        }
-    }
-
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = Vec::new();
-        let mut token = None;
-        loop {
-            let page = self.list_page(prefix, token.take(), 1000).await?;
-            for object in page.contents.unwrap_or_default() {
-                entries.push(Entry {
-                    key: object.key.unwrap_or_default(),
-                    size: size(object.size),
-                    modified: object.last_modified.map_or(0, |at| at.secs()),
-                });
-            }
-            token = page.next_continuation_token;
-            if token.is_none() || page.is_truncated != Some(true) {
-                return Ok(entries);
-            }
-        }
-    }
-
-    async fn list_page(
-        &self,
-        prefix: &str,
-        token: Option<String>,
-        max: i32,
-    ) -> Result<aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output, StoreError> {
-        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(max);
-        let sent = request.set_continuation_token(token).send().await;
-        sent.map_err(|error| self.error(format!("list {prefix}"), &error))
-    }
-
-    pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let source = format!("{}/{from}", self.bucket);
-        let source = percent_encoding::utf8_percent_encode(&source, COPY_SOURCE).to_string();
-        let sent = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source).send().await;
-        sent.map(|_| ()).map_err(|error| self.error(format!("copy {from} to {to}"), &error))
-    }
-
     fn cut(&self, operation: String, error: &dyn Error) -> StoreError {
         StoreError::new(StoreErrorKind::Interrupted, self.name(), operation, chain(error))
     }
@@ -255,7 +234,7 @@ impl S3Store {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let (mut kind, detail) = classify(error);
+        let (mut kind, detail) = classify(error, self.proxy);
         // A HEAD is refused without a word of why.
         if kind == StoreErrorKind::Denied && error.code().is_none() && self.clock.is_off() {
             kind = StoreErrorKind::ClockSkew;
@@ -263,12 +242,25 @@ impl S3Store {
         if kind == StoreErrorKind::ClockSkew {
             self.clock.correct();
         }
-        StoreError::new(kind, self.name(), operation, detail)
+        let mut error_of_store = StoreError::new(kind, self.name(), operation, detail);
+        error_of_store.wait = retry_after(error);
+        error_of_store.advice = certificate_advice(&error_of_store.detail);
+        error_of_store
     }
 }
 
-const COPY_SOURCE: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+/// How long the store asks us to wait, where it says so in seconds.
+fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
+    let text = error.raw_response()?.headers().get("retry-after")?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// An endpoint that lies under a path (Supabase: `/storage/v1/s3`) ends with a slash for the SDK, which would glue the
+/// bucket to its last word otherwise.
+fn with_slash(endpoint: &str) -> String {
+    let under_a_path = endpoint.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if under_a_path { format!("{endpoint}/") } else { endpoint.to_owned() }
+}
 
 fn etag(etag: Option<String>) -> Etag {
     Etag(etag.unwrap_or_default())

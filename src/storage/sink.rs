@@ -27,8 +27,15 @@ impl Digests {
     /// # Errors
     /// The file cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Self> {
+        Self::of(std::fs::File::open(path)?)
+    }
+
+    /// The same for an open file, from where it stands.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(mut file: std::fs::File) -> io::Result<Self> {
         use std::io::Read;
-        let mut file = std::fs::File::open(path)?;
         let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::new(), 0_u64);
         let mut buffer = vec![0_u8; 64 * 1024];
         loop {

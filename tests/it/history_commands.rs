@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use membridge::config::{S3Config, Secret, StoreConfig};
+use membridge::config::{Addressing, S3Config, Secret, StoreConfig};
 use membridge::context::Context;
 use membridge::database::snapshot::Pinned;
 use membridge::history::commit::{Author, Commit};
@@ -22,17 +22,19 @@ const ROOT: &str = "projects/6fe2e0f6071ac2bb/membridge";
 fn open(store: &Store) -> storage::Store {
     let config = match store {
         Store::Dir(root) => StoreConfig::Dir(root.clone()),
-        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(S3Config {
+        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(Box::new(S3Config {
             endpoint: endpoint.clone(),
             access_key: Secret::new(access_key),
             secret_key: Secret::new(secret_key),
             bucket: bucket.clone(),
             region: "us-east-1".to_owned(),
+            addressing: Addressing::Auto,
+            all_proxy: None,
             http_proxy: None,
             https_proxy: None,
             no_proxy: String::new(),
             ca_bundle: None,
-        }),
+        })),
     };
     storage::Store::open(&config, &Arc::new(Context::default())).unwrap()
 }

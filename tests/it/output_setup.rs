@@ -75,6 +75,7 @@ fn config_shows_sources_and_hides_secrets() {
     CLAUDE_PROJECT_ID=mem (environment)
     CLAUDE_MEM_DB=[HOME]/.claude-mem/claude-mem.db (environment)
     MINIO_REGION=eu (flag)
+    MINIO_ADDRESSING=auto (default)
     LOCK_TTL_SECONDS=7200 (default)
     STALE_LOCK_GRACE_SECONDS=60 (default)
     FORCE_PUSH=0 (default)
@@ -100,6 +101,7 @@ fn config_shows_sources_and_hides_secrets() {
     MEMBRIDGE_PUSH_INTERVAL_SECONDS=60 (default)
     HTTP_PROXY is not set
     HTTPS_PROXY is not set
+    ALL_PROXY is not set
     NO_PROXY is not set
     AWS_CA_BUNDLE is not set
     SSL_CERT_FILE is not set

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use membridge::config::{S3Config, Secret, StoreConfig};
+use membridge::config::{Addressing, S3Config, Secret, StoreConfig};
 use membridge::context::Context;
 use membridge::storage::Store as Opened;
 
@@ -106,17 +106,19 @@ impl Subject {
 
 pub fn open(store: &Store) -> Opened {
     let config = match store {
-        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(S3Config {
+        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(Box::new(S3Config {
             endpoint: endpoint.clone(),
             access_key: Secret::new(access_key.clone()),
             secret_key: Secret::new(secret_key.clone()),
             bucket: bucket.clone(),
             region: "us-east-1".to_owned(),
+            addressing: Addressing::Auto,
+            all_proxy: None,
             http_proxy: None,
             https_proxy: None,
             no_proxy: String::new(),
             ca_bundle: None,
-        }),
+        })),
         Store::Dir(root) => StoreConfig::Dir(root.clone()),
     };
     Opened::open(&config, &Arc::new(Context::default())).expect("open the store")

@@ -31,10 +31,51 @@ pub(super) fn missing<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
     }
 }
 
+/// In which other form a store wants its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// With the bucket in the host name (Aliyun OSS, some IBM and Tencent regions).
+    VirtualHost,
+    /// With a checksum of the body in a header (buckets with Object Lock).
+    Checksum,
+}
+
+/// What a refusal asks for, if anything.
+pub(super) fn wish(code: &str, message: &str) -> Option<Wish> {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if code == "SecondLevelDomainForbidden"
+        || code == "PathStyleDomainForbidden"
+        || says(&[
+            "virtual hosted",
+            "virtual-hosted",
+            "virtual host style",
+            "path-style access",
+            "path style access",
+        ])
+    {
+        return Some(Wish::VirtualHost);
+    }
+    let demands = matches!(code, "InvalidRequest" | "MissingContentMD5" | "MissingDigest" | "InvalidDigest")
+        && says(&["content-md5", "x-amz-checksum"]);
+    demands.then_some(Wish::Checksum)
+}
+
 /// What an error answer means, by S3's code (empty where there is none) and the status.
-fn kind_of(code: &str, status: u16) -> StoreErrorKind {
+fn kind_of(code: &str, status: u16, said: &str) -> StoreErrorKind {
     use StoreErrorKind as Kind;
+    if wish(code, said) == Some(Wish::VirtualHost) {
+        return Kind::Addressing;
+    }
     match (code, status) {
+        (_, 407) => Kind::Proxy,
+        ("EntityTooLarge", _) | (_, 413) => Kind::TooLarge,
+        (
+            "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage",
+            _,
+        )
+        | (_, 507) => Kind::Full,
+        (_, 401..=403) if is_about_quota(said) || is_about_quota(code) => Kind::Full,
         ("NoSuchBucket" | "InvalidBucketName", _) => Kind::MissingBucket,
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => Kind::WrongKey,
         ("RequestTimeTooSkewed", _) => Kind::ClockSkew,
@@ -50,8 +91,16 @@ fn kind_of(code: &str, status: u16) -> StoreErrorKind {
     }
 }
 
-/// What kind of trouble an SDK error is, and one line about it.
-pub(super) fn classify<E>(error: &SdkError<E, HttpResponse>) -> (StoreErrorKind, String)
+/// Providers say in a 403 that a quota, a cap or a bill stands in the way (Backblaze: "cap exceeded").
+fn is_about_quota(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    ["quota", "cap exceeded", "storage cap", "limit exceeded", "payment", "billing"]
+        .iter()
+        .any(|word| said.contains(word))
+}
+
+/// What kind of trouble an SDK error is, and one line about it. `proxy`: the variable that names the proxy on the way.
+pub(super) fn classify<E>(error: &SdkError<E, HttpResponse>, proxy: Option<&str>) -> (StoreErrorKind, String)
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -61,7 +110,7 @@ where
             let status = service.raw().status().as_u16();
             let code = service.err().code().unwrap_or("");
             let said = service.err().message().unwrap_or("");
-            let kind = kind_of(code, status);
+            let kind = kind_of(code, status, said);
             (kind, format!("answered {status} {code} {said}").trim_end().to_owned())
         }
         SdkError::TimeoutError(_) => (Kind::Interrupted, "no answer within the time limit".to_owned()),
@@ -70,7 +119,12 @@ where
                 failure.as_connector_error().map_or_else(|| "no connection".to_owned(), |error| chain(error));
             let lower = text.to_ascii_lowercase();
             let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-            let kind = if has(&["dns error", "failed to lookup"]) {
+            let refused =
+                has(&["connection refused", "connect timeout", "unreachable", "no route", "dns error"]);
+            let kind = if proxy.is_some() && (has(&["tunnel", "proxy"]) || refused) {
+                // With a proxy on the way it is the proxy that we connect to.
+                Kind::Proxy
+            } else if has(&["dns error", "failed to lookup"]) {
                 Kind::NameNotFound
             } else if has(&["connection refused"]) {
                 Kind::Refused
@@ -85,7 +139,11 @@ where
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
-            let kind = if status >= 500 {
+            let kind = if status == 407 {
+                Kind::Proxy
+            } else if status == 413 {
+                Kind::TooLarge
+            } else if status == 429 || status >= 500 {
                 // A gateway's or a small server's own error page: as passing as one in S3's words.
                 Kind::ServerBusy
             } else {
@@ -95,6 +153,55 @@ where
         }
         _ => (Kind::Local, chain(error)),
     }
+}
+
+/// What makes a good certificate, for each reason that the TLS library (rustls, webpki) gives for refusing one.
+const CERTIFICATES: [(&str, &str); 9] = [
+    (
+        "causedasendentity",
+        "the store shows an authority's own certificate (CA:TRUE): give it one made for the server, with CA:FALSE, signed by that authority",
+    ),
+    (
+        "unsupportedcertversion",
+        "the store's certificate, or its authority's, is of version 1: make it anew as version 3 (openssl x509 -extfile with subjectAltName)",
+    ),
+    (
+        "expired",
+        "the store's certificate has expired: renew it there; or this machine's clock is wrong (date)",
+    ),
+    ("notvalidyet", "the store's certificate is not valid yet: is this machine's clock right? (date)"),
+    (
+        "notvalidforname",
+        "the certificate was made for another name: use that name in MINIO_ENDPOINT, or make one whose subjectAltName holds this one",
+    ),
+    (
+        "unknownissuer",
+        "an authority that this machine does not know has signed it: set AWS_CA_BUNDLE to that authority's PEM file",
+    ),
+    (
+        "badsignature",
+        "the authority in AWS_CA_BUNDLE has not signed the store's certificate: take the PEM file of the one that has",
+    ),
+    (
+        "unsupportedsignaturealgorithm",
+        "the store's certificate is signed with an algorithm that is not taken: make one with an RSA (2048 bits or more) or a P-256 or P-384 key",
+    ),
+    (
+        "handshakefailure",
+        "both sides have no cipher or key type in common: give the store a certificate with an RSA or a P-256 or P-384 key, and TLS 1.2 or newer",
+    ),
+];
+
+/// The advice for a certificate that was refused, by what the library says of it.
+pub(super) fn certificate_advice(detail: &str) -> Option<&'static str> {
+    let plain: String =
+        detail.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
+    let found = CERTIFICATES.iter().find(|(reason, _)| plain.contains(reason) && is_about_tls(&plain));
+    found.map(|(_, advice)| *advice)
+}
+
+fn is_about_tls(plain: &str) -> bool {
+    ["certificate", "handshake", "tls"].iter().any(|word| plain.contains(word))
 }
 
 /// An error and its causes on one line, without repetitions and without the wrappings that say nothing to a person.
@@ -116,7 +223,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::kind_of;
+    use super::{Wish, kind_of, wish};
     use crate::storage::StoreErrorKind as Kind;
 
     #[test]
@@ -130,7 +237,12 @@ mod tests {
             ("NotFound", 404, Kind::NotS3),
             ("", 405, Kind::NotS3),
             ("InvalidRequest", 400, Kind::Unexpected),
-            ("EntityTooLarge", 400, Kind::Unexpected),
+            ("EntityTooLarge", 400, Kind::TooLarge),
+            ("", 413, Kind::TooLarge),
+            ("", 407, Kind::Proxy),
+            ("QuotaExceeded", 403, Kind::Full),
+            ("", 507, Kind::Full),
+            ("SecondLevelDomainForbidden", 403, Kind::Addressing),
             ("MethodNotAllowed", 405, Kind::Unexpected),
             ("NoSuchBucket", 404, Kind::MissingBucket),
             ("InvalidBucketName", 400, Kind::MissingBucket),
@@ -144,7 +256,35 @@ mod tests {
             ("RequestTimeTooSkewed", 403, Kind::ClockSkew),
         ];
         for (code, status, kind) in table {
-            assert_eq!(kind_of(code, status), kind, "{status} {code}");
+            assert_eq!(kind_of(code, status, ""), kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn what_a_refusal_asks_for() {
+        let table = [
+            ("SecondLevelDomainForbidden", "", Some(Wish::VirtualHost)),
+            ("InvalidRequest", "Path-style access is not supported here", Some(Wish::VirtualHost)),
+            ("AccessDenied", "Please use virtual hosted style to access.", Some(Wish::VirtualHost)),
+            (
+                "InvalidRequest",
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+                Some(Wish::Checksum),
+            ),
+            ("InvalidRequest", "no", None),
+            ("AccessDenied", "Access Denied", None),
+        ];
+        for (code, message, expected) in table {
+            assert_eq!(wish(code, message), expected, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn a_quota_in_a_403_is_no_matter_of_rights() {
+        for said in
+            ["Cannot upload files, storage cap exceeded. See the Caps & Alerts page", "Bucket quota exceeded"]
+        {
+            assert_eq!(kind_of("AccessDenied", 403, said), Kind::Full, "{said}");
         }
     }
 }

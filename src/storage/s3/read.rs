@@ -7,14 +7,19 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::errors::{Missing, missing};
-use super::{S3Store, etag, size};
+use super::{S3Store, etag, size, small};
 use crate::storage::{Meta, RECORD_LIMIT, StoreError, StoreErrorKind};
 
 impl S3Store {
     pub(in crate::storage) async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
+        let whole = tokio::time::timeout(small(), self.get_whole(key)).await;
+        whole.unwrap_or_else(|_| Err(self.late(format!("get {key}"), small())))
+    }
+
+    async fn get_whole(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
         let operation = || format!("get {key}");
-        let sent = self.client.get_object().bucket(&self.bucket).key(key).send();
-        let mut output = match sent.await {
+        let request = || async move { self.client().get_object().bucket(&self.bucket).key(key).send().await };
+        let mut output = match self.ask(operation, small(), request).await? {
             Ok(output) => output,
             Err(error) => return self.absent(key, operation(), &error).await.map(|()| None),
         };
@@ -41,8 +46,9 @@ impl S3Store {
 
     pub(in crate::storage) async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         let operation = || format!("look at {key}");
-        let sent = self.client.head_object().bucket(&self.bucket).key(key).send();
-        match sent.await {
+        let request =
+            || async move { self.client().head_object().bucket(&self.bucket).key(key).send().await };
+        match self.ask(operation, small(), request).await? {
             Ok(output) => {
                 self.not_a_page(&operation(), output.content_type.as_deref())?;
                 Ok(Some(Meta { etag: etag(output.e_tag), size: size(output.content_length) }))
@@ -52,8 +58,9 @@ impl S3Store {
     }
 
     pub(in crate::storage) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let sent = self.client.delete_object().bucket(&self.bucket).key(key).send();
-        match sent.await {
+        let request =
+            || async move { self.client().delete_object().bucket(&self.bucket).key(key).send().await };
+        match self.ask(|| format!("delete {key}"), small(), request).await? {
             Ok(_) => Ok(()),
             Err(error) => self.absent(key, format!("delete {key}"), &error).await,
         }
@@ -76,7 +83,7 @@ impl S3Store {
             Missing::Something => {}
             Missing::Nothing => return Err(self.error(operation, error)),
         }
-        let listed = match self.list_page(key, None, 1).await {
+        let listed = match self.glance(key).await {
             Ok(page) => page
                 .contents
                 .is_some_and(|objects| objects.iter().any(|object| object.key.as_deref() == Some(key))),

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
+    BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
@@ -75,6 +76,93 @@ impl Intercept for ServerClock {
             self.0.learn_server_time(date.timestamp());
         }
         Ok(())
+    }
+}
+
+/// The largest answer that is believed (bytes): an error says a few words, a page of a listing has 1,000 keys of at most
+/// 1,024 bytes, each of which XML can write six times as long.
+fn largest(operation: &str, refused: bool) -> Option<u64> {
+    match operation {
+        _ if refused => Some(64 << 10),
+        // The readers of objects count for themselves.
+        "GetObject" => None,
+        "ListObjectsV2" => Some(16 << 20),
+        _ => Some(1 << 20),
+    }
+}
+
+/// Bounds the body of each answer before anything reads it whole, and asks caches on the way for the store's own word.
+#[derive(Debug)]
+pub(super) struct Bounded;
+
+impl Intercept for Bounded {
+    fn name(&self) -> &'static str {
+        "Bounded"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        if matches!(request.method(), "GET" | "HEAD") {
+            request.headers_mut().insert("cache-control", "no-cache");
+        }
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        use aws_smithy_types::body::SdkBody;
+        let operation = bag.load::<aws_smithy_runtime_api::client::orchestrator::Metadata>();
+        let operation = operation.map_or("", |metadata| metadata.name());
+        let response = context.response_mut();
+        if let Some(left) = largest(operation, !response.status().is_success()) {
+            let body = std::mem::replace(response.body_mut(), SdkBody::taken());
+            *response.body_mut() = SdkBody::from_body_1_x(Limited { body, left });
+        }
+        Ok(())
+    }
+}
+
+/// A body that ends with an error when it is longer than it may be.
+struct Limited {
+    body: aws_smithy_types::body::SdkBody,
+    left: u64,
+}
+
+impl http_body::Body for Limited {
+    type Data = bytes::Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let polled = std::pin::Pin::new(&mut self.body).poll_frame(context);
+        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => {
+                    return std::task::Poll::Ready(Some(Err(
+                        "the answer is longer than any answer should be".into(),
+                    )));
+                }
+            }
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::Body::size_hint(&self.body)
     }
 }
 
