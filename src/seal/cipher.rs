@@ -25,10 +25,12 @@ pub fn is_sealed(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
-/// The key that sealed these bytes, by their header; `None` when they are not sealed.
-pub(super) fn key_of(bytes: &[u8]) -> Option<KeyId> {
-    let header: &[u8; HEADER] = bytes.first_chunk()?;
-    Header::read(header).ok().map(|header| header.key)
+/// The key that sealed these bytes, by their header.
+pub(super) fn key_of(bytes: &[u8]) -> Result<KeyId, SealError> {
+    match bytes.first_chunk() {
+        Some(header) => Header::read(header).map(|header| header.key),
+        None => Err(SealError::NotAuthentic),
+    }
 }
 
 /// The clear part of a sealed object.

@@ -10,7 +10,13 @@ mod mac;
 mod memory;
 mod passphrase;
 mod place;
+mod vouched;
 mod words;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+
+use crate::context::hex;
 
 pub use cipher::{HEADER, Opener, Sealer, is_sealed, open_bytes, seal_bytes};
 pub use envelope::Envelope;
@@ -19,6 +25,7 @@ pub use mac::{Mac, mac, sign};
 pub use memory::{Memory, Seen, Standing, judge};
 pub use passphrase::{MIN_PASSPHRASE, ROUNDS, Wrapped};
 pub use place::Place;
+pub use vouched::Vouched;
 pub use words::fingerprint;
 
 /// What is wrong with a sealed object, or with one that should be sealed.
@@ -44,7 +51,7 @@ pub enum SealError {
     TooLarge,
     /// The disk, or whatever the bytes come from.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 /// Something as it lies in the bucket: bytes, or a file. Nobody can look into it; it has to be opened first.
@@ -92,77 +99,136 @@ pub enum Seal {
     #[default]
     Off,
     /// Everything that is written is sealed, and nothing else is accepted.
-    On(Keyring),
+    On(Box<Fleet>),
+}
+
+/// What a machine of a sealed project knows.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// Its keys.
+    pub keys: Keyring,
+    /// Objects of the time before the present key.
+    pub vouched: Vouched,
 }
 
 impl Seal {
+    /// Sealed with these keys; `vouched` is what the project's note says.
+    pub fn on(keys: Keyring, vouched: Vouched) -> Self {
+        Self::On(Box::new(Fleet { keys, vouched }))
+    }
+
     /// The key for new objects, where the project is sealed.
     pub fn key(&self) -> Option<&MasterKey> {
         match self {
             Self::Off => None,
-            Self::On(keys) => Some(keys.current()),
+            Self::On(fleet) => Some(fleet.keys.current()),
         }
     }
 
-    /// Makes the bytes of a small object ready for the bucket. `salt`: 32 fresh random bytes.
+    /// Whether the project is sealed.
+    pub fn is_on(&self) -> bool {
+        self.key().is_some()
+    }
+
+    /// A small object that is JSON (a commit, a node record) as it goes into the bucket. `salt`: 32 fresh random bytes.
     ///
     /// # Errors
     /// More bytes than an object may have.
-    pub fn seal(
+    pub fn seal_record(
         &self,
         plain: Vec<u8>,
         cid: &str,
         place: Place<'_>,
         salt: [u8; 32],
     ) -> Result<Sealed<Vec<u8>>, SealError> {
-        match self {
-            Self::Off => Ok(Sealed(plain)),
-            Self::On(keys) => seal_bytes(&plain, keys.current(), cid, place, salt).map(Sealed),
-        }
+        let Some(key) = self.key() else {
+            return Ok(Sealed(plain));
+        };
+        let sealed = seal_bytes(&plain, key, cid, place, salt)?;
+        let envelope = Envelope::around(&sealed, key.id(), place.number());
+        Ok(Sealed(serde_json::to_vec(&envelope).map_err(io::Error::from)?))
     }
 
-    /// Opens the bytes of a small object.
+    /// Opens such an object.
     ///
     /// # Errors
-    /// They are not authentic, or sealed with another key; or not sealed where they should be, or the other way round.
-    pub fn open(
+    /// It is not authentic, or sealed with another key; or not sealed where it should be, or the other way round.
+    pub fn open_record(
         &self,
         stored: Sealed<Vec<u8>>,
         cid: &str,
         place: Place<'_>,
     ) -> Result<Opened<Vec<u8>>, SealError> {
-        match self {
-            Self::Off => match cipher::key_of(&stored.0) {
-                Some(id) => Err(SealError::NoKey(id)),
-                None => Ok(Opened(stored.0)),
-            },
-            Self::On(keys) => open_bytes(&stored.0, keys, cid, place).map(Opened),
+        let stored = stored.0;
+        let sealed = match Envelope::parse(&stored) {
+            Some(envelope) => Some(envelope.content().ok_or(SealError::NotAuthentic)?),
+            None => None,
+        };
+        let key = sealed.as_deref().map(cipher::key_of).transpose()?;
+        if self.accepts(key, place, || sha256(&stored))? {
+            return Ok(Opened(stored));
         }
+        let (Self::On(fleet), Some(sealed)) = (self, sealed) else {
+            return Err(SealError::NotSealed);
+        };
+        open_bytes(&sealed, &fleet.keys, cid, place).map(Opened)
     }
 
-    /// Opens what a reader gives, 64 KiB at a time. What comes out is authentic up to where it was read; a stream that was
-    /// cut off ends with an error, never with an end.
+    /// Opens a file from the bucket into another one, 64 KiB at a time; in a project without a key it is that file itself.
+    /// `sha256`: of the stored file. `into`: an empty file of ours. Both stand at their start afterwards.
     ///
     /// # Errors
-    /// As [`Seal::open`], as far as the first bytes tell.
-    pub fn open_reader<R: std::io::BufRead>(
+    /// See [`Seal::open_record`]; the disk's.
+    pub fn open_file(
         &self,
-        mut stored: Sealed<R>,
+        stored: Sealed<File>,
+        sha256: &str,
         cid: &str,
         place: Place<'_>,
-    ) -> Result<Opened<Reading<R>>, SealError> {
-        match self {
-            Self::Off => {
-                let first = stored.0.fill_buf()?;
-                match cipher::key_of(first) {
-                    Some(id) => Err(SealError::NoKey(id)),
-                    None => Ok(Opened(Reading::Clear(stored.0))),
-                }
-            }
-            Self::On(keys) => {
-                let opener = Opener::new(stored.0, keys, cid, place)?;
-                Ok(Opened(Reading::Sealed(Box::new(opener))))
-            }
+        into: impl FnOnce() -> io::Result<File>,
+    ) -> Result<Opened<File>, SealError> {
+        let mut stored = stored.0;
+        stored.seek(SeekFrom::Start(0))?;
+        let mut from = BufReader::new(&stored);
+        let front = from.fill_buf()?;
+        let key = if is_sealed(front) { Some(cipher::key_of(front)?) } else { None };
+        if self.accepts(key, place, || sha256.to_owned())? {
+            stored.seek(SeekFrom::Start(0))?;
+            return Ok(Opened(stored));
+        }
+        let Self::On(fleet) = self else {
+            return Err(SealError::NotSealed);
+        };
+        let mut opener = Opener::new(from, &fleet.keys, cid, place)?;
+        let mut into = into()?;
+        io::copy(&mut opener, &mut into).map_err(SealError::from_read)?;
+        into.seek(SeekFrom::Start(0))?;
+        Ok(Opened(into))
+    }
+
+    /// Whether an object is taken as it lies there; `false`: it has to be opened. `key`: with which it is sealed.
+    fn accepts(
+        &self,
+        key: Option<KeyId>,
+        place: Place<'_>,
+        sha256: impl FnOnce() -> String,
+    ) -> Result<bool, SealError> {
+        let fleet = match (self, key) {
+            (Self::Off, None) => return Ok(true),
+            (Self::Off, Some(key)) => return Err(SealError::NoKey(key)),
+            (Self::On(fleet), _) => fleet,
+        };
+        if key == Some(fleet.keys.current().id()) {
+            return Ok(false);
+        }
+        if let Some(key) = key.filter(|key| fleet.keys.find(*key).is_none()) {
+            return Err(SealError::OtherKey(key));
+        }
+        // Older than the present key: a pack's checksum stands in an authentic commit, the others' in the project's note.
+        match (key, fleet.vouched.holds(place, sha256)) {
+            (key, true) => Ok(key.is_none()),
+            (Some(_), false) => Err(SealError::NotAuthentic),
+            (None, false) => Err(SealError::NotSealed),
         }
     }
 
@@ -170,36 +236,25 @@ impl Seal {
     ///
     /// # Errors
     /// `out`'s.
-    pub fn writer<W: std::io::Write>(
+    pub fn writer<W: Write>(
         &self,
         out: W,
         cid: &str,
         place: Place<'_>,
         salt: [u8; 32],
-    ) -> std::io::Result<Writing<W>> {
+    ) -> io::Result<Writing<W>> {
         Ok(match self {
             Self::Off => Writing::Clear(out),
-            Self::On(keys) => Writing::Sealed(Box::new(Sealer::new(out, keys.current(), cid, place, salt)?)),
+            Self::On(fleet) => {
+                Writing::Sealed(Box::new(Sealer::new(out, fleet.keys.current(), cid, place, salt)?))
+            }
         })
     }
 }
 
-/// See [`Seal::open_reader`].
-#[derive(Debug)]
-pub enum Reading<R> {
-    /// Without a key.
-    Clear(R),
-    /// With one.
-    Sealed(Box<Opener<R>>),
-}
-
-impl<R: std::io::BufRead> std::io::Read for Reading<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Clear(from) => from.read(buffer),
-            Self::Sealed(from) => from.read(buffer),
-        }
-    }
+/// SHA-256 as 64 hex digits.
+fn sha256(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// See [`Seal::writer`].
@@ -211,12 +266,12 @@ pub enum Writing<W> {
     Sealed(Box<Sealer<W>>),
 }
 
-impl<W: std::io::Write> Writing<W> {
+impl<W: Write> Writing<W> {
     /// Writes the last chunk, without which nobody can open it; returns what was written to.
     ///
     /// # Errors
     /// The writer's.
-    pub fn finish(self) -> std::io::Result<W> {
+    pub fn finish(self) -> io::Result<W> {
         match self {
             Self::Clear(out) => Ok(out),
             Self::Sealed(sealer) => sealer.finish(),
@@ -224,15 +279,15 @@ impl<W: std::io::Write> Writing<W> {
     }
 }
 
-impl<W: std::io::Write> std::io::Write for Writing<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+impl<W: Write> Write for Writing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Clear(out) => out.write(bytes),
             Self::Sealed(out) => out.write(bytes),
         }
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Clear(out) => out.flush(),
             Self::Sealed(out) => out.flush(),

@@ -53,6 +53,14 @@ impl Place<'_> {
         }
     }
 
+    /// What stands beside a sealed record in the clear.
+    pub(super) fn number(self) -> Option<u64> {
+        match self {
+            Self::Commit { number } => Some(number),
+            _ => None,
+        }
+    }
+
     /// What every chunk's tag covers besides the header: the project, the label, and what tells the place from others
     /// of its kind, each with its length before it (4 bytes, little-endian).
     pub(super) fn context(self, cid: &str) -> Vec<u8> {

@@ -1,6 +1,9 @@
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 
-use super::{HEADER, KeyId, Keyring, MasterKey, Place, Seal, SealError, Sealed, Sealer, fingerprint};
+use super::{
+    Fleet, HEADER, KeyId, Keyring, MasterKey, Opened, Opener, Place, Seal, SealError, Sealed, Sealer,
+    Vouched, fingerprint, open_bytes, seal_bytes, sha256,
+};
 use crate::context::hex;
 
 const CID: &str = "6fe2e0f6071ac2bb";
@@ -11,16 +14,20 @@ fn key(byte: u8) -> MasterKey {
     MasterKey::new([byte; 32])
 }
 
+fn ring(byte: u8) -> Keyring {
+    Keyring::new(key(byte))
+}
+
 fn on(byte: u8) -> Seal {
-    Seal::On(Keyring::new(key(byte)))
+    Seal::on(ring(byte), Vouched::default())
 }
 
 fn sealed(plain: &[u8], place: Place<'_>) -> Vec<u8> {
-    on(1).seal(plain.to_vec(), CID, place, [5; 32]).unwrap().into_stored()
+    seal_bytes(plain, &key(1), CID, place, [5; 32]).unwrap()
 }
 
 fn open(stored: &[u8], place: Place<'_>) -> Result<Vec<u8>, SealError> {
-    on(1).open(Sealed::from_bucket(stored.to_vec()), CID, place).map(super::Opened::into_inner)
+    open_bytes(stored, &ring(1), CID, place)
 }
 
 /// Bytes that do not repeat at any chunk's length.
@@ -48,7 +55,7 @@ fn a_stream_opens_in_pieces_and_seals_in_pieces() {
     let stored = writer.finish().unwrap();
     assert_eq!(stored, sealed(&content, COMMIT));
     let slow = std::io::BufReader::with_capacity(7, &stored[..]);
-    let mut reader = on(1).open_reader(Sealed::from_bucket(slow), CID, COMMIT).unwrap().into_inner();
+    let mut reader = Opener::new(slow, &ring(1), CID, COMMIT).unwrap();
     let mut read = Vec::new();
     let mut piece = [0; 777];
     loop {
@@ -132,40 +139,119 @@ fn an_object_opens_in_its_own_place_only() {
         for place in places {
             assert_eq!(open(&stored, place).is_ok(), made == place, "{made:?} at {place:?}");
         }
-        let elsewhere = on(1).open(Sealed::from_bucket(stored), "another project", made);
+        let elsewhere = open_bytes(&stored, &ring(1), "another project", made);
         assert!(matches!(elsewhere, Err(SealError::NotAuthentic)));
+    }
+}
+
+/// What became of a record: its content, or the name of the error.
+fn record(seal: &Seal, stored: &[u8]) -> String {
+    match seal.open_record(Sealed::from_bucket(stored.to_vec()), CID, COMMIT) {
+        Ok(opened) => String::from_utf8(opened.into_inner()).unwrap(),
+        Err(SealError::NoKey(id)) => format!("no key {id}"),
+        Err(SealError::OtherKey(id)) => format!("other key {id}"),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+fn file(seal: &Seal, stored: &[u8], place: Place<'_>) -> String {
+    let mut lying = tempfile::tempfile().unwrap();
+    lying.write_all(stored).unwrap();
+    let opened = seal.open_file(Sealed::from_bucket(lying), &sha256(stored), CID, place, tempfile::tempfile);
+    match opened.map(Opened::into_inner) {
+        Ok(mut opened) => {
+            assert_eq!(opened.stream_position().unwrap(), 0);
+            let mut content = String::new();
+            opened.read_to_string(&mut content).unwrap();
+            content
+        }
+        Err(SealError::NoKey(id)) => format!("no key {id}"),
+        Err(SealError::OtherKey(id)) => format!("other key {id}"),
+        Err(error) => format!("{error:?}"),
     }
 }
 
 #[test]
 fn keys_and_sealing_do_not_mix_up() {
-    let stored = sealed(b"a memory", COMMIT);
     let id = key(1).id();
-    let of = |seal: &Seal, stored: &[u8]| seal.open(Sealed::from_bucket(stored.to_vec()), CID, COMMIT);
-    assert!(matches!(of(&Seal::Off, &stored), Err(SealError::NoKey(found)) if found == id));
-    assert!(matches!(of(&on(2), &stored), Err(SealError::OtherKey(found)) if found == id));
-    assert!(matches!(of(&on(1), b"{}"), Err(SealError::NotSealed)));
-    assert!(matches!(of(&on(1), &[b'x'; 200]), Err(SealError::NotSealed)));
-    assert_eq!(of(&Seal::Off, b"{}").unwrap().into_inner(), b"{}");
-    let mut newer = stored.clone();
-    newer[8] = 2;
-    assert!(matches!(of(&on(1), &newer), Err(SealError::Version(2))));
-    // After a rotation the old key opens, and the new one seals.
-    let rotated = Seal::On(Keyring::new(key(1)).led_by(key(2)));
-    assert_eq!(of(&rotated, &stored).unwrap().into_inner(), b"a memory");
-    let new = rotated.seal(Vec::new(), CID, COMMIT, [5; 32]).unwrap().into_stored();
-    assert!(matches!(of(&on(1), &new), Err(SealError::OtherKey(found)) if found == key(2).id()));
+    let (no_key, other_key) = (format!("no key {id}"), format!("other key {id}"));
+    let clear = b"{\"schema\": 1}";
+    let stored = on(1).seal_record(clear.to_vec(), CID, COMMIT, [5; 32]).unwrap().into_stored();
+    let packed = sealed(b"a pack", Place::Pack { parent: None });
+    let segment = Place::Segment { writer: "w", number: 1 };
+    let rows = sealed(b"rows", segment);
+    // After a rotation the old key opens what is vouched for, and nothing else.
+    let rotated = |vouched| Seal::on(ring(1).led_by(key(2)), vouched);
+    let mut vouched = Vouched::default();
+    vouched.commits.insert(7, sha256(&stored));
+    vouched.segments.insert("w".to_owned(), [(1, sha256(&rows)), (2, sha256(b"clear rows"))].into());
+    let mut vouched_clear = Vouched::default();
+    vouched_clear.commits.insert(7, sha256(clear));
+    let (nothing, old) = (Vouched::default(), vouched.clone());
+    let records = [
+        (Seal::Off, &stored[..], no_key.as_str()),
+        (Seal::Off, clear, "{\"schema\": 1}"),
+        (on(1), &stored, "{\"schema\": 1}"),
+        (on(1), clear, "NotSealed"),
+        (Seal::on(ring(1), vouched_clear.clone()), clear, "{\"schema\": 1}"),
+        (Seal::on(ring(1), vouched_clear), b"{\"schema\": 1 }", "NotSealed"),
+        (on(2), &stored, &other_key),
+        (rotated(nothing.clone()), &stored, "NotAuthentic"),
+        (rotated(old.clone()), &stored, "{\"schema\": 1}"),
+    ];
+    for (at, (seal, stored, expected)) in records.into_iter().enumerate() {
+        assert_eq!(record(&seal, stored), expected, "record {at}");
+    }
+    let pack = Place::Pack { parent: None };
+    let files = [
+        (Seal::Off, &packed[..], pack, no_key.as_str()),
+        (Seal::Off, b"clear", pack, "clear"),
+        (on(1), &packed, pack, "a pack"),
+        (on(1), &packed, Place::Pack { parent: Some([0; 32]) }, "NotAuthentic"),
+        (on(2), &packed, pack, &other_key),
+        (rotated(nothing.clone()), &packed, pack, "a pack"),
+        (on(1), b"clear", pack, "clear"),
+        (on(1), &rows, segment, "rows"),
+        (on(1), b"clear rows", segment, "NotSealed"),
+        (rotated(nothing), &rows, segment, "NotAuthentic"),
+        (rotated(old.clone()), &rows, segment, "rows"),
+        (rotated(old.clone()), b"clear rows", Place::Segment { writer: "w", number: 2 }, "clear rows"),
+        (rotated(old.clone()), b"other rows", Place::Segment { writer: "w", number: 2 }, "NotSealed"),
+        (rotated(old), b"clear rows", Place::Segment { writer: "v", number: 2 }, "NotSealed"),
+    ];
+    for (at, (seal, stored, place, expected)) in files.into_iter().enumerate() {
+        assert_eq!(file(&seal, stored, place), expected, "file {at}");
+    }
 }
 
 #[test]
-fn a_reader_without_a_key_refuses_what_is_sealed_and_reads_the_rest() {
-    let stored = sealed(b"a memory", COMMIT);
-    let refused = Seal::Off.open_reader(Sealed::from_bucket(&stored[..]), CID, COMMIT);
-    assert!(matches!(refused, Err(SealError::NoKey(_))));
-    let mut read = Vec::new();
-    let clear = Seal::Off.open_reader(Sealed::from_bucket(&b"in the clear"[..]), CID, COMMIT).unwrap();
-    clear.into_inner().read_to_end(&mut read).unwrap();
-    assert_eq!(read, b"in the clear");
+fn what_is_written_is_sealed_with_the_present_key() {
+    let Seal::On(fleet) = Seal::on(ring(1).led_by(key(2)), Vouched::default()) else { panic!("it is on") };
+    let Fleet { keys, .. } = *fleet.clone();
+    let seal = Seal::On(fleet);
+    let stored = seal.seal_record(b"{}".to_vec(), CID, COMMIT, [5; 32]).unwrap().into_stored();
+    let shown = String::from_utf8(stored.clone()).unwrap();
+    assert!(
+        shown.starts_with(&format!("{{\"schema\":2,\"number\":7,\"key_id\":\"{}\"", key(2).id())),
+        "{shown}"
+    );
+    assert_eq!(record(&on(2), &stored), "{}");
+    assert_eq!(keys.current(), &key(2));
+    let mut clear = Seal::Off.writer(Vec::new(), CID, COMMIT, [5; 32]).unwrap();
+    clear.write_all(b"as it is").unwrap();
+    assert_eq!(clear.finish().unwrap(), b"as it is");
+    let same = Seal::Off.seal_record(b"{}".to_vec(), CID, COMMIT, [5; 32]).unwrap();
+    assert_eq!(same.stored(), b"{}");
+}
+
+#[test]
+fn a_newer_way_of_sealing_is_named() {
+    let mut newer = sealed(b"a memory", COMMIT);
+    newer[8] = 2;
+    assert!(matches!(open(&newer, COMMIT), Err(SealError::Version(2))));
+    assert_eq!(file(&Seal::Off, &newer, COMMIT), "Version(2)");
+    assert!(matches!(open(b"{}", COMMIT), Err(SealError::NotSealed)));
+    assert!(matches!(open(&[b'x'; 200], COMMIT), Err(SealError::NotSealed)));
 }
 
 /// The numbers in docs/format.md: whoever changes one of them changes what other readers can open.
@@ -177,8 +263,7 @@ fn the_vectors_of_the_documentation_hold() {
         (*key, *salt) = (at, at + 32);
     }
     let key = MasterKey::new(bytes);
-    let seal = Seal::On(Keyring::new(key.clone()));
-    let stored = seal.seal(b"a memory".to_vec(), CID, COMMIT, salt).unwrap().into_stored();
+    let stored = seal_bytes(b"a memory", &key, CID, COMMIT, salt).unwrap();
     let mut record = serde_json::json!({"epoch": 3, "primary_node_id": "desk"});
     super::sign(&key, "projects/6fe2e0f6071ac2bb/leadership/lease.json", record.as_object_mut().unwrap());
     let wrapped = super::Wrapped::wrap(&key, "correct horse battery staple", salt);

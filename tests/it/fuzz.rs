@@ -46,10 +46,11 @@ fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 4] {
 
 /// An empty one, a small one, one of two chunks.
 fn sealed_samples() -> Vec<Vec<u8>> {
-    let (seal, cid, place) = bodies::sealed_with();
+    let (key, cid, place) = bodies::sealed_with();
     let lengths = [0, 100, 70_000];
-    let sealed = lengths.map(|length| seal.seal(vec![b'x'; length], cid, place, [5; 32]).unwrap());
-    sealed.map(membridge::seal::Sealed::into_stored).into()
+    let sealed =
+        lengths.map(|length| membridge::seal::seal_bytes(&vec![b'x'; length], &key, cid, place, [5; 32]));
+    sealed.map(Result::unwrap).into()
 }
 
 /// One to four changes of the kinds that libFuzzer makes.
