@@ -1,4 +1,4 @@
-//! Exit codes: the numbers that scripts and hooks test. Knows nothing but the numbers.
+//! Exit codes: the numbers that scripts and hooks test, and the end of the process. Knows nothing of what came before.
 
 /// How a run of the binary ends, as the shell sees it.
 ///
@@ -20,7 +20,19 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// The number given to the operating system.
+    /// Ends the process. One that a signal stopped dies of that signal, so that a shell does not go on with the next
+    /// command of a script; the shell's number for it is [`ExitCode::code`].
+    pub fn end(self) -> ! {
+        if let Self::Interrupted(signal) = self
+            // The first process of a container is not killed by signals without a handler.
+            && std::process::id() != 1
+        {
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+        std::process::exit(self.code())
+    }
+
+    /// The number as the shell sees it.
     pub fn code(self) -> i32 {
         match self {
             Self::Ok => 0,

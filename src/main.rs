@@ -12,10 +12,10 @@ fn main() {
             let arguments: Vec<_> =
                 std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
             let exit = membridge::commands::refused(&error, &arguments, &environment);
-            std::process::exit(exit.code());
+            exit.end();
         }
     };
     membridge::logging::start(&environment, cli.verbose, cli.log_format);
     let exit = membridge::commands::run(cli, &environment);
-    std::process::exit(exit.code());
+    exit.end();
 }

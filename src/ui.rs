@@ -149,6 +149,7 @@ impl Ui {
                 "command": command,
                 "exit_code": failure.exit.code(),
                 "outcome": "error",
+                "code": failure.code.word(),
                 "error": failure.message,
                 "hints": failure.hints,
             })),

@@ -11,7 +11,7 @@ use super::run::Run;
 use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
 use crate::config::{self, Config, ConfigError, Settings, Source};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::private_files::make_private_folder;
 use crate::python::head::{self, Head, Known};
 use crate::storage::{Bucket, Store};
@@ -140,7 +140,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
 }
 
 fn already_there(target: &Path) -> Failure {
-    Failure::new(format!("{} is there already and is never overwritten", target.display()))
+    Failure::of(Code::AlreadyThere, format!("{} is there already and is never overwritten", target.display()))
         .hint("see what it says: membridge config")
         .hint("write another one: membridge config init --config PATH")
 }
@@ -164,7 +164,10 @@ fn render(settings: &Settings) -> CommandResult<String> {
             continue;
         };
         if value.contains(['\n', '\r']) {
-            return Err(Failure::new(format!("{name} holds a line break, which config.env cannot hold")));
+            return Err(Failure::of(
+                Code::BadSetting,
+                format!("{name} holds a line break, which config.env cannot hold"),
+            ));
         }
         text.push_str(name);
         text.push('=');
@@ -190,7 +193,9 @@ fn quoted(value: &str, home: &Path) -> String {
 
 /// Writes a new file, 0600; one that appeared meanwhile stays.
 fn write_new(target: &Path, text: &str) -> CommandResult {
-    let fail = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", target.display()));
+    let fail = |error: std::io::Error| {
+        Failure::of(Code::LocalFile, format!("cannot write {}: {error}", target.display()))
+    };
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_private_folder(folder).map_err(fail)?;
     let mut file = tempfile::Builder::new().prefix(".config-").tempfile_in(folder).map_err(fail)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::run::Run;
 use crate::config::Config;
 use crate::database::{self, changes, files, install};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::history::fetch::{self, Fetch, Fetched};
 use crate::history::{Commit, log, select, verify};
 use crate::storage::Bucket;
@@ -29,13 +29,16 @@ impl Past {
     /// The commit that `text` names.
     async fn find(&self, text: &str) -> CommandResult<Commit> {
         let selector = select::parse(text).ok_or_else(|| {
-            Failure::new(format!("'{text}' is neither the number of a push nor a time"))
+            Failure::of(Code::Usage, format!("'{text}' is neither the number of a push nor a time"))
                 .hint("numbers and times: membridge history")
         })?;
         let found = select::find(&self.bucket, selector).await?;
         found.ok_or_else(|| {
-            Failure::new(format!("the history at {} holds nothing for '{text}'", self.bucket.store.name()))
-                .hint("see what is kept: membridge history")
+            Failure::of(
+                Code::NotFound,
+                format!("the history at {} holds nothing for '{text}'", self.bucket.store.name()),
+            )
+            .hint("see what is kept: membridge history")
         })
     }
 
@@ -213,11 +216,14 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
     let looked =
         format!("{} commits, {} packs, {}", verified.commits, verified.packs, human_bytes(verified.bytes));
     if !verified.problems.is_empty() {
-        let failure = Failure::new(format!(
-            "{} problems in the history ({looked} looked at): {}",
-            verified.problems.len(),
-            verified.problems.join("; ")
-        ));
+        let failure = Failure::of(
+            Code::HistoryDamaged,
+            format!(
+                "{} problems in the history ({looked} looked at): {}",
+                verified.problems.len(),
+                verified.problems.join("; ")
+            ),
+        );
         return Err(failure
             .hint("the local databases are not affected; push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
     }

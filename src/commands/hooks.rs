@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::run::Run;
 use crate::cli::{HooksAction, HooksOptions, SettingsFile};
 use crate::config::{self, Paths};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::hook::Journal;
 use crate::hook::registration::{self, EditError};
 use crate::hook::scripts::{self, Found, SCRIPTS};
@@ -73,7 +73,7 @@ fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Rep
         write(run, &settings, &remove, options, "take our entries out of")?;
     } else if let Ok((_, Some(_))) = edited(&settings, &remove) {
         // Entries that name a script that is gone would make every hook of Claude Code fail.
-        return Err(Failure::new(format!("{} still names our scripts", settings.display()))
+        return Err(Failure::of(Code::Refused, format!("{} still names our scripts", settings.display()))
             .hint("membridge hooks uninstall --write-settings takes the entries out, after a backup")
             .hint("or take them out yourself, then run this again"));
     }
@@ -110,8 +110,11 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
     }
     let registered = registered(run, &settings);
     if let HookSettings::Damaged(_, problem) = &registered {
-        return Err(Failure::new(format!("{} cannot be understood: {problem}", settings.display()))
-            .hint(format!("repair {}", settings.display())));
+        return Err(Failure::of(
+            Code::LocalFile,
+            format!("{} cannot be understood: {problem}", settings.display()),
+        )
+        .hint(format!("repair {}", settings.display())));
     }
     for event in EVENTS {
         let there = !registered.of(event).is_empty();
@@ -165,7 +168,7 @@ fn write(run: &Run, settings: &Path, edit: Edit<'_>, options: &HooksOptions, wha
         }
         return Ok(());
     }
-    Err(Failure::new(format!("another program changes {} all the time", settings.display()))
+    Err(Failure::of(Code::Contended, format!("another program changes {} all the time", settings.display()))
         .hint("close Claude Code and editors that have it open, then try again"))
 }
 
@@ -204,10 +207,10 @@ fn report(outcome: &str, options: &HooksOptions) -> Report {
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}: {error}", path.display()))
+    Failure::of(Code::LocalFile, format!("cannot {what} {}: {error}", path.display()))
 }
 
 fn cannot_edit(settings: &Path, error: &EditError) -> Failure {
-    Failure::new(format!("cannot edit {}: {error}", settings.display()))
+    Failure::of(Code::LocalFile, format!("cannot edit {}: {error}", settings.display()))
         .hint("run without --write-settings and make the edit yourself")
 }

@@ -3,7 +3,7 @@
 
 use super::run::Run;
 use crate::cli::MirrorAction;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::history::{Commit, log};
 use crate::python::head::{self, Head, Known};
 use crate::python::setting;
@@ -75,7 +75,7 @@ async fn nobody_needs_it(run: &Run, bucket: &Bucket) -> CommandResult {
     };
     match by_python {
         None => Ok(()),
-        Some(host) => Err(Failure::new(format!(
+        Some(host) => Err(Failure::of(Code::Refused, format!(
             "the mirror stays on: {host} has pushed with the Python script within the last {QUIET_DAYS} days"
         ))
         .hint("install membridge there (MIGRATION.md), or switch it off all the same: membridge mirror off --force")),

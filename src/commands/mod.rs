@@ -59,6 +59,10 @@ pub fn run(cli: Cli, environment: &Environment) -> ExitCode {
     let ui = Ui::new(cli.json, cli.quiet, color);
     let name = cli.command.name();
     let end = prepare(&cli, environment, ui.clone()).and_then(|run| execute(&run, cli.command));
+    if let Err(failure) = &end {
+        let causes = failure.causes().join(": ");
+        tracing::debug!(code = failure.code.word(), causes, "failed");
+    }
     ui.finish(name, &end);
     match end {
         Ok(report) => report.exit,

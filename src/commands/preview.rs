@@ -1,7 +1,7 @@
 //! `push_sqlite`, `pull_sqlite` and `sync` with `--dry-run`: what they would do.
 
 use super::run::Run;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::sync::record::SyncRecord;
 use crate::sync::{Session, preview};
 use crate::ui::Report;
@@ -10,7 +10,7 @@ use crate::ui::Report;
 fn look(run: &Run) -> CommandResult<(Session, Option<SyncRecord>, tempfile::TempDir)> {
     let (config, bucket) = run.open_to_read()?;
     let scratch = tempfile::tempdir()
-        .map_err(|error| Failure::new(format!("cannot make a temporary folder: {error}")))?;
+        .map_err(|error| Failure::of(Code::LocalFile, format!("cannot make a temporary folder: {error}")))?;
     let folder = scratch.path().to_owned();
     let (session, record) = Session::look(config, bucket, run.ui.clone(), folder)?;
     Ok((session, record, scratch))

@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use crate::config::Config;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::leadership::{Handed, Leadership, Promotion};
 use crate::storage::records;
 use crate::ui::Report;
@@ -52,7 +52,8 @@ pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Rep
 
 fn named(node: &str) -> CommandResult<String> {
     match node.trim() {
-        "" => Err(Failure::new("the node's name is empty").hint("see the names: membridge leadership_info")),
+        "" => Err(Failure::of(Code::Usage, "the node's name is empty")
+            .hint("see the names: membridge leadership_info")),
         node => Ok(node.to_owned()),
     }
 }

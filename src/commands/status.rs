@@ -55,7 +55,10 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         Err(failure) => {
             failed = true;
             show_failure(ui, "bucket", failure);
-            report.with("error", failure.message.clone()).with("hints", failure.hints.clone())
+            report
+                .with("error", failure.message.clone())
+                .with("code", failure.code.word())
+                .with("hints", failure.hints.clone())
         }
     };
     report = match (&local, &asked) {

@@ -9,7 +9,7 @@ use clap::{CommandFactory, ValueEnum};
 use crate::cli::Cli;
 use crate::config::Environment;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::exit::ExitCode;
 use crate::hook::{Entry, Event, Journal};
 use crate::ui::Ui;
@@ -59,12 +59,12 @@ fn log(error: &clap::Error, event: Option<&str>, environment: &Environment) {
 /// clap's text as ours: what is wrong, then a hint for each tip and for the usage.
 fn failure(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new("no command was given").hint("see them all: membridge --help");
+        return Failure::of(Code::Usage, "no command was given").hint("see them all: membridge --help");
     }
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n").map(one_line);
     let said = paragraphs.next().unwrap_or_default();
-    let mut failure = Failure::new(said.strip_prefix("error: ").unwrap_or(&said));
+    let mut failure = Failure::of(Code::Usage, said.strip_prefix("error: ").unwrap_or(&said));
     for paragraph in paragraphs {
         let tips = paragraph.split("tip: ").map(str::trim);
         for hint in tips.filter(|hint| !hint.is_empty()) {

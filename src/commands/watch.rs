@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::run::Run;
 use crate::cli::WatchOptions;
 use crate::config::Config;
-use crate::error::CommandResult;
+use crate::error::{Code, CommandResult, Failure};
 use crate::hook::queue::Queue;
 use crate::hook::work::{self, End};
 use crate::ui::{Report, clean};
@@ -22,7 +22,7 @@ pub(super) async fn run(run: &Run, options: WatchOptions) -> CommandResult<Repor
     let between_pushes = work::push_interval(&run.settings)?;
     let queue = Queue::of(&config.paths.state, &config.database.display().to_string(), between_pushes)
         .map_err(|error| {
-            crate::error::Failure::new(format!("cannot use {}: {error}", config.paths.state.display()))
+            Failure::of(Code::LocalFile, format!("cannot use {}: {error}", config.paths.state.display()))
         })?;
     // SIGTERM is a wish here, not an accident: the command that runs ends first, and we end with 0.
     let _critical = run.context.critical();

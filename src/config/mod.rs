@@ -10,7 +10,7 @@ mod store;
 
 use std::path::PathBuf;
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::identity::{Node, Project};
 
 pub use environment::Environment;
@@ -61,7 +61,11 @@ impl From<ConfigError> for Failure {
             | ConfigError::NotUtf8 { .. }
             | ConfigError::BadValue { .. } => Some("see where it comes from: membridge config".to_owned()),
         };
-        let failure = Self::new(error.to_string());
+        let code = match error {
+            ConfigError::NotSet { .. } | ConfigError::NoHome => Code::NotConfigured,
+            _ => Code::BadSetting,
+        };
+        let failure = Self::from_error(code, error);
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 pub use facts::{Counts, Facts};
 
@@ -76,6 +76,7 @@ pub enum DatabaseError {
         /// With which file.
         path: PathBuf,
         /// What came back.
+        #[source]
         error: std::io::Error,
     },
     /// SQLite's.
@@ -86,6 +87,7 @@ pub enum DatabaseError {
         /// With which file.
         path: PathBuf,
         /// What came back.
+        #[source]
         error: rusqlite::Error,
     },
 }
@@ -93,14 +95,14 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// Turns SQLite's answer into one that can be acted on.
     pub fn sqlite(doing: &'static str, path: &Path, error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode as Code;
+        use rusqlite::ErrorCode;
         tracing::debug!(doing, path = %path.display(), ?error, "sqlite");
         let path = path.to_owned();
         match error.sqlite_error_code() {
-            Some(Code::NotADatabase | Code::DatabaseCorrupt) => {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 Self::Damaged { path, problem: format!("{doing}: {error}") }
             }
-            Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy { path, doing },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, doing },
             _ => Self::Sqlite { doing, path, error },
         }
     }
@@ -108,6 +110,18 @@ impl DatabaseError {
     /// Turns the operating system's answer into one that can be acted on.
     pub fn io(doing: &'static str, path: &Path, error: std::io::Error) -> Self {
         Self::Io { doing, path: path.to_owned(), error }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Missing(_) => Code::DatabaseMissing,
+            Self::Damaged { .. } => Code::DatabaseDamaged,
+            Self::MissingTables { .. } => Code::DatabaseForeign,
+            Self::Busy { .. } => Code::DatabaseBusy,
+            Self::NoSpace { .. } => Code::NoSpace,
+            Self::Io { .. } => Code::LocalFile,
+            Self::Sqlite { .. } => Code::DatabaseRefused,
+        }
     }
 
     fn remedy(&self) -> String {
@@ -136,7 +150,8 @@ impl DatabaseError {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
-        Self::new(error.to_string()).hint(error.remedy())
+        let remedy = error.remedy();
+        Self::from_error(error.code(), error).hint(remedy)
     }
 }
 

@@ -25,7 +25,7 @@ pub mod verify;
 mod format_tests;
 
 use crate::database::DatabaseError;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::storage::StoreError;
 
 pub use commit::{Commit, Link};
@@ -46,6 +46,7 @@ pub enum HistoryError {
         /// Which.
         what: String,
         /// What is wrong with it.
+        #[source]
         error: PackError,
     },
     /// A commit that is not what it should be.
@@ -92,15 +93,18 @@ impl From<HistoryError> for Failure {
             HistoryError::Store(error) => error.into(),
             HistoryError::Database(error) => error.into(),
             HistoryError::Commit { ref problem, .. } if problem.ends_with(commit::UNKNOWN_SCHEMA) => {
-                Self::new(error.to_string())
+                Self::from_error(Code::NewerFormat, error)
                     .hint("a newer membridge wrote it: install the same version on this machine")
             }
-            HistoryError::Commit { ref key, .. } => Self::new(error.to_string())
-                .hint(format!(
+            HistoryError::Commit { ref key, .. } => {
+                let hint = format!(
                     "move {key} away with the tools of your store; the push before it is then the newest"
-                ))
-                .hint("then push from a machine that has the memory: membridge push_sqlite"),
-            other => Self::new(other.to_string())
+                );
+                Self::from_error(Code::HistoryDamaged, error)
+                    .hint(hint)
+                    .hint("then push from a machine that has the memory: membridge push_sqlite")
+            }
+            other => Self::from_error(Code::HistoryDamaged, other)
                 .hint("see what else is damaged: membridge verify --all")
                 .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"),
         }

@@ -2,6 +2,7 @@
 //! it went. Whatever goes wrong ends here as a line in the journal.
 
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -147,7 +148,7 @@ pub async fn run(command: &str, arguments: &[&str], stop: impl Future<Output = (
         child.wait().await
     };
     let problem = tokio::select! {
-        status = read => return Ok(End::of(status?.code(), &report)),
+        status = read => return Ok(End::of(code(status?), &report)),
         () = stop => format!("{command} was told to stop"),
         () = tokio::time::sleep(COMMAND) => {
             format!("{command} took longer than {} s and was stopped", COMMAND.as_secs())
@@ -155,6 +156,11 @@ pub async fn run(command: &str, arguments: &[&str], stop: impl Future<Output = (
     };
     terminate(&mut child).await?;
     Ok(End { code: Some(1), ..End::failed(problem) })
+}
+
+/// The exit code as a shell sees it.
+fn code(status: std::process::ExitStatus) -> Option<i32> {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
 }
 
 async fn terminate(child: &mut Child) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use super::way_back::roll_back;
 use super::{Door, Incoming, Installed, NotInstalled, Why};
 use crate::database::install::{self, Swapped};
 use crate::database::{self, DatabaseError, Facts, files};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::storage::{Digests, records};
 use crate::worker::{self, Quiesced, WorkerError};
@@ -133,10 +133,11 @@ async fn back_up_and_replace(door: &Door<'_>, incoming: &Incoming) -> CommandRes
             door.ui.step(&door.steps.label(2), format!("Replaced: {new}"));
             return Ok((target, swapped));
         }
-        Ok(_) => {
-            Failure::new("new memories were recorded here while the pull was prepared; nothing was replaced")
-                .hint("try again: membridge pull_sqlite")
-        }
+        Ok(_) => Failure::of(
+            Code::Changed,
+            "new memories were recorded here while the pull was prepared; nothing was replaced",
+        )
+        .hint("try again: membridge pull_sqlite"),
         Err(failure) => failure,
     };
     backup.discard();

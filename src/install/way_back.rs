@@ -8,7 +8,7 @@ use super::exchange::manifest;
 use super::{Door, Incoming, restore_backup};
 use crate::database::compare::compare;
 use crate::database::{self, DatabaseError, files, install, snapshot};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::ui::Progress;
 
 /// Puts `backup` back, because of `why`; returns what the command ends with.
@@ -20,11 +20,14 @@ pub(super) async fn roll_back(door: &Door<'_>, incoming: &Incoming, backup: &Pat
             let kept = kept.map_or(String::new(), |name| {
                 format!("; what was recorded in between is in a backup only: {}", restore_backup(&name))
             });
-            Failure::new(format!("{why}; the old database was put back{kept}"))
+            Failure::of(Code::Worker, format!("{why}; the old database was put back{kept}"))
                 .hint("look into the worker's log, then try again: membridge pull_sqlite")
         }
-        Err(failure) => Failure::new(format!("{why}; the old database could not be put back: {failure}"))
-            .hint(format!("it is whole in {}", backup.display())),
+        Err(failure) => Failure::of(
+            Code::DatabaseDamaged,
+            format!("{why}; the old database could not be put back: {failure}"),
+        )
+        .hint(format!("it is whole in {}", backup.display())),
     }
 }
 

@@ -7,7 +7,7 @@ mod handover;
 use std::time::Duration;
 
 use crate::config::{Config, LeadershipConfig};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::history::{HistoryError, log};
 use crate::identity::{Node, Project};
 use crate::lock::claim::{self, Claim};
@@ -51,26 +51,30 @@ impl From<HistoryError> for LeadershipError {
 
 impl From<LeadershipError> for Failure {
     fn from(error: LeadershipError) -> Self {
-        let failure = Self::new(error.to_string());
+        let of = |code, error| Self::from_error(code, error);
         match error {
-            LeadershipError::Senseless(_) => failure,
+            LeadershipError::Senseless(_) => of(Code::Refused, error),
             LeadershipError::History(error) => error.into(),
             LeadershipError::Store(error) => {
-                let failure = match error.kind {
+                let message = format!("leadership: {error}");
+                let (kind, remedy) = (error.kind, error.remedy());
+                let failure = Self { message, hints: Vec::new(), ..error.into() };
+                let failure = match kind {
                     StoreErrorKind::NotARecord => {
                         failure.hint("to replace a lease that cannot be read: membridge promote NODE --force")
                     }
-                    _ => failure.hint(error.remedy()),
+                    _ => failure.hint(remedy),
                 };
                 // Where it is the lease itself that cannot be used, there is a way to do without (F07).
-                match error.kind {
+                match kind {
                     StoreErrorKind::Denied | StoreErrorKind::NotARecord => {
                         failure.hint("to work without roles, set LEADERSHIP_ENABLED=0 on every node")
                     }
                     _ => failure,
                 }
             }
-            LeadershipError::Contended(_) | LeadershipError::Random(_) => failure.hint("try again"),
+            LeadershipError::Contended(_) => of(Code::Contended, error).hint("try again"),
+            LeadershipError::Random(_) => of(Code::Other, error).hint("try again"),
         }
     }
 }

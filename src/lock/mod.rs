@@ -3,6 +3,7 @@
 
 pub mod claim;
 pub mod decide;
+mod error;
 mod guard;
 pub mod local;
 mod verify;
@@ -12,95 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::LockConfig;
-use crate::error::Failure;
 use crate::identity::{Node, Project};
 use crate::progress::Progress;
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Bucket, Etag, StoreError, StoreErrorKind};
+use crate::storage::{Body, Bucket, Etag};
 
 use claim::Claim;
 use decide::{Situation, Verdict, decide};
+use error::LOCAL_WAIT;
+pub use error::LockError;
 pub use guard::Guard;
 use guard::Term;
 use local::LocalLock;
 pub use verify::{Seen, Verifier};
 
-/// How long one process of this machine waits for another one that works on the same project.
-const LOCAL_WAIT: Duration = Duration::from_mins(1);
 /// How long a request that is on its way may take to end once its caller has to stop.
 const SETTLE: Duration = Duration::from_secs(10);
-
-/// Why there is no lock, or no longer one.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// Somebody else holds it.
-    #[error("LOCK ACTIVE — held by {host} for {age}s{}", if *in_grace { " (in its grace period)" } else { "" })]
-    Held {
-        /// Host name of the holder.
-        host: String,
-        /// Seconds.
-        age: i64,
-        /// Seconds until it may be taken over.
-        free_in: i64,
-        /// Past its TTL.
-        in_grace: bool,
-    },
-    /// Others were faster each time.
-    #[error("the lock could not be had: other machines took it in each of {attempts} attempts")]
-    Contended {
-        /// How often we tried.
-        attempts: u32,
-    },
-    /// It was ours, and is not any more.
-    #[error("the lock was lost: {0}")]
-    Lost(String),
-    /// Somebody wrote an object between our look at it and our write.
-    #[error("{0} was written by somebody else in the same moment")]
-    Overtaken(String),
-    /// Another process of this machine works on the project, or its lock file cannot be had.
-    #[error("the lock between processes of this machine: {0}")]
-    Local(std::io::Error),
-    /// A signal came while we were waiting for the lock (its number).
-    #[error("stopped by signal {0}")]
-    Interrupted(i32),
-    /// The store's.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// No random token to be had.
-    #[error("no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
-}
-
-impl From<LockError> for Failure {
-    fn from(error: LockError) -> Self {
-        let text = error.to_string();
-        match error {
-            LockError::Held { free_in, .. } => Self::new(text)
-                .hint(format!("try again when its push is done; it may be taken over in {free_in}s"))
-                .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
-            LockError::Contended { .. } => Self::new(text).hint("try again: membridge push_sqlite"),
-            LockError::Lost(_) => {
-                Self::new(text).hint("nothing was committed; try again: membridge push_sqlite")
-            }
-            LockError::Overtaken(_) => Self::new(text).hint("push again: membridge push_sqlite"),
-            LockError::Local(error) if error.kind() == std::io::ErrorKind::WouldBlock => Self::new(format!(
-                "another membridge process of this machine has held the project's lock for more than {} s",
-                LOCAL_WAIT.as_secs()
-            ))
-            .hint("try again when it is done: membridge push_sqlite"),
-            LockError::Local(_) => {
-                Self::new(text).hint("check the rights and the free space of ~/.membridge")
-            }
-            LockError::Interrupted(signal) => Self::interrupted(signal),
-            LockError::Store(error) if error.kind == StoreErrorKind::NotARecord => {
-                Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
-            }
-            LockError::Store(error) => error.into(),
-            LockError::Random(_) => Self::new(text),
-        }
-    }
-}
 
 /// What is needed to ask for the lock.
 #[derive(Debug, Clone, Copy)]

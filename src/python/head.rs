@@ -3,7 +3,7 @@
 
 use super::announcements::{self, Announced};
 use super::manifest::{Manifest, ManifestExtra};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::history::{Commit, HistoryError, log};
 use crate::storage::{Bucket, StoreError, StoreErrorKind};
 
@@ -210,7 +210,7 @@ impl From<ReadError> for Failure {
         match error {
             ReadError::Store(error) => error.into(),
             ReadError::History(error) => error.into(),
-            ReadError::Unreadable(problem) => Self::new(problem)
+            ReadError::Unreadable(problem) => Self::of(Code::BadObject, problem)
                 .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"),
         }
     }

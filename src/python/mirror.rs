@@ -12,7 +12,7 @@ use super::setting;
 use crate::config::Config;
 use crate::context::hex;
 use crate::database::Facts;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::lock::{LockError, Seen, Verifier};
 use crate::storage::records;
@@ -171,8 +171,11 @@ impl Mirror<'_> {
                 }
             }
         };
-        Err(Failure::new(format!("{key} at {} is not what was sent: {problem}", self.bucket.store.name()))
-            .hint("push again: membridge push_sqlite"))
+        Err(Failure::of(
+            Code::BadObject,
+            format!("{key} at {} is not what was sent: {problem}", self.bucket.store.name()),
+        )
+        .hint("push again: membridge push_sqlite"))
     }
 
     fn manifest(&self, upload: &Upload<'_>) -> CommandResult<Manifest> {

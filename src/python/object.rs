@@ -2,7 +2,7 @@
 //! size, checksum, SQLite's integrity, claude-mem's tables (F09). Touches nothing that is live.
 
 use crate::database::{self, files, install};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::install::image::{Image, Landing, short};
 use crate::storage::{Bucket, Sink};
@@ -34,7 +34,7 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
     if let Some(announced) = announced
         && sha256 != announced
     {
-        return Err(Failure::new(format!(
+        return Err(Failure::of(Code::BadObject, format!(
             "{key} at {} has checksum {}, its announcement says {}: somebody is pushing, or a push was cut off",
             landing.bucket.store.name(),
             short(&sha256),
@@ -48,7 +48,7 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
     let facts = database::blocking(move || install::inspect(&checked)).await.map_err(|failure| {
         // Our temporary file says nothing to anybody, and what would mend a local file does not mend the bucket.
         let problem = failure.message.replace(&path.display().to_string(), &key);
-        Failure::new(format!("the database in the bucket cannot be used: {problem}"))
+        Failure::of(Code::BadObject, format!("the database in the bucket cannot be used: {problem}"))
             .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
     })?;
     failpoint::reach("fetch.inspected");
@@ -56,6 +56,6 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
 }
 
 fn missing(bucket: &Bucket, key: &str) -> Failure {
-    Failure::new(format!("{key} is not there, although {} announces it", bucket.store.name()))
+    Failure::of(Code::BadObject, format!("{key} is not there, although {} announces it", bucket.store.name()))
         .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
 }

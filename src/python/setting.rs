@@ -3,8 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::CommandResult;
-use crate::error::Failure;
+use crate::error::{Code, CommandResult, Failure};
 use crate::storage::conditional::{self, Outcome};
 use crate::storage::{Body, Bucket, records};
 use crate::ui::Progress;
@@ -69,8 +68,11 @@ pub async fn write(bucket: &Bucket, on: bool, node: &str) -> CommandResult {
         if conditional::write(&bucket.store, &bucket.keys.settings(), &body, condition).await?
             == Outcome::Lost
         {
-            return Err(Failure::new("another machine changed the setting at the same moment")
-                .hint("see what it is now: membridge mirror status"));
+            return Err(Failure::of(
+                Code::Contended,
+                "another machine changed the setting at the same moment",
+            )
+            .hint("see what it is now: membridge mirror status"));
         }
     } else {
         bucket.store.put(&bucket.keys.settings(), Body::Bytes(&body), &Progress::hidden()).await?;

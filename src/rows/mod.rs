@@ -13,7 +13,7 @@ pub mod stamp;
 use std::path::{Path, PathBuf};
 
 use crate::database::DatabaseError;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::identity::Node;
 use crate::storage::{Bucket, StoreError};
 
@@ -64,6 +64,7 @@ pub enum RowsError {
         /// Its file.
         path: PathBuf,
         /// What came back.
+        #[source]
         error: rusqlite::Error,
     },
     /// A file of ours.
@@ -74,6 +75,7 @@ pub enum RowsError {
         /// With which file.
         path: PathBuf,
         /// What came back.
+        #[source]
         error: std::io::Error,
     },
     /// A segment that cannot be read.
@@ -99,15 +101,17 @@ impl From<RowsError> for Failure {
                     "when it stays so, move it away and sync again: mv {0} {0}.damaged",
                     path.display()
                 );
-                Self::new(error.to_string()).hint(hint)
+                Self::from_error(Code::LocalFile, error).hint(hint)
             }
             RowsError::Io { ref path, .. } => {
                 let hint =
                     format!("check the rights and the free space: ls -l {0}; df -h {0}", path.display());
-                Self::new(error.to_string()).hint(hint)
+                Self::from_error(Code::LocalFile, error).hint(hint)
             }
-            RowsError::Segment { .. } => Self::new(error.to_string()).hint("run: membridge doctor"),
-            RowsError::Chance(_) => Self::new(error.to_string()),
+            RowsError::Segment { .. } => {
+                Self::from_error(Code::BadObject, error).hint("run: membridge doctor")
+            }
+            RowsError::Chance(_) => Self::from_error(Code::Other, error),
         }
     }
 }

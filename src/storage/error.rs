@@ -1,6 +1,6 @@
 //! What can go wrong between us and a store, so that callers can decide and people can act.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// The kinds of trouble that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,26 @@ impl StoreError {
         )
     }
 
+    fn code(&self) -> Code {
+        match self.kind {
+            StoreErrorKind::NameNotFound
+            | StoreErrorKind::Refused
+            | StoreErrorKind::ConnectTimeout
+            | StoreErrorKind::Interrupted => Code::StoreUnreachable,
+            StoreErrorKind::Tls => Code::StoreTls,
+            StoreErrorKind::ServerBusy => Code::StoreBusy,
+            StoreErrorKind::WrongKey => Code::StoreCredentials,
+            StoreErrorKind::ClockSkew => Code::StoreClock,
+            StoreErrorKind::Denied => Code::StoreDenied,
+            StoreErrorKind::MissingBucket => Code::StoreMissing,
+            StoreErrorKind::NotSupported => Code::StoreUnsupported,
+            StoreErrorKind::NotS3 | StoreErrorKind::Ambiguous => Code::StoreForeign,
+            StoreErrorKind::NotARecord => Code::BadObject,
+            StoreErrorKind::Unexpected => Code::StoreUnexpected,
+            StoreErrorKind::Local => Code::LocalFile,
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         if let Some(advice) = self.advice {
@@ -179,6 +199,7 @@ impl StoreError {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(error.to_string()).hint(error.remedy())
+        let remedy = error.remedy();
+        Self::from_error(error.code(), error).hint(remedy)
     }
 }

@@ -1,7 +1,7 @@
 //! Fetches the database that is the bucket's head, from wherever it is. Touches nothing that is live.
 
 use super::session::Session;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::install::image::{self, Image};
 use crate::python::head::{Foreign, Head};
 use crate::python::object;
@@ -41,7 +41,7 @@ pub async fn whatever_is_there(session: &Session, head: Option<&Head>) -> Comman
 }
 
 fn unannounced(session: &Session) -> Failure {
-    Failure::new(format!(
+    Failure::of(Code::BadObject, format!(
         "{} is at {}, but nothing announces it: somebody is pushing, or the push of a Python node was cut off",
         session.bucket.keys.database(),
         session.bucket.store.name()

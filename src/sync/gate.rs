@@ -2,7 +2,7 @@
 //! what was found and what to type. Who has which role is decided by the leadership module.
 
 use super::session::Session;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
 use crate::python::Head;
@@ -17,7 +17,7 @@ use crate::worker::settings;
 pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
     match settings::refusal(&site.settings) {
         None => Ok(()),
-        Some(refusal) => Err(Failure::new(refusal.to_string()).hint(refusal.hint())),
+        Some(refusal) => Err(Failure::of(Code::Worker, refusal.to_string()).hint(refusal.hint())),
     }
 }
 
@@ -105,9 +105,12 @@ pub fn judge_pull(session: &Session, standing: &Standing) -> CommandResult<Role>
 /// The epoch is lower than the head's.
 pub fn fence(ours: Option<i64>, head: Option<&Head>) -> CommandResult {
     match (ours, head.and_then(Head::epoch)) {
-        (Some(ours), Some(theirs)) if ours < theirs => Err(Failure::new(format!(
-            "push refused: the bucket was written under epoch {theirs}, this node's term has epoch {ours}"
-        ))
+        (Some(ours), Some(theirs)) if ours < theirs => Err(Failure::of(
+            Code::SecondaryRefusesPush,
+            format!(
+                "push refused: the bucket was written under epoch {theirs}, this node's term has epoch {ours}"
+            ),
+        )
         .hint("see who is primary: membridge leadership_info")
         .hint("when this node is to be the primary, begin a term above it: membridge promote")
         .hint("get the newer memory, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")),
@@ -124,7 +127,7 @@ pub async fn same_term(session: &Session, ours: Option<i64>) -> CommandResult {
     let Some(ours) = ours else { return Ok(()) };
     let lease = session.leadership().look().await?.lease;
     match lease {
-        Some(lease) if lease.epoch != ours => Err(Failure::new(format!(
+        Some(lease) if lease.epoch != ours => Err(Failure::of(Code::SecondaryRefusesPush, format!(
             "push refused: the lease went to {} (epoch {}) while this push was being prepared under epoch {ours}",
             lease.primary_label(),
             lease.epoch
@@ -140,7 +143,7 @@ pub async fn same_term(session: &Session, ours: Option<i64>) -> CommandResult {
 /// The remote holds more than twice as many observations.
 pub fn shrink(local: u64, head: Option<&Head>, force: bool) -> CommandResult {
     match head.and_then(Head::observations) {
-        Some(remote) if !force && local.saturating_mul(2) < remote => Err(Failure::new(format!(
+        Some(remote) if !force && local.saturating_mul(2) < remote => Err(Failure::of(Code::Refused, format!(
             "push refused: the local database holds {local} observations, the bucket {remote}: more than half are missing"
         ))
         .hint("get the memory of the bucket: membridge pull_sqlite")
@@ -170,7 +173,7 @@ pub fn schema(
     let here = local_version
         .map_or("the claude-mem of this machine".to_owned(), |v| format!("claude-mem {v} of this machine"));
     let there = their_version.map_or("a newer claude-mem".to_owned(), |v| format!("claude-mem {v}"));
-    Err(Failure::new(format!(
+    Err(Failure::of(Code::NewerSchema, format!(
         "pull refused: the database in the bucket has schema {schema}, written by {there}; {here} knows schema {knows} and would damage it"
     ))
     .hint("update claude-mem on this machine, start it once, then: membridge pull_sqlite"))

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::{gate, rows, words};
 use crate::database::compare::{self, Comparison};
 use crate::database::{self, DatabaseError, Facts, files, look};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
 use crate::lock::LockError;
@@ -82,12 +82,15 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     gate::store_is_ours_to_sync(&Site::of(&session.config))?;
     let looked = both_sides(session, record).await?;
     let Some(head) = &looked.head else {
-        return Err(Failure::new(format!(
-            "nothing to pull: {} holds no database for project {} ({})",
-            session.bucket.store.name(),
-            session.config.project.name,
-            session.config.project.cid
-        ))
+        return Err(Failure::of(
+            Code::NothingThere,
+            format!(
+                "nothing to pull: {} holds no database for project {} ({})",
+                session.bucket.store.name(),
+                session.config.project.name,
+                session.config.project.cid
+            ),
+        )
         .hint("check CLAUDE_PROJECT_ID: membridge print_project"));
     };
     let there = head.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());

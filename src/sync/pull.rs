@@ -13,7 +13,7 @@ use super::unchanged::base_of;
 use super::words;
 use crate::database::Facts;
 use crate::database::compare::Comparison;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::install::Image;
 use crate::leadership::Role;
@@ -119,12 +119,15 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
 }
 
 fn nothing_there(session: &Session) -> Failure {
-    Failure::new(format!(
-        "nothing to pull: {} holds no database for project {} ({})",
-        session.bucket.store.name(),
-        session.config.project.name,
-        session.config.project.cid
-    ))
+    Failure::of(
+        Code::NothingThere,
+        format!(
+            "nothing to pull: {} holds no database for project {} ({})",
+            session.bucket.store.name(),
+            session.config.project.name,
+            session.config.project.cid
+        ),
+    )
     .hint("push from the machine that has the memory: membridge push_sqlite")
     .hint("check CLAUDE_PROJECT_ID: membridge print_project")
 }

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::shot::{self, Shot, Wanted};
 use super::unchanged::{base_of, nothing_written, same_content, up_to_date};
 use super::words::{self, describe, diverged};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::Commit;
 use crate::install::image::short;
@@ -91,7 +91,7 @@ pub async fn push(session: &Session, record: &mut RecordFile, style: Style) -> C
         }
         session.ui.line("another machine pushed first: looking again");
     }
-    Err(Failure::new(format!("other machines pushed first in each of {ATTEMPTS} attempts"))
+    Err(Failure::of(Code::Contended, format!("other machines pushed first in each of {ATTEMPTS} attempts"))
         .hint("try again: membridge push_sqlite"))
 }
 

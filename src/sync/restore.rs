@@ -11,7 +11,7 @@ use super::session::Session;
 use crate::config::Config;
 use crate::database::facts::Facts;
 use crate::database::{self, DatabaseError, files, install as into};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
 use crate::history::{Commit, fetch as history};
@@ -66,13 +66,13 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
 /// Something is there already; there is no such folder.
 pub fn free_name(file: &Path) -> CommandResult<PathBuf> {
     if file.symlink_metadata().is_ok() {
-        return Err(Failure::new(format!("{} is there already", file.display()))
+        return Err(Failure::of(Code::AlreadyThere, format!("{} is there already", file.display()))
             .hint("name a file that is not there; a live database is restored without --to"));
     }
     let file = std::path::absolute(file).map_err(|error| DatabaseError::io("find", file, error))?;
     let folder = into::folder_of(&file);
     if !folder.is_dir() {
-        return Err(Failure::new(format!("there is no folder {}", folder.display())));
+        return Err(Failure::of(Code::LocalFile, format!("there is no folder {}", folder.display())));
     }
     Ok(file)
 }

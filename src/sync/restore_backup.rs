@@ -5,7 +5,7 @@ use super::record::RecordFile;
 use super::replace::{in_history, install};
 use super::session::Session;
 use crate::database::{self, DatabaseError, files, install as into, snapshot};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups::{self, Listed, name_of};
 use crate::install::{Image, Incoming, Steps, Why};
 use crate::ui::{Progress, Report};
@@ -65,6 +65,6 @@ pub(crate) fn unknown(name: &str, listed: &[Listed], root: &std::path::Path) -> 
     let newest = listed
         .first()
         .map_or("there is none yet".to_owned(), |backup| format!("the newest is {}", backup.name));
-    Failure::new(format!("no backup named '{name}' in {}; {newest}", root.display()))
+    Failure::of(Code::NotFound, format!("no backup named '{name}' in {}; {newest}", root.display()))
         .hint("see all of them: membridge restore-backup")
 }

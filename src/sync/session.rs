@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::context::hex;
 use crate::database::files::{self, Fingerprint};
 use crate::database::{Facts, install, snapshot};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups;
 use crate::install::image::Landing;
 use crate::install::{Door, Steps};
@@ -67,19 +67,25 @@ impl Session {
     pub async fn open(config: Config, bucket: Bucket, ui: Ui) -> CommandResult<(Self, RecordFile)> {
         let state = config.paths.state.clone();
         let state_error = |error: std::io::Error| {
-            Failure::new(format!("cannot use the state directory {}: {error}", state.display()))
-                .hint(format!("it must be a folder of yours: ls -ld {}", state.display()))
+            Failure::of(
+                Code::LocalFile,
+                format!("cannot use the state directory {}: {error}", state.display()),
+            )
+            .hint(format!("it must be a folder of yours: ls -ld {}", state.display()))
         };
         crate::private_files::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;
         let id = Sha256::digest(database.as_os_str().as_encoded_bytes());
         let path = state.join("locks").join(format!("{}.lock", hex(id.get(..8).unwrap_or_default())));
         let local = LocalLock::acquire(&path, LOCAL_WAIT).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => Failure::new(format!(
-                "another membridge process of this machine has been working on {} for more than {} s",
-                database.display(),
-                LOCAL_WAIT.as_secs()
-            ))
+            std::io::ErrorKind::WouldBlock => Failure::of(
+                Code::LocalBusy,
+                format!(
+                    "another membridge process of this machine has been working on {} for more than {} s",
+                    database.display(),
+                    LOCAL_WAIT.as_secs()
+                ),
+            )
             .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
             _ => state_error(error),
         })?;
@@ -123,8 +129,9 @@ impl Session {
         let record = RecordFile::peek(&state, &bucket.store.name(), &config.project.cid, &database);
         // Where no run has left an id yet, no lock can be of an earlier run.
         let machine = if state.join("installation-id").exists() {
-            local::machine_token(&state, &bucket.context)
-                .map_err(|error| Failure::new(format!("cannot read {}: {error}", state.display())))?
+            local::machine_token(&state, &bucket.context).map_err(|error| {
+                Failure::of(Code::LocalFile, format!("cannot read {}: {error}", state.display()))
+            })?
         } else {
             String::new()
         };

@@ -22,6 +22,8 @@ pub use vectors::{reset_vectors, vector_stores};
 
 use std::path::PathBuf;
 
+use crate::error::{Code, Failure};
+
 /// What went wrong with the worker.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -88,8 +90,9 @@ impl WorkerError {
     }
 }
 
-impl From<WorkerError> for crate::error::Failure {
+impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
-        Self::new(error.to_string()).hint(error.hint())
+        let hint = error.hint();
+        Self::from_error(Code::Worker, error).hint(hint)
     }
 }

@@ -265,7 +265,10 @@ fn f19_the_lock_is_released_on_error_and_on_signals() {
         };
         std::fs::remove_file(&gate).unwrap();
         std::fs::remove_file(alpha.path("passed")).unwrap();
-        push.wait().assert_code(if term { 143 } else { 130 });
+        let ended = push.wait();
+        ended.assert_code(if term { 143 } else { 130 });
+        // The signal itself, after cleaning up: a shell that saw a number would go on with its script.
+        assert_eq!(ended.signal, Some(if term { 15 } else { 2 }), "{ended:?}");
         lock_is_free(&server);
     }
     // Nobody has to wait, and the interrupted push is mended by the next one.
@@ -283,5 +286,7 @@ fn f19_a_signal_ends_the_wait_for_the_lock() {
     let push = alpha.cmd("push_sqlite").spawn();
     wait_until("it asks for the lock", || server.count(Op::GetObject, "locks/") > 0);
     push.sigterm();
-    push.wait().assert_code(143);
+    let ended = push.wait();
+    ended.assert_code(143);
+    assert_eq!(ended.signal, Some(15), "it dies of the signal itself: {ended:?}");
 }

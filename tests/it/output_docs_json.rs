@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use membridge::error::Code;
 use serde_json::Value;
 
 use super::hooks::until;
@@ -154,7 +155,7 @@ impl Comparison {
     #[track_caller]
     fn finish(mut self) {
         for (section, fields) in &self.sections {
-            if section == "checks" {
+            if ["checks", "codes"].contains(&section.as_str()) {
                 continue;
             }
             for field in fields.iter().filter(|field| !field.printed) {
@@ -326,4 +327,37 @@ fn the_checks_of_doctor_are_those_of_the_document() {
         .collect();
     let known: BTreeSet<_> = documented()["checks"].iter().map(|field| field.path.clone()).collect();
     assert_eq!(names, known);
+}
+
+#[test]
+fn the_codes_of_failures_are_those_of_the_document() {
+    let known: Vec<_> = documented()["codes"].iter().map(|field| field.path.clone()).collect();
+    let codes: Vec<_> = Code::ALL.iter().map(|code| code.word()).collect();
+    assert_eq!(codes, known);
+}
+
+#[test]
+fn a_program_can_tell_troubles_apart() {
+    let server = S3Server::start();
+    let mut machine = Machine::new("alpha", &server);
+    let code = |machine: &Machine, command: &str, exit: i32| {
+        let outcome = machine.cmd(&format!("{command} --json")).run();
+        outcome.assert_code(exit);
+        outcome.json()["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(code(&machine, "push_sqlite", 1), "database_missing");
+    assert_eq!(code(&machine, "pull_sqlite", 1), "nothing_there");
+    assert_eq!(code(&machine, "push_sqlite --colour", 1), "usage");
+    machine.create_db(Version::V13_25_3);
+    assert_eq!(code(&machine, "restore 7", 1), "not_found");
+    machine.set("MINIO_SECRET_KEY", "wrong");
+    assert_eq!(code(&machine, "push_sqlite", 1), "store_credentials");
+    machine.set("MINIO_ENDPOINT", "http://127.0.0.1:1");
+    assert_eq!(code(&machine, "push_sqlite", 1), "store_unreachable");
+    machine.set("MINIO_ENDPOINT", "");
+    assert_eq!(code(&machine, "push_sqlite", 1), "not_configured");
+    machine.set("LOCK_TTL_SECONDS", "soon");
+    assert_eq!(code(&machine, "status", 1), "not_configured");
+    machine.set("MINIO_ENDPOINT", server.endpoint());
+    assert_eq!(code(&machine, "status", 1), "bad_setting");
 }

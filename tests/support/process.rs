@@ -21,6 +21,8 @@ pub struct Outcome {
     pub command: String,
     /// The exit code, or 128 + the signal's number.
     pub code: i32,
+    /// The signal that it died of.
+    pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     pub took: Duration,
@@ -271,6 +273,7 @@ impl Running {
         Outcome {
             command: self.command.clone(),
             code: status.code().or_else(|| status.signal().map(|number| 128 + number)).unwrap_or(-1),
+            signal: status.signal(),
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
             took: self.started.elapsed(),

@@ -1,0 +1,86 @@
+//! Why there is no lock, and what a person can do about it.
+
+use std::time::Duration;
+
+use crate::error::{Code, Failure};
+use crate::storage::{StoreError, StoreErrorKind};
+
+/// How long one process of this machine waits for another one that works on the same project.
+pub(super) const LOCAL_WAIT: Duration = Duration::from_mins(1);
+
+/// Why there is no lock, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it.
+    #[error("LOCK ACTIVE — held by {host} for {age}s{}", if *in_grace { " (in its grace period)" } else { "" })]
+    Held {
+        /// Host name of the holder.
+        host: String,
+        /// Seconds.
+        age: i64,
+        /// Seconds until it may be taken over.
+        free_in: i64,
+        /// Past its TTL.
+        in_grace: bool,
+    },
+    /// Others were faster each time.
+    #[error("the lock could not be had: other machines took it in each of {attempts} attempts")]
+    Contended {
+        /// How often we tried.
+        attempts: u32,
+    },
+    /// It was ours, and is not any more.
+    #[error("the lock was lost: {0}")]
+    Lost(String),
+    /// Somebody wrote an object between our look at it and our write.
+    #[error("{0} was written by somebody else in the same moment")]
+    Overtaken(String),
+    /// Another process of this machine works on the project, or its lock file cannot be had.
+    #[error("the lock between processes of this machine: {0}")]
+    Local(std::io::Error),
+    /// A signal came while we were waiting for the lock (its number).
+    #[error("stopped by signal {0}")]
+    Interrupted(i32),
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No random token to be had.
+    #[error("no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let of = |code, error| Self::from_error(code, error);
+        match error {
+            LockError::Held { free_in, .. } => of(Code::LockHeld, error)
+                .hint(format!("try again when its push is done; it may be taken over in {free_in}s"))
+                .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
+            LockError::Contended { .. } => {
+                of(Code::Contended, error).hint("try again: membridge push_sqlite")
+            }
+            LockError::Lost(_) => of(Code::LockLost, error)
+                .hint("nothing was committed; try again: membridge push_sqlite"),
+            LockError::Overtaken(_) => {
+                of(Code::Contended, error).hint("push again: membridge push_sqlite")
+            }
+            LockError::Local(ref cause) if cause.kind() == std::io::ErrorKind::WouldBlock => Self {
+                message: format!(
+                    "another membridge process of this machine has held the project's lock for more than {} s",
+                    LOCAL_WAIT.as_secs()
+                ),
+                ..of(Code::LocalBusy, error)
+            }
+            .hint("try again when it is done: membridge push_sqlite"),
+            LockError::Local(_) => {
+                of(Code::LocalFile, error).hint("check the rights and the free space of ~/.membridge")
+            }
+            LockError::Interrupted(signal) => Self::interrupted(signal),
+            LockError::Store(error) if error.kind == StoreErrorKind::NotARecord => {
+                Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
+            }
+            LockError::Store(error) => error.into(),
+            LockError::Random(_) => of(Code::Other, error),
+        }
+    }
+}
