@@ -43,6 +43,10 @@ codes! {
     StoreUnreachable = "store_unreachable",
     /// The store's certificate is not accepted, or it speaks no TLS.
     StoreTls = "store_tls",
+    /// The proxy on the way refuses, or cannot be reached.
+    StoreProxy = "store_proxy",
+    /// The store has no room for it, or takes no object of that size.
+    StoreFull = "store_full",
     /// The store says that it is busy or broken.
     StoreBusy = "store_busy",
     /// The store does not know the key, or its signature does not match.

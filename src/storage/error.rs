@@ -134,10 +134,13 @@ impl StoreError {
             StoreErrorKind::ClockSkew => Code::StoreClock,
             StoreErrorKind::Denied => Code::StoreDenied,
             StoreErrorKind::MissingBucket => Code::StoreMissing,
-            StoreErrorKind::NotSupported => Code::StoreUnsupported,
-            StoreErrorKind::NotS3 | StoreErrorKind::Ambiguous => Code::StoreForeign,
+            StoreErrorKind::Proxy => Code::StoreProxy,
+            StoreErrorKind::Full | StoreErrorKind::TooLarge => Code::StoreFull,
+            StoreErrorKind::Locked => Code::StoreBusy,
+            StoreErrorKind::NotSupported | StoreErrorKind::Addressing => Code::StoreUnsupported,
+            StoreErrorKind::NotS3 | StoreErrorKind::Ambiguous | StoreErrorKind::Cached => Code::StoreForeign,
             StoreErrorKind::NotARecord => Code::BadObject,
-            StoreErrorKind::Unexpected => Code::StoreUnexpected,
+            StoreErrorKind::Unexpected | StoreErrorKind::Incomplete => Code::StoreUnexpected,
             StoreErrorKind::Local => Code::LocalFile,
         }
     }
