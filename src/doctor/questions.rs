@@ -206,7 +206,7 @@ mod tests {
             "elsewhere/dd/sqlite/claude-mem.db",
         ]
         .into_iter()
-        .map(|key| Entry { key: key.to_owned(), size: 1, modified: 0 })
+        .map(|key| Entry { key: key.to_owned(), size: 1, modified: 0, etag: None })
         .collect();
         assert_eq!(databases(&entries), ["aa", "cc"]);
     }

@@ -256,7 +256,7 @@ mod tests {
             ("strange", 0, (false, 1, 0)),
         ];
         for (name, age, (present, alive, dead)) in table {
-            let entry = Entry { key: format!("claims/{name}"), size: 3, modified: NOW - age };
+            let entry = Entry { key: format!("claims/{name}"), size: 3, modified: NOW - age, etag: None };
             let scene = scene(&[entry], &us, NOW);
             assert_eq!(
                 (scene.present, scene.alive.len(), scene.dead.len()),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::segment::SegmentError;
+use super::stamp::Stamp;
 use crate::storage::keys;
 
 /// The only schema of headers and lines there is. A higher number is another meaning, and is refused.
@@ -84,9 +85,9 @@ pub struct Header {
     /// SHA-256 of this writer's previous segment; none before the first.
     #[serde(default)]
     pub previous: Option<String>,
-    /// The largest stamp among its records: milliseconds, counter, writer.
+    /// The largest stamp among its records.
     #[serde(default)]
-    pub largest_stamp: Option<(i64, u32, String)>,
+    pub largest_stamp: Option<Stamp>,
     /// For each other writer, the number up to which its segments had been collected.
     #[serde(default)]
     pub seen: BTreeMap<String, u64>,
@@ -149,10 +150,8 @@ impl Header {
             _ => false,
         };
         let texts = [&self.node_id, &self.host, &self.membridge_version, &self.time, &self.token];
-        let stamped = self.largest_stamp.iter().map(|(_, _, writer)| writer);
-        let optional = self.claude_mem_version.iter().chain(stamped);
         let tables = self.rows.keys().chain(self.deleted.keys());
-        let mut names = texts.into_iter().chain(optional).chain(tables);
+        let mut names = texts.into_iter().chain(&self.claude_mem_version).chain(tables);
         if self.schema != SCHEMA {
             Some("its schema")
         } else if !keys::is_writer(&self.writer) || self.seen.keys().any(|writer| !keys::is_writer(writer)) {

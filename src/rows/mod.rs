@@ -3,12 +3,20 @@
 //!
 //! One run is `begin`, `collect`, `scan`, `publish`, in this order; see [`Rows`]. What the rules are is decided in pure
 //! functions beside the step that needs them. Knows neither roles nor the archive.
+//!
+//! - [`segment`] is the format of rows on the wire, [`header`] what a segment says about itself;
+//! - [`node`] is what a machine says about itself; [`wanted`] which segments are still to be read;
+//! - [`log`] is the place of all of them in the bucket, [`store_identity`] tells one bucket from another.
 
 pub mod header;
+pub mod log;
+pub mod node;
 pub mod record;
 pub mod report;
 pub mod segment;
 pub mod stamp;
+pub mod store_identity;
+pub mod wanted;
 
 use std::path::{Path, PathBuf};
 

@@ -7,17 +7,15 @@ mod write;
 
 use std::io::{self, Read};
 
-pub use read::{Opened, SegmentReader};
+use crate::seal::SealError;
+
+pub use read::SegmentReader;
 pub use write::{Effort, Prepared, SegmentWriter};
 
 const MAGIC: [u8; 8] = *b"MBROWS\r\n";
 const END: [u8; 8] = *b"\nMBREND\n";
 /// The only version of the container there is.
 const VERSION: u16 = 1;
-/// Magic, version, zero, length of the header.
-const FRONT: u64 = 8 + 2 + 2 + 4;
-/// Lines, bytes of the body, checksum of the head, checksum of the body, end mark.
-const TRAILER: u64 = 8 + 8 + 32 + 32 + 8;
 /// zstd looks back at most 2^20 bytes, so that a reader needs little memory.
 const WINDOW_LOG: u32 = 20;
 
@@ -63,17 +61,23 @@ pub enum SegmentError {
     /// A line that is longer than anything we write or keep in memory.
     #[error("its line {0} is longer than {LINE_LIMIT} bytes")]
     LongLine(u64),
-    /// More or fewer lines, or bytes of them, than announced.
-    #[error("it does not hold the {lines} lines of {bytes} bytes that it announces")]
+    /// More lines, or bytes of them, than any writer puts into one.
+    #[error("it holds more than a segment may")]
+    TooMuch,
+    /// More or fewer lines, or bytes of them, than it says at its end.
+    #[error("it does not hold the {lines} lines of {bytes} bytes that it should")]
     Count {
-        /// Announced.
+        /// What it says.
         lines: u64,
-        /// Announced.
+        /// What it says.
         bytes: u64,
     },
     /// Head or body have another checksum.
     #[error("its checksum does not fit its content")]
     Checksum,
+    /// It is not authentic, or not sealed as it should be.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The local disk.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -82,7 +86,7 @@ pub enum SegmentError {
 impl SegmentError {
     /// Whether the trouble lies in this machine and not in the bytes: the same segment may be read a moment later.
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Io(_))
+        matches!(self, Self::Io(_) | Self::Seal(SealError::Io(_)))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Segments as our writer writes them.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Read, Write};
 
-use super::{BODY_TARGET, Effort, LINE_LIMIT, Opened, SegmentError, SegmentReader, SegmentWriter, TARGET};
+use super::{BODY_TARGET, Effort, LINE_LIMIT, SegmentError, SegmentReader, SegmentWriter, TARGET};
 use crate::rows::header::{Header, Kind, SCHEMA};
+use crate::seal::{Place, Seal, Sealed};
 
 pub(super) const WRITER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -41,21 +42,19 @@ pub(super) fn segment(lines: &[&[u8]], effort: Effort) -> Vec<u8> {
         writer.line(line).unwrap();
     }
     assert_eq!(writer.lines(), lines.len() as u64);
-    let prepared = writer.finish(header()).unwrap();
+    let prepared = writer.finish(header(), &Seal::Off, [0; 32]).unwrap();
     std::fs::read(&prepared.path).unwrap()
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Vec<u8>>, SegmentError> {
-    lines(SegmentReader::open(Opened::in_the_clear(Cursor::new(bytes)))?)
+    lines(SegmentReader::begin(Cursor::new(bytes))?)
 }
 
-fn lines(mut reader: SegmentReader<Cursor<&[u8]>>) -> Result<Vec<Vec<u8>>, SegmentError> {
+fn lines(mut reader: SegmentReader<impl Read>) -> Result<Vec<Vec<u8>>, SegmentError> {
     let (mut lines, mut line) = (Vec::new(), Vec::new());
     while reader.next_line(&mut line)? {
         lines.push(line.clone());
     }
-    // The end stays the end.
-    assert!(!reader.next_line(&mut line)?);
     Ok(lines)
 }
 
@@ -66,12 +65,26 @@ fn lines_come_out_as_they_went_in() {
         for given in [&[][..], &[b"{}".as_slice()], &[b"a", b"\xff\x00", &long, b"last"]] {
             let bytes = segment(given, effort);
             assert_eq!(read(&bytes).unwrap(), given);
-            let reader = SegmentReader::verified(Opened::in_the_clear(Cursor::new(&bytes[..]))).unwrap();
-            assert_eq!(reader.header, header());
-            assert_eq!(reader.lines(), given.len() as u64);
-            assert_eq!(lines(reader).unwrap(), given);
+            assert_eq!(SegmentReader::begin(&bytes[..]).unwrap().prove().unwrap(), given.len() as u64);
         }
     }
+}
+
+#[test]
+fn a_proved_segment_stands_at_its_first_line() {
+    let bytes = segment(&[b"a", b"b"], Effort::Usual);
+    let opened = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let (sum, place) = ("ab".repeat(32), Place::Segment { writer: WRITER, number: 7 });
+        let none = || unreachable!("it is not sealed");
+        Seal::Off.open_file(Sealed::from_bucket(file), &sum, "6fe2e0f6071ac2bb", place, none).unwrap()
+    };
+    let reader = SegmentReader::proved(opened(&bytes)).unwrap();
+    assert_eq!(reader.header, header());
+    assert_eq!(lines(reader).unwrap(), [b"a", b"b"]);
+    let cut = SegmentReader::proved(opened(&bytes[..bytes.len() - 1]));
+    assert!(matches!(cut.err(), Some(SegmentError::NotASegment)), "before the first line is given out");
 }
 
 #[test]
@@ -80,7 +93,7 @@ fn a_prepared_segment_is_private_and_its_digests_are_those_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = SegmentWriter::new(&folder.path().join("ours"), Effort::Usual).unwrap();
     writer.line(b"{}").unwrap();
-    let prepared = writer.finish(header()).unwrap();
+    let prepared = writer.finish(header(), &Seal::Off, [0; 32]).unwrap();
     assert_eq!(prepared.digests, crate::storage::Digests::of_file(&prepared.path).unwrap());
     assert_eq!(std::fs::metadata(&prepared.path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!((prepared.lines, prepared.header), (1, header()));
@@ -97,7 +110,7 @@ fn what_no_reader_would_take_is_not_written() {
     assert!(matches!(writer.line(&vec![b'x'; LINE_LIMIT]), Err(SegmentError::LongLine(1))));
     writer.line(b"{}").unwrap();
     let other = Header { writer: "../alpha".to_owned(), ..header() };
-    assert!(matches!(writer.finish(other), Err(SegmentError::Header(_))));
+    assert!(matches!(writer.finish(other, &Seal::Off, [0; 32]), Err(SegmentError::Header(_))));
 }
 
 #[test]
@@ -114,7 +127,7 @@ fn a_segment_is_full_before_it_is_too_large() {
         }
         writer.line(&line).unwrap();
     }
-    let prepared = writer.finish(header()).unwrap();
+    let prepared = writer.finish(header(), &Seal::Off, [0; 32]).unwrap();
     assert!((TARGET - 500_000..=TARGET).contains(&prepared.digests.size), "{}", prepared.digests.size);
 
     let mut writer = SegmentWriter::new(folder.path(), Effort::Usual).unwrap();

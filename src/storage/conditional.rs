@@ -140,7 +140,7 @@ pub(super) async fn no_cache_between(
 
 /// Whether an object is the file with these digests. `written`: the etag that the store gave our own put, which
 /// settles it where etags are no checksums (encrypted buckets).
-fn is_file(there: &Meta, digests: &Digests, written: Option<&Etag>) -> bool {
+pub fn is_file(there: &Meta, digests: &Digests, written: Option<&Etag>) -> bool {
     let etag = there.etag.0.trim_matches('"').to_ascii_lowercase();
     there.size == digests.size
         && (etag == digests.md5

@@ -131,7 +131,7 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<En
         } else if meta.is_file() && key.starts_with(prefix) {
             let modified = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
             let modified = modified.and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0);
-            entries.push(Entry { key, size: meta.len(), modified });
+            entries.push(Entry { key, size: meta.len(), modified, etag: None });
         }
     }
     Ok(())

@@ -1,5 +1,8 @@
 //! The names of objects in the bucket (pinned by tests/it/contract.rs and docs/format.md). Pure text.
 
+/// Before the canonical id in every key of ours.
+const PROJECTS: &str = "projects/";
+
 /// The keys of one project.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -9,7 +12,12 @@ pub struct Keys {
 impl Keys {
     /// For a canonical project id.
     pub fn new(cid: &str) -> Self {
-        Self { root: format!("projects/{cid}") }
+        Self { root: format!("{PROJECTS}{cid}") }
+    }
+
+    /// The canonical project id.
+    pub fn project(&self) -> &str {
+        self.root.strip_prefix(PROJECTS).unwrap_or(&self.root)
     }
 
     /// Everything of the project lies under this prefix.

@@ -29,6 +29,8 @@ pub struct Entry {
     pub size: u64,
     /// Last change, seconds since 1970 by the store's clock (0 where unknown).
     pub modified: i64,
+    /// Version of the content, where a listing says it; a directory does not, because it would have to read the files.
+    pub etag: Option<Etag>,
 }
 
 /// What is put.

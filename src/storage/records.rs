@@ -161,7 +161,10 @@ pub fn to_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>, serde_json::Error> 
 }
 
 /// A field on which no reader may insist: what is not of its type counts as not there.
-fn or_nothing<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+///
+/// # Errors
+/// What is no JSON at all.
+pub fn or_nothing<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let value = Value::deserialize(deserializer)?;

@@ -14,6 +14,7 @@ use crate::context::hex;
 use crate::database::files;
 use crate::private_files::make_private_folder;
 use crate::rows::header::Header;
+use crate::seal::{Place, Seal};
 use crate::storage::Digests;
 
 /// What one segment of a session needs stays in memory until its header is known; more goes to the disk.
@@ -134,11 +135,11 @@ impl SegmentWriter {
         self.stream.get_ref().size
     }
 
-    /// Ends the segment and puts its header in front.
+    /// Ends the segment, puts its header in front, and seals it where the project is sealed. `salt`: fresh random bytes.
     ///
     /// # Errors
     /// A header that no reader would take; the disk's.
-    pub fn finish(self, header: Header) -> Result<Prepared, SegmentError> {
+    pub fn finish(self, header: Header, seal: &Seal, salt: [u8; 32]) -> Result<Prepared, SegmentError> {
         header.flaw().map_or(Ok(()), |flaw| Err(SegmentError::Header(flaw.to_owned())))?;
         let json = serde_json::to_vec(&header).map_err(io::Error::from)?;
         let head = front(&json)?;
@@ -146,14 +147,16 @@ impl SegmentWriter {
         body.seek(SeekFrom::Start(0))?;
         let path = files::temporary(&self.folder, "segment").map_err(io::Error::other)?;
         let file = std::fs::OpenOptions::new().write(true).open(&path)?;
-        let mut out = Tee { to: file, size: 0, sha256: Sha256::new(), md5: Md5::new() };
+        let out = Tee { to: file, size: 0, sha256: Sha256::new(), md5: Md5::new() };
+        let place = Place::Segment { writer: &header.writer, number: header.number };
+        let mut out = seal.writer(out, &header.project, place, salt)?;
         out.write_all(&head)?;
         io::copy(&mut body, &mut out)?;
         let counts = counts(self.lines, self.bytes, &Sha256::digest(&head));
         out.write_all(&counts)?;
         out.write_all(&self.body.chain_update(&counts).finalize())?;
         out.write_all(&END)?;
-        Ok(Prepared { path, digests: out.digests(), header, lines: self.lines })
+        Ok(Prepared { path, digests: out.finish()?.digests(), header, lines: self.lines })
     }
 }
 

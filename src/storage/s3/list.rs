@@ -4,7 +4,7 @@
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 
 use super::{S3Store, size, small};
-use crate::storage::{Entry, StoreError, StoreErrorKind};
+use crate::storage::{Entry, Etag, StoreError, StoreErrorKind};
 
 /// More entries than any project has: the server makes them up.
 const MOST: usize = 1_000_000;
@@ -60,7 +60,8 @@ impl S3Store {
                 // Without a key, or outside what was asked for: not an answer to our question.
                 let Some(key) = object.key.filter(|key| key.starts_with(prefix)) else { continue };
                 let modified = object.last_modified.map_or(0, |at| at.secs());
-                entries.push(Entry { key, size: size(object.size), modified });
+                let etag = object.e_tag.map(Etag);
+                entries.push(Entry { key, size: size(object.size), modified, etag });
             }
             let followed = if entries.len() > MOST {
                 Err("it has more than 1,000,000 entries")

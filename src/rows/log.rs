@@ -1,0 +1,334 @@
+//! The row log in the bucket: which writers there are, their segments by name, putting ours there and taking folded ones
+//! away. Knows names and bytes, not what rows mean.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::header::Header;
+use super::node::NodeRecord;
+use super::segment::{Prepared, SIZE_LIMIT, SegmentError, SegmentReader, SegmentWriter};
+use crate::error::Failure;
+use crate::failpoint;
+use crate::private_files::make_private_folder;
+use crate::progress::Progress;
+use crate::seal::{Place, Seal, Sealed};
+use crate::storage::conditional::{self, Outcome};
+use crate::storage::{Body, Bucket, Condition, Digests, Etag, Sink, StoreError};
+
+/// What can go wrong with the row log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A segment that is not what it should be.
+    #[error("{key} is not a segment that can be used: {error}")]
+    Segment {
+        /// Which object.
+        key: String,
+        /// What is wrong with it.
+        error: SegmentError,
+    },
+    /// A node record that is not what it should be.
+    #[error("{key} is not a node record that can be used: {problem}")]
+    Node {
+        /// Which object.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An object that we put and that is not there.
+    #[error("{0} is not there, although it has just been put")]
+    Gone(String),
+    /// The operating system has no random numbers to give.
+    #[error("no random numbers: {0}")]
+    Chance(#[from] getrandom::Error),
+    /// The local disk.
+    #[error("cannot keep a segment in {folder}: {error}")]
+    Local {
+        /// Our folder for temporary files.
+        folder: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+impl LogError {
+    /// Whether the trouble lies in one object of the bucket: the others can be read all the same.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Segment { error, .. } => !error.is_local(),
+            Self::Node { .. } => true,
+            Self::Store(_) | Self::Gone(_) | Self::Chance(_) | Self::Local { .. } => false,
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Store(error) => error.into(),
+            LogError::Segment { error: SegmentError::Version(_) | SegmentError::Schema(_), .. } => {
+                Self::new(error.to_string())
+                    .hint("a newer membridge wrote it: install the same version on this machine")
+            }
+            LogError::Local { .. } => {
+                Self::new(error.to_string()).hint("check its rights and the free space")
+            }
+            other => Self::new(other.to_string()).hint("run: membridge doctor"),
+        }
+    }
+}
+
+/// A node record as a listing names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedNode {
+    /// Whose it is.
+    pub writer: String,
+    /// Version of its content; `None` where the listing does not say: then it may have changed.
+    pub etag: Option<Etag>,
+    /// Last change, seconds since 1970 by the store's clock.
+    pub modified: i64,
+}
+
+/// A segment as a listing names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedSegment {
+    /// Whose it is.
+    pub writer: String,
+    /// Its number.
+    pub number: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When it was put, seconds since 1970 by the store's clock.
+    pub modified: i64,
+}
+
+/// A segment on this machine: every line of it is its writer's.
+pub struct Fetched {
+    /// Stands at its first line. The file behind it has no name any more.
+    pub reader: SegmentReader,
+    /// SHA-256 of the object, 64 hex digits.
+    pub sha256: String,
+    /// Bytes of the object.
+    pub size: u64,
+}
+
+/// Whose bytes are under a name of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// Ours: the segment is published.
+    Ours,
+    /// Other bytes: our state was copied, and the copy publishes too.
+    SomebodyElses,
+}
+
+/// Projects are not sealed yet.
+static OPEN: Seal = Seal::Off;
+
+/// The row log of a project.
+#[derive(Debug, Clone)]
+pub struct RowLog<'a> {
+    bucket: &'a Bucket,
+    scratch: PathBuf,
+    seal: &'a Seal,
+}
+
+impl<'a> RowLog<'a> {
+    /// The log in this bucket; `scratch` is our folder for temporary files.
+    pub fn new(bucket: &'a Bucket, scratch: &Path) -> Self {
+        Self { bucket, scratch: scratch.to_owned(), seal: &OPEN }
+    }
+
+    /// The node records there are: one listing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn nodes(&self) -> Result<Vec<ListedNode>, LogError> {
+        let keys = &self.bucket.keys;
+        let listed = self.bucket.store.list(&keys.nodes()).await?;
+        let nodes = listed.into_iter().filter_map(|entry| {
+            let writer = keys.node_of(&entry.key)?.to_owned();
+            Some(ListedNode { writer, etag: entry.etag, modified: entry.modified })
+        });
+        Ok(nodes.collect())
+    }
+
+    /// One node record, and the version of its content. `None` when it is not there.
+    ///
+    /// # Errors
+    /// The store's; a record that cannot be used.
+    pub async fn node(&self, writer: &str) -> Result<Option<(NodeRecord, Etag)>, LogError> {
+        let key = self.bucket.keys.node(writer);
+        let Some((bytes, meta)) = self.bucket.store.get(&key).await? else {
+            return Ok(None);
+        };
+        let (project, place) = (self.bucket.keys.project(), Place::Node { writer });
+        let opened = self.seal.open_record(Sealed::from_bucket(bytes), project, place);
+        let parsed = opened.map_err(|error| error.to_string());
+        match parsed.and_then(|opened| NodeRecord::parse(opened.get(), writer)) {
+            Ok(record) => Ok(Some((record, meta.etag))),
+            Err(problem) => Err(LogError::Node { key, problem }),
+        }
+    }
+
+    /// Puts our own node record, and returns the version of its content.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn put_node(&self, record: &NodeRecord) -> Result<Etag, LogError> {
+        let key = self.bucket.keys.node(&record.writer);
+        let unsound = |problem: String| LogError::Node { key: key.clone(), problem };
+        let bytes = record.to_bytes().map_err(|error| unsound(error.to_string()))?;
+        let (project, place) = (self.bucket.keys.project(), Place::Node { writer: &record.writer });
+        let salt = self.bucket.context.random()?;
+        let sealed = self.seal.seal_record(bytes, project, place, salt);
+        let sealed = sealed.map_err(|error| unsound(error.to_string()))?;
+        let body = Body::Bytes(sealed.stored());
+        let meta = self.bucket.store.put(&key, body, &Progress::hidden()).await?;
+        failpoint::reach("rows.node-put");
+        Ok(meta.etag)
+    }
+
+    /// All segments of all writers.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn segments(&self) -> Result<Vec<ListedSegment>, LogError> {
+        self.listed(&self.bucket.keys.rows()).await
+    }
+
+    /// All segments of one writer, lowest number first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn segments_of(&self, writer: &str) -> Result<Vec<ListedSegment>, LogError> {
+        self.listed(&self.bucket.keys.rows_of(writer)).await
+    }
+
+    async fn listed(&self, prefix: &str) -> Result<Vec<ListedSegment>, LogError> {
+        let listed = self.bucket.store.list(prefix).await?;
+        let segments = listed.into_iter().filter_map(|entry| {
+            let (writer, number) = self.bucket.keys.segment_of(&entry.key)?;
+            let writer = writer.to_owned();
+            Some(ListedSegment { writer, number, size: entry.size, modified: entry.modified })
+        });
+        Ok(segments.collect())
+    }
+
+    /// Downloads a segment and proves that it is whole and that it is the one that was asked for. `None` when it is not
+    /// there: it was folded, or has not come yet.
+    ///
+    /// # Errors
+    /// The store's; a segment that cannot be used; the disk's.
+    pub async fn get(&self, writer: &str, number: u64) -> Result<Option<Fetched>, LogError> {
+        let key = self.bucket.keys.segment(writer, number);
+        let Some((file, size, sha256)) = self.download(&key).await? else {
+            return Ok(None);
+        };
+        match self.proved(file, &sha256, writer, number) {
+            Ok(reader) => Ok(Some(Fetched { reader, sha256, size })),
+            Err(error) => Err(LogError::Segment { key, error }),
+        }
+    }
+
+    /// Opens a downloaded segment and proves that it is whole and the one that was asked for.
+    fn proved(
+        &self,
+        file: File,
+        sha256: &str,
+        writer: &str,
+        number: u64,
+    ) -> Result<SegmentReader, SegmentError> {
+        let (project, place) = (self.bucket.keys.project(), Place::Segment { writer, number });
+        let another = || tempfile::tempfile_in(&self.scratch);
+        let opened = self.seal.open_file(Sealed::from_bucket(file), sha256, project, place, another)?;
+        let reader = SegmentReader::proved(opened)?;
+        reader.header.expect(project, writer, number)?;
+        Ok(reader)
+    }
+
+    /// The object in a file without a name, its size and its SHA-256.
+    async fn download(&self, key: &str) -> Result<Option<(File, u64, String)>, LogError> {
+        let local = |error| LogError::Local { folder: self.scratch.clone(), error };
+        make_private_folder(&self.scratch).map_err(local)?;
+        let file = tempfile::tempfile_in(&self.scratch).map_err(local)?;
+        let mut sink = Sink::new(file.try_clone().map_err(local)?, SIZE_LIMIT, Progress::hidden());
+        if self.bucket.store.download(key, &mut sink).await?.is_none() {
+            return Ok(None);
+        }
+        let (size, sha256) = sink.finish().await.map_err(local)?;
+        Ok(Some((file, size, sha256)))
+    }
+
+    /// Ends a segment of ours, sealed where the project is.
+    ///
+    /// # Errors
+    /// A header that no reader would take; the disk's; no random numbers.
+    pub fn finish(&self, writer: SegmentWriter, header: Header) -> Result<Prepared, LogError> {
+        let key = self.bucket.keys.segment(&header.writer, header.number);
+        let salt = self.bucket.context.random()?;
+        writer.finish(header, self.seal, salt).map_err(|error| LogError::Segment { key, error })
+    }
+
+    /// Puts a prepared segment under our number, unless something is there: then its bytes say whose it is. The same
+    /// bytes are ours, put before a crash.
+    ///
+    /// # Errors
+    /// The store's; the disk's.
+    pub async fn publish(
+        &self,
+        writer: &str,
+        number: u64,
+        file: &Path,
+        digests: &Digests,
+    ) -> Result<Published, LogError> {
+        let (store, key) = (&self.bucket.store, self.bucket.keys.segment(writer, number));
+        let (body, progress) = (Body::File(file, digests), Progress::hidden());
+        if self.bucket.verdict().await?.create {
+            let put = conditional::write_any(store, &key, body, Condition::IfAbsent, &progress).await?;
+            failpoint::reach("rows.segment-put");
+            if matches!(put, Outcome::Won(_)) {
+                return Ok(Published::Ours);
+            }
+            return self.whose(&key, digests).await?.ok_or(LogError::Gone(key));
+        }
+        if let Some(whose) = self.whose(&key, digests).await? {
+            return Ok(whose);
+        }
+        store.put(&key, body, &progress).await?;
+        failpoint::reach("rows.segment-put");
+        self.whose(&key, digests).await?.ok_or(LogError::Gone(key))
+    }
+
+    /// Whose object is there: told by its etag where that is a checksum, else by its bytes. `None` when there is none.
+    async fn whose(&self, key: &str, digests: &Digests) -> Result<Option<Published>, LogError> {
+        let Some(there) = self.bucket.store.head(key).await? else {
+            return Ok(None);
+        };
+        if there.size != digests.size {
+            return Ok(Some(Published::SomebodyElses));
+        }
+        if conditional::is_file(&there, digests, None) {
+            return Ok(Some(Published::Ours));
+        }
+        let found = self.download(key).await?;
+        Ok(found.map(
+            |(_, _, sha256)| {
+                if sha256 == digests.sha256 { Published::Ours } else { Published::SomebodyElses }
+            },
+        ))
+    }
+
+    /// Takes segments of ours away that a fold or a base stands for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete(&self, writer: &str, numbers: &[u64]) -> Result<(), LogError> {
+        for number in numbers {
+            self.bucket.store.delete(&self.bucket.keys.segment(writer, *number)).await?;
+            failpoint::reach("rows.segment-deleted");
+        }
+        Ok(())
+    }
+}
