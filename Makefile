@@ -4,11 +4,11 @@ PREFIX ?= $(HOME)/.local
 BIN_DIR ?= $(HOME)/.claude-mem-minio/bin
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-# `make` alone lists the targets, whatever the parts declare first.
-.DEFAULT_GOAL := help
-include mk/*.mk
+LATENCY_ROUNDS ?= 20
+LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem lint fmt deny demo release dist test-dist test-packages deb reproducible install uninstall
+.PHONY: help build test test-claude-mem test-servers lint fmt deny demo release bench-bytes bench-memory bench-latency soak fuzz dist \
+	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ test: ## All tests
 
 test-claude-mem: ## Tests with the real claude-mem worker of three releases, from npm; says so where npm is missing
 	CARGO=$(CARGO) tests/claude-mem/run.sh
+
+# S3 servers: installed, started on random ports, tested, stopped; ends with a table server × property.
+# SERVERS="conforming directory moto rclone s3s-fs" picks some; ROUNDS sets the rounds of the race (20).
+test-servers: ## Run the contract and the races on our server's modes, a directory, moto, rclone and s3s-fs
+	tests/servers/run.sh $(SERVERS)
 
 lint: ## Format and lint checks, as CI runs them
 	$(CARGO) fmt --check
@@ -38,6 +43,29 @@ demo: ## Two machines, a push and a pull, over a directory and over S3
 
 release: ## Optimised build for this machine
 	$(CARGO) build --locked --release --bin membridge
+
+# What it costs, measured on the release binary.
+bench-bytes: release ## Bytes and requests of a push and a pull on 100 MB, beside whole files, zstd and restic; disk writes, CPU
+	@command -v restic >/dev/null || apt-get install -y --no-install-recommends restic >/dev/null 2>&1 || echo "restic cannot be installed here: its column is skipped"
+	$(CARGO) build --locked --example bench_bytes
+	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_bytes $(or $(MEGABYTES),100)
+
+bench-memory: release ## Peak memory of pushes and pulls of a 1 GB database, full and by delta: under 24 MB or it fails
+	$(CARGO) build --locked --example bench_memory
+	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_memory $(or $(MEGABYTES),1000) 24
+
+# How long people and Claude Code wait. Figures depend on the machine: read the ratios.
+bench-latency: release ## Milliseconds of status and of the hooks, fastest and median, beside the shortest command
+	$(CARGO) build --locked --example bench_latency
+	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_latency $(LATENCY_ROUNDS) $(LATENCY_MB)
+
+# The long runs.
+soak: ## 300 random pushes of two nodes and a Python node, and each request of a whole push cut (SOAK_SEED, SOAK_PUSHES)
+	$(CARGO) test --locked --test it -- --ignored --nocapture soak:: cuts::
+
+fuzz: ## Each decoder's fuzz target for FUZZ_SECONDS (60), on samples that a test writes
+	FUZZ_SEEDS=$(TARGET_DIR)/fuzz/seeds $(CARGO) test --locked --test it -- --exact fuzz::the_decoders_survive_mutated_samples
+	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
 dist: ## Static binaries, checksums and SBOM in dist/
 	scripts/dist.sh

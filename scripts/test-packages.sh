@@ -26,7 +26,7 @@ need_command shellcheck shellcheck
 shellcheck --external-sources --shell=sh --exclude=SC2034 install.sh scripts/*.sh packaging/*.sh packaging/*/*.sh \
     hooks/claude-mem-*
 # abuild and openrc-run set and read these.
-shellcheck --shell=sh --exclude=SC2034,SC2154,SC2164 packaging/alpine/APKBUILD.in deploy/openrc/membridge-watch
+shellcheck --shell=sh --exclude=SC2034,SC2154,SC2164 packaging/alpine/APKBUILD.in packaging/openrc/membridge-watch
 ok "shellcheck"
 
 # --- install.sh, in an empty home whose path has a space, in each shell that boards have
@@ -87,12 +87,12 @@ try_install() {
 }
 for shell in dash "busybox sh"; do try_install "$shell"; done
 
-# --- systemd: the unit in deploy/ and the ones in DEPLOYMENT.md
+# --- systemd: the unit in packaging/ and the ones in DEPLOYMENT.md
 need_command systemd-analyze systemd
 units=$work/units
 mkdir -p "$units" "$work/run" "$work/home/.local/bin"
 cp "$binary" "$work/home/.local/bin/membridge"
-cp deploy/systemd/*.service "$units/"
+cp packaging/systemd/*.service "$units/"
 for unit in membridge.service membridge.timer; do
     sed -n "/^cat > .*\\/$unit <<'UNIT'\$/,/^UNIT\$/p" DEPLOYMENT.md | sed '1d;$d' > "$units/$unit"
     [ -s "$units/$unit" ] || fail "DEPLOYMENT.md has no $unit"
@@ -117,7 +117,7 @@ start_pre
 echo "$command $command_args|$command_user|$supervise_daemon_args"
 SH
 for shell in dash "busybox sh"; do
-    said=$($shell "$work/openrc" "$PWD/deploy/openrc/membridge-watch")
+    said=$($shell "$work/openrc" "$PWD/packaging/openrc/membridge-watch")
     [ "$said" = "/usr/local/bin/membridge watch|ann| --env HOME=/home/ann --chdir /home/ann" ] || fail "OpenRC in $shell: $said"
 done
 ok "OpenRC's init file in dash and busybox"

@@ -207,3 +207,11 @@ pub mod script {
         })
     }
 }
+
+/// How often a random test runs, and where it keeps what it has found.
+#[cfg(test)]
+pub(crate) fn cases(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, FileFailurePersistence};
+    let found = FileFailurePersistence::SourceParallel("tests/proptest-regressions");
+    Config { failure_persistence: Some(Box::new(found)), ..Config::with_cases(cases) }
+}

@@ -14,7 +14,7 @@ install -Dm755 "$binary" "$root/usr/bin/membridge"
 install -Dm644 config.env.example "$root/usr/share/doc/membridge/config.env.example"
 install -Dm644 LICENSE "$root/usr/share/doc/membridge/copyright"
 # For those who want it in the background: units to copy and adapt, none of them switched on.
-install -Dm644 deploy/systemd/membridge-watch.service "$root/usr/share/doc/membridge/membridge-watch.service"
+install -Dm644 packaging/systemd/membridge-watch.service "$root/usr/share/doc/membridge/membridge-watch.service"
 for hook in hooks/claude-mem-*; do
     [ -f "$hook" ] || continue
     install -Dm755 "$hook" "$root/usr/share/membridge/$hook"

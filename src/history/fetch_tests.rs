@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use crate::failpoint::cases;
+
 use super::{Base, Fetch, image};
 use crate::config::{HistoryRetention, StoreConfig};
 use crate::context::Context;
@@ -281,7 +283,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(cases(4))]
 
     #[test]
     fn every_kept_commit_is_restored_to_the_image_that_was_pushed(steps in prop::collection::vec(step(), 8..20)) {

@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::io::{Cursor, Write};
 
 use proptest::prelude::*;
+
+use crate::failpoint::cases;
 use sha2::{Digest, Sha256};
 
 use super::{Content, Header, Orphan, PackError, PackReader, PackWriter, apply};
@@ -53,7 +55,7 @@ fn pages(max: usize) -> impl Strategy<Value = Pages> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn a_full_pack_and_its_deltas_bring_every_image_back(images in prop::collection::vec(pages(40), 1..5)) {

@@ -223,6 +223,7 @@ impl FreshMap {
 mod tests {
     use super::{Collector, MapWriter, PageMap};
     use crate::context::hex;
+    use crate::failpoint::cases;
     use crate::history::pages::{Shape, hash};
     use proptest::prelude::*;
 
@@ -256,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(cases(200))]
         #[test]
         fn a_damaged_map_is_no_map(at in any::<prop::sample::Index>(), flip in 1_u8..=255, cut in any::<prop::sample::Index>()) {
             let folder = tempfile::tempdir().unwrap();

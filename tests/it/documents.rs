@@ -3,7 +3,7 @@
 //! replaced by recorders, and make by `make --dry-run`. A comment in the line before a block says where it runs, how it
 //! ends, what is typed, or what has to have happened before:
 //! `<!-- on: board -->`, `<!-- in: the sources -->`, `<!-- exits: 3 -->`, `<!-- answers: … -->`, `<!-- before: … -->`.
-//! The units that they write, and the ones in deploy/, are read by systemd itself in `make test-packages`.
+//! The units that they write, and the ones in packaging/, are read by systemd itself in `make test-packages`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

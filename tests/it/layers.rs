@@ -82,3 +82,24 @@ fn every_module_stands_in_the_map_of_contributing() {
         assert!(named, "CONTRIBUTING.md does not name {module}");
     }
 }
+
+#[test]
+fn everything_at_the_top_has_its_line_in_contributing() {
+    let text = read("CONTRIBUTING.md");
+    let (_, table) = text.split_once("What lies at the top").unwrap();
+    let (table, _) = table.split_once("\nDirection:").unwrap();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let named: BTreeSet<_> =
+        cells.flat_map(|cell| cell.split("`, `")).map(|name| name.trim_matches('`')).collect();
+    let there = std::fs::read_dir(root()).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let slash = if entry.file_type().unwrap().is_dir() { "/" } else { "" };
+        format!("{}{slash}", entry.file_name().display())
+    });
+    // What builds leave, and what a person's own tools hide here.
+    let left =
+        |name: &str| ["target/", "dist/"].contains(&name) || name.starts_with('.') && !named.contains(name);
+    let there: Vec<_> = there.filter(|name| !left(name)).collect();
+    let there: BTreeSet<_> = there.iter().map(String::as_str).collect();
+    assert_eq!(there, named, "the table \"What lies at the top\" of CONTRIBUTING.md");
+}

@@ -10,7 +10,7 @@
     clippy::wildcard_imports
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::path::PathBuf;

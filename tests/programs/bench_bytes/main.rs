@@ -15,7 +15,7 @@
 
 mod others;
 mod proxy;
-#[path = "../../tests/support/mod.rs"]
+#[path = "../../support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@
     clippy::wildcard_imports
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};
