@@ -2,7 +2,7 @@
 
 mod flags;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -252,6 +252,8 @@ pub enum Command {
     },
     /// Sync in the foreground until stopped, for machines without Claude Code's hooks
     Watch(WatchOptions),
+    /// Let the fleet's server ask this machine for a push or a pull, and keep it in step meanwhile as watch does
+    Agent(AgentOptions),
     /// The background part of a hook
     #[command(name = "hook-work", hide = true)]
     HookWork {
@@ -272,6 +274,28 @@ pub struct WatchOptions {
     /// Look for what other machines pushed every so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub every: u64,
+}
+
+/// Options of `agent`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentOptions {
+    /// Where and from which file.
+    #[command(flatten)]
+    pub daemon: DaemonOptions,
+    /// Do not push and pull by itself; only what the server asks for
+    #[arg(long)]
+    pub no_watch: bool,
+}
+
+/// What agent and server can be told.
+#[derive(Debug, Clone, Args)]
+pub struct DaemonOptions {
+    /// Address to listen on, with or without a port [default: MEMBRIDGE_HOST, or 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Read the daemon's variables from this file of NAME=value lines, such as ~/membridge/.env.agent
+    #[arg(long, value_name = "PATH")]
+    pub env_file: Option<PathBuf>,
 }
 
 /// What to do with the hooks.
@@ -311,9 +335,17 @@ impl Command {
     /// Whether it goes on when config.env cannot be read: it says so, writes the file, or does not care.
     pub fn needs_no_file(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Completions { .. } | Self::Man => true,
+            Self::Doctor(_) | Self::Completions { .. } | Self::Man | Self::Agent(_) => true,
             Self::Config { action } => action.is_some(),
             _ => false,
+        }
+    }
+
+    /// The file that a daemon's variables come from.
+    pub fn env_file(&self) -> Option<&Path> {
+        match self {
+            Self::Agent(options) => options.daemon.env_file.as_deref(),
+            _ => None,
         }
     }
 
@@ -342,6 +374,7 @@ impl Command {
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",
             Self::Watch(_) => "watch",
+            Self::Agent(_) => "agent",
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }

@@ -7,6 +7,7 @@
 //! - [`commands`] one file per command, the only place (with `ui`) that prints a report;
 //! - [`logging`] logs, [`cli`] what can be typed;
 //! - [`doctor`] the checks;
+//! - [`agent`] what a node says and does for its fleet over HTTP;
 //! - [`hook`] what Claude Code's hooks call, [`watch`] for machines without them;
 //! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
 //! - [`python`] everything that only nodes with the Python script need, [`install`] the one door for whole images;
@@ -16,12 +17,14 @@
 //! - [`history`] every push of the past: commits, packs of pages, what is kept of them;
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
 //! - [`worker`] the claude-mem worker;
+//! - [`http`] what agent and server share of HTTP;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
 //! - [`seal`] what keeps others from reading or forging what lies there;
 //! - [`background`] work that outlives the process that started it;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
 //! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground.
 
+pub mod agent;
 pub mod background;
 pub mod cli;
 pub mod commands;
@@ -34,6 +37,7 @@ pub mod exit;
 pub mod failpoint;
 pub mod history;
 pub mod hook;
+pub mod http;
 pub mod identity;
 pub mod install;
 pub mod leadership;

@@ -104,6 +104,12 @@ impl Ui {
         self.beside_the_bar(|| print_clean(&line));
     }
 
+    /// One line of a daemon's log, which is JSON already.
+    pub fn log(line: &str) {
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(err, "{}", escape_invisible(line));
+    }
+
     /// Text as it is, for other programs: completions, the manual page.
     pub fn verbatim(&self, text: &str) {
         if !self.json {

@@ -1,5 +1,6 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
+mod agent;
 mod completions;
 mod config;
 mod doctor;
@@ -19,6 +20,7 @@ mod status;
 mod usage;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::background;
 use crate::cli::{Cli, Color, Command, ConfigAction};
+use crate::config::daemon;
 use crate::config::{Environment, Settings, file_to_write};
 use crate::context::Context;
 use crate::database::files;
@@ -82,6 +85,11 @@ fn started_in_background() -> ExitCode {
 }
 
 fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
+    let (environment, from_file) = match cli.command.env_file() {
+        Some(file) => daemon::with_file(environment, file)?,
+        None => (environment.clone(), BTreeMap::new()),
+    };
+    let environment = &environment;
     let flags = cli.settings.given();
     let config_target = file_to_write(environment, cli.config.as_deref());
     let (settings, file_problem) = match Settings::load(&flags, environment, cli.config.as_deref()) {
@@ -93,7 +101,15 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
         Err(problem) => return Err(problem.into()),
     };
     let offset = jiff::SignedDuration::from_secs(failpoint::clock_offset());
-    Ok(Run { context: Arc::new(Context::new(offset)), ui, settings, file_problem, config_target })
+    Ok(Run {
+        context: Arc::new(Context::new(offset)),
+        ui,
+        settings,
+        file_problem,
+        config_target,
+        environment: environment.clone(),
+        from_file,
+    })
 }
 
 /// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
@@ -173,6 +189,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Man => man::run(run),
         Command::Hooks { action } => hooks::run(run, action),
         Command::Watch(options) => watch::run(run, options).await,
+        Command::Agent(options) => agent::run(run, &options).await,
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
             Err(Failure::new("runs before the settings are read"))
         }

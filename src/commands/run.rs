@@ -1,9 +1,10 @@
 //! What a command works with, and how it opens the store. Knows no command.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigError, Settings};
+use crate::config::{Config, ConfigError, Environment, Settings};
 use crate::context::Context;
 use crate::error::CommandResult;
 use crate::storage::{Bucket, Store};
@@ -21,6 +22,10 @@ pub struct Run {
     pub file_problem: Option<ConfigError>,
     /// Where a new config.env would go.
     pub config_target: PathBuf,
+    /// The environment, for the daemons, whose settings are in no config.env.
+    pub environment: Environment,
+    /// What `--env-file` added to it.
+    pub from_file: BTreeMap<String, String>,
 }
 
 impl Run {

@@ -53,6 +53,14 @@ impl Environment {
         Self { values, unreadable: Vec::new(), home }
     }
 
+    /// The same with these variables beside it.
+    #[must_use]
+    pub fn with(&self, more: &BTreeMap<String, String>) -> Self {
+        let mut with = self.clone();
+        with.values.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+        with
+    }
+
     /// A variable; empty counts as unset.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())

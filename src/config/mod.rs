@@ -1,6 +1,7 @@
 //! The configuration of one run: validated, immutable, secrets redacted. Everything below `commands` gets its
 //! settings from here and never looks at the environment.
 
+pub mod daemon;
 pub mod env_file;
 mod environment;
 mod file;

@@ -35,6 +35,7 @@ mod fencing;
 mod fencing_races;
 mod files;
 mod first_sync;
+mod fleet_agent;
 mod forced;
 mod fresh;
 mod fuzz;

@@ -281,6 +281,10 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     until("its first look", || server.count(Op::GetObject, "") > 0);
     watching.sigterm();
     said.hear(&watching.wait());
+    let agent = delta.cmd("agent --json --no-watch --listen 127.0.0.1:0").spawn();
+    until("the agent to listen", || agent.stderr().contains("listening on"));
+    agent.sigterm();
+    said.hear(&agent.wait());
     server.fault(Fault::Status(403, "AccessDenied")).forever();
     for command in ["status", "doctor", "push_sqlite"] {
         said.take(&alpha, command);

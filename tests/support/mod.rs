@@ -22,6 +22,7 @@
 
 pub mod claude_mem;
 pub mod fake_worker;
+pub mod fleet;
 pub mod machine;
 pub mod normalise;
 pub mod process;

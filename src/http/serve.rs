@@ -1,0 +1,116 @@
+//! The listening socket: a bounded number of connections, each with a time for its headers, and a few narrow ones that
+//! answer /health while all others are taken. Knows no other route.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::answer::{Answer, Refusal};
+use super::door::Door;
+use crate::context::Context;
+
+/// Connections at once.
+const CONNECTIONS: usize = 64;
+
+/// Beside them, for /health alone.
+const NARROW: usize = 16;
+
+/// A request's headers have to be here within this time; an idle connection is closed after it.
+const HEADERS: Duration = Duration::from_secs(10);
+
+/// The same for a narrow connection.
+const NARROW_HEADERS: Duration = Duration::from_secs(2);
+
+/// Headers larger than this are refused.
+const MAX_HEADERS: usize = 32 * 1024;
+
+/// How long requests in flight may take to end when we are told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A door and what lies behind it.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The door.
+    pub door: Arc<Door>,
+    /// The routes.
+    pub routes: Router,
+}
+
+/// Serves until a signal comes.
+pub async fn serve(listener: TcpListener, site: Site, context: &Context) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = JoinSet::new();
+    let mut narrow: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = open.join_next(), if !open.is_empty() => continue,
+            _ = context.interrupted() => break,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Out of descriptors: those that are open will end.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            let site = site.clone();
+            open.spawn(async move {
+                connection(stream, peer, site, HEADERS, false).await;
+                drop(slot);
+            });
+            continue;
+        }
+        narrow.retain(|handle| !handle.is_finished());
+        // The one that has been silent for longest makes room.
+        if narrow.len() >= NARROW
+            && let Some(oldest) = narrow.pop_front()
+        {
+            oldest.abort();
+        }
+        narrow.push_back(open.spawn(connection(stream, peer, site.clone(), NARROW_HEADERS, true)));
+        // Whoever has just come is heard before the next one can push him out.
+        tokio::task::yield_now().await;
+    }
+    drop(listener);
+    let ended = async { while open.join_next().await.is_some() {} };
+    // What does not end by then is cut off; jobs do not depend on their connections.
+    let _ = tokio::time::timeout(GRACE, ended).await;
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, site: Site, headers: Duration, narrow: bool) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let site = site.clone();
+        async move { Ok::<_, std::convert::Infallible>(respond(request.map(Body::new), peer, site, narrow).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(headers)
+        .keep_alive(!narrow)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+async fn respond(request: Request<Body>, peer: SocketAddr, site: Site, narrow: bool) -> Answer {
+    if narrow && request.uri().path() != "/health" {
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Too many connections").into_response();
+    }
+    site.door.pass(request, peer.ip(), site.routes).await
+}
