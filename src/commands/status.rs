@@ -14,7 +14,7 @@ use crate::install::image::short;
 use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
 use crate::python::head::{self, Head};
-use crate::storage::records::{self, LockRecord};
+use crate::storage::records::LockRecord;
 use crate::storage::{Bucket, StoreError};
 use crate::sync::record::{RecordFile, SyncRecord};
 use crate::sync::state::{self, Seen, State};
@@ -93,7 +93,7 @@ async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> C
     let leadership = Leadership::of(config, bucket);
     let role = async { leadership.look().await.map_err(|error: LeadershipError| Failure::from(error)) };
     let lock = async {
-        let read = records::read::<LockRecord>(&bucket.store, &lock_key).await;
+        let read = bucket.read::<LockRecord>(&lock_key).await;
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::identity::Project;
 use crate::python::head::{self, Head};
 use crate::storage::probe::{Capability, Verdict};
-use crate::storage::records::{self, LeaseRecord, LockRecord};
+use crate::storage::records::{LeaseRecord, LockRecord};
 use crate::storage::{Bucket, Entry, Store, StoreError, StoreErrorKind};
 use crate::sync::record::SyncRecord;
 
@@ -132,8 +132,8 @@ pub(super) async fn ask_bucket(
     let (store, keys) = (&bucket.store, &bucket.keys);
     let (lock_key, lease_key, root) = (keys.lock(), keys.lease(), keys.root());
     let (lock, lease, head, objects) = tokio::join!(
-        ask(store, records::read::<LockRecord>(store, &lock_key)),
-        ask(store, records::read::<LeaseRecord>(store, &lease_key)),
+        ask(store, bucket.read::<LockRecord>(&lock_key)),
+        ask(store, bucket.read::<LeaseRecord>(&lease_key)),
         ask(store, head::read(&bucket, record.map(SyncRecord::knows).unwrap_or_default())),
         ask(store, store.list(&root)),
     );

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::database::Facts;
 use crate::database::snapshot::Pinned;
 use crate::history::commit::{Author, Commit};
-use crate::history::log::{self, Created, Exclusive};
+use crate::history::log::{self, Created};
 use crate::history::pagemap::PageMap;
 use crate::history::retention::{GRACE, collect, rebase_due};
 use crate::history::spool::{spool, tests as databases};
@@ -68,7 +68,7 @@ impl Ground {
         };
         let author = Author { token: "a token".to_owned(), ..Author::default() };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
-        let created = log::create(&self.bucket, &commit, Exclusive::Conditional).await;
+        let created = log::create(&self.bucket, &commit).await;
         assert_eq!(created.unwrap(), Created::Won);
         spooled.map.keep(&self.map()).unwrap();
         commit

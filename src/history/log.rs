@@ -2,16 +2,12 @@
 //! one wins, the others find out. Retention removes from the oldest end only, so what is there is always one
 //! unbroken run of numbers, and a commit without a successor is the head.
 
-use std::path::Path;
-
 use super::commit::Commit;
 use super::spool::Spooled;
 use super::{HistoryError, Kind};
-use crate::database::{DatabaseError, files};
 use crate::failpoint;
 use crate::progress::Progress;
-use crate::storage::conditional::{self, Outcome};
-use crate::storage::{Body, Bucket, Condition, Digests, Entry, Meta, Sink, StoreErrorKind};
+use crate::storage::{Body, Bucket, Entry, Outcome, StoreErrorKind};
 
 /// Steps from a remembered head to the present one, before a listing is cheaper.
 const STEPS: u64 = 4;
@@ -115,73 +111,12 @@ pub async fn upload_pack(
     let key = bucket.keys.pack(&spooled.digests.sha256);
     let sent = bucket.store.put(&key, Body::File(&spooled.path, &spooled.digests), progress).await?;
     failpoint::reach("history.pack-sent");
-    confirm(bucket, &key, &sent, spooled).await?;
+    let found = bucket.confirm(&key, &spooled.digests, Some(&sent)).await?;
     failpoint::reach("history.pack-confirmed");
-    Ok(())
-}
-
-/// What an etag says about content that should have these digests.
-#[derive(Debug, PartialEq, Eq)]
-enum Confirmed {
-    Yes,
-    /// It looks like a checksum and is another one: damage, or a server that encrypts with keys of its own.
-    Other,
-    /// It is no checksum: composed objects, or a server of its own kind.
-    Unsaid,
-}
-
-fn by_etag(etag: &str, digests: &Digests) -> Confirmed {
-    let etag = etag.trim_matches('"').to_ascii_lowercase();
-    let hexadecimal = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let wanted = match etag.len() {
-        32 if hexadecimal => &digests.md5,
-        64 if hexadecimal => &digests.sha256,
-        _ => return Confirmed::Unsaid,
-    };
-    if etag == *wanted { Confirmed::Yes } else { Confirmed::Other }
-}
-
-/// The etag that answered the put is a checksum that the store computed. Where it is none, the stored size is asked
-/// for, and the transfer itself was signed over its SHA-256. Where it is another one, the object is read back.
-async fn confirm(bucket: &Bucket, key: &str, sent: &Meta, spooled: &Spooled) -> Result<(), HistoryError> {
-    let digests = &spooled.digests;
-    let problem = match by_etag(&sent.etag.0, digests) {
-        Confirmed::Yes => return Ok(()),
-        Confirmed::Unsaid => match bucket.store.head(key).await? {
-            Some(meta) if meta.size == digests.size => return Ok(()),
-            Some(meta) => format!("it has {} bytes instead of {}", meta.size, digests.size),
-            None => "it is not there".to_owned(),
-        },
-        Confirmed::Other => match read_back(bucket, key, spooled).await? {
-            Some(sha256) if sha256 == digests.sha256 => return Ok(()),
-            Some(_) => "it has another checksum".to_owned(),
-            None => "it is not there".to_owned(),
-        },
-    };
-    Err(HistoryError::Content { what: format!("{key} at {}", bucket.store.name()), problem })
-}
-
-/// The SHA-256 of the stored object, which may be cut or longer than what was sent.
-async fn read_back(bucket: &Bucket, key: &str, spooled: &Spooled) -> Result<Option<String>, HistoryError> {
-    let folder = spooled.path.parent().unwrap_or(Path::new("/"));
-    let path = files::temporary(folder, "read-back")?;
-    let fail = |error| DatabaseError::io("write", &path, error);
-    let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(fail)?;
-    let mut sink = Sink::new(file, spooled.digests.size, Progress::hidden());
-    if bucket.store.download(key, &mut sink).await?.is_none() {
-        return Ok(None);
-    }
-    let (_, sha256) = sink.finish().await.map_err(fail)?;
-    Ok(Some(sha256))
-}
-
-/// What keeps two writers from both making the same commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exclusive {
-    /// The store's conditional create.
-    Conditional,
-    /// A sole claim that the caller holds, on a store without one.
-    Claim,
+    found.as_sent().map(drop).map_err(|problem| HistoryError::Content {
+        what: format!("{key} at {}", bucket.store.name()),
+        problem: format!("it {problem}"),
+    })
 }
 
 /// Who made the commit of a number.
@@ -197,7 +132,7 @@ pub enum Created {
 ///
 /// # Errors
 /// The store's. The commit may then be there all the same; its token tells.
-pub async fn create(bucket: &Bucket, commit: &Commit, exclusive: Exclusive) -> Result<Created, HistoryError> {
+pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, HistoryError> {
     let key = bucket.keys.commit(commit.number);
     let broken = |problem: String| HistoryError::Commit { key: key.clone(), problem };
     let bytes = serde_json::to_vec(commit).map_err(|error| broken(error.to_string()))?;
@@ -207,32 +142,9 @@ pub async fn create(bucket: &Bucket, commit: &Commit, exclusive: Exclusive) -> R
         return Err(broken("it does not survive its own format".to_owned()));
     }
     failpoint::reach("history.before-commit");
-    let created = match exclusive {
-        Exclusive::Conditional => {
-            match conditional::write(&bucket.store, &key, &bytes, Condition::IfAbsent).await? {
-                Outcome::Won(_) => Created::Won,
-                Outcome::Lost => Created::Lost,
-            }
-        }
-        Exclusive::Claim => create_alone(bucket, &key, &bytes).await?,
-    };
+    let written = bucket.swap(&key, None, &bytes).await?;
     failpoint::reach("history.committed");
-    Ok(created)
-}
-
-/// With a sole claim nobody else writes here; what is there decides all the same.
-async fn create_alone(bucket: &Bucket, key: &str, bytes: &[u8]) -> Result<Created, HistoryError> {
-    if let Some((there, _)) = bucket.store.get(key).await? {
-        return Ok(if there == bytes { Created::Won } else { Created::Lost });
-    }
-    bucket.store.put(key, Body::Bytes(bytes), &Progress::hidden()).await?;
-    match bucket.store.get(key).await? {
-        Some((there, _)) if there == bytes => Ok(Created::Won),
-        Some(_) => Ok(Created::Lost),
-        None => {
-            Err(HistoryError::Gone { key: key.to_owned(), wanted_by: "the push that wrote it".to_owned() })
-        }
-    }
+    Ok(if written == Outcome::Lost { Created::Lost } else { Created::Won })
 }
 
 /// The commits from `newest` downwards, at most `limit`. Those that retention removed end the walk.

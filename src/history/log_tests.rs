@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use super::{Confirmed, Created, Exclusive, by_etag, create, get, head, numbers, walk};
+use super::{Created, create, get, head, numbers, walk};
 use crate::config::StoreConfig;
 use crate::context::Context;
 use crate::history::HistoryError;
 use crate::history::commit::tests::sample;
 use crate::progress::Progress;
-use crate::storage::{Body, Bucket, Digests, Store};
+use crate::storage::{Body, Bucket, Store};
 
 fn bucket() -> (tempfile::TempDir, Bucket) {
     let folder = tempfile::tempdir().unwrap();
@@ -36,7 +36,7 @@ async fn the_head_is_found_from_every_hint_whatever_was_removed() {
         let (_folder, bucket) = bucket();
         for number in there {
             let commit = sample(*number, 0);
-            let created = create(&bucket, &commit, Exclusive::Conditional).await;
+            let created = create(&bucket, &commit).await;
             assert_eq!(created.unwrap(), Created::Won);
         }
         put(&bucket.store, &format!("{}notes.txt", bucket.keys.commits()), b"foreign").await;
@@ -54,17 +54,14 @@ async fn the_head_is_found_from_every_hint_whatever_was_removed() {
 
 #[tokio::test]
 async fn of_two_writers_of_one_number_one_wins() {
-    for exclusive in [Exclusive::Conditional, Exclusive::Claim] {
-        let (_folder, bucket) = bucket();
-        let (mut ours, mut theirs) = (sample(1, 0), sample(1, 0));
-        ours.token = "ours".to_owned();
-        theirs.token = "theirs".to_owned();
-        let make = |commit| create(&bucket, commit, exclusive);
-        assert_eq!(make(&ours).await.unwrap(), Created::Won);
-        assert_eq!(make(&theirs).await.unwrap(), Created::Lost, "{exclusive:?}");
-        assert_eq!(make(&ours).await.unwrap(), Created::Won, "again, after a lost answer");
-        assert_eq!(get(&bucket, 1).await.unwrap().unwrap().token, "ours");
-    }
+    let (_folder, bucket) = bucket();
+    let (mut ours, mut theirs) = (sample(1, 0), sample(1, 0));
+    ours.token = "ours".to_owned();
+    theirs.token = "theirs".to_owned();
+    assert_eq!(create(&bucket, &ours).await.unwrap(), Created::Won);
+    assert_eq!(create(&bucket, &theirs).await.unwrap(), Created::Lost);
+    assert_eq!(create(&bucket, &ours).await.unwrap(), Created::Won, "again, after a lost answer");
+    assert_eq!(get(&bucket, 1).await.unwrap().unwrap().token, "ours");
 }
 
 #[tokio::test]
@@ -72,7 +69,7 @@ async fn a_commit_that_nobody_could_read_is_not_written() {
     let (_folder, bucket) = bucket();
     let mut commit = sample(3, 1);
     commit.chain.remove(0);
-    let made = create(&bucket, &commit, Exclusive::Conditional).await;
+    let made = create(&bucket, &commit).await;
     assert!(matches!(made, Err(HistoryError::Commit { .. })));
     assert_eq!(head(&bucket, None).await.unwrap(), None);
 }
@@ -81,7 +78,7 @@ async fn a_commit_that_nobody_could_read_is_not_written() {
 async fn a_damaged_head_is_an_error_and_never_absence() {
     let (_folder, bucket) = bucket();
     let commit = sample(1, 0);
-    create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
+    create(&bucket, &commit).await.unwrap();
     for garbage in ["", "{}", "[]", "null"] {
         put(&bucket.store, &bucket.keys.commit(2), garbage.as_bytes()).await;
         for hint in [None, Some(1), Some(2)] {
@@ -95,29 +92,12 @@ async fn a_damaged_head_is_an_error_and_never_absence() {
 async fn a_walk_ends_where_retention_ended() {
     let (_folder, bucket) = bucket();
     for number in 5..=9 {
-        create(&bucket, &sample(number, 0), Exclusive::Conditional).await.unwrap();
+        create(&bucket, &sample(number, 0)).await.unwrap();
     }
     let newest = head(&bucket, None).await.unwrap().unwrap();
     for (limit, expected) in [(1, vec![9]), (3, vec![9, 8, 7]), (100, vec![9, 8, 7, 6, 5])] {
         let walked = walk(&bucket, &newest, limit).await.unwrap();
         let walked: Vec<u64> = walked.iter().map(|commit| commit.number).collect();
         assert_eq!(walked, expected);
-    }
-}
-
-#[test]
-fn what_an_etag_says_about_a_pack() {
-    let digests = Digests { size: 3, sha256: "ab".repeat(32), md5: "cd".repeat(16) };
-    let table = [
-        (format!("\"{}\"", "cd".repeat(16)), Confirmed::Yes),
-        ("CD".repeat(16), Confirmed::Yes),
-        ("ab".repeat(32), Confirmed::Yes),
-        ("ff".repeat(32), Confirmed::Other),
-        ("ff".repeat(16), Confirmed::Other),
-        (format!("{}-2", "cd".repeat(16)), Confirmed::Unsaid),
-        (String::new(), Confirmed::Unsaid),
-    ];
-    for (etag, confirmed) in table {
-        assert_eq!(by_etag(&etag, &digests), confirmed, "{etag}");
     }
 }

@@ -82,7 +82,7 @@ mod tests {
     use super::{Selector, find, parse};
     use crate::config::StoreConfig;
     use crate::history::commit::tests::sample;
-    use crate::history::log::{Exclusive, create};
+    use crate::history::log::create;
     use crate::storage::{Bucket, Store};
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
         for number in 4..=9 {
             let mut commit = sample(number, 0);
             commit.time = format!("2026-01-0{number}T12:00:00+00:00");
-            create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
+            create(&bucket, &commit).await.unwrap();
         }
         for (text, number) in [
             ("2026-01-04T11:59:59Z", None),

@@ -4,7 +4,7 @@
 use super::decide::NewTerm;
 use super::{Leadership, LeadershipError};
 use crate::storage::Etag;
-use crate::storage::records::{self, LeaseRecord};
+use crate::storage::records::LeaseRecord;
 
 /// What `promote` was asked for.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl Leadership<'_> {
             let (before, etag) = self.read_to_replace(force).await?;
             let term = decide(before.as_ref())?;
             let term = self.full(&term, before.as_ref()).await?;
-            if let Some(now) = self.write(&term, before.as_ref(), etag.as_ref()).await? {
+            if let Some(now) = self.write(&term, etag.as_ref()).await? {
                 return Ok(Handed { before, now });
             }
         }
@@ -69,7 +69,7 @@ impl Leadership<'_> {
         &self,
         force: bool,
     ) -> Result<(Option<LeaseRecord>, Option<Etag>), LeadershipError> {
-        Ok(match records::look(&self.bucket.store, &self.bucket.keys.lease()).await? {
+        Ok(match self.bucket.look(&self.bucket.keys.lease()).await? {
             None => (None, None),
             Some((Ok(lease), etag)) => (Some(lease), Some(etag)),
             // Only content that was read is stepped over: a lease that could not be had may be a valid one.

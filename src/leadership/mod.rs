@@ -4,17 +4,13 @@
 pub mod decide;
 mod handover;
 
-use std::time::Duration;
-
 use crate::config::{Config, LeadershipConfig};
 use crate::error::{Code, Failure};
 use crate::history::{HistoryError, log};
 use crate::identity::{Node, Project};
-use crate::lock::claim::{self, Claim};
 use crate::progress::Progress;
-use crate::storage::conditional::{self, Outcome};
 use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
-use crate::storage::{Body, Bucket, Etag, StoreError, StoreErrorKind};
+use crate::storage::{Body, Bucket, Etag, Outcome, StoreError, StoreErrorKind};
 
 pub use decide::Role;
 use decide::{NewTerm, decide};
@@ -160,7 +156,7 @@ impl Leadership<'_> {
                 return Ok(Standing { role: decision.role, lease });
             };
             let term = self.full(&term, lease.as_ref()).await?;
-            if let Some(lease) = self.write(&term, lease.as_ref(), etag.as_ref()).await? {
+            if let Some(lease) = self.write(&term, etag.as_ref()).await? {
                 return Ok(Standing { role: decision.role, lease: Some(lease) });
             }
             // Somebody else wrote first: their lease decides.
@@ -173,7 +169,7 @@ impl Leadership<'_> {
     }
 
     async fn read(&self) -> Result<Option<(LeaseRecord, Etag)>, StoreError> {
-        records::read(&self.bucket.store, &self.bucket.keys.lease()).await
+        self.bucket.read(&self.bucket.keys.lease()).await
     }
 
     /// The lease of a term. The epoch of a new one is above that of the last push too: a lease that was lost, or that
@@ -205,8 +201,7 @@ impl Leadership<'_> {
     /// The epoch of the newest push; 0 where there is none. The manifest alone does not tell: after a push in the
     /// background, or with `mirror off`, it is older than the newest commit; and a Python node's has no epoch.
     async fn last_pushed_epoch(&self) -> Result<i64, LeadershipError> {
-        let manifest = match records::read::<Mirrored>(&self.bucket.store, &self.bucket.keys.manifest()).await
-        {
+        let manifest = match self.bucket.read::<Mirrored>(&self.bucket.keys.manifest()).await {
             Ok(manifest) => manifest.and_then(|(manifest, _)| manifest.membridge),
             // A manifest that nobody can read fences nobody.
             Err(error) if error.kind == StoreErrorKind::NotARecord => None,
@@ -220,65 +215,15 @@ impl Leadership<'_> {
     }
 
     /// Writes a new term over the lease that the decision was based on. `None`: it has changed since.
-    async fn write(
-        &self,
-        term: &Full,
-        old: Option<&LeaseRecord>,
-        etag: Option<&Etag>,
-    ) -> Result<Option<LeaseRecord>, LeadershipError> {
+    async fn write(&self, term: &Full, etag: Option<&Etag>) -> Result<Option<LeaseRecord>, LeadershipError> {
         let lease = &term.lease;
         tracing::debug!(?term, "lease");
-        let body = records::to_bytes(lease).unwrap_or_default();
-        let verdict = self.bucket.verdict().await?;
-        let won = if verdict.atomic() {
-            let condition = conditional::replacing(etag);
-            conditional::write(&self.bucket.store, &self.bucket.keys.lease(), &body, condition).await?
-                != Outcome::Lost
-        } else {
-            self.write_alone(&body, old).await?
-        };
-        if !won {
+        let written = self.bucket.swap(&self.bucket.keys.lease(), etag, &records::to_bytes(lease)?).await?;
+        if written == Outcome::Lost {
             return Ok(None);
         }
         self.audit(lease, term.reason).await;
         Ok(Some(lease.clone()))
-    }
-
-    /// Without conditional writes: only while nobody else claims the lease, and only when it still is what the
-    /// decision was based on.
-    async fn write_alone(&self, body: &[u8], old: Option<&LeaseRecord>) -> Result<bool, LeadershipError> {
-        const CLAIM_SECONDS: i64 = 60;
-        /// A claimer who was held up for longer does not write.
-        const PATIENCE: Duration = Duration::from_secs(30);
-        let token = self.bucket.context.token()?;
-        let folder = self.bucket.keys.claims("lease");
-        let terms = claim::Terms {
-            folder: &folder,
-            token: &token,
-            machine: None,
-            lifetime: CLAIM_SECONDS,
-            force: false,
-        };
-        let staked = Claim::stake(self.bucket, terms).await?;
-        let Some(claim) = staked else { return Ok(false) };
-        let result = async {
-            let there = match self.read().await {
-                // `promote --force` replaces what nobody can read.
-                Err(error) if error.kind == StoreErrorKind::NotARecord && old.is_none() => None,
-                other => other?.map(|(lease, _)| lease),
-            };
-            if there.as_ref() != old || claim.age(&self.bucket.context) > PATIENCE {
-                return Ok(false);
-            }
-            self.bucket.store.put(&self.bucket.keys.lease(), Body::Bytes(body), &Progress::hidden()).await?;
-            let there = self.bucket.store.get(&self.bucket.keys.lease()).await?;
-            Ok(there.is_some_and(|(bytes, _)| bytes == body))
-        }
-        .await;
-        let withdrawn = claim.withdraw(self.bucket).await;
-        let won: bool = result.map_err(|error: StoreError| LeadershipError::Store(error))?;
-        withdrawn?;
-        Ok(won)
     }
 
     /// Leaves an audit record; a failed one never fails the command.

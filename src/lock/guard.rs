@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::claim::Claim;
 use super::local::LocalLock;
 use super::verify::Verifier;
 use super::{LockError, Request, SETTLE, Won, holder, write};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::progress::Progress;
-use crate::storage::conditional::{self, Outcome};
+use crate::storage::claim::Claim;
+use crate::storage::conditional;
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Condition, Etag, PutAnswer, StoreError, StoreErrorKind};
+use crate::storage::{Body, Condition, Etag, Outcome, PutAnswer, StoreError, StoreErrorKind};
 
 /// How long the lock may be relied on: two thirds of the TTL, counted from before the request that took or renewed
 /// it, by a clock that goes on while this process is stopped. Others wait for the whole TTL and the grace.
@@ -174,7 +174,7 @@ impl<'a> Guard<'a> {
         record.expires_at = Some(now.saturating_add(request.times.ttl));
         record.renewals = record.renewals.map(|count| count.saturating_add(1));
         if let Some(claim) = &mut self.claim {
-            claim.renew(request.bucket).await?;
+            claim.renew(&request.bucket.store, &request.bucket.context).await?;
         }
         match write(request, &record, Some(&self.etag), self.claim.as_ref(), &self.term).await? {
             Outcome::Won(meta) => {
@@ -184,7 +184,7 @@ impl<'a> Guard<'a> {
             }
             Outcome::Lost => {
                 // A renewal that was cut off and written all the same left our own token there.
-                match records::read::<LockRecord>(&request.bucket.store, &request.bucket.keys.lock()).await? {
+                match request.bucket.read::<LockRecord>(&request.bucket.keys.lock()).await? {
                     Some((there, etag)) if there.owner == self.record.owner => {
                         let store = request.bucket.store.name();
                         (self.record, self.etag) = (there, etag);
@@ -220,7 +220,7 @@ impl<'a> Guard<'a> {
                 give_back(&self.request, &self.record, term).await
             };
             if let Some(claim) = &self.claim {
-                claim.withdraw(self.request.bucket).await?;
+                claim.withdraw(&self.request.bucket.store).await?;
             }
             released
         };
@@ -268,12 +268,11 @@ pub(super) async fn give_back(
     const ATTEMPTS: u32 = 5;
     let key = request.bucket.keys.lock();
     for _ in 0..ATTEMPTS {
-        let (record, etag) = match records::read::<LockRecord>(&request.bucket.store, &key).await? {
+        let (record, etag) = match request.bucket.read::<LockRecord>(&key).await? {
             Some((record, etag)) if record.owner == ours.owner && record.timestamp > 0 => (record, etag),
             _ => return Ok(()),
         };
-        let body =
-            records::to_bytes(&released(record)).map_err(|error| LockError::Lost(error.to_string()))?;
+        let body = records::to_bytes(&released(record))?;
         if let Some(term) = term {
             term.check(&request.bucket.context)?;
             let hidden = Progress::hidden();

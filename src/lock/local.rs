@@ -42,15 +42,6 @@ impl LocalLock {
     }
 }
 
-/// Waits a little, longer each time and never as long as the others do.
-pub async fn pause(attempt: u32) {
-    let mut chance = [0_u8; 1];
-    let _ = getrandom::fill(&mut chance);
-    let window = 20_u64 << attempt.min(5);
-    let wait = u64::from(u8::from_le_bytes(chance)) % window;
-    tokio::time::sleep(Duration::from_millis(wait)).await;
-}
-
 /// 16 hex digits that are the same for two processes exactly when they run in the same boot of the same machine
 /// with the same state directory — and so see each other's file locks. A cloned SD card has another boot, a
 /// container another state directory.

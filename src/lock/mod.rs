@@ -1,7 +1,6 @@
 //! The distributed lock: one pusher per project, beside Python nodes that know only `hostname` and `timestamp`.
 //! Knows the store and the clock; not what is done under the lock.
 
-pub mod claim;
 pub mod decide;
 mod error;
 mod guard;
@@ -15,11 +14,12 @@ use std::time::Duration;
 use crate::config::LockConfig;
 use crate::identity::{Node, Project};
 use crate::progress::Progress;
-use crate::storage::conditional::{self, Outcome};
+use crate::storage::claim::{self, Claim};
+use crate::storage::conditional;
 use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Bucket, Etag};
+use crate::storage::retry::back_off;
+use crate::storage::{Body, Bucket, Etag, Outcome};
 
-use claim::Claim;
 use decide::{Situation, Verdict, decide};
 use error::LOCAL_WAIT;
 pub use error::LockError;
@@ -28,6 +28,8 @@ use guard::Term;
 use local::LocalLock;
 pub use verify::{Seen, Verifier};
 
+/// The first pause of those who met at the lock.
+const BACK_OFF: Duration = Duration::from_millis(20);
 /// How long a request that is on its way may take to end once its caller has to stop.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -92,7 +94,7 @@ async fn take(request: Request<'_>) -> Result<Guard<'_>, LockError> {
         Ok(won) => Ok(Guard::new(request, won, claim, local)),
         Err(error) => {
             if let Some(claim) = &claim {
-                let _ = claim.withdraw(request.bucket).await;
+                let _ = claim.withdraw(&request.bucket.store).await;
             }
             Err(error)
         }
@@ -104,7 +106,9 @@ async fn stake(request: &Request<'_>, owner: &str) -> Result<Claim, LockError> {
     let (there, now) = read(request).await?;
     verdict(request, there.as_ref().and_then(|(record, _)| record.as_ref()), now)?;
     let folder = request.bucket.keys.claims("lock");
-    let claim = Claim::stake(request.bucket, request.claim_terms(&folder, owner)).await?;
+    let claim =
+        Claim::stake(&request.bucket.store, &request.bucket.context, request.claim_terms(&folder, owner))
+            .await?;
     claim.ok_or(LockError::Contended { attempts: 10 })
 }
 
@@ -130,7 +134,7 @@ async fn contend(request: &Request<'_>, owner: &str, claim: &mut Option<Claim>) 
             tracing::debug!("others rest on claims: the lock is given back");
             guard::give_back(request, &won.record, None).await?;
         }
-        local::pause(attempt).await;
+        back_off(attempt, BACK_OFF).await;
     }
     Err(LockError::Contended { attempts: ATTEMPTS })
 }
@@ -141,14 +145,14 @@ async fn others_use_claims(request: &Request<'_>, owner: &str) -> Result<bool, L
     }
     let folder = request.bucket.keys.claims("lock");
     let terms = request.claim_terms(&folder, owner);
-    Ok(claim::anybody(request.bucket, terms).await?)
+    Ok(claim::anybody(&request.bucket.store, &request.bucket.context, terms).await?)
 }
 
 type There = Option<(Option<LockRecord>, Etag)>;
 
 /// The lock as it is, and the store's time; a record that nobody can read is stepped over by FORCE_PUSH only.
 async fn read(request: &Request<'_>) -> Result<(There, i64), LockError> {
-    let there = match records::look::<LockRecord>(&request.bucket.store, &request.bucket.keys.lock()).await? {
+    let there = match request.bucket.look::<LockRecord>(&request.bucket.keys.lock()).await? {
         None => None,
         Some((Ok(record), etag)) => Some((Some(record), etag)),
         Some((Err(_), etag)) if request.force => Some((None, etag)),
@@ -222,7 +226,7 @@ async fn write(
     term: &Term,
 ) -> Result<Outcome, LockError> {
     let key = request.bucket.keys.lock();
-    let body = records::to_bytes(record).map_err(|error| LockError::Lost(error.to_string()))?;
+    let body = records::to_bytes(record)?;
     if claim.is_none() {
         return Ok(
             conditional::write(&request.bucket.store, &key, &body, conditional::replacing(etag)).await?

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::claim::Claim;
 use super::guard::Term;
 use super::{LockError, Request, holder};
 use crate::progress::Progress;
-use crate::storage::conditional::{self, Outcome};
-use crate::storage::records::{self, LockRecord};
-use crate::storage::{Body, Etag, Meta};
+use crate::storage::claim::Claim;
+use crate::storage::records::LockRecord;
+use crate::storage::{Body, Etag, Meta, Outcome};
 
 /// Lent to the work that is done under the lock.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ impl<'a> Verifier<'a> {
     /// [`LockError::Lost`], or the store's.
     pub async fn verify(&self) -> Result<(), LockError> {
         let request = &self.request;
-        let there = records::read::<LockRecord>(&request.bucket.store, &request.bucket.keys.lock()).await?;
+        let there = request.bucket.read::<LockRecord>(&request.bucket.keys.lock()).await?;
         let record = match there.map(|(record, _)| record) {
             Some(record) if record.owner == self.owner && record.timestamp > 0 => record,
             other => return Err(LockError::Lost(holder(other))),
@@ -48,7 +47,7 @@ impl<'a> Verifier<'a> {
             return Err(LockError::Lost("its time ran out while this process was held up".to_owned()));
         }
         if let Some(claim) = &self.claim
-            && !claim.present(request.bucket).await?
+            && !claim.present(&request.bucket.store, &request.bucket.context).await?
         {
             return Err(LockError::Lost("our claim was removed".to_owned()));
         }
@@ -74,28 +73,21 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// The store's.
     pub async fn look(&self, key: String) -> Result<Seen, LockError> {
-        let etag = match &self.claim {
-            None => self.request.bucket.store.head(&key).await?.map(|meta| meta.etag),
-            Some(_) => None,
-        };
+        let etag = self.request.bucket.store.head(&key).await?.map(|meta| meta.etag);
         Ok(Seen { key, etag })
     }
 
     /// Writes an object under the lock: look at the object, verify the lock, write on the condition that the object
     /// is as it was seen. A successor can take the lock only after the verification, and whatever it writes then
     /// changes the object: one of us is refused, and never unnoticed. Where the store has no conditional writes,
-    /// the last step is a plain one, and a request that was held up on its way is not fenced (docs/safety.md).
+    /// a claim takes their place, and a request that was held up on its way is not fenced (docs/safety.md).
     ///
     /// # Errors
     /// [`LockError::Overtaken`]: somebody wrote the object since the look; [`LockError::Lost`]; the store's.
     pub async fn write(&self, seen: &Seen, body: Body<'_>, progress: &Progress) -> Result<Meta, LockError> {
         self.verify().await?;
-        let store = &self.request.bucket.store;
-        if self.claim.is_some() {
-            return Ok(store.put(&seen.key, body, progress).await?);
-        }
-        let condition = conditional::replacing(seen.etag.as_ref());
-        match conditional::write_any(store, &seen.key, body, condition, progress).await? {
+        let written = self.request.bucket.swap_any(&seen.key, seen.etag.as_ref(), body, progress).await?;
+        match written {
             Outcome::Won(meta) => Ok(meta),
             Outcome::Lost => Err(LockError::Overtaken(seen.key.clone())),
         }

@@ -3,7 +3,7 @@
 
 use super::head::ReadError;
 use super::manifest::Manifest;
-use crate::storage::{Bucket, records};
+use crate::storage::Bucket;
 
 /// What is announced.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ impl Announced {
 /// # Errors
 /// See [`ReadError`].
 pub(super) async fn read(bucket: &Bucket) -> Result<Option<Announced>, ReadError> {
-    let manifest = records::read::<Manifest>(&bucket.store, &bucket.keys.manifest()).await?;
+    let manifest = bucket.read::<Manifest>(&bucket.keys.manifest()).await?;
     // In this order: a Python node writes the checksum before the manifest, so whoever has seen a new manifest sees its
     // checksum too (F21, F47).
     let checksum = checksum(bucket).await?;

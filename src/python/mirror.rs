@@ -16,7 +16,7 @@ use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::lock::{LockError, Seen, Verifier};
 use crate::storage::records;
-use crate::storage::{Body, Bucket, Digests};
+use crate::storage::{Body, Bucket, Digests, Meta};
 use crate::ui::{Progress, Ui};
 
 /// The copy of the memory that Python nodes read.
@@ -71,19 +71,22 @@ impl Mirror<'_> {
         let body = Body::File(upload.object, upload.digests);
         let sent = verifier.write(upload.over, body, &progress).await;
         progress.done();
-        sent?;
+        let sent = sent?;
         failpoint::reach("mirror.database");
-        self.confirm(upload.digests).await?;
+        let confirmed = self.confirm(upload.digests, &sent).await?;
         failpoint::reach("mirror.confirmed");
         let line = format!("{}  claude-mem.db\n", upload.digests.sha256);
         announce(verifier, keys.sha256(), line.as_bytes()).await?;
         failpoint::reach("mirror.checksum");
-        let manifest = records::to_bytes(&self.manifest(upload)?)
-            .map_err(|error| Failure::new(format!("the manifest cannot be written: {error}")))?;
+        let manifest = records::to_bytes(&self.manifest(upload)?)?;
         announce(verifier, keys.manifest(), &manifest).await?;
         failpoint::reach("mirror.manifest");
         // A Python node, or one that FORCE_PUSH let in, may have put another database under our announcements.
-        self.confirm(upload.digests).await
+        match self.bucket.store.head(&keys.database()).await? {
+            Some(there) if there == confirmed => Ok(confirmed.etag.0),
+            Some(_) => Err(self.not_as_sent("was written by somebody else in the same moment")),
+            None => Err(self.not_as_sent("is not there")),
+        }
     }
 
     /// Whether a whole push has something to do here although no memory is new.
@@ -150,32 +153,16 @@ impl Mirror<'_> {
         Ok(())
     }
 
-    /// Compares size and, where the store's etag is one, checksum of the stored object with what was sent.
-    async fn confirm(&self, digests: &Digests) -> CommandResult<String> {
-        let key = self.bucket.keys.database();
-        let problem = match self.bucket.store.head(&key).await? {
-            None => "it is not there".to_owned(),
-            Some(meta) if meta.size != digests.size => {
-                format!("it has {} bytes instead of {}", meta.size, digests.size)
-            }
-            Some(meta) => {
-                let etag = meta.etag.0.trim_matches('"').to_ascii_lowercase();
-                // Servers that encrypt or compose objects answer other etags: those say nothing about the content,
-                // but the transfer was signed over its SHA-256.
-                let plain_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let plain_sha256 = etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if (plain_md5 && etag != digests.md5) || (plain_sha256 && etag != digests.sha256) {
-                    "it has another checksum".to_owned()
-                } else {
-                    return Ok(meta.etag.0);
-                }
-            }
-        };
-        Err(Failure::of(
-            Code::BadObject,
-            format!("{key} at {} is not what was sent: {problem}", self.bucket.store.name()),
-        )
-        .hint("push again: membridge push_sqlite"))
+    /// Makes sure that the store has what was sent (F22).
+    async fn confirm(&self, digests: &Digests, sent: &Meta) -> CommandResult<Meta> {
+        let found = self.bucket.confirm(&self.bucket.keys.database(), digests, Some(sent)).await?;
+        found.as_sent().map_err(|problem| self.not_as_sent(&problem))
+    }
+
+    fn not_as_sent(&self, problem: &str) -> Failure {
+        let (key, store) = (self.bucket.keys.database(), self.bucket.store.name());
+        Failure::of(Code::BadObject, format!("{key} at {store} is not what was sent: it {problem}"))
+            .hint("push again: membridge push_sqlite")
     }
 
     fn manifest(&self, upload: &Upload<'_>) -> CommandResult<Manifest> {

@@ -4,9 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, CommandResult, Failure};
-use crate::storage::conditional::{self, Outcome};
-use crate::storage::{Body, Bucket, records};
-use crate::ui::Progress;
+use crate::storage::{Bucket, Outcome, records};
 
 /// `membridge/settings.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +34,7 @@ impl MirrorSetting {
 /// # Errors
 /// The store's; a record that is not one.
 pub async fn read(bucket: &Bucket) -> CommandResult<MirrorSetting> {
-    let there = records::read::<MirrorSetting>(&bucket.store, &bucket.keys.settings()).await?;
+    let there = bucket.read::<MirrorSetting>(&bucket.keys.settings()).await?;
     Ok(there.map_or_else(
         || MirrorSetting {
             mirror: "on".to_owned(),
@@ -61,21 +59,13 @@ pub async fn write(bucket: &Bucket, on: bool, node: &str) -> CommandResult {
         changed_by: node.to_owned(),
         token,
     };
-    let body = records::to_bytes(&setting).map_err(|error| Failure::new(error.to_string()))?;
-    let etag = bucket.store.head(&bucket.keys.settings()).await?.map(|meta| meta.etag);
-    if bucket.verdict().await?.atomic() {
-        let condition = conditional::replacing(etag.as_ref());
-        if conditional::write(&bucket.store, &bucket.keys.settings(), &body, condition).await?
-            == Outcome::Lost
-        {
-            return Err(Failure::of(
-                Code::Contended,
-                "another machine changed the setting at the same moment",
-            )
-            .hint("see what it is now: membridge mirror status"));
+    let key = bucket.keys.settings();
+    let seen = bucket.store.head(&key).await?.map(|meta| meta.etag);
+    match bucket.swap(&key, seen.as_ref(), &records::to_bytes(&setting)?).await? {
+        Outcome::Won(_) => Ok(()),
+        Outcome::Lost => {
+            Err(Failure::of(Code::Contended, "another machine changed the setting at the same moment")
+                .hint("see what it is now: membridge mirror status"))
         }
-    } else {
-        bucket.store.put(&bucket.keys.settings(), Body::Bytes(&body), &Progress::hidden()).await?;
     }
-    Ok(())
 }

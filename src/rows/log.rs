@@ -12,8 +12,7 @@ use crate::failpoint;
 use crate::private_files::make_private_folder;
 use crate::progress::Progress;
 use crate::seal::{Place, Seal, Sealed};
-use crate::storage::conditional::{self, Outcome};
-use crate::storage::{Body, Bucket, Condition, Digests, Etag, Sink, StoreError};
+use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink, StoreError};
 
 /// What can go wrong with the row log.
 #[derive(Debug, thiserror::Error)]
@@ -283,41 +282,18 @@ impl<'a> RowLog<'a> {
         file: &Path,
         digests: &Digests,
     ) -> Result<Published, LogError> {
-        let (store, key) = (&self.bucket.store, self.bucket.keys.segment(writer, number));
-        let (body, progress) = (Body::File(file, digests), Progress::hidden());
-        if self.bucket.verdict().await?.create {
-            let put = conditional::write_any(store, &key, body, Condition::IfAbsent, &progress).await?;
-            failpoint::reach("rows.segment-put");
-            if matches!(put, Outcome::Won(_)) {
-                return Ok(Published::Ours);
-            }
-            return self.whose(&key, digests).await?.ok_or(LogError::Gone(key));
-        }
-        if let Some(whose) = self.whose(&key, digests).await? {
-            return Ok(whose);
-        }
-        store.put(&key, body, &progress).await?;
+        let key = self.bucket.keys.segment(writer, number);
+        let body = Body::File(file, digests);
+        let put = self.bucket.swap_any(&key, None, body, &Progress::hidden()).await?;
         failpoint::reach("rows.segment-put");
-        self.whose(&key, digests).await?.ok_or(LogError::Gone(key))
-    }
-
-    /// Whose object is there: told by its etag where that is a checksum, else by its bytes. `None` when there is none.
-    async fn whose(&self, key: &str, digests: &Digests) -> Result<Option<Published>, LogError> {
-        let Some(there) = self.bucket.store.head(key).await? else {
-            return Ok(None);
-        };
-        if there.size != digests.size {
-            return Ok(Some(Published::SomebodyElses));
+        if matches!(put, Outcome::Won(_)) {
+            return Ok(Published::Ours);
         }
-        if conditional::is_file(&there, digests, None) {
-            return Ok(Some(Published::Ours));
+        match self.bucket.confirm(&key, digests, None).await? {
+            Found::AsSent(_) => Ok(Published::Ours),
+            Found::Otherwise(_) => Ok(Published::SomebodyElses),
+            Found::Nothing => Err(LogError::Gone(key)),
         }
-        let found = self.download(key).await?;
-        Ok(found.map(
-            |(_, _, sha256)| {
-                if sha256 == digests.sha256 { Published::Ours } else { Published::SomebodyElses }
-            },
-        ))
     }
 
     /// Takes segments of ours away that a fold or a base stands for.

@@ -11,10 +11,8 @@ use super::log::LogError;
 use crate::context::hex;
 use crate::failpoint;
 use crate::private_files::write_private;
-use crate::progress::Progress;
-use crate::storage::conditional::{self, Outcome};
 use crate::storage::keys::is_writer;
-use crate::storage::{Body, Bucket, Condition, StoreError, StoreErrorKind, records};
+use crate::storage::{Bucket, Outcome, StoreError, StoreErrorKind, records};
 
 /// The only schema of both files.
 const SCHEMA: u32 = 1;
@@ -97,7 +95,7 @@ impl<'a> StoreIdentity<'a> {
     /// The store's; a record that is not one.
     pub async fn there(&self) -> Result<Option<StoreRecord>, StoreError> {
         let key = self.bucket.keys.store_identity();
-        let Some((record, _)) = records::read::<StoreRecord>(&self.bucket.store, &key).await? else {
+        let Some((record, _)) = self.bucket.read::<StoreRecord>(&key).await? else {
             return Ok(None);
         };
         if record.schema == SCHEMA && is_writer(&record.id) {
@@ -150,22 +148,15 @@ impl<'a> StoreIdentity<'a> {
     /// Leaves an id, unless another machine is faster: then it is the other's.
     async fn create(&self, node: &str) -> Result<StoreRecord, LogError> {
         let key = self.bucket.keys.store_identity();
-        let local = |error| LogError::Local { folder: self.path.clone(), error };
         let ours = StoreRecord {
             schema: SCHEMA,
             id: self.bucket.context.token()?,
             created: records::iso(self.bucket.context.server_now()),
             created_by: node.to_owned(),
         };
-        let bytes = records::to_bytes(&ours).map_err(|error| local(error.into()))?;
-        if self.bucket.verdict().await?.create {
-            let put = conditional::write(&self.bucket.store, &key, &bytes, Condition::IfAbsent).await?;
-            if matches!(put, Outcome::Won(_)) {
-                return Ok(ours);
-            }
-        } else {
-            // Of two first machines at the same moment the later one wins, and the other asks here again.
-            self.bucket.store.put(&key, Body::Bytes(&bytes), &Progress::hidden()).await?;
+        let put = self.bucket.swap(&key, None, &records::to_bytes(&ours)?).await?;
+        if matches!(put, Outcome::Won(_)) {
+            return Ok(ours);
         }
         self.there().await?.ok_or(LogError::Gone(key))
     }

@@ -1,12 +1,26 @@
 //! A project's place in the store: the store, the names of the project's objects, clock and chance, and what the store's
 //! conditional writes are worth. Whoever needs the bucket gets this one value. It knows no meaning of what lies there.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::claim::{self, Claim};
+use super::conditional::{self, Outcome};
+use super::confirm::{self, Found};
 use super::keys::Keys;
 use super::probe::{Capability, Verdict};
-use super::{Store, StoreError};
+use super::{Body, Digests, Etag, Meta, Store, StoreError, StoreErrorKind};
 use crate::context::Context;
+use crate::progress::Progress;
+
+/// How long a claim for one write lives without renewal (seconds).
+const CLAIM_SECONDS: i64 = 60;
+/// A claimer that was held up for longer does not write.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One project in one store.
 #[derive(Debug)]
@@ -23,7 +37,7 @@ pub struct Bucket {
 
 impl Bucket {
     /// The place of the project `cid` in `store`; `state` is our state directory, where verdicts about the store are kept.
-    pub fn new(store: Store, cid: &str, context: Arc<Context>, state: &std::path::Path) -> Self {
+    pub fn new(store: Store, cid: &str, context: Arc<Context>, state: &Path) -> Self {
         let capability = Capability::new(&store, state);
         Self { keys: Keys::new(cid), store, context, capability }
     }
@@ -43,4 +57,143 @@ impl Bucket {
     pub async fn probe(&self) -> Result<Verdict, StoreError> {
         self.capability.probe_now(&self.store, &self.keys, &self.context).await
     }
+
+    /// Writes `body` if the object is still as it was seen (`None`: not there), and finds out what became of it: by the
+    /// store's conditional writes where they are worth something, else under a claim. The body must be unique to its
+    /// writer (a random token); whoever finds its own bytes there has won.
+    ///
+    /// # Errors
+    /// The store's. The write may then have happened, and its owner finds its own token there when it comes back.
+    pub async fn swap(&self, key: &str, seen: Option<&Etag>, body: &[u8]) -> Result<Outcome, StoreError> {
+        self.swap_any(key, seen, Body::Bytes(body), &Progress::hidden()).await
+    }
+
+    /// The same for a body of any size. A file is told by its checksum: two writers of the very same file have both won.
+    ///
+    /// # Errors
+    /// See [`Bucket::swap`].
+    pub async fn swap_any(
+        &self,
+        key: &str,
+        seen: Option<&Etag>,
+        body: Body<'_>,
+        progress: &Progress,
+    ) -> Result<Outcome, StoreError> {
+        let verdict = self.verdict().await?;
+        if if seen.is_none() { verdict.create } else { verdict.atomic() } {
+            let condition = conditional::replacing(seen);
+            return conditional::write_any(&self.store, key, body, condition, progress).await;
+        }
+        // Larger than all the rest, and rare.
+        Box::pin(self.swap_alone(key, seen, body, progress)).await
+    }
+
+    async fn swap_alone(
+        &self,
+        key: &str,
+        seen: Option<&Etag>,
+        body: Body<'_>,
+        progress: &Progress,
+    ) -> Result<Outcome, StoreError> {
+        let token = self.context.token().map_err(|error| {
+            StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
+        })?;
+        let folder = self.keys.claims(stem(key));
+        let terms = claim::Terms {
+            folder: &folder,
+            token: &token,
+            machine: None,
+            lifetime: CLAIM_SECONDS,
+            force: false,
+        };
+        let Some(mut claim) = Claim::stake(&self.store, &self.context, terms).await? else {
+            return Ok(Outcome::Lost);
+        };
+        let work = self.write_alone(key, seen, body, progress, claim.announced());
+        let end = claim.hold(&self.store, &self.context, work).await;
+        let withdrawn = claim.withdraw(&self.store).await;
+        let outcome = end?;
+        withdrawn?;
+        Ok(outcome)
+    }
+
+    /// With a sole claim nobody else writes here; what is there decides all the same.
+    async fn write_alone(
+        &self,
+        key: &str,
+        seen: Option<&Etag>,
+        body: Body<'_>,
+        progress: &Progress,
+        claimed: Duration,
+    ) -> Result<Outcome, StoreError> {
+        let there = conditional::look(&self.store, key, body, None).await?;
+        match there.meta {
+            Some(meta) if there.ours => return Ok(Outcome::Won(meta)),
+            meta if meta.as_ref().map(|meta| &meta.etag) != seen => return Ok(Outcome::Lost),
+            _ if self.context.uptime().saturating_sub(claimed) > PATIENCE => return Ok(Outcome::Lost),
+            _ => {}
+        }
+        let written = self.store.put(key, body, progress).await?;
+        let there = conditional::look(&self.store, key, body, Some(&written)).await?;
+        Ok(there.meta.filter(|_| there.ours).map_or(Outcome::Lost, Outcome::Won))
+    }
+
+    /// Whether what lies under `key` is the file with these digests. `answered`: what the store said to our put, when it
+    /// confirmed one. An object whose etag is no checksum is read back, unless it still has the etag of that answer.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn confirm(
+        &self,
+        key: &str,
+        digests: &Digests,
+        answered: Option<&Meta>,
+    ) -> Result<Found, StoreError> {
+        confirm::confirm(&self.store, key, digests, answered).await
+    }
+
+    /// Reads a JSON record. `None` when the object is not there.
+    ///
+    /// # Errors
+    /// The store's; and what is wrong with the record, as [`StoreErrorKind::NotARecord`].
+    pub async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Etag)>, StoreError> {
+        match self.look(key).await? {
+            None => Ok(None),
+            Some((record, etag)) => Ok(Some((record?, etag))),
+        }
+    }
+
+    /// The same for whoever may replace what is there: content that is no record comes with its etag, so that nothing
+    /// else than just that content is replaced.
+    ///
+    /// # Errors
+    /// The store's alone: only what was really read can be found to be no record.
+    pub async fn look<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(Result<T, StoreError>, Etag)>, StoreError> {
+        let (bytes, meta) = match self.store.get(key).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind == StoreErrorKind::NotARecord => {
+                return Ok(self.store.head(key).await?.map(|meta| (Err(error), meta.etag)));
+            }
+            Err(error) => return Err(error),
+        };
+        let read = match serde_json::from_slice::<Value>(&bytes) {
+            Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
+            _ => serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string()),
+        };
+        let record = read.map_err(|problem| {
+            let detail = format!("the object is not what it should be: {problem}");
+            StoreError::new(StoreErrorKind::NotARecord, self.store.name(), format!("read {key}"), detail)
+        });
+        Ok(Some((record, meta.etag)))
+    }
+}
+
+/// What the claims for an object are named after: its own name without the ending.
+fn stem(key: &str) -> &str {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    name.split('.').next().unwrap_or(name)
 }

@@ -2,8 +2,11 @@
 //! server that ignores conditions (F46), it can be a retry that meets its own first success. So the object is
 //! read back each time, and the bytes decide. The body must therefore be unique to its writer (a random token).
 
-use super::retry;
-use super::{Body, Condition, Digests, Etag, Meta, PutAnswer, Store, StoreError};
+use backon::Retryable;
+
+use super::confirm::{self, Found};
+use super::retry::{slowly, soon};
+use super::{Body, Condition, Etag, Meta, PutAnswer, Store, StoreError};
 use crate::progress::Progress;
 
 /// How a conditional write ended.
@@ -47,8 +50,7 @@ pub async fn write(
     write_any(store, key, Body::Bytes(body), condition, &Progress::hidden()).await
 }
 
-/// The same for a body of any size. A file is told by its size and checksum, not by its bytes: two writers of the
-/// very same file have both won.
+/// The same for a body of any size. A file is told by its checksum: two writers of the very same file have both won.
 ///
 /// # Errors
 /// See [`write`].
@@ -59,61 +61,87 @@ pub async fn write_any(
     condition: Condition<'_>,
     progress: &Progress,
 ) -> Result<Outcome, StoreError> {
-    const ATTEMPTS: u32 = 4;
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let answer = retry::slowly(|| store.put_file_once(key, body, condition, progress)).await;
-        let certain = match &answer {
-            Ok(_) => true,
-            // It has not taken it, however long we waited.
-            Err(error) if error.is_limit() => return Err(error.clone()),
-            Err(error) if error.may_have_happened() || error.retryable() => false,
-            Err(error) => return Err(error.clone()),
-        };
-        let (there, ours) = look(store, key, body, &answer).await?;
-        let unchanged = match (condition, &there) {
-            (Condition::IfAbsent, None) => true,
-            (Condition::IfMatch(etag), Some(meta)) => meta.etag == *etag,
-            _ => false,
-        };
-        tracing::debug!(key, attempt, ?answer, ours, unchanged, "conditional write");
-        match (settle(ours, unchanged, certain), there) {
-            (Settled::Won, Some(meta)) => return Ok(Outcome::Won(meta)),
-            (Settled::Again, _) if attempt < ATTEMPTS => {
-                tokio::time::sleep(std::time::Duration::from_millis(150 * u64::from(attempt))).await;
-            }
-            (Settled::Again, _) => return Err(answer.err().unwrap_or_else(|| unclear(store, key))),
-            _ => return Ok(Outcome::Lost),
-        }
+    let attempt = || once(store, key, body, condition, progress);
+    attempt.retry(soon()).when(|trouble| trouble.unclear).await.map_err(|trouble| trouble.error)
+}
+
+/// An attempt without an end. `unclear`: nothing happened yet, and it may be made again.
+struct Trouble {
+    error: StoreError,
+    unclear: bool,
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self { error, unclear: false }
     }
 }
 
-/// What is there after an attempt, and whether it is what we sent.
-async fn look(
+async fn once(
     store: &Store,
     key: &str,
     body: Body<'_>,
-    answer: &Result<PutAnswer, StoreError>,
-) -> Result<(Option<Meta>, bool), StoreError> {
+    condition: Condition<'_>,
+    progress: &Progress,
+) -> Result<Outcome, Trouble> {
+    let answer = slowly(|| store.put_file_once(key, body, condition, progress)).await;
+    let unclear = match &answer {
+        Ok(_) => None,
+        // It has not taken it, however long we waited.
+        Err(error) if error.is_limit() => return Err(error.clone().into()),
+        Err(error) if error.may_have_happened() || error.retryable() => Some(error),
+        Err(error) => return Err(error.clone().into()),
+    };
+    let written = match &answer {
+        Ok(PutAnswer::Written(meta)) => Some(meta),
+        _ => None,
+    };
+    let there = look(store, key, body, written).await?;
+    let unchanged = match (condition, &there.meta) {
+        (Condition::IfAbsent, None) => true,
+        (Condition::IfMatch(etag), Some(meta)) => meta.etag == *etag,
+        _ => false,
+    };
+    tracing::debug!(key, ?answer, ?there, unchanged, "conditional write");
+    match (settle(there.ours, unchanged, unclear.is_none()), there.meta, unclear) {
+        (Settled::Won, Some(meta), _) => Ok(Outcome::Won(meta)),
+        (Settled::Again, _, Some(error)) => Err(Trouble { error: error.clone(), unclear: true }),
+        _ => Ok(Outcome::Lost),
+    }
+}
+
+/// What lies under a key.
+#[derive(Debug)]
+pub(super) struct There {
+    /// The object; `None` where there is none.
+    pub(super) meta: Option<Meta>,
+    /// It is what we write.
+    pub(super) ours: bool,
+}
+
+/// What is there, and whether it is `body`. `written`: the store's answer to our put, where it confirmed one.
+pub(super) async fn look(
+    store: &Store,
+    key: &str,
+    body: Body<'_>,
+    written: Option<&Meta>,
+) -> Result<There, StoreError> {
     match body {
         Body::Bytes(body) => {
             let there = store.get(key).await?;
             let ours = there.as_ref().is_some_and(|(bytes, _)| bytes == body);
-            let there = there.map(|(_, meta)| meta);
-            if let (false, Ok(PutAnswer::Written(written))) = (ours, answer) {
-                no_cache_between(store, key, written, there.as_ref()).await?;
+            let meta = there.map(|(_, meta)| meta);
+            if let (false, Some(written)) = (ours, written) {
+                no_cache_between(store, key, written, meta.as_ref()).await?;
             }
-            Ok((there, ours))
+            Ok(There { meta, ours })
         }
         Body::File(_, digests) => {
-            let there = store.head(key).await?;
-            let written = match answer {
-                Ok(PutAnswer::Written(meta)) => Some(&meta.etag),
-                _ => None,
+            let Some(meta) = store.head(key).await? else {
+                return Ok(There { meta: None, ours: false });
             };
-            let ours = there.as_ref().is_some_and(|meta| is_file(meta, digests, written));
-            Ok((there, ours))
+            let found = confirm::judge(store, key, meta.clone(), digests, written).await?;
+            Ok(There { meta: Some(meta), ours: matches!(found, Found::AsSent(_)) })
         }
     }
 }
@@ -136,25 +164,6 @@ pub(super) async fn no_cache_between(
         format!("get {key}"),
         "answered with old content, not with what was written a moment before",
     ))
-}
-
-/// Whether an object is the file with these digests. `written`: the etag that the store gave our own put, which
-/// settles it where etags are no checksums (encrypted buckets).
-pub fn is_file(there: &Meta, digests: &Digests, written: Option<&Etag>) -> bool {
-    let etag = there.etag.0.trim_matches('"').to_ascii_lowercase();
-    there.size == digests.size
-        && (etag == digests.md5
-            || etag == digests.sha256
-            || written.is_some_and(|written| *written == there.etag && !etag.is_empty()))
-}
-
-fn unclear(store: &Store, key: &str) -> StoreError {
-    StoreError::new(
-        super::StoreErrorKind::Unexpected,
-        store.name(),
-        format!("put {key}"),
-        "gave no clear answer",
-    )
 }
 
 /// The condition for replacing what was read (or not found).

@@ -9,7 +9,9 @@
 //!   condition; [`conditional`] settles what an answer means and reads back.
 
 pub mod bucket;
+pub mod claim;
 pub mod conditional;
+pub mod confirm;
 mod dir;
 mod dir_files;
 mod error;
@@ -18,7 +20,7 @@ pub mod keys;
 mod object;
 pub mod probe;
 pub mod records;
-mod retry;
+pub mod retry;
 mod s3;
 pub mod sink;
 
@@ -29,14 +31,23 @@ use crate::context::Context;
 use crate::progress::Progress;
 
 pub use bucket::Bucket;
+pub use conditional::Outcome;
+pub use confirm::Found;
 pub use error::{StoreError, StoreErrorKind};
 pub use object::{Body, Condition, Entry, Etag, Meta, PutAnswer, RECORD_LIMIT};
 pub use sink::{Digests, Sink};
 
 /// A store of either kind.
 #[derive(Debug)]
-pub enum Store {
-    /// Through the S3 protocol.
+pub struct Store {
+    place: Place,
+    etags: confirm::Etags,
+}
+
+/// Where the objects are.
+#[derive(Debug)]
+enum Place {
+    /// Behind the S3 protocol.
     S3(s3::S3Store),
     /// In a directory.
     Dir(dir::DirStore),
@@ -48,24 +59,30 @@ impl Store {
     /// # Errors
     /// A certificate file that cannot be read, a proxy that is not a URL.
     pub fn open(config: &StoreConfig, context: &Arc<Context>) -> Result<Self, StoreError> {
-        Ok(match config {
-            StoreConfig::S3(config) => Self::S3(s3::S3Store::new(config, context)?),
-            StoreConfig::Dir(root) => Self::Dir(dir::DirStore::new(root.clone(), context)),
-        })
+        let place = match config {
+            StoreConfig::S3(config) => Place::S3(s3::S3Store::new(config, context)?),
+            StoreConfig::Dir(root) => Place::Dir(dir::DirStore::new(root.clone(), context)),
+        };
+        Ok(Self { place, etags: confirm::Etags::default() })
+    }
+
+    /// Whether it is a directory: whose conditional writes are our own, a lock file and a rename.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::Dir(_))
     }
 
     /// How messages name the store: endpoint and bucket, or the directory.
     pub fn name(&self) -> String {
-        match self {
-            Self::S3(store) => store.name(),
-            Self::Dir(store) => store.name(),
+        match &self.place {
+            Place::S3(store) => store.name(),
+            Place::Dir(store) => store.name(),
         }
     }
 
     /// From here on nothing may be left in the store, not even for a moment: a directory is not asked for its time,
     /// which takes a file, and our own clock counts.
     pub fn leave_no_trace(&self) {
-        if let Self::Dir(store) = self {
+        if let Place::Dir(store) = &self.place {
             store.leave_no_trace();
         }
     }
@@ -75,9 +92,9 @@ impl Store {
     /// # Errors
     /// The exact cause when not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        match self {
-            Self::S3(store) => retry::reading(|| store.check()).await,
-            Self::Dir(store) => store.check(),
+        match &self.place {
+            Place::S3(store) => retry::reading(|| store.check()).await,
+            Place::Dir(store) => store.check(),
         }
     }
 
@@ -86,9 +103,9 @@ impl Store {
     /// # Errors
     /// Everything but absence; an object of more than [`RECORD_LIMIT`] bytes.
     pub async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
-        match self {
-            Self::S3(store) => retry::reading(|| store.get(key)).await,
-            Self::Dir(store) => store.get(key),
+        match &self.place {
+            Place::S3(store) => retry::reading(|| store.get(key)).await,
+            Place::Dir(store) => store.get(key),
         }
     }
 
@@ -97,9 +114,9 @@ impl Store {
     /// # Errors
     /// Everything but absence.
     pub async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        match self {
-            Self::S3(store) => retry::reading(|| store.head(key)).await,
-            Self::Dir(store) => store.head(key).await,
+        match &self.place {
+            Place::S3(store) => retry::reading(|| store.head(key)).await,
+            Place::Dir(store) => store.head(key).await,
         }
     }
 
@@ -109,9 +126,9 @@ impl Store {
     /// # Errors
     /// Everything but absence; the sink's own (disk full, too large).
     pub async fn download(&self, key: &str, sink: &mut Sink) -> Result<Option<Meta>, StoreError> {
-        match self {
-            Self::S3(store) => retry::download(store, key, sink).await,
-            Self::Dir(store) => store.download(key, sink).await,
+        match &self.place {
+            Place::S3(store) => retry::download(store, key, sink).await,
+            Place::Dir(store) => store.download(key, sink).await,
         }
     }
 
@@ -120,9 +137,9 @@ impl Store {
     /// # Errors
     /// Any trouble; an empty listing is not one.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
-        match self {
-            Self::S3(store) => retry::reading(|| store.list(prefix, None)).await,
-            Self::Dir(store) => store.list(prefix),
+        match &self.place {
+            Place::S3(store) => retry::reading(|| store.list(prefix, None)).await,
+            Place::Dir(store) => store.list(prefix),
         }
     }
 
@@ -131,9 +148,9 @@ impl Store {
     /// # Errors
     /// See [`Store::list`].
     pub async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = match self {
-            Self::S3(store) => retry::reading(|| store.list(prefix, Some(after))).await?,
-            Self::Dir(store) => store.list(prefix)?,
+        let mut entries = match &self.place {
+            Place::S3(store) => retry::reading(|| store.list(prefix, Some(after))).await?,
+            Place::Dir(store) => store.list(prefix)?,
         };
         // A server that does not know start-after begins at the beginning.
         entries.retain(|entry| entry.key.as_str() > after);
@@ -145,9 +162,9 @@ impl Store {
     /// # Errors
     /// The store did not confirm it; it may have been written all the same.
     pub async fn put(&self, key: &str, body: Body<'_>, progress: &Progress) -> Result<Meta, StoreError> {
-        let answer = match self {
-            Self::S3(store) => retry::reading(|| store.put(key, body, Condition::None, progress)).await?,
-            Self::Dir(store) => store.put(key, body, Condition::None, progress).await?,
+        let answer = match &self.place {
+            Place::S3(store) => retry::reading(|| store.put(key, body, Condition::None, progress)).await?,
+            Place::Dir(store) => store.put(key, body, Condition::None, progress).await?,
         };
         match answer {
             PutAnswer::Written(meta) => Ok(meta),
@@ -184,9 +201,9 @@ impl Store {
         condition: Condition<'_>,
         progress: &Progress,
     ) -> Result<PutAnswer, StoreError> {
-        match self {
-            Self::S3(store) => store.put(key, body, condition, progress).await,
-            Self::Dir(store) => store.put(key, body, condition, progress).await,
+        match &self.place {
+            Place::S3(store) => store.put(key, body, condition, progress).await,
+            Place::Dir(store) => store.put(key, body, condition, progress).await,
         }
     }
 
@@ -195,9 +212,9 @@ impl Store {
     /// # Errors
     /// A missing source is an error here.
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        match self {
-            Self::S3(store) => retry::reading(|| store.copy(from, to)).await,
-            Self::Dir(store) => store.copy(from, to).await,
+        match &self.place {
+            Place::S3(store) => retry::reading(|| store.copy(from, to)).await,
+            Place::Dir(store) => store.copy(from, to).await,
         }
     }
 
@@ -206,9 +223,9 @@ impl Store {
     /// # Errors
     /// The store did not confirm it.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        match self {
-            Self::S3(store) => retry::reading(|| store.delete(key)).await,
-            Self::Dir(store) => store.delete(key).await,
+        match &self.place {
+            Place::S3(store) => retry::reading(|| store.delete(key)).await,
+            Place::Dir(store) => store.delete(key).await,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use backon::Retryable;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
@@ -78,8 +79,8 @@ impl Capability {
     /// The store's.
     pub async fn get(&self, store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
         let probed = self.verdict.get_or_try_init(|| async {
-            if let Store::Dir(_) = store {
-                // Ours: a lock file and a rename, tested by the same suite.
+            if store.is_directory() {
+                // Tested by the same suite.
                 return Ok(Verdict { create: true, replace: true });
             }
             if let Some(verdict) = self.remembered(store, context) {
@@ -126,18 +127,12 @@ impl Capability {
 /// # Errors
 /// Anything but a refusal of the condition itself.
 pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
-    const TRIALS: u32 = 4;
-    let mut trial = 1;
-    loop {
-        match try_once(store, keys, context).await {
-            Err(error) if trial < TRIALS && (error.may_have_happened() || error.retryable()) => {
-                tracing::debug!(%error, "probe: unclear, once more");
-                tokio::time::sleep(std::time::Duration::from_millis(150) * trial).await;
-                trial += 1;
-            }
-            end => return end,
-        }
-    }
+    let trial = || try_once(store, keys, context);
+    trial
+        .retry(retry::soon())
+        .when(|error| error.may_have_happened() || error.retryable())
+        .notify(|error, _| tracing::debug!(%error, "probe: unclear, once more"))
+        .await
 }
 
 async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Etag, Store, StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind};
 
 /// The only leadership policy there is.
 pub const POLICY: &str = "primary_authoritative";
@@ -109,55 +109,14 @@ pub struct AuditRecord<'a> {
     pub reason: &'a str,
 }
 
-/// Reads a record. `None` when the object is not there.
-///
-/// # Errors
-/// The store's; and what is wrong with the record, as [`StoreErrorKind::NotARecord`].
-pub async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<(T, Etag)>, StoreError> {
-    match look(store, key).await? {
-        None => Ok(None),
-        Some((record, etag)) => Ok(Some((record?, etag))),
-    }
-}
-
-/// The same for whoever may replace what is there: content that is no record comes with its etag, so that nothing else
-/// than just that content is replaced.
-///
-/// # Errors
-/// The store's alone: only what was really read can be found to be no record.
-pub async fn look<T: DeserializeOwned>(
-    store: &Store,
-    key: &str,
-) -> Result<Option<(Result<T, StoreError>, Etag)>, StoreError> {
-    let (bytes, meta) = match store.get(key).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(None),
-        Err(error) if error.kind == StoreErrorKind::NotARecord => {
-            return Ok(store.head(key).await?.map(|meta| (Err(error), meta.etag)));
-        }
-        Err(error) => return Err(error),
-    };
-    let read = match serde_json::from_slice::<Value>(&bytes) {
-        Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
-        _ => serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string()),
-    };
-    let record = read.map_err(|problem| {
-        StoreError::new(
-            StoreErrorKind::NotARecord,
-            store.name(),
-            format!("read {key}"),
-            format!("the object is not what it should be: {problem}"),
-        )
-    });
-    Ok(Some((record, meta.etag)))
-}
-
 /// The bytes of a record: two-space indent, as Python writes them.
 ///
 /// # Errors
 /// Never for our own types.
-pub fn to_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec_pretty(record)
+pub fn to_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec_pretty(record).map_err(|error| {
+        StoreError::new(StoreErrorKind::Local, "this machine", "write a record", error.to_string())
+    })
 }
 
 /// A field on which no reader may insist: what is not of its type counts as not there.

@@ -26,6 +26,15 @@ fn backoff() -> ExponentialBuilder {
         .with_jitter()
 }
 
+/// Three more attempts within a second, for a write whose end is unclear: whoever waits for it may hold a lock that runs
+/// out.
+pub(super) fn soon() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_factor(2.0)
+        .with_max_times(3)
+}
+
 /// Whether a request is repeated after this error, its `attempt`th (from 1).
 fn again(error: &StoreError, attempt: u32) -> bool {
     let further = if error.kind == StoreErrorKind::ServerBusy && error.is_limit() {
@@ -71,6 +80,16 @@ where
         .when(StoreError::is_limit)
         .adjust(|error: &StoreError, planned| planned.map(|planned| pause(error, planned)))
         .await
+}
+
+/// Waits a random time below `first`, twice that after the next attempt, and so on (five times): those who met in the
+/// same place do not meet again.
+pub async fn back_off(attempt: u32, first: Duration) {
+    let mut chance = [0_u8; 2];
+    // Without chance, all wait for the same time, which is worse for them and wrong for nobody.
+    let _ = getrandom::fill(&mut chance);
+    let window = first.saturating_mul(1 << attempt.min(5));
+    tokio::time::sleep(window.mul_f64(f64::from(u16::from_le_bytes(chance)) / 65_536.0)).await;
 }
 
 /// How often a download that makes progress may be cut and go on.

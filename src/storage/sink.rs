@@ -52,10 +52,11 @@ impl Digests {
     }
 }
 
-/// A file that a download is written to and hashed on the way.
+/// A file that a download is written to, hashed on the way; or the hash alone.
 #[derive(Debug)]
 pub struct Sink {
-    file: tokio::fs::File,
+    /// `None`: only the checksum is wanted.
+    file: Option<tokio::fs::File>,
     sha256: Sha256,
     written: u64,
     limit: u64,
@@ -65,7 +66,17 @@ pub struct Sink {
 impl Sink {
     /// Writes into `file` from its start; more than `limit` bytes are an error.
     pub fn new(file: std::fs::File, limit: u64, progress: Progress) -> Self {
-        Self { file: tokio::fs::File::from_std(file), sha256: Sha256::new(), written: 0, limit, progress }
+        Self { file: Some(tokio::fs::File::from_std(file)), progress, ..Self::hashing(limit) }
+    }
+
+    /// Keeps nothing but the checksum of what comes; more than `limit` bytes are an error.
+    pub fn hashing(limit: u64) -> Self {
+        Self { file: None, sha256: Sha256::new(), written: 0, limit, progress: Progress::hidden() }
+    }
+
+    /// SHA-256 of what came so far.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256.clone().finalize().into()
     }
 
     /// Bytes so far: where a cut download goes on.
@@ -85,7 +96,9 @@ impl Sink {
                 format!("the object is larger than the {} bytes that were announced", self.limit),
             ));
         }
-        self.file.write_all(chunk).await?;
+        if let Some(file) = &mut self.file {
+            file.write_all(chunk).await?;
+        }
         self.sha256.update(chunk);
         self.progress.add(chunk.len() as u64);
         Ok(())
@@ -97,9 +110,11 @@ impl Sink {
     /// The file cannot be truncated.
     pub async fn restart(&mut self) -> io::Result<()> {
         use tokio::io::AsyncSeekExt;
-        self.file.flush().await?;
-        self.file.set_len(0).await?;
-        self.file.seek(io::SeekFrom::Start(0)).await?;
+        if let Some(file) = &mut self.file {
+            file.flush().await?;
+            file.set_len(0).await?;
+            file.seek(io::SeekFrom::Start(0)).await?;
+        }
         self.sha256 = Sha256::new();
         self.written = 0;
         self.progress.set(0);
@@ -111,8 +126,10 @@ impl Sink {
     /// # Errors
     /// The last bytes cannot be written.
     pub async fn finish(mut self) -> io::Result<(u64, String)> {
-        self.file.flush().await?;
-        self.file.sync_all().await?;
+        if let Some(file) = &mut self.file {
+            file.flush().await?;
+            file.sync_all().await?;
+        }
         self.progress.done();
         Ok((self.written, hex(&self.sha256.finalize())))
     }

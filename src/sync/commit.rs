@@ -11,7 +11,7 @@ use crate::database::snapshot::Pinned;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::history::commit::{Adopted, Author};
-use crate::history::log::{self, Created, Exclusive};
+use crate::history::log::{self, Created};
 use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Commit, retention};
 use crate::lock::Verifier;
@@ -168,9 +168,7 @@ async fn publish(
         super::gate::same_term(session, fence.terms.epoch).await?;
     }
     failpoint::reach("push.verified");
-    let verdict = session.bucket.verdict().await?;
-    let exclusive = if verdict.create { Exclusive::Conditional } else { Exclusive::Claim };
-    match log::create(&session.bucket, commit, exclusive).await? {
+    match log::create(&session.bucket, commit).await? {
         Created::Won => Ok(Some(commit.clone())),
         Created::Lost => Ok(None),
     }

@@ -14,7 +14,7 @@ use crate::leadership::{Role, Standing};
 use crate::lock::LockError;
 use crate::lock::decide::{self, Verdict};
 use crate::python::head::{self, Head};
-use crate::storage::records::{self, LockRecord};
+use crate::storage::records::LockRecord;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -236,7 +236,7 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
 
 async fn lock_is_free(session: &Session) -> CommandResult {
     let key = session.bucket.keys.lock();
-    let there = records::read::<LockRecord>(&session.bucket.store, &key).await?;
+    let there = session.bucket.read::<LockRecord>(&key).await?;
     let verdict = decide::decide(&decide::Situation {
         record: there.as_ref().map(|(record, _)| record),
         host: &session.config.node.host,

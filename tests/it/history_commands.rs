@@ -7,7 +7,7 @@ use membridge::config::{Addressing, S3Config, Secret, StoreConfig};
 use membridge::context::Context;
 use membridge::database::snapshot::Pinned;
 use membridge::history::commit::{Author, Commit};
-use membridge::history::log::{self, Created, Exclusive};
+use membridge::history::log::{self, Created};
 use membridge::history::pagemap::PageMap;
 use membridge::history::spool::spool;
 use membridge::storage::{self, Bucket};
@@ -59,7 +59,7 @@ pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
             ..Author::default()
         };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
-        let created = log::create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
+        let created = log::create(&bucket, &commit).await.unwrap();
         assert_eq!(created, Created::Won);
         spooled.map.keep(&map).unwrap();
         commit

@@ -29,6 +29,7 @@ mod documents;
 mod documents_first_steps;
 mod dry_run;
 mod edges;
+mod encrypted_buckets;
 mod errors;
 mod errors_memory;
 mod fencing;

@@ -1,7 +1,7 @@
 //! What every store must do (the promises of src/storage/mod.rs), asked of each one we can run.
 
 use membridge::storage::conditional::{self, Outcome};
-use membridge::storage::{Body, Condition, Digests, Sink, Store, StoreErrorKind};
+use membridge::storage::{Body, Bucket, Condition, Digests, Sink, Store, StoreErrorKind};
 use membridge::ui::Progress;
 
 use crate::stores::{Subject, unique};
@@ -212,6 +212,11 @@ async fn a_conforming_server_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_encrypts_keeps_the_contract() {
+    all(&Subject::encrypting()).await;
+}
+
+#[tokio::test]
 async fn a_server_that_ignores_conditions_keeps_the_rest_of_it() {
     all(&Subject::ignoring()).await;
 }
@@ -249,4 +254,45 @@ async fn a_listing_goes_on_after_a_thousand_keys() {
     }
     let store = crate::stores::open(&(&server).into());
     assert_eq!(store.list("many/").await.unwrap().len(), 2345);
+}
+
+/// A bucket of its own in the subject's store, as a machine with an empty memory of verdicts opens it.
+fn place(subject: &Subject, cid: &str, state: &std::path::Path) -> Bucket {
+    Bucket::new(subject.open(), cid, std::sync::Arc::default(), state)
+}
+
+#[tokio::test]
+async fn a_swap_has_one_winner_whatever_conditions_are_worth() {
+    for subject in [
+        Subject::conforming(),
+        Subject::encrypting(),
+        Subject::directory(),
+        Subject::ignoring(),
+        Subject::refusing(),
+        Subject::not_atomic(),
+    ] {
+        let (state, cid) = (tempfile::tempdir().unwrap(), unique("swap"));
+        let bucket = place(&subject, &cid, state.path());
+        bucket.verdict().await.unwrap();
+        let key = format!("{}record.json", bucket.keys.root());
+        let Outcome::Won(first) = bucket.swap(&key, None, b"first").await.unwrap() else {
+            panic!("{}: nobody was there", subject.name);
+        };
+        assert_eq!(bucket.swap(&key, None, b"second").await.unwrap(), Outcome::Lost, "{}", subject.name);
+        let again = bucket.swap(&key, None, b"first").await.unwrap();
+        assert!(matches!(again, Outcome::Won(_)), "{}: after a lost answer", subject.name);
+        let mut racers = tokio::task::JoinSet::new();
+        for racer in 0..6 {
+            let (bucket, key) = (place(&subject, &cid, state.path()), key.clone());
+            let seen = first.etag.clone();
+            racers.spawn(async move {
+                let body = format!("racer {racer}");
+                usize::from(bucket.swap(&key, Some(&seen), body.as_bytes()).await.unwrap() != Outcome::Lost)
+            });
+        }
+        let winners: usize = racers.join_all().await.into_iter().sum();
+        assert_eq!(winners, 1, "{}", subject.name);
+        let folder = bucket.keys.claims("record");
+        assert_eq!(bucket.store.list(&folder).await.unwrap(), [], "{}: no claim stays", subject.name);
+    }
 }

@@ -26,6 +26,10 @@ impl Subject {
         if let Some(fault) = fault {
             server.fault(fault).forever();
         }
+        Subject::on(name, server, atomic)
+    }
+
+    fn on(name: &'static str, server: S3Server, atomic: bool) -> Subject {
         Subject {
             name,
             store: Store::from(&server),
@@ -37,6 +41,13 @@ impl Subject {
 
     pub fn conforming() -> Subject {
         Subject::served("conforming server", None, true)
+    }
+
+    /// SSE-KMS: etags look like MD5 and are not.
+    pub fn encrypting() -> Subject {
+        let server = S3Server::start();
+        server.encrypt();
+        Subject::on("bucket that encrypts", server, true)
     }
 
     /// Garage, rclone, Oracle: 200 whatever the condition.

@@ -200,6 +200,11 @@ impl Handle {
         self.objects.lock().uploads.len()
     }
 
+    /// From here on etags look like MD5 and are not, as in buckets that encrypt with keys of their own (SSE-KMS).
+    pub fn encrypt(&self) {
+        self.objects.encrypts.store(true, Ordering::SeqCst);
+    }
+
     /// Removes the bucket itself, so that requests meet NoSuchBucket.
     pub fn drop_bucket(&self) {
         self.objects.lock().buckets.remove(&self.bucket);

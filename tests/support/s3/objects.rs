@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -197,11 +198,25 @@ pub struct Contents {
 
 /// The map behind one mutex.
 #[derive(Default)]
-pub struct Objects(Mutex<Contents>);
+pub struct Objects {
+    contents: Mutex<Contents>,
+    /// Etags are 32 hex digits and no MD5, other ones after each write.
+    pub encrypts: AtomicBool,
+}
 
 impl Objects {
     pub fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an object is stored as: with an etag of the server's own, where it encrypts.
+    pub fn sealed(&self, mut stored: Stored) -> Stored {
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        if self.encrypts.load(Ordering::SeqCst) {
+            let write = WRITES.fetch_add(1, Ordering::SeqCst);
+            stored.etag = hex(&Md5::digest(format!("write {write} of {}", stored.etag)));
+        }
+        stored
     }
 }
 

@@ -210,7 +210,7 @@ impl S3 for Service {
         let conditions = conditions(&req);
         let input = req.input;
         bucket(&mut self.objects.lock(), &input.bucket)?;
-        let mut stored = receive(input.body, input.content_length).await?;
+        let mut stored = self.objects.sealed(receive(input.body, input.content_length).await?);
         stored.content_type = input.content_type;
         stored.metadata = input.metadata;
         let e_tag = Some(etag(&stored));
@@ -241,6 +241,7 @@ impl S3 for Service {
         let mut copy = self.find(from_bucket, from_key)?;
         let if_match = input.copy_source_if_match.as_ref();
         check_write(Some(&copy), if_match, input.copy_source_if_none_match.as_ref())?;
+        copy = self.objects.sealed(copy);
         copy.modified = std::time::SystemTime::now();
         let result = CopyObjectResult {
             e_tag: Some(etag(&copy)),

@@ -5,14 +5,18 @@
 
 use std::time::Duration;
 
+use super::retry::back_off;
+use super::{Body, Entry, Store, StoreError};
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::storage::{Body, Bucket, Entry, Store, StoreError};
+
+/// The first pause of those who met; it widens, because the more claimers there are, the longer it takes.
+const BACK_OFF: Duration = Duration::from_millis(150);
 
 /// What is claimed, by whom, for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
-    /// The folder of claims: see [`crate::storage::keys::Keys::claims`].
+    /// The folder of claims: see [`super::keys::Keys::claims`].
     pub folder: &'a str,
     /// Random, without dots; ours alone.
     pub token: &'a str,
@@ -53,7 +57,11 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn stake(bucket: &Bucket, terms: Terms<'_>) -> Result<Option<Self>, StoreError> {
+    pub async fn stake(
+        store: &Store,
+        context: &Context,
+        terms: Terms<'_>,
+    ) -> Result<Option<Self>, StoreError> {
         const ATTEMPTS: u32 = 10;
         let mut claim = Self {
             folder: terms.folder.to_owned(),
@@ -67,12 +75,12 @@ impl Claim {
         let mut staked = false;
         let mut end = Ok(());
         for attempt in 0..ATTEMPTS {
-            match claim.try_once(bucket).await {
+            match claim.try_once(store, context).await {
                 Ok(true) => {
                     staked = true;
                     break;
                 }
-                Ok(false) => pause(attempt).await,
+                Ok(false) => back_off(attempt, BACK_OFF).await,
                 Err(error) => {
                     end = Err(error);
                     break;
@@ -82,27 +90,27 @@ impl Claim {
         if staked {
             return Ok(Some(claim));
         }
-        let withdrawn = claim.withdraw(bucket).await;
+        let withdrawn = claim.withdraw(store).await;
         end.and(withdrawn).map(|()| None)
     }
 
     /// One announcement and one look. Of those who meet, the one with the smallest name stays and looks again; the
     /// others step back, so that somebody gets in soon.
-    async fn try_once(&mut self, bucket: &Bucket) -> Result<bool, StoreError> {
-        self.renew(bucket).await?;
-        let scene = self.look(bucket).await?;
+    async fn try_once(&mut self, store: &Store, context: &Context) -> Result<bool, StoreError> {
+        self.renew(store, context).await?;
+        let scene = self.look(store, context).await?;
         let mut alive = scene.alive;
         if self.force {
-            remove(&bucket.store, &alive).await?;
-            alive = self.look(bucket).await?.alive;
+            remove(store, &alive).await?;
+            alive = self.look(store, context).await?.alive;
         }
         if scene.present && alive.is_empty() {
             // A dead claim that stays is only one more line in the next listing.
-            let _ = remove(&bucket.store, &scene.dead).await;
+            let _ = remove(store, &scene.dead).await;
             return Ok(true);
         }
         if alive.iter().any(|other| *other < self.key()) {
-            self.withdraw(bucket).await?;
+            self.withdraw(store).await?;
         }
         Ok(false)
     }
@@ -112,14 +120,35 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn renew(&mut self, bucket: &Bucket) -> Result<(), StoreError> {
+    pub async fn renew(&mut self, store: &Store, context: &Context) -> Result<(), StoreError> {
         let old = (self.count > 0).then(|| self.key());
-        self.announced = bucket.context.uptime();
+        self.announced = context.uptime();
         self.count += 1;
-        bucket.store.put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden()).await?;
+        store.put(&self.key(), Body::Bytes(b"{}\n"), &Progress::hidden()).await?;
         match old {
-            Some(old) => bucket.store.delete(&old).await,
+            Some(old) => store.delete(&old).await,
             None => Ok(()),
+        }
+    }
+
+    /// Renews for as long as `work` goes on.
+    ///
+    /// # Errors
+    /// The work's own, and the store's.
+    pub async fn hold<T>(
+        &mut self,
+        store: &Store,
+        context: &Context,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut work = std::pin::pin!(work);
+        let nap = Duration::from_secs(self.lifetime.unsigned_abs()) / 3;
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut work => return end,
+                () = tokio::time::sleep(nap) => self.renew(store, context).await?,
+            }
         }
     }
 
@@ -127,8 +156,8 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn present(&self, bucket: &Bucket) -> Result<bool, StoreError> {
-        Ok(self.look(bucket).await?.present)
+    pub async fn present(&self, store: &Store, context: &Context) -> Result<bool, StoreError> {
+        Ok(self.look(store, context).await?.present)
     }
 
     /// How long ago we announced ourselves.
@@ -145,15 +174,15 @@ impl Claim {
     ///
     /// # Errors
     /// The store's.
-    pub async fn withdraw(&self, bucket: &Bucket) -> Result<(), StoreError> {
+    pub async fn withdraw(&self, store: &Store) -> Result<(), StoreError> {
         let prefix = format!("{}{}.", self.folder, self.token);
-        let ours = bucket.store.list(&prefix).await?;
-        remove(&bucket.store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
+        let ours = store.list(&prefix).await?;
+        remove(store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
     }
 
-    async fn look(&self, bucket: &Bucket) -> Result<Scene, StoreError> {
-        let entries = bucket.store.list(&self.folder).await?;
-        let now = bucket.context.server_now().as_second();
+    async fn look(&self, store: &Store, context: &Context) -> Result<Scene, StoreError> {
+        let entries = store.list(&self.folder).await?;
+        let now = context.server_now().as_second();
         Ok(scene(&entries, self, now))
     }
 
@@ -166,7 +195,7 @@ impl Claim {
 ///
 /// # Errors
 /// The store's.
-pub async fn anybody(bucket: &Bucket, terms: Terms<'_>) -> Result<bool, StoreError> {
+pub async fn anybody(store: &Store, context: &Context, terms: Terms<'_>) -> Result<bool, StoreError> {
     let nobody = Claim {
         folder: terms.folder.to_owned(),
         token: terms.token.to_owned(),
@@ -176,7 +205,7 @@ pub async fn anybody(bucket: &Bucket, terms: Terms<'_>) -> Result<bool, StoreErr
         count: 0,
         announced: Duration::ZERO,
     };
-    Ok(!nobody.look(bucket).await?.alive.is_empty())
+    Ok(!nobody.look(store, context).await?.alive.is_empty())
 }
 
 fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {
@@ -213,16 +242,6 @@ async fn remove(store: &Store, keys: &[String]) -> Result<(), StoreError> {
         store.delete(key).await?;
     }
     Ok(())
-}
-
-/// Waits a random time; the window widens, because the more claimers there are, the longer it takes.
-async fn pause(attempt: u32) {
-    let mut chance = [0_u8; 2];
-    // Without chance, all wait for the same time, which is worse for them and wrong for nobody.
-    let _ = getrandom::fill(&mut chance);
-    let window = 150_u64 << attempt.min(4);
-    let wait = u64::from(u16::from_le_bytes(chance)) % window + 20;
-    tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
 #[cfg(test)]
