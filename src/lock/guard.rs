@@ -153,6 +153,8 @@ impl<'a> Guard<'a> {
         let context = &*self.request.bucket.context;
         let pause = (self.term.ttl / 20).min(Duration::from_secs(5));
         loop {
+            // The work may look at the clock before the request ends.
+            self.term.trouble(Some("the store did not answer".to_owned()));
             let trouble = match tokio::time::timeout(self.term.left(context), self.renew()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(LockError::Store(error))) => error.to_string(),
