@@ -25,7 +25,7 @@ pub enum Mac {
 
 /// Adds `key_id` and `mac` to a record that goes to `object`. A record with a number that is no integer gets none: no two
 /// programs write such a number in the same way.
-pub fn sign(key: &MasterKey, object: &str, record: &mut Map<String, Value>) {
+pub(super) fn sign(key: &MasterKey, object: &str, record: &mut Map<String, Value>) {
     record.remove(MAC);
     record.insert(KEY.to_owned(), key.id().to_string().into());
     if let Some(tag) = tag(key, object, record) {
@@ -34,7 +34,7 @@ pub fn sign(key: &MasterKey, object: &str, record: &mut Map<String, Value>) {
 }
 
 /// What the mac of a record that was found at `object` says.
-pub fn mac(keys: &Keyring, object: &str, record: &Map<String, Value>) -> Mac {
+pub(super) fn mac(keys: &Keyring, object: &str, record: &Map<String, Value>) -> Mac {
     let Some(mac) = record.get(MAC) else {
         return Mac::Missing;
     };

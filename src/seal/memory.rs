@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::vouched::Vouched;
 use crate::private_files::write_private;
 
 /// One object that was seen and was authentic.
@@ -44,12 +46,27 @@ pub fn judge(seen: Option<&Seen>, there: &Seen) -> Standing {
     }
 }
 
+/// How a project is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// It is not.
+    Open,
+    /// By its note.
+    Sealed {
+        /// The public name of its key.
+        key_id: String,
+        /// What the note vouches for.
+        vouched: Vouched,
+    },
+}
+
 /// Everything that was seen of one project in one store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The public name of the key with which the project is sealed; absent while it is not.
+    /// How the project's note was found; absent while nobody has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_id: Option<String>,
+    pub known: Option<Known>,
     /// The newest commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Seen>,
@@ -79,34 +96,88 @@ impl Memory {
     pub fn write(&self, path: &Path) -> io::Result<()> {
         write_private(path, &serde_json::to_vec_pretty(self).map_err(io::Error::other)?)
     }
-
-    /// Notes the newest commit. What is older than what was seen is not noted.
-    pub fn note_commit(&mut self, there: Seen) -> Standing {
-        note(&mut self.commit, there)
-    }
-
-    /// Notes a writer's newest segment, likewise.
-    pub fn note_segment(&mut self, writer: &str, there: Seen) -> Standing {
-        let mut seen = self.writers.remove(writer);
-        let standing = note(&mut seen, there);
-        if let Some(seen) = seen {
-            self.writers.insert(writer.to_owned(), seen);
-        }
-        standing
-    }
 }
 
-fn note(seen: &mut Option<Seen>, there: Seen) -> Standing {
-    let standing = judge(seen.as_ref(), &there);
+/// What is older than what was seen is not noted.
+fn note(seen: &mut Option<Seen>, there: &Seen) -> Standing {
+    let standing = judge(seen.as_ref(), there);
     if matches!(standing, Standing::First | Standing::Newer) {
-        *seen = Some(there);
+        *seen = Some(there.clone());
     }
     standing
 }
 
+/// What one run knows of it, and where it is kept.
+#[derive(Debug, Default)]
+pub struct Watch {
+    memory: Mutex<Memory>,
+    /// `None`: this run only looks.
+    path: Option<PathBuf>,
+}
+
+impl Watch {
+    /// Goes on from what was read; `path` is where what is new is kept.
+    pub fn new(memory: Memory, path: Option<PathBuf>) -> Self {
+        Self { memory: Mutex::new(memory), path }
+    }
+
+    /// Judges the newest commit, and notes it where it is newer than what was seen. `prev`: what it says of the one
+    /// before it.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub fn commit(&self, there: &Seen, prev: Option<&str>) -> io::Result<Standing> {
+        self.note(|memory| match &memory.commit {
+            Some(seen) if seen.number + 1 == there.number && prev != Some(&seen.sha256) => {
+                Standing::Exchanged
+            }
+            _ => note(&mut memory.commit, there),
+        })
+    }
+
+    /// Judges a writer's newest segment, likewise.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub fn segment(&self, writer: &str, there: &Seen, prev: Option<&str>) -> io::Result<Standing> {
+        self.note(|memory| {
+            let mut seen = memory.writers.get(writer).cloned();
+            if let Some(seen) = &seen
+                && seen.number + 1 == there.number
+                && prev != Some(&seen.sha256)
+            {
+                return Standing::Exchanged;
+            }
+            let standing = note(&mut seen, there);
+            memory.writers.extend(seen.map(|seen| (writer.to_owned(), seen)));
+            standing
+        })
+    }
+
+    /// The newest commit that was seen.
+    pub fn newest(&self) -> Option<Seen> {
+        self.lock().commit.clone()
+    }
+
+    fn note(&self, judge: impl FnOnce(&mut Memory) -> Standing) -> io::Result<Standing> {
+        let mut memory = self.lock();
+        let standing = judge(&mut memory);
+        if let Some(path) = &self.path
+            && matches!(standing, Standing::First | Standing::Newer)
+        {
+            memory.write(path)?;
+        }
+        Ok(standing)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Memory, Seen, Standing, judge};
+    use super::{Memory, Seen, Standing, Watch, judge};
 
     fn seen(number: u64, sha256: &str) -> Seen {
         Seen { number, sha256: sha256.to_owned() }
@@ -131,24 +202,29 @@ mod tests {
     fn nothing_older_is_ever_noted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seal/memory.json");
-        let mut memory = Memory::read(&path).unwrap();
-        assert_eq!(memory, Memory::default());
+        assert_eq!(Memory::read(&path).unwrap(), Memory::default());
+        let watch = Watch::new(Memory::default(), Some(path.clone()));
+        // number, checksum, what it says of the one before → how it stands
         let steps = [
-            (5, "a", Standing::First),
-            (4, "x", Standing::Back),
-            (5, "x", Standing::Exchanged),
-            (7, "b", Standing::Newer),
-            (7, "b", Standing::Same),
+            (5, "a", None, Standing::First),
+            (4, "x", None, Standing::Back),
+            (5, "x", None, Standing::Exchanged),
+            (6, "y", Some("x"), Standing::Exchanged),
+            (6, "b", Some("a"), Standing::Newer),
+            (9, "c", Some("z"), Standing::Newer),
+            (9, "c", Some("z"), Standing::Same),
         ];
-        for (number, sha256, standing) in steps {
-            assert_eq!(memory.note_commit(seen(number, sha256)), standing);
-            assert_eq!(memory.note_segment("w", seen(number, sha256)), standing);
+        for (number, sha256, prev, standing) in steps {
+            assert_eq!(watch.commit(&seen(number, sha256), prev).unwrap(), standing, "{number} {sha256}");
+            assert_eq!(watch.segment("w", &seen(number, sha256), prev).unwrap(), standing);
         }
-        memory.write(&path).unwrap();
-        let again = Memory::read(&path).unwrap();
-        assert_eq!(again, memory);
-        assert_eq!(again.commit, Some(seen(7, "b")));
-        assert_eq!(again.writers.get("w"), Some(&seen(7, "b")));
+        let kept = Memory::read(&path).unwrap();
+        assert_eq!((kept.commit, watch.newest()), (Some(seen(9, "c")), Some(seen(9, "c"))));
+        assert_eq!(kept.writers.get("w"), Some(&seen(9, "c")));
+        // Whoever only looks judges as well, and keeps nothing.
+        let look = Watch::new(Memory::read(&path).unwrap(), None);
+        assert_eq!(look.commit(&seen(10, "d"), Some("c")).unwrap(), Standing::Newer);
+        assert_eq!(Memory::read(&path).unwrap().commit, Some(seen(9, "c")));
         std::fs::write(&path, "{").unwrap();
         assert!(Memory::read(&path).is_err());
     }

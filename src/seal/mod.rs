@@ -10,6 +10,7 @@ mod mac;
 mod memory;
 mod passphrase;
 mod place;
+mod signed;
 mod vouched;
 mod words;
 
@@ -21,8 +22,8 @@ use crate::context::hex;
 pub use cipher::{HEADER, Opener, Sealer, is_sealed, open_bytes, seal_bytes};
 pub use envelope::Envelope;
 pub use key::{KeyError, KeyId, Keyring, MasterKey};
-pub use mac::{Mac, mac, sign};
-pub use memory::{Memory, Seen, Standing, judge};
+pub use mac::Mac;
+pub use memory::{Known, Memory, Seen, Standing, Watch, judge};
 pub use passphrase::{MIN_PASSPHRASE, ROUNDS, Wrapped};
 pub use place::Place;
 pub use vouched::Vouched;
@@ -103,18 +104,20 @@ pub enum Seal {
 }
 
 /// What a machine of a sealed project knows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Fleet {
     /// Its keys.
     pub keys: Keyring,
     /// Objects of the time before the present key.
     pub vouched: Vouched,
+    /// What was seen of the bucket.
+    pub watch: Watch,
 }
 
 impl Seal {
     /// Sealed with these keys; `vouched` is what the project's note says.
-    pub fn on(keys: Keyring, vouched: Vouched) -> Self {
-        Self::On(Box::new(Fleet { keys, vouched }))
+    pub fn on(keys: Keyring, vouched: Vouched, watch: Watch) -> Self {
+        Self::On(Box::new(Fleet { keys, vouched, watch }))
     }
 
     /// The key for new objects, where the project is sealed.

@@ -28,6 +28,11 @@ pub enum Place<'a> {
     },
     /// The note that says with which key the project is sealed.
     Project,
+    /// A record that stays readable: the part of it that does not.
+    Record {
+        /// The object's whole key.
+        object: &'a str,
+    },
 }
 
 impl Place<'_> {
@@ -39,6 +44,7 @@ impl Place<'_> {
             Self::Commit { .. } => 3,
             Self::Node { .. } => 4,
             Self::Project => 5,
+            Self::Record { .. } => 6,
         }
     }
 
@@ -50,6 +56,7 @@ impl Place<'_> {
             Self::Commit { .. } => "commit",
             Self::Node { .. } => "node",
             Self::Project => "project",
+            Self::Record { .. } => "record",
         }
     }
 
@@ -84,6 +91,7 @@ impl Place<'_> {
             }
             Self::Commit { number } => field(&number.to_le_bytes()),
             Self::Node { writer } => field(writer.as_bytes()),
+            Self::Record { object } => field(object.as_bytes()),
             Self::Project => {}
         }
         bytes
@@ -108,6 +116,8 @@ mod tests {
             Place::Commit { number: 2 },
             Place::Node { writer: "a1" },
             Place::Project,
+            Place::Record { object: "a" },
+            Place::Record { object: "b" },
         ];
         let contexts = ["6fe2e0f6071ac2bb", "6fe2e0f6071ac2bc"]
             .iter()

@@ -1,8 +1,8 @@
 use std::io::{Read, Seek, Write};
 
 use super::{
-    Fleet, HEADER, KeyId, Keyring, MasterKey, Opened, Opener, Place, Seal, SealError, Sealed, Sealer,
-    Vouched, fingerprint, open_bytes, seal_bytes, sha256,
+    HEADER, KeyId, Keyring, MasterKey, Opened, Opener, Place, Seal, SealError, Sealed, Sealer, Vouched,
+    Watch, fingerprint, open_bytes, seal_bytes, sha256,
 };
 use crate::context::hex;
 
@@ -19,7 +19,7 @@ fn ring(byte: u8) -> Keyring {
 }
 
 fn on(byte: u8) -> Seal {
-    Seal::on(ring(byte), Vouched::default())
+    Seal::on(ring(byte), Vouched::default(), Watch::default())
 }
 
 fn sealed(plain: &[u8], place: Place<'_>) -> Vec<u8> {
@@ -181,7 +181,7 @@ fn keys_and_sealing_do_not_mix_up() {
     let segment = Place::Segment { writer: "w", number: 1 };
     let rows = sealed(b"rows", segment);
     // After a rotation the old key opens what is vouched for, and nothing else.
-    let rotated = |vouched| Seal::on(ring(1).led_by(key(2)), vouched);
+    let rotated = |vouched| Seal::on(ring(1).led_by(key(2)), vouched, Watch::default());
     let mut vouched = Vouched::default();
     vouched.commits.insert(7, sha256(&stored));
     vouched.segments.insert("w".to_owned(), [(1, sha256(&rows)), (2, sha256(b"clear rows"))].into());
@@ -193,8 +193,8 @@ fn keys_and_sealing_do_not_mix_up() {
         (Seal::Off, clear, "{\"schema\": 1}"),
         (on(1), &stored, "{\"schema\": 1}"),
         (on(1), clear, "NotSealed"),
-        (Seal::on(ring(1), vouched_clear.clone()), clear, "{\"schema\": 1}"),
-        (Seal::on(ring(1), vouched_clear), b"{\"schema\": 1 }", "NotSealed"),
+        (Seal::on(ring(1), vouched_clear.clone(), Watch::default()), clear, "{\"schema\": 1}"),
+        (Seal::on(ring(1), vouched_clear, Watch::default()), b"{\"schema\": 1 }", "NotSealed"),
         (on(2), &stored, &other_key),
         (rotated(nothing.clone()), &stored, "NotAuthentic"),
         (rotated(old.clone()), &stored, "{\"schema\": 1}"),
@@ -226,9 +226,7 @@ fn keys_and_sealing_do_not_mix_up() {
 
 #[test]
 fn what_is_written_is_sealed_with_the_present_key() {
-    let Seal::On(fleet) = Seal::on(ring(1).led_by(key(2)), Vouched::default()) else { panic!("it is on") };
-    let Fleet { keys, .. } = *fleet.clone();
-    let seal = Seal::On(fleet);
+    let seal = Seal::on(ring(1).led_by(key(2)), Vouched::default(), Watch::default());
     let stored = seal.seal_record(b"{}".to_vec(), CID, COMMIT, [5; 32]).unwrap().into_stored();
     let shown = String::from_utf8(stored.clone()).unwrap();
     assert!(
@@ -236,7 +234,7 @@ fn what_is_written_is_sealed_with_the_present_key() {
         "{shown}"
     );
     assert_eq!(record(&on(2), &stored), "{}");
-    assert_eq!(keys.current(), &key(2));
+    assert_eq!(seal.key(), Some(&key(2)));
     let mut clear = Seal::Off.writer(Vec::new(), CID, COMMIT, [5; 32]).unwrap();
     clear.write_all(b"as it is").unwrap();
     assert_eq!(clear.finish().unwrap(), b"as it is");
@@ -265,7 +263,11 @@ fn the_vectors_of_the_documentation_hold() {
     let key = MasterKey::new(bytes);
     let stored = seal_bytes(b"a memory", &key, CID, COMMIT, salt).unwrap();
     let mut record = serde_json::json!({"epoch": 3, "primary_node_id": "desk"});
-    super::sign(&key, "projects/6fe2e0f6071ac2bb/leadership/lease.json", record.as_object_mut().unwrap());
+    super::mac::sign(
+        &key,
+        "projects/6fe2e0f6071ac2bb/leadership/lease.json",
+        record.as_object_mut().unwrap(),
+    );
     let wrapped = super::Wrapped::wrap(&key, "correct horse battery staple", salt);
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/format.md")).unwrap();
     let vectors = [

@@ -29,7 +29,7 @@ impl Vouched {
             Place::Segment { writer, number } => {
                 self.segments.get(writer).and_then(|known| known.get(&number))
             }
-            Place::Node { .. } | Place::Project => None,
+            Place::Node { .. } | Place::Project | Place::Record { .. } => None,
         };
         known.is_some_and(|known| *known == sha256())
     }
