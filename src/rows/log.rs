@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::failpoint;
 use crate::private_files::make_private_folder;
 use crate::progress::Progress;
-use crate::seal::{Place, Seal, Sealed};
+use crate::seal::{Place, Sealed};
 use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink, StoreError};
 
 /// What can go wrong with the row log.
@@ -122,21 +122,17 @@ pub enum Published {
     SomebodyElses,
 }
 
-/// Projects are not sealed yet.
-static OPEN: Seal = Seal::Off;
-
 /// The row log of a project.
 #[derive(Debug, Clone)]
 pub struct RowLog<'a> {
     bucket: &'a Bucket,
     scratch: PathBuf,
-    seal: &'a Seal,
 }
 
 impl<'a> RowLog<'a> {
     /// The log in this bucket; `scratch` is our folder for temporary files.
     pub fn new(bucket: &'a Bucket, scratch: &Path) -> Self {
-        Self { bucket, scratch: scratch.to_owned(), seal: &OPEN }
+        Self { bucket, scratch: scratch.to_owned() }
     }
 
     /// The node records there are: one listing.
@@ -163,7 +159,7 @@ impl<'a> RowLog<'a> {
             return Ok(None);
         };
         let (project, place) = (self.bucket.keys.project(), Place::Node { writer });
-        let opened = self.seal.open_record(Sealed::from_bucket(bytes), project, place);
+        let opened = self.bucket.seal.open_record(Sealed::from_bucket(bytes), project, place);
         let parsed = opened.map_err(|error| error.to_string());
         match parsed.and_then(|opened| NodeRecord::parse(opened.get(), writer)) {
             Ok(record) => Ok(Some((record, meta.etag))),
@@ -181,7 +177,7 @@ impl<'a> RowLog<'a> {
         let bytes = record.to_bytes().map_err(|error| unsound(error.to_string()))?;
         let (project, place) = (self.bucket.keys.project(), Place::Node { writer: &record.writer });
         let salt = self.bucket.context.random()?;
-        let sealed = self.seal.seal_record(bytes, project, place, salt);
+        let sealed = self.bucket.seal.seal_record(bytes, project, place, salt);
         let sealed = sealed.map_err(|error| unsound(error.to_string()))?;
         let body = Body::Bytes(sealed.stored());
         let meta = self.bucket.store.put(&key, body, &Progress::hidden()).await?;
@@ -241,7 +237,8 @@ impl<'a> RowLog<'a> {
     ) -> Result<SegmentReader, SegmentError> {
         let (project, place) = (self.bucket.keys.project(), Place::Segment { writer, number });
         let another = || tempfile::tempfile_in(&self.scratch);
-        let opened = self.seal.open_file(Sealed::from_bucket(file), sha256, project, place, another)?;
+        let opened =
+            self.bucket.seal.open_file(Sealed::from_bucket(file), sha256, project, place, another)?;
         let reader = SegmentReader::proved(opened)?;
         reader.header.expect(project, writer, number)?;
         Ok(reader)
@@ -267,7 +264,7 @@ impl<'a> RowLog<'a> {
     pub fn finish(&self, writer: SegmentWriter, header: Header) -> Result<Prepared, LogError> {
         let key = self.bucket.keys.segment(&header.writer, header.number);
         let salt = self.bucket.context.random()?;
-        writer.finish(header, self.seal, salt).map_err(|error| LogError::Segment { key, error })
+        writer.finish(header, &self.bucket.seal, salt).map_err(|error| LogError::Segment { key, error })
     }
 
     /// Puts a prepared segment under our number, unless something is there: then its bytes say whose it is. The same

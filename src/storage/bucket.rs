@@ -16,6 +16,7 @@ use super::probe::{Capability, Verdict};
 use super::{Body, Digests, Etag, Meta, Store, StoreError, StoreErrorKind};
 use crate::context::Context;
 use crate::progress::Progress;
+use crate::seal::Seal;
 
 /// How long a claim for one write lives without renewal (seconds).
 const CLAIM_SECONDS: i64 = 60;
@@ -33,13 +34,15 @@ pub struct Bucket {
     pub context: Arc<Context>,
     /// What the store's conditional writes are worth.
     pub capability: Capability,
+    /// Whether and with what the project is sealed.
+    pub seal: Seal,
 }
 
 impl Bucket {
     /// The place of the project `cid` in `store`; `state` is our state directory, where verdicts about the store are kept.
     pub fn new(store: Store, cid: &str, context: Arc<Context>, state: &Path) -> Self {
         let capability = Capability::new(&store, state);
-        Self { keys: Keys::new(cid), store, context, capability }
+        Self { keys: Keys::new(cid), store, context, capability, seal: Seal::Off }
     }
 
     /// What the store's conditional writes are worth: known, remembered, or found out now.
