@@ -6,10 +6,13 @@
 //!
 //! - [`segment`] is the format of rows on the wire, [`header`] what a segment says about itself;
 //! - [`node`] is what a machine says about itself; [`wanted`] which segments are still to be read;
+//! - [`fold`] decides when many small segments become one, [`merge`] is how;
 //! - [`log`] is the place of all of them in the bucket, [`store_identity`] tells one bucket from another.
 
+pub mod fold;
 pub mod header;
 pub mod log;
+pub mod merge;
 pub mod node;
 pub mod record;
 pub mod report;

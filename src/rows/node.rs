@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::header::Covers;
+use super::header::{Covers, Kind};
 use crate::storage::keys;
 use crate::storage::records::or_nothing;
 
@@ -23,6 +23,8 @@ const MAX_TEXT: usize = 256;
 /// A fold or a base that stands for earlier segments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fold {
+    /// A fold, or a base.
+    pub kind: Kind,
     /// Its number; of several parts, that of the last one.
     pub number: u64,
     /// How many parts it has, in consecutive numbers.
@@ -40,7 +42,11 @@ impl Fold {
     fn is_sound(&self, newest: u64) -> bool {
         let Covers { first, last } = self.covers;
         let ordered = first >= 1 && first <= last.saturating_add(1) && last < self.first_part();
-        ordered && self.parts > 0 && self.number <= newest && u64::from(self.parts) <= self.number
+        ordered
+            && self.kind != Kind::Rows
+            && self.parts > 0
+            && self.number <= newest
+            && u64::from(self.parts) <= self.number
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Fold, LastSync, NodeRecord, SCHEMA};
-use crate::rows::header::Covers;
+use crate::rows::header::{Covers, Kind};
 
 const WRITER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -14,7 +14,7 @@ fn record() -> NodeRecord {
         schema: SCHEMA,
         writer: WRITER.to_owned(),
         last: 18,
-        folds: vec![Fold { number: 17, parts: 1, covers: Covers { first: 1, last: 16 } }],
+        folds: vec![Fold { kind: Kind::Fold, number: 17, parts: 1, covers: Covers { first: 1, last: 16 } }],
         seen: BTreeMap::from([("f".repeat(32), 3)]),
         time: "2026-01-02T03:04:05+00:00".to_owned(),
         node_id: "alpha".to_owned(),
@@ -79,7 +79,7 @@ fn what_people_read_is_cut_and_what_makes_no_sense_is_left_out() {
     let seen = json!({"f".repeat(32): 4, "../x": 5});
     assert_eq!(with("seen", seen).unwrap().seen, BTreeMap::from([("f".repeat(32), 4)]));
     let fold = |number: u64, parts: u32, first: u64, last: u64| {
-        let fold = json!([{"number": number, "parts": parts, "covers": {"first": first, "last": last}}]);
+        let fold = json!([{"kind": "base", "number": number, "parts": parts, "covers": {"first": first, "last": last}}]);
         with("folds", fold).unwrap().folds.len()
     };
     assert_eq!(fold(17, 1, 1, 16), 1);

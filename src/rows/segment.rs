@@ -122,4 +122,4 @@ fn counts(lines: u64, bytes: u64, head: &[u8]) -> Vec<u8> {
 mod hostile_tests;
 #[cfg(test)]
 #[path = "segment_tests.rs"]
-mod tests;
+pub(super) mod tests;

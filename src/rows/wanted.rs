@@ -50,11 +50,11 @@ pub fn reached(collected: u64, read: &[(u64, Option<Covers>)]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{reached, wanted};
-    use crate::rows::header::Covers;
+    use crate::rows::header::{Covers, Kind};
     use crate::rows::node::Fold;
 
     fn fold(number: u64, parts: u32, first: u64, last: u64) -> Fold {
-        Fold { number, parts, covers: Covers { first, last } }
+        Fold { kind: Kind::Fold, number, parts, covers: Covers { first, last } }
     }
 
     #[test]

@@ -39,6 +39,16 @@ impl SegmentReader {
         file.seek(SeekFrom::Start(0))?;
         Self::begin(file)
     }
+
+    /// Stands at its first line again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn rewound(self) -> Result<Self, SegmentError> {
+        let mut file = self.body.into_inner().finish().into_inner();
+        file.seek(SeekFrom::Start(0))?;
+        Self::begin(file)
+    }
 }
 
 impl<R: Read> SegmentReader<R> {
