@@ -15,6 +15,9 @@ use crate::context::{from_hex, hex};
 /// Columns that only the machine on which a session was born digests.
 pub const STATE: [&str; 3] = ["status", "completed_at", "completed_at_epoch"];
 
+/// Marks values of [`STATE`] in a digest.
+pub const STATE_TAG: u8 = 0x10;
+
 /// One value of a column. NULL is no value: the column is absent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -134,8 +137,10 @@ impl Uid {
                 None => add(0xff, &[]),
                 Some(Part::Value(value)) => value.hashed(&mut add),
                 Some(Part::Bytes(bytes)) => add(3, bytes),
-                Some(Part::Reference(Reference::Uid(uid))) => add(5, &uid.0),
-                Some(Part::Reference(Reference::Text(text))) => add(6, text),
+                Some(Part::Reference(reference)) => {
+                    let (tag, bytes) = reference.hashed();
+                    add(tag, bytes);
+                }
             }
         }
         Self(hasher.finalize().first_chunk().copied().unwrap_or_default())
@@ -191,6 +196,15 @@ pub enum Reference {
     Uid(Uid),
     /// A name whose row is not there.
     Text(Vec<u8>),
+}
+
+impl Reference {
+    fn hashed(&self) -> (u8, &[u8]) {
+        match self {
+            Self::Uid(uid) => (5, &uid.0),
+            Self::Text(text) => (6, text),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -258,6 +272,48 @@ impl rusqlite::types::FromSql for Print {
     }
 }
 
+/// Makes a [`Print`] from parts that come in the order of [`Content`]: columns, references, state, each by name.
+#[derive(Debug, Default)]
+pub struct Printer(Vec<u8>);
+
+impl Printer {
+    /// Adds one value as it lies in the database; NULL adds nothing. `tag`: 0, or [`STATE_TAG`].
+    pub fn value(&mut self, name: &str, value: ValueRef<'_>, tag: u8) {
+        let name = name.as_bytes();
+        match value {
+            ValueRef::Null => {}
+            ValueRef::Integer(number) => self.add(name, 1 | tag, &number.to_le_bytes()),
+            ValueRef::Real(number) => self.add(name, 2 | tag, &number.to_bits().to_le_bytes()),
+            ValueRef::Text(text) => self.add(name, 3 | tag, text),
+            ValueRef::Blob(blob) => self.add(name, 4 | tag, blob),
+        }
+    }
+
+    /// Adds a reference.
+    pub fn reference(&mut self, name: &str, reference: &Reference) {
+        let (tag, bytes) = reference.hashed();
+        self.add(name.as_bytes(), tag, bytes);
+    }
+
+    fn add(&mut self, name: &[u8], tag: u8, bytes: &[u8]) {
+        self.0.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(name);
+        self.0.push(tag);
+        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The digest of what was added; the printer is empty again.
+    pub fn finish(&mut self, with_state: bool) -> Print {
+        if with_state {
+            self.0.push(0xff);
+        }
+        let print = Print(XxHash3_128::oneshot(&self.0).to_le_bytes());
+        self.0.clear();
+        print
+    }
+}
+
 impl Content {
     /// Hands every digested part to `add`, in one order on every machine.
     fn parts(&self, with_state: bool, mut add: impl FnMut(&[u8], u8, &[u8])) {
@@ -265,30 +321,19 @@ impl Content {
             value.hashed(|tag, bytes| add(name.as_bytes(), tag, bytes));
         }
         for (name, reference) in &self.refs {
-            match reference {
-                Reference::Uid(uid) => add(name.as_bytes(), 5, &uid.0),
-                Reference::Text(text) => add(name.as_bytes(), 6, text),
-            }
+            let (tag, bytes) = reference.hashed();
+            add(name.as_bytes(), tag, bytes);
         }
         for (name, value) in self.state.iter().filter(|_| with_state) {
-            value.hashed(|tag, bytes| add(name.as_bytes(), tag | 0x10, bytes));
+            value.hashed(|tag, bytes| add(name.as_bytes(), tag | STATE_TAG, bytes));
         }
     }
 
     /// The fast digest of the memory in it; `with_state`: where the session was born, its state too.
     pub fn print(&self, with_state: bool) -> Print {
-        let mut whole = Vec::with_capacity(1024);
-        self.parts(with_state, |name, tag, bytes| {
-            whole.extend_from_slice(&(name.len() as u64).to_le_bytes());
-            whole.extend_from_slice(name);
-            whole.push(tag);
-            whole.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            whole.extend_from_slice(bytes);
-        });
-        if with_state {
-            whole.push(0xff);
-        }
-        Print(XxHash3_128::oneshot(&whole).to_le_bytes())
+        let mut printer = Printer::default();
+        self.parts(with_state, |name, tag, bytes| printer.add(name, tag, bytes));
+        printer.finish(with_state)
     }
 
     /// The digest of the memory in it that readers of the bucket may compare: SHA-256.

@@ -13,6 +13,8 @@ pub mod files;
 pub mod install;
 pub mod look;
 pub mod queue;
+pub mod rows;
+pub mod shape;
 pub mod snapshot;
 pub mod tables;
 

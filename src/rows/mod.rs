@@ -9,28 +9,66 @@
 //! - [`fold`] decides when many small segments become one, [`merge`] is how;
 //! - [`log`] is the place of all of them in the bucket, [`store_identity`] tells one bucket from another.
 
+mod arrive;
+mod compose;
+mod conflict;
+mod desk;
+mod error;
+mod extras;
 pub mod fold;
+mod gather;
 pub mod header;
+mod held;
+mod intake;
+mod live;
 pub mod log;
 pub mod merge;
 pub mod node;
+mod publish;
 pub mod record;
+mod recover;
 pub mod report;
+mod scan;
+mod search;
 pub mod segment;
+mod shadow;
 pub mod stamp;
 pub mod store_identity;
+mod twins;
 pub mod wanted;
+mod went_back;
+mod write;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::database::DatabaseError;
-use crate::error::{Code, Failure};
-use crate::identity::Node;
-use crate::storage::{Bucket, StoreError};
+use rusqlite::TransactionBehavior;
 
+use crate::context::hex;
+use crate::database::files::Fingerprint;
+use crate::failpoint;
+use crate::identity::Node;
+use crate::storage::Bucket;
+use crate::storage::records::iso;
+
+use desk::Desk;
+use gather::{After, Reached};
+use live::{Excluded, Live, Schema};
+use log::RowLog;
+use publish::{About, Emptied};
+use shadow::{Shadow, ShadowError};
+
+pub use error::RowsError;
 pub use record::Record;
-pub use report::{Begun, Collected, Conflict, Folded, Published, Scanned, Standing, TakenIn, Tally};
+pub use report::{
+    Begun, Collected, Conflict, Folded, Published, Scanned, Standing, TakenIn, Tally, WentBack,
+};
 pub use stamp::{Stamp, Writer};
+
+/// Everything is read at least this often (milliseconds).
+const WHOLE_EVERY: i64 = 60 * 60 * 1000;
+/// How often what waits is tried again in one run, as long as something came of it.
+const ROUNDS: u32 = 3;
 
 /// Where rows come from and go to.
 #[derive(Debug)]
@@ -60,71 +98,47 @@ pub enum Depth {
     Whole,
 }
 
-/// What can go wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum RowsError {
-    /// The store's.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// claude-mem's database.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// Our own record of it.
-    #[error("the record of what travelled, {}: {error}", path.display())]
-    Shadow {
-        /// Its file.
-        path: PathBuf,
-        /// What came back.
-        #[source]
-        error: rusqlite::Error,
-    },
-    /// A file of ours.
-    #[error("{doing} {}: {error}", path.display())]
-    Io {
-        /// What we wanted to do.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// What came back.
-        #[source]
-        error: std::io::Error,
-    },
-    /// A segment that cannot be read.
-    #[error("{key}: {problem}")]
-    Segment {
-        /// Its key.
-        key: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The operating system has no random numbers to give.
-    #[error("no random numbers: {0}")]
-    Chance(#[from] getrandom::Error),
+/// Our files for one database, in `~/.membridge/rows`.
+#[derive(Debug)]
+struct Places {
+    shadow: PathBuf,
+    writer: PathBuf,
+    outbox: PathBuf,
+    scratch: PathBuf,
+    conflicts: PathBuf,
 }
 
-impl From<RowsError> for Failure {
-    fn from(error: RowsError) -> Self {
-        match error {
-            RowsError::Store(error) => error.into(),
-            RowsError::Database(error) => error.into(),
-            RowsError::Shadow { ref path, .. } => {
-                let hint = format!(
-                    "when it stays so, move it away and sync again: mv {0} {0}.damaged",
-                    path.display()
-                );
-                Self::from_error(Code::LocalFile, error).hint(hint)
-            }
-            RowsError::Io { ref path, .. } => {
-                let hint =
-                    format!("check the rights and the free space: ls -l {0}; df -h {0}", path.display());
-                Self::from_error(Code::LocalFile, error).hint(hint)
-            }
-            RowsError::Segment { .. } => {
-                Self::from_error(Code::BadObject, error).hint("run: membridge doctor")
-            }
-            RowsError::Chance(_) => Self::from_error(Code::Other, error),
+impl Places {
+    fn new(site: &Site<'_>) -> Self {
+        use sha2::Digest;
+        use std::os::unix::ffi::OsStrExt;
+        let mut name = sha2::Sha256::new();
+        name.update(site.bucket.keys.project().as_bytes());
+        name.update([0]);
+        name.update(site.database.as_os_str().as_bytes());
+        let name = hex(name.finalize().get(..8).unwrap_or_default());
+        let folder = site.state.join("rows");
+        Self {
+            shadow: folder.join(format!("{name}.sqlite")),
+            writer: folder.join(format!("{name}.writer")),
+            outbox: folder.join(format!("{name}.outbox")),
+            conflicts: site.state.join("conflicts"),
+            scratch: folder,
         }
     }
+}
+
+/// What a run has found out about itself.
+#[derive(Debug)]
+struct Run {
+    depth: Depth,
+    first: bool,
+    migrated: bool,
+    /// Nothing was written since the last scan of this depth.
+    untouched: bool,
+    accept: bool,
+    highs: BTreeMap<String, i64>,
+    print: Option<Fingerprint>,
 }
 
 /// The row log of one database. One run of `sync`: [`Rows::begin`], [`Rows::collect`], [`Rows::scan`],
@@ -132,6 +146,12 @@ impl From<RowsError> for Failure {
 #[derive(Debug)]
 pub struct Rows<'a> {
     site: Site<'a>,
+    places: Places,
+    shadow: Shadow,
+    me: Writer,
+    excluded: Excluded,
+    live: Option<Live>,
+    run: Run,
 }
 
 impl<'a> Rows<'a> {
@@ -140,7 +160,24 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// It cannot be opened.
     pub fn open(site: Site<'a>) -> Result<Self, RowsError> {
-        Ok(Self { site })
+        let places = Places::new(&site);
+        let shadow = Shadow::open(&places.shadow)?;
+        let me = writer(&site, &places, &shadow)?;
+        let run = Run {
+            depth: Depth::Whole,
+            first: true,
+            migrated: false,
+            untouched: false,
+            accept: false,
+            highs: BTreeMap::new(),
+            print: None,
+        };
+        Ok(Self { excluded: Excluded::new(&site.excluded), site, places, shadow, me, live: None, run })
+    }
+
+    /// This installation.
+    pub fn writer(&self) -> Writer {
+        self.me
     }
 
     /// Finishes what was begun: arriving rows are judged, the outbox is sent. Finds out whether the database went back,
@@ -149,8 +186,8 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// See [`RowsError`].
     pub async fn begin(&mut self, depth: Depth) -> Result<Begun, RowsError> {
-        let _ = &self.site;
-        Ok(Begun { depth, ..Begun::default() })
+        let began = self.try_begin(depth).await;
+        began.map_err(|error| error.of(&self.site.database))
     }
 
     /// Takes in what is new in the log, in short transactions beside the worker, and tries again what waits.
@@ -158,15 +195,17 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// See [`RowsError`]; what was taken in stays.
     pub async fn collect(&mut self) -> Result<Collected, RowsError> {
-        Ok(Collected::default())
+        let collected = self.try_collect().await;
+        collected.map_err(|error| error.of(&self.site.database))
     }
 
-    /// Finds what changed here since the last scan. Writes nothing into the store.
+    /// Finds what changed here since the last scan. Rows that turn out to be old ones are asked of the log.
     ///
     /// # Errors
     /// See [`RowsError`].
-    pub fn scan(&mut self) -> Result<Scanned, RowsError> {
-        Ok(Scanned::default())
+    pub async fn scan(&mut self) -> Result<Scanned, RowsError> {
+        let scanned = self.try_scan().await;
+        scanned.map_err(|error| error.of(&self.site.database))
     }
 
     /// Publishes what [`Rows::scan`] found.
@@ -174,8 +213,8 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// See [`RowsError`]; what was published stays, the rest is found again.
     pub async fn publish(&mut self, scanned: Scanned) -> Result<Published, RowsError> {
-        let _ = scanned;
-        Ok(Published::default())
+        let published = self.try_publish(&scanned).await;
+        published.map_err(|error| error.of(&self.site.database))
     }
 
     /// Takes in the image that a Python node pushed; `modified_ms`: its Last-Modified. After the own publish.
@@ -200,7 +239,33 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// The shadow's.
     pub fn standing(&self) -> Result<Standing, RowsError> {
-        Ok(Standing::default())
+        let mut waiting = BTreeMap::new();
+        let mut statement = self
+            .shadow
+            .db
+            .prepare_cached("SELECT reason, count(*) FROM waiting GROUP BY reason")
+            .map_err(ShadowError)?;
+        let mut rows = statement.query([]).map_err(ShadowError)?;
+        while let Some(row) = rows.next().map_err(ShadowError)? {
+            waiting.insert(row.get(0).map_err(ShadowError)?, row.get(1).map_err(ShadowError)?);
+        }
+        let mut statement =
+            self.shadow.db.prepare_cached("SELECT writer FROM writers WHERE ahead").map_err(ShadowError)?;
+        let ahead =
+            statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(ShadowError)?;
+        let conflicts =
+            std::fs::read_dir(&self.places.conflicts).map_or(0, |entries| entries.flatten().count());
+        Ok(Standing {
+            writer: Some(self.me),
+            segment: self.shadow.get("published")?.unwrap_or(0),
+            seen: publish::seen(&self.shadow)?,
+            waiting,
+            held: held::count(&self.shadow)?,
+            conflicts: conflicts as u64,
+            whole_scan_ms: self.shadow.get("whole_ms")?,
+            outbox: self.shadow.get::<publish::Outbox>("outbox")?.is_some(),
+            ahead,
+        })
     }
 
     /// The next scan publishes what vanished in mass as deleted.
@@ -208,14 +273,373 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// The shadow's.
     pub fn accept_deletions(&mut self) -> Result<(), RowsError> {
+        self.shadow.transaction(|| {
+            held::release(&self.shadow)?;
+            self.shadow.set("accept", &true)
+        })?;
         Ok(())
     }
 
-    /// The next collect puts back what vanished in mass.
+    /// The next scan puts back what vanished in mass.
     ///
     /// # Errors
     /// The shadow's.
     pub fn put_back(&mut self) -> Result<(), RowsError> {
+        self.shadow.set("put_back", &true)?;
         Ok(())
     }
+
+    fn desk(&self) -> Result<Desk<'_>, RowsError> {
+        let live =
+            self.live.as_ref().ok_or_else(|| RowsError::Segment("the database is not open".to_owned()))?;
+        Ok(Desk {
+            live,
+            shadow: &self.shadow,
+            me: self.me,
+            now_ms: self.now_ms(),
+            first: self.run.first,
+            migrated: self.run.migrated,
+            excluded: &self.excluded,
+            conflicts: &self.places.conflicts,
+        })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.site.bucket.context.server_now().as_millisecond()
+    }
+
+    fn log(&self) -> RowLog<'a> {
+        RowLog::new(self.site.bucket, &self.places.scratch)
+    }
+
+    fn about(&self) -> Result<About, RowsError> {
+        Ok(About {
+            project: self.site.bucket.keys.project().to_owned(),
+            node_id: self.site.node.id.clone(),
+            host: self.site.node.host.clone(),
+            claude_mem: self.site.claude_mem.clone(),
+            time: iso(self.site.bucket.context.server_now()),
+            token: self.site.bucket.context.token()?,
+            scratch: self.places.scratch.clone(),
+        })
+    }
+
+    async fn try_begin(&mut self, depth: Depth) -> Result<Begun, RowsError> {
+        desk::clear(&self.shadow)?;
+        let wishes = self.shadow.flag("accept")? || self.shadow.flag("put_back")?;
+        let whole_ms: Option<i64> = self.shadow.get("whole_ms")?;
+        let since = whole_ms.map(|at| self.now_ms().saturating_sub(at));
+        let due = since.is_none_or(|since| !(0..WHOLE_EVERY).contains(&since));
+        let depth = if due || wishes { Depth::Whole } else { depth };
+        let print = Fingerprint::take(&self.site.database);
+        let known = |name: &str| -> Result<bool, RowsError> {
+            Ok(print.is_some() && self.shadow.get::<Fingerprint>(name)? == print)
+        };
+        let same = known("whole_print")? || (depth == Depth::Turn && known("turn_print")?);
+        let first = !self.shadow.flag("synced")?;
+        let begun = !self.shadow.arriving()?.is_empty() || self.shadow.flag("went_back")?;
+        let untouched = same && !first && !begun && !wishes && !self.shadow.flag("migrated")?;
+        self.run =
+            Run { depth, first, migrated: false, untouched, accept: false, highs: BTreeMap::new(), print };
+        let mut report = Begun { depth, first, ..Begun::default() };
+        if !untouched {
+            self.open_live()?;
+            report.went_back = self.look_back()?;
+            recover_arriving(self.desk()?)?;
+        }
+        if self.shadow.get::<publish::Outbox>("outbox")?.is_some() {
+            self.open_live()?;
+            report.finished = self.send_outbox().await?;
+        }
+        self.shadow.set("went_back", &false)?;
+        report.first = self.run.first;
+        report.migrated = self.run.migrated;
+        if self.run.first || self.run.migrated {
+            self.run.depth = Depth::Whole;
+        }
+        report.depth = self.run.depth;
+        if !self.run.untouched && !self.run.first {
+            self.unpack_extras()?;
+        }
+        Ok(report)
+    }
+
+    fn open_live(&mut self) -> Result<(), RowsError> {
+        if self.live.is_none() {
+            self.live = Some(Live::open(&self.site.database, self.site.tool_uses)?);
+        }
+        Ok(())
+    }
+
+    /// Finds out what happened to the database since the last run: was it migrated, did it go back?
+    fn look_back(&mut self) -> Result<Option<WentBack>, RowsError> {
+        let desk = self.desk()?;
+        let (live, shadow) = (desk.live, desk.shadow);
+        let accept = shadow.flag("accept")?;
+        let stored: Option<Schema> = shadow.get("schema")?;
+        let lists: Option<extras::ColumnLists> = shadow.get("columns")?;
+        let lower = stored.is_some_and(|stored| stored.version > live.schema.version)
+            || lists.is_some_and(|lists| extras::any_gone(&lists, &live.shapes));
+        let raised = stored
+            .is_some_and(|old| live.schema.version > old.version || live.schema.cookie > old.cookie)
+            && !lower;
+        let migrated = (raised || shadow.flag("migrated")?) && !lower;
+        let mut back = None;
+        if !self.run.first && !accept {
+            let there = live.sequences()?;
+            let mut sequences = BTreeMap::new();
+            for shape in &live.shapes.all {
+                let seen = shadow.high(&shape.name)?;
+                sequences.insert(shape.name.clone(), (seen, there.get(&shape.name).copied().unwrap_or(0)));
+            }
+            let signs = went_back::Signs { schema_lower: lower, migrated, sequences };
+            back = went_back::judge(&signs);
+            if back.is_none() {
+                let top_only = self.run.depth == Depth::Turn && !migrated;
+                back = went_back::look(live, shadow, &self.excluded, top_only)?;
+            }
+        }
+        if let Some(why) = &back {
+            tracing::warn!(?why, "rows: the database is an older one: the log knows better");
+            went_back::forget(live, shadow)?;
+        }
+        shadow.transaction(|| {
+            shadow.set("schema", &live.schema)?;
+            shadow.set("migrated", &migrated)
+        })?;
+        self.run.first |= back.is_some();
+        self.run.migrated = migrated;
+        self.run.accept = accept;
+        Ok(back)
+    }
+
+    /// Whether something was sent.
+    async fn send_outbox(&mut self) -> Result<bool, RowsError> {
+        let went_back = self.shadow.flag("went_back")?;
+        let sent = publish::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back).await?;
+        if sent == Emptied::Taken {
+            self.take_new_writer()?;
+        }
+        Ok(matches!(sent, Emptied::Sent(..)))
+    }
+
+    /// Our state was copied: whoever notices takes a new id. What was under way bears the old one, and goes.
+    fn take_new_writer(&mut self) -> Result<(), RowsError> {
+        let new = new_writer(&self.site)?;
+        let old = self.me;
+        tracing::warn!(%old, %new, "rows: somebody else writes under our id: a new one is taken");
+        self.shadow.transaction(|| {
+            let published: u64 = self.shadow.get("published")?.unwrap_or(0);
+            self.shadow.set_collected(old, published)?;
+            // The state of sessions that were born under the old id is somebody else's now.
+            self.shadow.db.execute(
+                "UPDATE rows SET seen = bare WHERE tab = 'sdk_sessions' AND home = ?1 AND seen <> x''",
+                [old],
+            )?;
+            self.shadow.set("published", &0)?;
+            self.shadow.unset("published_sha256")?;
+            self.shadow.set("writer", &new)?;
+            publish::drop_outbox(&self.shadow)
+        })?;
+        failpoint::reach("rows.new-writer");
+        let fail = |error| RowsError::Io { doing: "write", path: self.places.writer.clone(), error };
+        shadow::write_writer(&self.places.writer, new).map_err(fail)?;
+        self.me = new;
+        Ok(())
+    }
+
+    fn unpack_extras(&self) -> Result<(), RowsError> {
+        let desk = self.desk()?;
+        let lists = extras::lists(&desk.live.shapes);
+        let old: Option<extras::ColumnLists> = self.shadow.get("columns")?;
+        match old {
+            Some(old) if old == lists => return Ok(()),
+            Some(old) => extras::unpack(desk, &old)?,
+            None => {}
+        }
+        self.shadow.set("columns", &lists)?;
+        Ok(())
+    }
+
+    async fn try_collect(&mut self) -> Result<Collected, RowsError> {
+        let mut report = Collected::default();
+        let log = self.log();
+        let listed = gather::list(&log).await?;
+        let published: u64 = self.shadow.get("published")?.unwrap_or(0);
+        let own = listed.get(&self.me).and_then(|numbers| numbers.last().copied()).unwrap_or(0);
+        if own > published && self.run.first {
+            // The shadow was lost; the folder is ours.
+            self.shadow.set("published", &own)?;
+        } else if own > published {
+            self.open_live()?;
+            self.take_new_writer()?;
+            report.new_writer = true;
+        }
+        let mut news = self.run.first;
+        for (writer, numbers) in listed.iter().filter(|(writer, _)| **writer != self.me) {
+            news |= numbers.last().copied().unwrap_or(0) > self.shadow.collected(*writer)?;
+        }
+        if news || !self.run.untouched {
+            self.open_live()?;
+            let desk = self.desk()?;
+            desk::clear_arrival(&self.shadow)?;
+            let after = if self.run.first { After::Everything } else { After::News };
+            let reached = gather::gather(desk, &log, &listed, after, &mut report).await?;
+            self.arrive(desk, &mut report).await?;
+            self.keep_reached(&reached)?;
+            if self.run.first {
+                self.unpack_extras()?;
+            }
+        }
+        report.waiting = self.count_waiting()?;
+        Ok(report)
+    }
+
+    /// Takes in what was noted and what waits; again, as long as something came of it.
+    async fn arrive(&self, desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsError> {
+        for _ in 0..ROUNDS {
+            let before = report.new.total() + report.changed.total() + report.deleted.total();
+            self.shadow.transaction(|| intake::note_waiting(desk))?;
+            arrive::arrive(desk, report).await?;
+            desk::clear_arrival(&self.shadow)?;
+            let done = report.new.total() + report.changed.total() + report.deleted.total();
+            if done == before || self.count_waiting()? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_waiting(&self) -> Result<u64, RowsError> {
+        let sql = "SELECT count(*) FROM waiting";
+        Ok(self.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?)
+    }
+
+    fn keep_reached(&self, reached: &Reached) -> Result<(), RowsError> {
+        self.shadow.transaction(|| {
+            for (writer, number) in reached.iter().filter(|(writer, _)| **writer != self.me) {
+                self.shadow.set_collected(*writer, *number)?;
+            }
+            Ok::<_, ShadowError>(())
+        })?;
+        Ok(())
+    }
+
+    async fn try_scan(&mut self) -> Result<Scanned, RowsError> {
+        if self.run.untouched && self.live.is_none() {
+            return Ok(Scanned { untouched: true, ..Scanned::default() });
+        }
+        self.run.print = Fingerprint::take(&self.site.database);
+        let mut found = self.look_for_changes()?;
+        if self.shadow.flag("put_back")? {
+            let sql = "INSERT OR IGNORE INTO temp.asked SELECT tab, uid FROM rows WHERE held AND NOT dead";
+            found.asked += self.shadow.db.execute(sql, []).map_err(ShadowError)? as u64;
+        }
+        if found.asked > 0 {
+            self.ask_the_log().await?;
+            found = self.look_for_changes()?;
+        }
+        failpoint::reach("rows.scanned");
+        Ok(found.report)
+    }
+
+    fn look_for_changes(&mut self) -> Result<scan::Found, RowsError> {
+        let desk = self.desk()?;
+        scan::drop_childless(desk)?;
+        // One moment of all tables.
+        let moment = rusqlite::Transaction::new_unchecked(&desk.live.db, TransactionBehavior::Deferred)?;
+        let highs = desk.live.sequences()?;
+        let found = scan::scan(desk, self.run.depth, self.run.accept)?;
+        moment.commit()?;
+        self.run.highs = highs;
+        Ok(found)
+    }
+
+    /// Rows of which the log knows better: they are forgotten here, and what the log says of them is taken in.
+    async fn ask_the_log(&mut self) -> Result<(), RowsError> {
+        self.shadow.transaction(|| {
+            self.shadow
+                .db
+                .execute("DELETE FROM rows WHERE EXISTS (SELECT 1 FROM temp.asked AS a WHERE a.uid = rows.uid AND a.tab = rows.tab)", [])
+                .map_err(ShadowError)
+        })?;
+        failpoint::reach("rows.asked");
+        let log = self.log();
+        let listed = gather::list(&log).await?;
+        let mut report = Collected::default();
+        let desk = Desk { first: true, ..self.desk()? };
+        gather::gather(desk, &log, &listed, After::Asked, &mut report).await?;
+        self.arrive(desk, &mut report).await?;
+        self.shadow.set("put_back", &false)?;
+        Ok(())
+    }
+
+    async fn try_publish(&mut self, scanned: &Scanned) -> Result<Published, RowsError> {
+        if scanned.untouched {
+            return Ok(Published::default());
+        }
+        failpoint::reach("rows.publish");
+        let (desk, about) = (self.desk()?, self.about()?);
+        let published = publish::publish(desk, &self.log(), &about, &self.places.outbox).await?;
+        if published.new_writer {
+            self.take_new_writer()?;
+            return Ok(published);
+        }
+        self.finish_run()?;
+        Ok(published)
+    }
+
+    /// Everything that was found is in the bucket: the next scan goes on from here.
+    fn finish_run(&mut self) -> Result<(), RowsError> {
+        let lists = extras::lists(&self.desk()?.live.shapes);
+        let now_ms = self.now_ms();
+        self.shadow.transaction(|| {
+            for (table, high) in &self.run.highs {
+                self.shadow.set_high(table, *high)?;
+            }
+            self.shadow.set("columns", &lists)?;
+            self.shadow.set("synced", &true)?;
+            self.shadow.set("migrated", &false)?;
+            self.shadow.set("accept", &false)?;
+            self.shadow.set("turn_print", &self.run.print)?;
+            if self.run.depth == Depth::Whole {
+                self.shadow.set("whole_ms", &now_ms)?;
+                self.shadow.set("whole_print", &self.run.print)?;
+            }
+            Ok::<_, ShadowError>(())
+        })?;
+        failpoint::reach("rows.finished");
+        Ok(())
+    }
+}
+
+fn recover_arriving(desk: Desk<'_>) -> Result<(), RowsError> {
+    if desk.shadow.flag("went_back")? {
+        desk.shadow.db.execute("DELETE FROM arriving", []).map_err(ShadowError)?;
+        return Ok(());
+    }
+    recover::recover(desk)
+}
+
+/// The id of this installation: the shadow's, or that of its file, or a new one.
+fn writer(site: &Site<'_>, places: &Places, shadow: &Shadow) -> Result<Writer, RowsError> {
+    let fail = |error| RowsError::Io { doing: "write", path: places.writer.clone(), error };
+    let kept: Option<Writer> = shadow.get("writer")?;
+    let file = shadow::read_writer(&places.writer);
+    let me = match kept.or(file) {
+        Some(me) => me,
+        None => new_writer(site)?,
+    };
+    if kept != Some(me) {
+        shadow.set("writer", &me)?;
+    }
+    if file != Some(me) {
+        shadow::write_writer(&places.writer, me).map_err(fail)?;
+    }
+    Ok(me)
+}
+
+fn new_writer(site: &Site<'_>) -> Result<Writer, RowsError> {
+    let token = site.bucket.context.token()?;
+    token.parse().map_err(|error: stamp::NotAWriter| RowsError::Segment(error.to_string()))
 }

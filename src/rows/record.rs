@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::stamp::{Stamp, Writer};
-use crate::database::content::{Content, Reference, Uid};
+use crate::database::content::{Content, Reference, Uid, Value};
 
 /// The longest name of a table or a column (bytes), and the most columns that a record may have.
 const NAME_LIMIT: usize = 200;
@@ -89,15 +89,18 @@ impl Record {
 
     /// What the row is called, where people read it.
     pub fn title(&self) -> Option<String> {
-        let content = self.content.as_ref()?;
-        let names = ["title", "custom_title", "request", "prompt_text", "user_prompt", "tool_name"];
-        let value = names.into_iter().find_map(|name| content.get(name))?;
-        match value {
-            crate::database::content::Value::Text(text) => {
-                Some(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(80).collect())
-            }
-            _ => None,
+        title(self.content.as_ref()?)
+    }
+}
+
+/// What a row with this content is called.
+pub fn title(content: &Content) -> Option<String> {
+    let names = ["title", "custom_title", "request", "prompt_text", "user_prompt", "tool_name"];
+    match names.into_iter().find_map(|name| content.get(name))? {
+        Value::Text(text) => {
+            Some(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(80).collect())
         }
+        _ => None,
     }
 }
 

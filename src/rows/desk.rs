@@ -1,0 +1,70 @@
+//! What the steps of a run work on: both sides, and who we are.
+
+use std::path::PathBuf;
+
+use super::live::{Excluded, Live};
+use super::shadow::{Shadow, ShadowError};
+use super::stamp::Writer;
+
+/// Both sides of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Desk<'r> {
+    /// claude-mem's database.
+    pub live: &'r Live,
+    /// What we know of it.
+    pub shadow: &'r Shadow,
+    /// Who we are.
+    pub me: Writer,
+    /// The time by the store's clock (milliseconds).
+    pub now_ms: i64,
+    /// The shadow is new, or is being rebuilt.
+    pub first: bool,
+    /// claude-mem's schema was raised since the last scan.
+    pub migrated: bool,
+    /// What stays on this machine.
+    pub excluded: &'r Excluded,
+    /// Where versions go that did not win.
+    pub conflicts: &'r PathBuf,
+}
+
+/// What a run keeps only for itself: records that came and rows that they may be, rows that leave and rows that are gone.
+/// In the shadow's temporary database, so that memory stays flat.
+const SCRATCH: &str = "
+CREATE TEMP TABLE IF NOT EXISTS incoming(tab TEXT NOT NULL, uid BLOB NOT NULL, dead INTEGER NOT NULL, rank INTEGER NOT NULL,
+  birth INTEGER NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, seek INTEGER NOT NULL, key BLOB,
+  print BLOB, of TEXT, record BLOB NOT NULL, PRIMARY KEY(uid, tab));
+CREATE INDEX IF NOT EXISTS temp.incoming_order ON incoming(dead, rank, birth, uid);
+CREATE INDEX IF NOT EXISTS temp.incoming_key ON incoming(key);
+CREATE INDEX IF NOT EXISTS temp.incoming_birth ON incoming(birth);
+CREATE TEMP TABLE IF NOT EXISTS unknown(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, lid INTEGER NOT NULL, key BLOB NOT NULL,
+  print BLOB NOT NULL, of TEXT, birth INTEGER NOT NULL, uid BLOB);
+CREATE INDEX IF NOT EXISTS temp.unknown_key ON unknown(key);
+CREATE INDEX IF NOT EXISTS temp.unknown_birth ON unknown(birth);
+CREATE TEMP TABLE IF NOT EXISTS placed(tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER NOT NULL, PRIMARY KEY(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS asked(tab TEXT NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS leaving(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER, rank INTEGER NOT NULL,
+  ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, UNIQUE(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS gone(tab TEXT NOT NULL, uid BLOB NOT NULL, twin BLOB, PRIMARY KEY(uid, tab));
+";
+
+/// Makes the scratch tables, empty.
+///
+/// # Errors
+/// SQLite's.
+pub fn clear(shadow: &Shadow) -> Result<(), ShadowError> {
+    shadow.db.execute_batch(SCRATCH)?;
+    clear_arrival(shadow)?;
+    shadow.db.execute_batch("DELETE FROM leaving; DELETE FROM gone;")?;
+    Ok(())
+}
+
+/// Empties what belongs to an arrival.
+///
+/// # Errors
+/// SQLite's.
+pub fn clear_arrival(shadow: &Shadow) -> Result<(), ShadowError> {
+    shadow
+        .db
+        .execute_batch("DELETE FROM incoming; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;")?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Records that came, before anything is done with them: of each row the newest one only. Where a row is not known here,
+//! what it takes to find it among the rows that are.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::RowsError;
+use super::compose::belongs_to;
+use super::desk::Desk;
+use super::record::Record;
+use super::shadow::ShadowError;
+use super::stamp::Stamp;
+use crate::database::content::key;
+use crate::database::rows::view;
+
+/// Notes a record; one that is older than what is here, or than another one that came, is left aside. Its keys are learnt
+/// all the same.
+///
+/// # Errors
+/// The shadow's.
+pub fn note(desk: Desk<'_>, record: &Record, line: &[u8]) -> Result<(), RowsError> {
+    let shadow = desk.shadow;
+    let (table, uid) = (record.table.as_str(), record.uid);
+    let shape = desk.live.shapes.get(table);
+    let here = record.content.as_ref().zip(shape).map(|(content, shape)| (shape, view(shape, content)));
+    let local = here.as_ref().map(|(shape, content)| key(table, content, &shape.key));
+    for key in record.keys.iter().chain([&record.key]).chain(&local) {
+        shadow.learn_key(table, *key, uid)?;
+    }
+    let known = shadow.by_uid(table, uid)?;
+    if known.as_ref().is_some_and(|known| known.entry.stamp >= record.stamp) || !newer(desk, record)? {
+        return Ok(());
+    }
+    let seek = known.is_none_or(|known| known.entry.dead || known.entry.lid.is_none());
+    let of = match &here {
+        Some((shape, content)) => belongs_to(shape, content),
+        None => record.of.clone(),
+    };
+    let of = of.map(|of| serde_json::to_string(&of).unwrap_or_default());
+    let rank = shape.map_or(i64::MAX / 2, |shape| i64::try_from(shape.rank).unwrap_or(i64::MAX / 2));
+    let Stamp(ms, counter, writer) = record.stamp;
+    let mut statement = shadow
+        .db
+        .prepare_cached("INSERT OR REPLACE INTO temp.incoming VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
+        .map_err(ShadowError)?;
+    let bound = params![
+        table,
+        uid,
+        record.deleted,
+        // Parents come first, and go last.
+        if record.deleted { -rank } else { rank },
+        record.born,
+        ms,
+        counter,
+        writer,
+        seek,
+        local.unwrap_or(record.key),
+        here.map(|(_, content)| content.print(false)),
+        of,
+        line,
+    ];
+    statement.execute(bound).map_err(ShadowError)?;
+    Ok(())
+}
+
+/// Whether it is newer than what came for the same row.
+fn newer(desk: Desk<'_>, record: &Record) -> Result<bool, ShadowError> {
+    let sql = "SELECT ms, counter, writer FROM temp.incoming WHERE uid = ?1 AND tab = ?2";
+    let mut statement = desk.shadow.db.prepare_cached(sql)?;
+    let there = statement
+        .query_row(params![record.uid, record.table], |row| Ok(Stamp(row.get(0)?, row.get(1)?, row.get(2)?)));
+    Ok(there.optional()?.is_none_or(|there| there < record.stamp))
+}
+
+/// Notes what waits, to be tried again.
+///
+/// # Errors
+/// The shadow's.
+pub fn note_waiting(desk: Desk<'_>) -> Result<u64, RowsError> {
+    let mut statement = desk
+        .shadow
+        .db
+        .prepare("SELECT record FROM waiting ORDER BY ms, counter, writer")
+        .map_err(ShadowError)?;
+    let lines: Vec<Vec<u8>> =
+        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(ShadowError)?;
+    for line in &lines {
+        match Record::read(line) {
+            Ok(record) => note(desk, &record, line)?,
+            Err(error) => tracing::warn!(%error, "rows: a record that waits cannot be read"),
+        }
+    }
+    Ok(lines.len() as u64)
+}
+
+/// Whether anything came.
+///
+/// # Errors
+/// The shadow's.
+pub fn is_empty(desk: Desk<'_>) -> Result<bool, ShadowError> {
+    let mut statement = desk.shadow.db.prepare_cached("SELECT 1 FROM temp.incoming LIMIT 1")?;
+    Ok(statement.query_row([], |_| Ok(())).optional()?.is_none())
+}
+
+/// The next record in the order of arrival: parents first, then what goes, children first. It is noted no longer.
+///
+/// # Errors
+/// The shadow's.
+pub fn next(desk: Desk<'_>) -> Result<Option<(Record, Vec<u8>)>, RowsError> {
+    let sql = "SELECT rowid, record FROM temp.incoming ORDER BY dead, rank, birth, uid LIMIT 1";
+    loop {
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let next = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
+        let Some((id, line)) = next.optional().map_err(ShadowError)? else {
+            return Ok(None);
+        };
+        let mut statement = desk
+            .shadow
+            .db
+            .prepare_cached("DELETE FROM temp.incoming WHERE rowid = ?1")
+            .map_err(ShadowError)?;
+        statement.execute([id]).map_err(ShadowError)?;
+        match Record::read(&line) {
+            Ok(record) => return Ok(Some((record, line))),
+            Err(error) => tracing::warn!(%error, "rows: a record was damaged on its way"),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! From what a scan found to segments in the bucket. The bytes of a segment lie in the outbox before they go up; after a
+//! crash the same bytes go up again, and what is in them is entered before anything is collected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use super::RowsError;
+use super::compose;
+use super::desk::Desk;
+use super::header::{Header, Kind, SCHEMA};
+use super::live::Names;
+use super::log::{self, RowLog};
+use super::record::Record;
+use super::report::Published;
+use super::segment::{Effort, SegmentWriter};
+use super::shadow::{Entry, Shadow, ShadowError};
+use super::stamp::{Stamp, Writer};
+use crate::database::content::Uid;
+use crate::database::rows::one;
+use crate::database::shape::Role;
+use crate::failpoint;
+use crate::storage::Digests;
+
+/// A segment whose bytes are to go up, and are in a file of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    number: u64,
+    size: u64,
+    sha256: String,
+    md5: String,
+    records: u64,
+}
+
+/// What every header of a run says.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Canonical project id.
+    pub project: String,
+    /// Node id.
+    pub node_id: String,
+    /// Host name.
+    pub host: String,
+    /// claude-mem's version.
+    pub claude_mem: Option<String>,
+    /// When, as ISO time by the store's clock.
+    pub time: String,
+    /// Random.
+    pub token: String,
+    /// Our folder for temporary files.
+    pub scratch: PathBuf,
+}
+
+/// How the outbox was emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emptied {
+    /// It was empty.
+    Nothing,
+    /// A segment of so many bytes and records is in the bucket.
+    Sent(u64, u64),
+    /// Our number was taken: our state was copied.
+    Taken,
+}
+
+/// One row that leaves.
+struct Leaving {
+    id: i64,
+    table: String,
+    uid: Uid,
+    lid: Option<i64>,
+    stamp: Stamp,
+}
+
+/// Publishes everything that a scan noted, in as many segments as it takes.
+///
+/// # Errors
+/// See [`RowsError`]; what was sent stays.
+pub async fn publish(
+    desk: Desk<'_>,
+    log: &RowLog<'_>,
+    about: &About,
+    outbox: &Path,
+) -> Result<Published, RowsError> {
+    let names = names(desk)?;
+    let mut published = Published::default();
+    loop {
+        if !prepare(desk, log, about, outbox, &names)? {
+            return Ok(published);
+        }
+        failpoint::reach("rows.outbox");
+        match empty(desk, log, outbox, true).await? {
+            Emptied::Nothing => return Ok(published),
+            Emptied::Sent(bytes, records) => {
+                published.segments += 1;
+                published.bytes += bytes;
+                published.records += records;
+            }
+            Emptied::Taken => {
+                published.new_writer = true;
+                return Ok(published);
+            }
+        }
+    }
+}
+
+/// What new rows will be called, that others point to.
+fn names(desk: Desk<'_>) -> Result<Names<'_>, RowsError> {
+    let shapes = &desk.live.shapes.all;
+    let columns = shapes.iter().flat_map(|shape| &shape.columns);
+    let mut tables: BTreeSet<&str> = columns
+        .filter_map(|column| match &column.role {
+            Role::Points(table) => Some(table.as_str()),
+            _ => None,
+        })
+        .collect();
+    tables.insert("sdk_sessions");
+    let names = Names::new(desk.shadow);
+    let mut statement = desk
+        .shadow
+        .db
+        .prepare("SELECT lid, uid FROM temp.leaving WHERE tab = ?1 AND lid IS NOT NULL")
+        .map_err(ShadowError)?;
+    for table in tables {
+        let mut rows = statement.query([table]).map_err(ShadowError)?;
+        while let Some(row) = rows.next().map_err(ShadowError)? {
+            names.set(table, row.get(0)?, row.get(1)?);
+        }
+    }
+    Ok(names)
+}
+
+/// Packs the next rows that leave into the outbox; `false`: there are none.
+fn prepare(
+    desk: Desk<'_>,
+    log: &RowLog<'_>,
+    about: &About,
+    outbox: &Path,
+    names: &Names<'_>,
+) -> Result<bool, RowsError> {
+    let mut segment = Segment::new(about, Effort::Usual)?;
+    let shadow = desk.shadow;
+    shadow.transaction(|| {
+        shadow.db.execute("DELETE FROM outgoing", []).map_err(ShadowError)?;
+        while let Some(row) = next(shadow)? {
+            let Some((record, entry)) = record(desk, names, &row)? else {
+                forget(shadow, &row)?;
+                continue;
+            };
+            if !segment.add(&record)? {
+                break;
+            }
+            note_outgoing(shadow, &entry)?;
+            forget(shadow, &row)?;
+        }
+        names.check()?;
+        if segment.records == 0 {
+            return Ok(false);
+        }
+        pack(desk, log, about, outbox, segment, Kind::Rows)?;
+        Ok::<_, RowsError>(true)
+    })
+}
+
+/// A segment that is being written.
+pub struct Segment {
+    writer: SegmentWriter,
+    rows: BTreeMap<String, u64>,
+    deleted: BTreeMap<String, u64>,
+    largest: Option<Stamp>,
+    /// Records in it.
+    pub records: u64,
+}
+
+impl Segment {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn new(about: &About, effort: Effort) -> Result<Self, RowsError> {
+        let writer = SegmentWriter::new(&about.scratch, effort)
+            .map_err(|error| RowsError::Segment(error.to_string()))?;
+        Ok(Self { writer, rows: BTreeMap::new(), deleted: BTreeMap::new(), largest: None, records: 0 })
+    }
+
+    /// Adds a record; `false`: it does not fit any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add(&mut self, record: &Record) -> Result<bool, RowsError> {
+        let line = record.line().map_err(|error| RowsError::Segment(error.to_string()))?;
+        if !self.writer.fits(line.len()) {
+            return Ok(false);
+        }
+        self.writer.line(&line).map_err(|error| RowsError::Segment(error.to_string()))?;
+        let counts = if record.deleted { &mut self.deleted } else { &mut self.rows };
+        *counts.entry(record.table.clone()).or_default() += 1;
+        self.largest = self.largest.max(Some(record.stamp));
+        self.records += 1;
+        Ok(true)
+    }
+}
+
+/// Ends a segment and puts its bytes into the outbox, as a part of the transaction at hand.
+fn pack(
+    desk: Desk<'_>,
+    log: &RowLog<'_>,
+    about: &About,
+    outbox: &Path,
+    segment: Segment,
+    kind: Kind,
+) -> Result<(), RowsError> {
+    let shadow = desk.shadow;
+    let number = shadow.get::<u64>("published")?.unwrap_or(0) + 1;
+    let header = Header {
+        schema: SCHEMA,
+        project: about.project.clone(),
+        writer: desk.me.to_string(),
+        number,
+        kind,
+        part: 1,
+        parts: Some(1),
+        covers: None,
+        node_id: about.node_id.clone(),
+        host: about.host.clone(),
+        claude_mem_version: about.claude_mem.clone(),
+        schema_version: desk.live.schema.version,
+        membridge_version: env!("CARGO_PKG_VERSION").to_owned(),
+        time: about.time.clone(),
+        rows: segment.rows,
+        deleted: segment.deleted,
+        previous: shadow.get("published_sha256")?,
+        largest_stamp: segment.largest,
+        seen: seen(shadow)?.into_iter().map(|(writer, number)| (writer.to_string(), number)).collect(),
+        token: about.token.clone(),
+    };
+    let records = segment.records;
+    let prepared = log.finish(segment.writer, header)?;
+    let Digests { size, sha256, md5 } = prepared.digests;
+    let fail =
+        |error: std::io::Error| RowsError::Io { doing: "fill the outbox", path: outbox.to_owned(), error };
+    std::fs::File::open(&prepared.path).and_then(|file| file.sync_all()).map_err(fail)?;
+    prepared.path.persist(outbox).map_err(|error| fail(error.error))?;
+    shadow.set("outbox", &Outbox { number, size, sha256, md5, records })?;
+    Ok(())
+}
+
+fn next(shadow: &Shadow) -> Result<Option<Leaving>, ShadowError> {
+    use rusqlite::OptionalExtension;
+    let sql = "SELECT id, tab, uid, lid, ms, counter, writer FROM temp.leaving ORDER BY id LIMIT 1";
+    let mut statement = shadow.db.prepare_cached(sql)?;
+    let row = statement.query_row([], |row| {
+        Ok(Leaving {
+            id: row.get(0)?,
+            table: row.get(1)?,
+            uid: row.get(2)?,
+            lid: row.get(3)?,
+            stamp: Stamp(row.get(4)?, row.get(5)?, row.get(6)?),
+        })
+    });
+    Ok(row.optional()?)
+}
+
+fn forget(shadow: &Shadow, row: &Leaving) -> Result<(), ShadowError> {
+    shadow.db.prepare_cached("DELETE FROM temp.leaving WHERE id = ?1")?.execute([row.id])?;
+    Ok(())
+}
+
+fn note_outgoing(shadow: &Shadow, entry: &Entry) -> Result<(), RowsError> {
+    let json = serde_json::to_string(entry).map_err(|error| RowsError::Segment(error.to_string()))?;
+    let sql = "INSERT INTO outgoing(entry) VALUES (?1)";
+    shadow
+        .db
+        .prepare_cached(sql)
+        .and_then(|mut insert| insert.execute(params![json]))
+        .map_err(ShadowError)?;
+    Ok(())
+}
+
+/// The record of a row that leaves, and what the shadow will say of it. `None`: it is gone meanwhile.
+fn record(desk: Desk<'_>, names: &Names<'_>, row: &Leaving) -> Result<Option<(Record, Entry)>, RowsError> {
+    let known = desk.shadow.by_uid(&row.table, row.uid)?;
+    let keys = desk.shadow.keys_of(&row.table, row.uid)?;
+    let Some(lid) = row.lid else {
+        let Some(known) = known else {
+            return Ok(None);
+        };
+        let record = compose::deletion(&known, row.stamp, keys);
+        let entry = compose::entry(None, &record, None, desk.me);
+        return Ok(Some((record, entry)));
+    };
+    let Some(shape) = desk.live.shapes.get(&row.table) else {
+        return Ok(None);
+    };
+    let resolve = |table: &str, id: i64| names.get(table, id);
+    let read = |row: crate::database::rows::Lying<'_, '_>| Ok((row.birth()?, row.content(&resolve)?));
+    let Some((birth, content)) = one(&desk.live.db, shape, lid, read)? else {
+        return Ok(None);
+    };
+    let record = compose::record(shape, row.uid, row.stamp, birth, content, known.as_ref(), keys, desk.me);
+    let entry = compose::entry(Some(shape), &record, Some(lid), desk.me);
+    Ok(Some((record, entry)))
+}
+
+/// For each other writer the segment up to which everything is here.
+///
+/// # Errors
+/// The shadow's.
+pub fn seen(shadow: &Shadow) -> Result<BTreeMap<Writer, u64>, ShadowError> {
+    let mut statement = shadow.db.prepare_cached("SELECT writer, number FROM writers WHERE number > 0")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Sends what is in the outbox. `enter`: what is in it is here; not where the database went back.
+///
+/// # Errors
+/// See [`RowsError`]; then it is sent the next time.
+pub async fn empty(
+    desk: Desk<'_>,
+    log: &RowLog<'_>,
+    outbox: &Path,
+    enter: bool,
+) -> Result<Emptied, RowsError> {
+    let shadow = desk.shadow;
+    let Some(waiting) = shadow.get::<Outbox>("outbox")? else {
+        return Ok(Emptied::Nothing);
+    };
+    if failpoint::planted("outbox") && !enter || !outbox.exists() {
+        // The file is gone, and with it what nobody has read: the next scan finds it again.
+        drop_outbox(shadow)?;
+        return Ok(Emptied::Nothing);
+    }
+    let Outbox { number, size, sha256, md5, records } = waiting;
+    let digests = Digests { size, sha256, md5 };
+    if Box::pin(log.publish(&desk.me.to_string(), number, outbox, &digests)).await?
+        == log::Published::SomebodyElses
+    {
+        return Ok(Emptied::Taken);
+    }
+    failpoint::reach("rows.published");
+    shadow.transaction(|| {
+        if enter {
+            enter_outgoing(shadow)?;
+        }
+        shadow.set("published", &number)?;
+        shadow.set("published_sha256", &digests.sha256)?;
+        drop_outbox(shadow)?;
+        failpoint::reach("rows.published-entered");
+        Ok::<_, RowsError>(())
+    })?;
+    let _ = std::fs::remove_file(outbox);
+    Ok(Emptied::Sent(size, records))
+}
+
+fn enter_outgoing(shadow: &Shadow) -> Result<(), RowsError> {
+    let mut statement = shadow.db.prepare("SELECT entry FROM outgoing ORDER BY id").map_err(ShadowError)?;
+    let mut rows = statement.query([]).map_err(ShadowError)?;
+    while let Some(row) = rows.next().map_err(ShadowError)? {
+        let json: String = row.get(0).map_err(ShadowError)?;
+        let entry: Entry =
+            serde_json::from_str(&json).map_err(|error| RowsError::Segment(error.to_string()))?;
+        let known = shadow.by_uid(&entry.table, entry.uid)?;
+        if known.is_none_or(|known| known.entry.stamp <= entry.stamp) {
+            shadow.enter(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Throws the outbox away.
+///
+/// # Errors
+/// The shadow's.
+pub fn drop_outbox(shadow: &Shadow) -> Result<(), ShadowError> {
+    shadow.unset("outbox")?;
+    shadow.db.execute("DELETE FROM outgoing", [])?;
+    Ok(())
+}

@@ -1,0 +1,399 @@
+//! What changed here since the last look: one pass over the rows beside the shadow, both in the order of local ids. Finds,
+//! and gives stamps; the records themselves are made when they are published.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::compose;
+use super::desk::Desk;
+use super::live::Names;
+use super::report::Scanned;
+use super::shadow::{Known, Mark, Seen, ShadowError};
+use super::stamp::{Clock, Stamp};
+use super::{Depth, RowsError, held, twins, went_back};
+use crate::database::content::{self, Content, Print, Printer, Uid, key};
+use crate::database::rows::{Lying, for_each, one};
+use crate::database::shape::Shape;
+use crate::failpoint;
+
+/// Titles that a report names.
+const TITLES: usize = 20;
+
+/// One scan.
+pub struct Scan<'r> {
+    desk: Desk<'r>,
+    depth: Depth,
+    names: Names<'r>,
+    printer: Printer,
+    clock: Clock,
+    /// Uids that rows of the table at hand were given, or given back, in this pass.
+    relinked: Vec<(Uid, Option<i64>)>,
+    /// What vanished in mass goes all the same.
+    accept: bool,
+    report: Scanned,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub struct Found {
+    /// For people.
+    pub report: Scanned,
+    /// Rows that hold an old content of theirs, to be asked of the log: their number.
+    pub asked: u64,
+}
+
+/// Looks for changes, and notes what is to leave.
+///
+/// # Errors
+/// See [`RowsError`].
+pub fn scan(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Found, RowsError> {
+    let clock = desk.shadow.clock()?;
+    desk.shadow
+        .db
+        .execute_batch("DELETE FROM temp.leaving; DELETE FROM temp.gone; DELETE FROM temp.asked;")
+        .map_err(ShadowError)?;
+    let mut scan = Scan {
+        desk,
+        depth,
+        names: Names::new(desk.shadow),
+        printer: Printer::default(),
+        clock,
+        relinked: Vec::new(),
+        accept,
+        report: Scanned { images_only: desk.live.shapes.images_only.clone(), ..Scanned::default() },
+    };
+    for shape in &desk.live.shapes.all {
+        scan.table(shape)?;
+    }
+    scan.names.check()?;
+    desk.shadow.set_clock(scan.clock)?;
+    let sql = "SELECT count(*) FROM temp.asked";
+    let asked = desk.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?;
+    Ok(Found { report: scan.report, asked })
+}
+
+impl Scan<'_> {
+    fn table(&mut self, shape: &Shape) -> Result<(), RowsError> {
+        let whole = self.depth == Depth::Whole;
+        let above = match (whole || shape.is_sessions(), failpoint::planted("quick scan")) {
+            (true, _) => i64::MIN,
+            (false, false) => self.desk.shadow.high(&shape.name)?,
+            (false, true) => known_high(self.desk, &shape.name)?,
+        };
+        let (mut rows_here, mut lost) = (0_u64, Vec::new());
+        let mut walk = self.desk.shadow.walk(&shape.name, above)?;
+        let mut known = walk.rows()?.peekable();
+        for_each(&self.desk.live.db, shape, above, |row| {
+            rows_here += 1;
+            let id = row.id()?;
+            let mut mine = None;
+            while let Some(next) =
+                known.next_if(|next| next.as_ref().is_ok_and(|next| next.entry.lid <= Some(id)))
+            {
+                let next = next.map_err(ShadowError)?;
+                if next.entry.lid == Some(id) {
+                    mine = Some(next);
+                } else {
+                    lost.push(next);
+                }
+            }
+            if let Some(Err(error)) = known.next_if(Result::is_err) {
+                return Err(ShadowError(error).into());
+            }
+            match mine {
+                Some(known) if self.is_same(&known, shape, &row)? => self.compare(shape, &row, &known),
+                mine => {
+                    lost.extend(mine);
+                    self.unknown(shape, &row, id)
+                }
+            }?;
+            // What is gone is written down in passing: memory stays flat.
+            if whole && lost.len() > 100 {
+                note_gone(self.desk, &mut lost)?;
+            }
+            Ok::<_, RowsError>(())
+        })?;
+        for rest in known {
+            lost.push(rest.map_err(ShadowError)?);
+            if whole && lost.len() > 100 {
+                note_gone(self.desk, &mut lost)?;
+            }
+        }
+        self.desk.shadow.transaction(|| {
+            for (uid, lid) in self.relinked.drain(..) {
+                self.desk.shadow.relink(&shape.name, uid, lid)?;
+                remove_gone(self.desk, &shape.name, uid)?;
+            }
+            Ok::<_, ShadowError>(())
+        })?;
+        if whole {
+            note_gone(self.desk, &mut lost)?;
+            self.gone(shape, rows_here)?;
+        }
+        Ok(())
+    }
+
+    /// A row is the same as long as its local id and its birth instant are.
+    fn is_same(&self, known: &Known, shape: &Shape, row: &Lying<'_, '_>) -> rusqlite::Result<bool> {
+        if failpoint::planted("birth identity") {
+            let content = row.content(&|table, id| self.names.get(table, id))?;
+            return Ok(known.entry.key == key(&shape.name, &content, &shape.key));
+        }
+        Ok(known.entry.birth == row.birth()?)
+    }
+
+    /// A row that the shadow knows.
+    fn compare(&mut self, shape: &Shape, row: &Lying<'_, '_>, known: &Known) -> Result<(), RowsError> {
+        let entry = &known.entry;
+        let at_home = shape.is_sessions() && entry.home == Some(self.desk.me);
+        let resolve = |table: &str, id: i64| self.names.get(table, id);
+        let (bare, print) = row.prints(&resolve, at_home, &mut self.printer)?;
+        if known.held {
+            self.relinked.push((entry.uid, entry.lid));
+        }
+        if entry.seen.is(print) && entry.mark != Mark::Kept {
+            return Ok(());
+        }
+        if known.once_said(print) && entry.stamp.2 != self.desk.me && !failpoint::planted("went back") {
+            return ask(self.desk, &shape.name, entry.uid);
+        }
+        let only_state = shape.is_sessions() && entry.bare == Some(bare.0);
+        let stamp = match entry.mark {
+            Mark::None if !(self.desk.first || self.desk.migrated || only_state) => {
+                self.stamp(Some(entry.stamp))
+            }
+            Mark::Kept => self.stamp(Some(entry.stamp)),
+            // Nobody's change: it gets no new time.
+            Mark::None | Mark::Filled => entry.stamp.one_higher(self.desk.me),
+        };
+        self.report.changed.add(&shape.name);
+        self.leave(shape, entry.uid, entry.lid, stamp)
+    }
+
+    /// A row that the shadow does not know.
+    fn unknown(&mut self, shape: &Shape, row: &Lying<'_, '_>, id: i64) -> Result<(), RowsError> {
+        if went_back::stays_here(self.desk.live, self.desk.excluded, shape, id)? {
+            return Ok(());
+        }
+        let content = row.content(&|table, id| self.names.get(table, id))?;
+        let (uid, known) = self.choose(shape, &content)?;
+        self.names.set(&shape.name, id, uid);
+        let known = known.map(|known| known.entry);
+        let at_home =
+            known.as_ref().is_some_and(|entry| shape.is_sessions() && entry.home == Some(self.desk.me));
+        let says: Print = content.print(at_home);
+        if known.as_ref().is_some_and(|entry| !entry.dead && entry.seen.is(says)) {
+            self.relinked.push((uid, Some(id)));
+            return Ok(());
+        }
+        let stamp = match &known {
+            None if self.desk.first => Stamp::without_history(self.desk.me),
+            known => self.stamp(known.as_ref().map(|entry| entry.stamp)),
+        };
+        if self.report.titles.len() < TITLES {
+            self.report.titles.extend(title(&content));
+        }
+        self.report.new.add(&shape.name);
+        self.leave(shape, uid, Some(id), stamp)
+    }
+
+    /// The uid of a row that has none: its key, or where another row has that, the key extended by the content.
+    fn choose(&self, shape: &Shape, content: &Content) -> Result<(Uid, Option<Known>), RowsError> {
+        let key = key(&shape.name, content, &shape.key);
+        let mut attempt = 0;
+        let mut uid = key;
+        loop {
+            let known = self.desk.shadow.by_uid(&shape.name, uid)?;
+            if !self.taken(shape, uid, known.as_ref())? {
+                return Ok((uid, known));
+            }
+            uid = content::extended(&shape.name, key, content, attempt);
+            attempt += 1;
+        }
+    }
+
+    fn taken(&self, shape: &Shape, uid: Uid, known: Option<&Known>) -> Result<bool, RowsError> {
+        if self.relinked.iter().any(|(other, _)| *other == uid) || leaves(self.desk, &shape.name, uid)? {
+            return Ok(true);
+        }
+        let Some((lid, birth)) = known
+            .filter(|known| !known.entry.dead)
+            .and_then(|known| Some((known.entry.lid?, known.entry.birth)))
+        else {
+            return Ok(false);
+        };
+        let there = one(&self.desk.live.db, shape, lid, |row| row.birth())?;
+        Ok(there == Some(birth))
+    }
+
+    /// Rows that the shadow knows and the database lacks.
+    fn gone(&mut self, shape: &Shape, rows_here: u64) -> Result<(), RowsError> {
+        let desk = self.desk;
+        if shape.name == "observations" && desk.migrated && !failpoint::planted("twins") {
+            for step in twins::find(desk)? {
+                self.unite(shape, &step)?;
+            }
+        }
+        let sql = "SELECT count(*) FROM temp.gone WHERE tab = ?1";
+        let gone: u64 = desk
+            .shadow
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut count| count.query_row([&shape.name], |row| row.get(0)))
+            .map_err(ShadowError)?;
+        if gone == 0 {
+            return Ok(());
+        }
+        let sql = "SELECT count(*) FROM rows WHERE tab = ?1 AND NOT dead AND lid IS NOT NULL";
+        let known: u64 = desk
+            .shadow
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut count| count.query_row([&shape.name], |row| row.get(0)))
+            .map_err(ShadowError)?;
+        if held::in_mass(gone, known, rows_here) && !self.accept && !failpoint::planted("held") {
+            held::hold(desk, &shape.name)?;
+            self.report.held.add_many(&shape.name, gone);
+            return Ok(());
+        }
+        let mut statement = desk
+            .shadow
+            .db
+            .prepare("SELECT uid FROM temp.gone WHERE tab = ?1 ORDER BY uid")
+            .map_err(ShadowError)?;
+        let mut rows = statement.query([&shape.name]).map_err(ShadowError)?;
+        while let Some(row) = rows.next().map_err(ShadowError)? {
+            let uid = row.get(0).map_err(ShadowError)?;
+            let stamp = desk.shadow.by_uid(&shape.name, uid)?.map(|known| known.entry.stamp);
+            let stamp = self.stamp(stamp);
+            self.report.deleted.add(&shape.name);
+            self.leave(shape, uid, None, stamp)?;
+        }
+        Ok(())
+    }
+
+    /// The smallest uid of some twins takes over the row that stayed; the other uids go.
+    fn unite(&mut self, shape: &Shape, step: &twins::Step) -> Result<(), RowsError> {
+        let shadow = self.desk.shadow;
+        shadow.transaction(|| shadow.relink(&shape.name, step.uid, Some(step.lid)))?;
+        remove_gone(self.desk, &shape.name, step.uid)?;
+        self.names.set(&shape.name, step.lid, step.uid);
+        let sql = "DELETE FROM temp.leaving WHERE uid = ?1 AND tab = ?2";
+        shadow
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut delete| delete.execute(params![step.other, shape.name]))
+            .map_err(ShadowError)?;
+        let known = shadow.by_uid(&shape.name, step.uid)?.map(|known| known.entry);
+        if let Some(entry) = known.filter(|entry| entry.seen != Seen::Unknown) {
+            self.report.changed.add(&shape.name);
+            self.leave(shape, step.uid, Some(step.lid), entry.stamp.one_higher(self.desk.me))?;
+        }
+        let sql = "INSERT OR IGNORE INTO temp.gone VALUES (?1, ?2, NULL)";
+        shadow
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut insert| insert.execute(params![shape.name, step.other]))
+            .map_err(ShadowError)?;
+        Ok(())
+    }
+
+    fn stamp(&mut self, old: Option<Stamp>) -> Stamp {
+        if failpoint::planted("stamps") {
+            return Stamp(self.desk.now_ms, 0, self.desk.me);
+        }
+        self.clock.stamp(self.desk.now_ms, old, self.desk.me)
+    }
+
+    fn leave(&self, shape: &Shape, uid: Uid, lid: Option<i64>, stamp: Stamp) -> Result<(), RowsError> {
+        let rank = i64::try_from(shape.rank).unwrap_or(i64::MAX);
+        let sql = "INSERT OR REPLACE INTO temp.leaving(tab, uid, lid, rank, ms, counter, writer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.desk
+            .shadow
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut insert| {
+                insert.execute(params![shape.name, uid, lid, rank, stamp.0, stamp.1, stamp.2])
+            })
+            .map_err(ShadowError)?;
+        Ok(())
+    }
+}
+
+/// The highest id that the shadow knows: what a quick scan must not go by, for rows came since it looked.
+fn known_high(desk: Desk<'_>, table: &str) -> Result<i64, ShadowError> {
+    let sql = "SELECT coalesce(max(lid), 0) FROM rows WHERE tab = ?1";
+    Ok(desk.shadow.db.query_row(sql, [table], |row| row.get(0))?)
+}
+
+fn leaves(desk: Desk<'_>, table: &str, uid: Uid) -> Result<bool, ShadowError> {
+    let sql = "SELECT 1 FROM temp.leaving WHERE uid = ?1 AND tab = ?2";
+    Ok(desk.shadow.db.prepare_cached(sql)?.query_row(params![uid, table], |_| Ok(())).optional()?.is_some())
+}
+
+fn note_gone(desk: Desk<'_>, lost: &mut Vec<Known>) -> Result<(), RowsError> {
+    for known in lost.drain(..).filter(|known| !known.held) {
+        let sql = "INSERT OR IGNORE INTO temp.gone VALUES (?1, ?2, ?3)";
+        let entry = known.entry;
+        desk.shadow
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut insert| insert.execute(params![entry.table, entry.uid, entry.twin]))
+            .map_err(ShadowError)?;
+    }
+    Ok(())
+}
+
+fn remove_gone(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), ShadowError> {
+    desk.shadow
+        .db
+        .prepare_cached("DELETE FROM temp.gone WHERE uid = ?1 AND tab = ?2")?
+        .execute(params![uid, table])?;
+    Ok(())
+}
+
+/// Notes a row to be asked of the log.
+///
+/// # Errors
+/// The shadow's.
+pub fn ask(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), RowsError> {
+    let sql = "INSERT OR IGNORE INTO temp.asked VALUES (?1, ?2)";
+    desk.shadow
+        .db
+        .prepare_cached(sql)
+        .and_then(|mut insert| insert.execute(params![table, uid]))
+        .map_err(ShadowError)?;
+    Ok(())
+}
+
+/// Sessions that were to go and on which no row hangs any more: they go without being published.
+///
+/// # Errors
+/// See [`RowsError`].
+pub fn drop_childless(desk: Desk<'_>) -> Result<(), RowsError> {
+    let sql = "SELECT uid, lid FROM rows WHERE mark = 1 AND NOT dead AND tab = 'sdk_sessions'";
+    let kept: Vec<(Uid, Option<i64>)> = {
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(ShadowError)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(ShadowError)?
+    };
+    for (uid, lid) in kept {
+        if let Some(lid) = lid {
+            if compose::has_children(desk.live, lid)? {
+                continue;
+            }
+            desk.live.db.execute("DELETE FROM main.sdk_sessions WHERE id = ?1", [lid])?;
+        }
+        desk.shadow
+            .db
+            .execute(
+                "UPDATE rows SET dead = 1, lid = NULL, mark = 0 WHERE uid = ?1 AND tab = 'sdk_sessions'",
+                [uid],
+            )
+            .map_err(ShadowError)?;
+    }
+    Ok(())
+}
+
+fn title(content: &Content) -> Option<String> {
+    super::record::title(content)
+}

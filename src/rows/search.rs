@@ -1,0 +1,205 @@
+//! The search for the same row: a record arrives whose uid is not known here, and the row may be here all the same, because
+//! the shadow was lost, an old file came back, or a whole image was taken in. Only keys can tell then (docs/rows.md). All of
+//! it is done before anything is written.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::RowsError;
+use super::compose::belongs_to;
+use super::desk::Desk;
+use super::live::Names;
+use super::shadow::ShadowError;
+use crate::database::content::{Print, Uid, key};
+use crate::database::rows::for_each;
+use crate::database::shape::Shape;
+
+/// A record that is looked for.
+struct Sought {
+    uid: Uid,
+    /// Its keys, the likeliest first.
+    keys: Vec<Uid>,
+    print: Option<Print>,
+    of: Option<String>,
+    birth: i64,
+}
+
+/// Finds the rows that the noted records may be, sessions before their children, and places them.
+///
+/// # Errors
+/// See [`RowsError`].
+pub fn search(desk: Desk<'_>) -> Result<(), RowsError> {
+    let sql = "SELECT 1 FROM temp.incoming WHERE seek LIMIT 1";
+    let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+    if statement.query_row([], |_| Ok(())).optional().map_err(ShadowError)?.is_none() {
+        return Ok(());
+    }
+    let names = Names::new(desk.shadow);
+    for shape in &desk.live.shapes.all {
+        if unknown(desk, shape, &names)? == 0 {
+            continue;
+        }
+        let sought = |dead: bool| sought(desk, &shape.name, dead);
+        for record in sought(false)? {
+            exact(desk, &shape.name, &record)?;
+        }
+        for record in sought(false)? {
+            by_key(desk, &shape.name, &record)?;
+        }
+        for record in sought(false)? {
+            alone(desk, &shape.name, &record, false)?;
+        }
+        for record in sought(true)? {
+            if !by_key(desk, &shape.name, &record)? {
+                alone(desk, &shape.name, &record, true)?;
+            }
+        }
+        name(desk, &shape.name, &names)?;
+    }
+    Ok(())
+}
+
+/// Lists the rows of a table that the shadow does not know; returns how many.
+fn unknown(desk: Desk<'_>, shape: &Shape, names: &Names<'_>) -> Result<u64, RowsError> {
+    let above = if desk.first { i64::MIN } else { desk.shadow.high(&shape.name)? };
+    let mut statement = desk
+        .shadow
+        .db
+        .prepare_cached(
+            "INSERT INTO temp.unknown(tab, lid, key, print, of, birth) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .map_err(ShadowError)?;
+    let resolve = |table: &str, id: i64| names.get(table, id);
+    let mut found = 0;
+    for_each(&desk.live.db, shape, above, |row| {
+        let id = row.id()?;
+        if desk.shadow.uid_of(&shape.name, id)?.is_some() {
+            return Ok(());
+        }
+        let content = row.content(&resolve)?;
+        let of = belongs_to(shape, &content).map(|of| serde_json::to_string(&of).unwrap_or_default());
+        let key = key(&shape.name, &content, &shape.key);
+        statement
+            .execute(params![shape.name, id, key, content.print(false), of, row.birth()?])
+            .map_err(ShadowError)?;
+        found += 1;
+        Ok::<_, RowsError>(())
+    })?;
+    names.check()?;
+    Ok(found)
+}
+
+/// The records of a table that are looked for and not found yet.
+fn sought(desk: Desk<'_>, table: &str, dead: bool) -> Result<Vec<Sought>, ShadowError> {
+    let sql = "SELECT uid, key, print, of, birth FROM temp.incoming AS i WHERE tab = ?1 AND seek AND dead = ?2 \
+               AND NOT EXISTS (SELECT 1 FROM temp.placed AS p WHERE p.uid = i.uid AND p.tab = i.tab) ORDER BY uid";
+    let mut statement = desk.shadow.db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![table, dead], |row| {
+        let (uid, key): (Uid, Uid) = (row.get(0)?, row.get(1)?);
+        Ok(Sought { uid, keys: vec![key, uid], print: row.get(2)?, of: row.get(3)?, birth: row.get(4)? })
+    })?;
+    let mut found: Vec<Sought> = rows.collect::<rusqlite::Result<_>>()?;
+    for record in &mut found {
+        record.keys.extend(desk.shadow.keys_of(table, record.uid)?);
+    }
+    Ok(found)
+}
+
+/// The same key and the same content.
+fn exact(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> {
+    let sql = "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND print = ?3 AND uid IS NULL ORDER BY lid LIMIT 1";
+    for key in &record.keys {
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let found = statement
+            .query_row(params![key, table, record.print], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(ShadowError)?;
+        if let Some((id, lid)) = found {
+            return place(desk, table, record.uid, id, lid);
+        }
+    }
+    Ok(())
+}
+
+/// A key that the row has or that the record has or had.
+fn by_key(desk: Desk<'_>, table: &str, record: &Sought) -> Result<bool, RowsError> {
+    let sql =
+        "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND uid IS NULL ORDER BY lid LIMIT 1";
+    for key in &record.keys {
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let found = statement
+            .query_row(params![key, table], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(ShadowError)?;
+        if let Some((id, lid)) = found {
+            place(desk, table, record.uid, id, lid)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The only row and the only record left of one session and birth instant.
+fn alone(desk: Desk<'_>, table: &str, record: &Sought, dead: bool) -> Result<(), RowsError> {
+    let sql = "SELECT count(*) FROM temp.incoming AS i WHERE birth = ?1 AND tab = ?2 AND of IS ?3 AND seek AND NOT dead \
+               AND NOT EXISTS (SELECT 1 FROM temp.placed AS p WHERE p.uid = i.uid AND p.tab = i.tab)";
+    let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+    let others: i64 = statement
+        .query_row(params![record.birth, table, record.of], |row| row.get(0))
+        .map_err(ShadowError)?;
+    if others != i64::from(!dead) || record.of.is_none() {
+        return Ok(());
+    }
+    let sql = "SELECT id, lid FROM temp.unknown AS u WHERE birth = ?1 AND tab = ?2 AND of IS ?3 AND uid IS NULL \
+               AND NOT EXISTS (SELECT 1 FROM temp.incoming AS i WHERE i.key = u.key AND i.tab = u.tab AND NOT i.dead) \
+               AND NOT EXISTS (SELECT 1 FROM temp.incoming AS i WHERE i.uid = u.key AND i.tab = u.tab) LIMIT 2";
+    let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+    let found: Vec<(i64, i64)> = statement
+        .query_map(params![record.birth, table, record.of], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect)
+        .map_err(ShadowError)?;
+    match found.as_slice() {
+        [(id, lid)] => place(desk, table, record.uid, *id, *lid),
+        _ => Ok(()),
+    }
+}
+
+fn place(desk: Desk<'_>, table: &str, uid: Uid, id: i64, lid: i64) -> Result<(), RowsError> {
+    let shadow = &desk.shadow.db;
+    let mut statement =
+        shadow.prepare_cached("UPDATE temp.unknown SET uid = ?2 WHERE id = ?1").map_err(ShadowError)?;
+    statement.execute(params![id, uid]).map_err(ShadowError)?;
+    placed(desk, table, uid, lid)?;
+    Ok(())
+}
+
+/// Notes where a row is, before the shadow knows it.
+///
+/// # Errors
+/// The shadow's.
+pub fn placed(desk: Desk<'_>, table: &str, uid: Uid, lid: i64) -> Result<(), ShadowError> {
+    let mut statement =
+        desk.shadow.db.prepare_cached("INSERT OR REPLACE INTO temp.placed VALUES (?1, ?2, ?3)")?;
+    statement.execute(params![table, uid, lid])?;
+    Ok(())
+}
+
+/// Where a row was found.
+///
+/// # Errors
+/// The shadow's.
+pub fn place_of(desk: Desk<'_>, table: &str, uid: Uid) -> Result<Option<i64>, ShadowError> {
+    let mut statement =
+        desk.shadow.db.prepare_cached("SELECT lid FROM temp.placed WHERE uid = ?1 AND tab = ?2")?;
+    Ok(statement.query_row(params![uid, table], |row| row.get(0)).optional()?)
+}
+
+/// What was found is called so where children point to it; what was not, by its key.
+fn name(desk: Desk<'_>, table: &str, names: &Names<'_>) -> Result<(), RowsError> {
+    let sql = "SELECT lid, coalesce(uid, key) FROM temp.unknown WHERE tab = ?1";
+    let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+    let mut rows = statement.query([table]).map_err(ShadowError)?;
+    while let Some(row) = rows.next().map_err(ShadowError)? {
+        names.set(table, row.get(0)?, row.get(1)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,626 @@
+//! Our own record of the database, row by row: which local id is which uid, what each row said when it last travelled, and
+//! everything that is under way. A journal in the sense that what it promises is on the disk before the act; lost, it is
+//! made anew by a first sync. SQL and types only: decides nothing.
+
+use std::path::Path;
+
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::stamp::{Clock, Stamp, Writer};
+use crate::database::content::{Columns, Print, Reference, Uid};
+use crate::private_files::{make_private_folder, write_private};
+
+/// The layout below. A shadow of another one is made anew.
+const LAYOUT: i64 = 1;
+/// How many earlier contents of a row are remembered, 16 bytes each.
+const EARLIER: usize = 8;
+
+const TABLES: &str = "
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE rows(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER, seen BLOB, bare BLOB, key BLOB NOT NULL,
+  birth INTEGER NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, dead INTEGER NOT NULL DEFAULT 0,
+  held INTEGER NOT NULL DEFAULT 0, mark INTEGER NOT NULL DEFAULT 0, home BLOB, state TEXT, extra TEXT, twin BLOB, of TEXT,
+  was BLOB NOT NULL DEFAULT x'');
+CREATE UNIQUE INDEX rows_uid ON rows(uid, tab);
+CREATE INDEX rows_lid ON rows(tab, lid) WHERE lid IS NOT NULL;
+CREATE TABLE keys(key BLOB NOT NULL, tab TEXT NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(key, tab, uid)) WITHOUT ROWID;
+CREATE INDEX keys_uid ON keys(uid, tab);
+CREATE TABLE writers(writer BLOB PRIMARY KEY, number INTEGER NOT NULL, ahead INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE highs(tab TEXT PRIMARY KEY, high INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE waiting(tab TEXT NOT NULL, uid BLOB NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL,
+  reason TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY(uid, tab)) WITHOUT ROWID;
+CREATE TABLE arriving(id INTEGER PRIMARY KEY, did INTEGER NOT NULL, entry TEXT NOT NULL);
+CREATE TABLE outgoing(id INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+";
+
+/// Something went wrong with the shadow.
+#[derive(Debug, thiserror::Error)]
+#[error("our own record of the rows: {0}")]
+pub struct ShadowError(#[from] pub rusqlite::Error);
+
+type Result<T> = std::result::Result<T, ShadowError>;
+
+/// What a row said when it last travelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seen {
+    /// This.
+    Print([u8; 16]),
+    /// Something else than now, whatever it was.
+    Stale,
+    /// Nobody knows: the database went back.
+    Unknown,
+}
+
+impl Seen {
+    /// Whether it is exactly this.
+    pub fn is(self, print: Print) -> bool {
+        self == Self::Print(print.0)
+    }
+}
+
+impl From<Print> for Seen {
+    fn from(print: Print) -> Self {
+        Self::Print(print.0)
+    }
+}
+
+impl ToSql for Seen {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Print(print) => ValueRef::Blob(print),
+            Self::Stale => ValueRef::Null,
+            Self::Unknown => ValueRef::Blob(&[]),
+        }))
+    }
+}
+
+impl FromSql for Seen {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(match value {
+            ValueRef::Null => Self::Stale,
+            ValueRef::Blob([]) => Self::Unknown,
+            value => Self::Print(<[u8; 16]>::column_result(value)?),
+        })
+    }
+}
+
+impl ToSql for Writer {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Id(id) => ValueRef::Blob(id),
+            Self::Python => ValueRef::Blob(&[]),
+        }))
+    }
+}
+
+impl FromSql for Writer {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Blob([]) => Ok(Self::Python),
+            value => <[u8; 16]>::column_result(value).map(Self::Id),
+        }
+    }
+}
+
+/// Why a row travels although nobody changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mark {
+    /// It does not.
+    #[default]
+    None,
+    /// A session that was deleted elsewhere, and is kept because rows hang on it.
+    Kept,
+    /// The log's content was completed with ours.
+    Filled,
+}
+
+/// What the shadow is to say of a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Table.
+    pub table: String,
+    /// Which row.
+    pub uid: Uid,
+    /// Its local id; none where it is deleted, or known but not here.
+    pub lid: Option<i64>,
+    /// Digest, with a session's state where it is at home.
+    pub seen: Seen,
+    /// Digest without the state.
+    pub bare: Option<[u8; 16]>,
+    /// Key.
+    pub key: Uid,
+    /// Keys that it had before.
+    pub keys: Vec<Uid>,
+    /// Birth instant.
+    pub birth: i64,
+    /// The version.
+    pub stamp: Stamp,
+    /// Deleted.
+    pub dead: bool,
+    /// See [`Mark`].
+    pub mark: Mark,
+    /// A session's home.
+    pub home: Option<Writer>,
+    /// A session's state as the last record said it.
+    pub state: Option<Columns>,
+    /// Columns that this claude-mem does not have.
+    pub extra: Option<Columns>,
+    /// What twins have in common.
+    pub twin: Option<Uid>,
+    /// The session that it belongs to.
+    pub of: Option<Reference>,
+}
+
+/// What the shadow says of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// See [`Entry`]; `keys` are left out, they are asked for.
+    pub entry: Entry,
+    /// Vanished in mass.
+    pub held: bool,
+    /// Digests of contents that were replaced, the newest first.
+    was: Vec<u8>,
+}
+
+impl Known {
+    /// Whether it once said exactly this.
+    pub fn once_said(&self, print: Print) -> bool {
+        self.was.as_chunks::<16>().0.contains(&print.0)
+    }
+}
+
+/// The columns of [`Known`].
+const KNOWN: &str = "tab, uid, lid, seen, bare, key, birth, ms, counter, writer, dead, mark, home, state, extra, twin, of, held, was";
+
+fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
+    let entry = Entry {
+        table: row.get(0)?,
+        uid: row.get(1)?,
+        lid: row.get(2)?,
+        seen: row.get(3)?,
+        bare: row.get(4)?,
+        key: row.get(5)?,
+        keys: Vec::new(),
+        birth: row.get(6)?,
+        stamp: Stamp(row.get(7)?, row.get(8)?, row.get(9)?),
+        dead: row.get(10)?,
+        mark: match row.get(11)? {
+            1 => Mark::Kept,
+            2 => Mark::Filled,
+            _ => Mark::None,
+        },
+        home: row.get(12)?,
+        state: json(row, 13)?,
+        extra: json(row, 14)?,
+        twin: row.get(15)?,
+        of: json(row, 16)?,
+    };
+    Ok(Known { entry, held: row.get(17)?, was: row.get(18)? })
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
+    let Some(text) = row.get_ref(index)?.as_bytes_or_null()? else {
+        return Ok(None);
+    };
+    let broken = |error| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+    };
+    serde_json::from_slice(text).map_err(broken)
+}
+
+fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// The shadow of one database.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The connection.
+    pub db: Connection,
+}
+
+impl Shadow {
+    /// Opens the shadow, or makes it: anew where the one there cannot be used, which is moved away.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or SQLite's.
+    pub fn open(path: &Path) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        make_private_folder(folder)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        match Self::try_open(path) {
+            Ok(shadow) => Ok(shadow),
+            Err(ShadowError(error)) if unusable(&error) => {
+                tracing::warn!(path = %path.display(), %error, "rows: the shadow cannot be used and is made anew");
+                for suffix in ["", "-wal", "-shm"] {
+                    let file = crate::database::files::beside(path, suffix);
+                    let _ = std::fs::rename(
+                        &file,
+                        crate::database::files::beside(path, &format!(".damaged{suffix}")),
+                    );
+                }
+                Self::try_open(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self> {
+        let db = Connection::open(path)?;
+        db.set_prepared_statement_cache_capacity(64);
+        db.busy_timeout(crate::database::BUSY)?;
+        db.execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")?;
+        let layout: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if layout == 0 {
+            db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+            db.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;"))?;
+        } else if layout != LAYOUT {
+            return Err(ShadowError(rusqlite::Error::InvalidQuery));
+        }
+        Ok(Self { db })
+    }
+
+    /// Runs `work` as one transaction.
+    ///
+    /// # Errors
+    /// Its own, and the commit's; then nothing was changed.
+    pub fn transaction<T, E: From<ShadowError>>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let sql = |error| E::from(ShadowError(error));
+        // Dropped without a commit, also by a panic of a test, it rolls back.
+        let transaction = self.db.unchecked_transaction().map_err(sql)?;
+        let done = work()?;
+        transaction.commit().map_err(sql)?;
+        Ok(done)
+    }
+
+    /// A remembered value.
+    ///
+    /// # Errors
+    /// SQLite's; a value of another type.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let mut statement = self.db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+        Ok(statement.query_row([name], |row| json(row, 0)).optional()?.flatten())
+    }
+
+    /// Remembers a value.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn set<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let mut statement = self.db.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+        statement.execute(params![name, to_json(value)?])?;
+        Ok(())
+    }
+
+    /// Forgets a value.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn unset(&self, name: &str) -> Result<()> {
+        self.db.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name])?;
+        Ok(())
+    }
+
+    /// Whether a value is remembered as `true`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        Ok(self.get(name)?.unwrap_or(false))
+    }
+
+    /// Our clock.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn clock(&self) -> Result<Clock> {
+        let (ms, counter) = self.get("clock")?.unwrap_or_default();
+        Ok(Clock { ms, counter })
+    }
+
+    /// Keeps our clock.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn set_clock(&self, clock: Clock) -> Result<()> {
+        self.set("clock", &(clock.ms, clock.counter))
+    }
+
+    /// A row by its uid.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn by_uid(&self, table: &str, uid: Uid) -> Result<Option<Known>> {
+        let sql = format!("SELECT {KNOWN} FROM rows WHERE uid = ?1 AND tab = ?2");
+        Ok(self.db.prepare_cached(&sql)?.query_row(params![uid, table], known).optional()?)
+    }
+
+    /// The uid of a row that is here, by its local id.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn uid_of(&self, table: &str, lid: i64) -> Result<Option<Uid>> {
+        let mut statement = self.db.prepare_cached("SELECT uid FROM rows WHERE tab = ?1 AND lid = ?2")?;
+        Ok(statement.query_row(params![table, lid], |row| row.get(0)).optional()?)
+    }
+
+    /// The local id of a row that is here.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn lid_of(&self, table: &str, uid: Uid) -> Result<Option<i64>> {
+        let mut statement =
+            self.db.prepare_cached("SELECT lid FROM rows WHERE uid = ?1 AND tab = ?2 AND lid IS NOT NULL")?;
+        Ok(statement.query_row(params![uid, table], |row| row.get(0)).optional()?)
+    }
+
+    /// All rows of a table that are here, above a local id and in their order.
+    ///
+    /// # Errors
+    /// SQLite's; what `visit` returns.
+    pub fn walk(&self, table: &str, above: i64) -> Result<Walk<'_>> {
+        let sql = format!("SELECT {KNOWN} FROM rows WHERE tab = ?1 AND lid > ?2 ORDER BY lid");
+        let statement = self.db.prepare(&sql)?;
+        Ok(Walk { statement, table: table.to_owned(), above })
+    }
+
+    /// Enters a row as it is now. What it said before is remembered.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn enter(&self, entry: &Entry) -> Result<()> {
+        let old = self.by_uid(&entry.table, entry.uid)?;
+        let was = old.as_ref().map_or_else(Vec::new, |old| earlier(&old.was, old.entry.seen, entry.seen));
+        let mark = match entry.mark {
+            Mark::None => 0,
+            Mark::Kept => 1,
+            Mark::Filled => 2,
+        };
+        let optional = |columns: &Option<Columns>| columns.as_ref().map(to_json).transpose();
+        // A local id is one row's only.
+        if let Some(lid) = entry.lid {
+            self.db
+                .prepare_cached("UPDATE rows SET lid = NULL WHERE tab = ?1 AND lid = ?2 AND uid <> ?3")?
+                .execute(params![entry.table, lid, entry.uid])?;
+        }
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO rows(tab, uid, lid, seen, bare, key, birth, ms, counter, writer, dead, mark, home, state, extra, twin, of, was) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+             ON CONFLICT(uid, tab) DO UPDATE SET lid = ?3, seen = ?4, bare = ?5, key = ?6, birth = ?7, ms = ?8, counter = ?9, \
+             writer = ?10, dead = ?11, held = 0, mark = ?12, home = ?13, state = ?14, extra = ?15, twin = ?16, of = ?17, was = ?18",
+        )?;
+        let Stamp(ms, counter, writer) = entry.stamp;
+        statement.execute(params![
+            entry.table,
+            entry.uid,
+            entry.lid,
+            entry.seen,
+            entry.bare,
+            entry.key,
+            entry.birth,
+            ms,
+            counter,
+            writer,
+            entry.dead,
+            mark,
+            entry.home,
+            optional(&entry.state)?,
+            optional(&entry.extra)?,
+            entry.twin,
+            entry.of.as_ref().map(to_json).transpose()?,
+            was,
+        ])?;
+        for key in entry.keys.iter().chain(Some(&entry.key)) {
+            self.learn_key(&entry.table, *key, entry.uid)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that a row has or had a key. Its first one is its uid, and needs no remembering.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn learn_key(&self, table: &str, key: Uid, uid: Uid) -> Result<()> {
+        if key != uid {
+            self.db
+                .prepare_cached("INSERT OR IGNORE INTO keys VALUES (?1, ?2, ?3)")?
+                .execute(params![key, table, uid])?;
+        }
+        Ok(())
+    }
+
+    /// The keys that a row has or had, but for its first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn keys_of(&self, table: &str, uid: Uid) -> Result<Vec<Uid>> {
+        let mut statement =
+            self.db.prepare_cached("SELECT key FROM keys WHERE uid = ?1 AND tab = ?2 ORDER BY key")?;
+        let keys = statement.query_map(params![uid, table], |row| row.get(0))?;
+        Ok(keys.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Sets the version of a row that was refused, so that ours gets a greater one.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn raise(&self, table: &str, uid: Uid, stamp: Stamp) -> Result<()> {
+        let mut statement = self.db.prepare_cached(
+            "UPDATE rows SET ms = ?3, counter = ?4, writer = ?5 WHERE uid = ?1 AND tab = ?2",
+        )?;
+        statement.execute(params![uid, table, stamp.0, stamp.1, stamp.2])?;
+        Ok(())
+    }
+
+    /// Ties a known row to another local id.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn relink(&self, table: &str, uid: Uid, lid: Option<i64>) -> Result<()> {
+        self.db
+            .prepare_cached("UPDATE rows SET lid = NULL WHERE tab = ?1 AND lid = ?2 AND uid <> ?3")?
+            .execute(params![table, lid, uid])?;
+        self.db
+            .prepare_cached("UPDATE rows SET lid = ?3, held = 0 WHERE uid = ?1 AND tab = ?2")?
+            .execute(params![uid, table, lid])?;
+        Ok(())
+    }
+
+    /// The highest id that was given in a table when it was last read.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn high(&self, table: &str) -> Result<i64> {
+        let mut statement = self.db.prepare_cached("SELECT high FROM highs WHERE tab = ?1")?;
+        Ok(statement.query_row([table], |row| row.get(0)).optional()?.unwrap_or(0))
+    }
+
+    /// Keeps the highest id of a table.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn set_high(&self, table: &str, high: i64) -> Result<()> {
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO highs VALUES (?1, ?2)")?
+            .execute(params![table, high])?;
+        Ok(())
+    }
+
+    /// Puts entries into a table of things under way.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn note_arriving(&self, did: Did, entry: &Entry) -> Result<()> {
+        let mut statement = self.db.prepare_cached("INSERT INTO arriving(did, entry) VALUES (?1, ?2)")?;
+        statement.execute(params![did as i64, to_json(entry)?])?;
+        Ok(())
+    }
+
+    /// The batch that was arriving when a run was cut off.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn arriving(&self) -> Result<Vec<(Did, Entry)>> {
+        let mut statement = self.db.prepare_cached("SELECT did, entry FROM arriving ORDER BY id")?;
+        let rows = statement.query_map([], |row| {
+            let did = match row.get(0)? {
+                1 => Did::New,
+                2 => Did::Changed,
+                3 => Did::Deleted,
+                4 => Did::Kept,
+                _ => Did::Nothing,
+            };
+            Ok(json(row, 1)?.map(|entry| (did, entry)))
+        })?;
+        Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Up to which number the segments of a writer are here.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn collected(&self, writer: Writer) -> Result<u64> {
+        let mut statement = self.db.prepare_cached("SELECT number FROM writers WHERE writer = ?1")?;
+        Ok(statement.query_row([writer], |row| row.get(0)).optional()?.unwrap_or(0))
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn set_collected(&self, writer: Writer, number: u64) -> Result<()> {
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO writers(writer, number) VALUES (?1, ?2) ON CONFLICT(writer) DO UPDATE SET number = ?2",
+        )?;
+        statement.execute(params![writer, number])?;
+        Ok(())
+    }
+}
+
+/// What was done to the live database with an arriving record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Did {
+    /// Nothing: it said the same.
+    Nothing,
+    /// The row is new.
+    New,
+    /// The row has other content now.
+    Changed,
+    /// The row went.
+    Deleted,
+    /// The row was to go, and stays.
+    Kept,
+}
+
+/// Rows in the order of their local ids.
+pub struct Walk<'s> {
+    statement: rusqlite::Statement<'s>,
+    table: String,
+    above: i64,
+}
+
+impl Walk<'_> {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn rows(&mut self) -> Result<impl Iterator<Item = rusqlite::Result<Known>> + '_> {
+        Ok(self.statement.query_map(params![self.table, self.above], known)?)
+    }
+}
+
+/// The digests of earlier contents, where `now` takes the place of `before`.
+fn earlier(was: &[u8], before: Seen, now: Seen) -> Vec<u8> {
+    match before {
+        Seen::Print(print) if before != now => {
+            let kept = was.len().min((EARLIER - 1) * 16);
+            [&print[..], was.get(..kept).unwrap_or_default()].concat()
+        }
+        _ => was.to_vec(),
+    }
+}
+
+fn unusable(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    matches!(error, rusqlite::Error::InvalidQuery)
+        || matches!(error.sqlite_error_code(), Some(Code::NotADatabase | Code::DatabaseCorrupt))
+}
+
+/// The writer id of an installation lies in a file of its own, so that it outlives a lost shadow.
+pub fn read_writer(path: &Path) -> Option<Writer> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.trim().parse().ok().filter(|writer| *writer != Writer::Python)
+}
+
+/// Keeps the writer id.
+///
+/// # Errors
+/// The file system's.
+pub fn write_writer(path: &Path, writer: Writer) -> std::io::Result<()> {
+    write_private(path, format!("{writer}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Seen, earlier};
+
+    #[test]
+    fn the_last_eight_contents_are_remembered() {
+        let print = |n: u8| Seen::Print([n; 16]);
+        let mut was = Vec::new();
+        for n in 0..12 {
+            was = earlier(&was, print(n), print(n + 1));
+        }
+        assert_eq!(was.len(), 8 * 16);
+        assert_eq!((was[0], was[7 * 16]), (11, 4));
+        assert_eq!(earlier(&was, print(12), print(12)), was, "the same again");
+        assert_eq!(earlier(&was, Seen::Unknown, print(13)), was, "nobody knows");
+        assert_eq!(earlier(&was, Seen::Stale, print(13)), was);
+    }
+}
