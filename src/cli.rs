@@ -80,6 +80,9 @@ pub struct PullArgs {
     /// Move claude-mem's vector index into the backup when the database is replaced; claude-mem builds a new one
     #[arg(long)]
     pub reset_vectors: bool,
+    /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
+    #[arg(long)]
+    pub accept_schema: bool,
 }
 
 /// What to do with the copy for Python nodes.
@@ -154,6 +157,9 @@ pub enum Command {
     RestoreBackup {
         /// A name from the list
         name: Option<String>,
+        /// Take the backup although it brings triggers, views, virtual tables or constraints along that are not known
+        #[arg(long, requires = "name")]
+        accept_schema: bool,
         /// Whether to do it.
         #[command(flatten)]
         plan: PlanArgs,
@@ -175,6 +181,9 @@ pub enum Command {
         /// Move claude-mem's vector index into the backup; claude-mem builds a new one
         #[arg(long, conflicts_with = "to")]
         reset_vectors: bool,
+        /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
+        #[arg(long, conflicts_with = "to")]
+        accept_schema: bool,
         /// Whether to do it.
         #[command(flatten)]
         plan: PlanArgs,

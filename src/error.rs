@@ -91,6 +91,8 @@ codes! {
     NewerFormat = "newer_format",
     /// A newer claude-mem wrote the database.
     NewerSchema = "newer_schema",
+    /// A database brings triggers, views, virtual tables or constraints along that are not known.
+    UnknownSchema = "unknown_schema",
     /// Another machine holds the lock.
     LockHeld = "lock_held",
     /// The lock was lost on the way; nothing was committed.

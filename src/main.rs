@@ -16,6 +16,9 @@ fn main() {
         }
     };
     membridge::logging::start(&environment, cli.verbose, cli.log_format);
+    if let Err(error) = membridge::database::guard::bound_memory() {
+        tracing::warn!(%error, "SQLite's memory is not bounded");
+    }
     let exit = membridge::commands::run(cli, &environment);
     exit.end();
 }

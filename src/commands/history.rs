@@ -108,20 +108,17 @@ fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
     count(commit)?.checked_sub(old)
 }
 
-/// `restore N|TIME [--to FILE]`.
+/// `restore N|TIME`.
 pub(super) async fn restore(
     run: &Run,
     what: &str,
-    to: Option<&Path>,
     reset_vectors: bool,
+    accept_schema: bool,
 ) -> CommandResult<Report> {
-    if let Some(file) = to {
-        return restore_to(run, what, file).await;
-    }
     let commit = Past::open(run)?.find(what).await?;
     let (config, bucket) = run.open()?;
     let (mut session, mut record) = Session::open(config, bucket, run.ui.clone()).await?;
-    session.reset_vectors = reset_vectors;
+    (session.reset_vectors, session.accept_schema) = (reset_vectors, accept_schema);
     restore::restore(&session, &mut record, &commit).await
 }
 
@@ -153,7 +150,8 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
         .with("sha256", commit.sha256))
 }
 
-async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report> {
+/// `restore N|TIME --to FILE`.
+pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report> {
     let past = Past::open(run)?;
     let file = restore::free_name(file)?;
     let commit = past.find(what).await?;

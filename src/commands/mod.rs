@@ -163,15 +163,18 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
         Command::Push(args) if args.background => push::push(run, Style::Background).await,
         Command::Push(_) => push::push(run, Style::Whole).await,
-        Command::Pull(args) => push::pull(run, args.reset_vectors).await,
+        Command::Pull(args) => push::pull(run, args).await,
         Command::Sync(_) => push::sync(run).await,
-        Command::RestoreBackup { name, plan } => restore_backup::run(run, name, plan.dry_run).await,
+        Command::RestoreBackup { name, accept_schema, plan } => {
+            restore_backup::run(run, name, accept_schema, plan.dry_run).await
+        }
         Command::History { limit } => history::history(run, limit).await,
         Command::Restore { what, to, plan, .. } if plan.dry_run => {
             history::restore_preview(run, &what, to.as_deref()).await
         }
-        Command::Restore { what, to, reset_vectors, .. } => {
-            Box::pin(history::restore(run, &what, to.as_deref(), reset_vectors)).await
+        Command::Restore { what, to: Some(file), .. } => history::restore_to(run, &what, &file).await,
+        Command::Restore { what, to: None, reset_vectors, accept_schema, .. } => {
+            Box::pin(history::restore(run, &what, reset_vectors, accept_schema)).await
         }
         Command::Mirror { action } => mirror::run(run, action).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,

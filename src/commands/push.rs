@@ -1,6 +1,7 @@
 //! `push_sqlite`, `pull_sqlite` and `sync`: open a session, tell the story.
 
 use super::run::Run;
+use crate::cli::PullArgs;
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
 use crate::python::head;
@@ -17,9 +18,9 @@ pub(super) async fn push(run: &Run, style: push::Style) -> CommandResult<Report>
     push::push(&session, &mut record, style).await
 }
 
-pub(super) async fn pull(run: &Run, reset_vectors: bool) -> CommandResult<Report> {
+pub(super) async fn pull(run: &Run, args: PullArgs) -> CommandResult<Report> {
     let (mut session, mut record) = session(run).await?;
-    session.reset_vectors = reset_vectors;
+    (session.reset_vectors, session.accept_schema) = (args.reset_vectors, args.accept_schema);
     pull::pull(&session, &mut record).await
 }
 

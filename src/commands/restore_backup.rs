@@ -10,11 +10,17 @@ use crate::install::backups;
 use crate::sync::restore_backup;
 use crate::ui::{Report, human_bytes};
 
-pub(super) async fn run(run: &Run, name: Option<String>, dry_run: bool) -> CommandResult<Report> {
+pub(super) async fn run(
+    run: &Run,
+    name: Option<String>,
+    accept_schema: bool,
+    dry_run: bool,
+) -> CommandResult<Report> {
     match name {
         Some(name) if dry_run => preview(run, &name),
         Some(name) => {
-            let (session, mut record) = super::push::session(run).await?;
+            let (mut session, mut record) = super::push::session(run).await?;
+            session.accept_schema = accept_schema;
             restore_backup::restore(&session, &mut record, &name).await
         }
         None => list(run),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::compare::natural_key;
 use super::tables::{Table, columns, quote, tables};
-use super::{DatabaseError, digest, open_read_only};
+use super::{DatabaseError, digest, open_foreign};
 
 /// Rows of one table.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -66,7 +66,7 @@ fn differences(rows: &Connection) -> rusqlite::Result<Vec<TableChange>> {
 
 fn collect(path: &Path, rows: &Connection, side: &str) -> Result<(), DatabaseError> {
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
-    let connection = open_read_only(path)?;
+    let connection = open_foreign(path, false)?;
     connection.execute_batch("BEGIN").map_err(fail)?;
     let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2, ?3)");
     let mut insert = rows.prepare(&insert).map_err(fail)?;

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::tables::{Table, columns, quote, tables};
-use super::{DatabaseError, digest, open_read_only};
+use super::{DatabaseError, digest, open_foreign};
 
 /// Rows of one table, by where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ fn differences(keys: &Connection) -> rusqlite::Result<Comparison> {
 
 /// Opens a database and begins to read.
 fn read(path: &Path) -> Result<Connection, DatabaseError> {
-    let connection = open_read_only(path)?;
+    let connection = open_foreign(path, false)?;
     connection
         .execute_batch("BEGIN")
         .map_err(|error| DatabaseError::sqlite("read the rows of", path, error))?;

@@ -148,6 +148,13 @@ pub fn require_space(folder: &Path, needed: u64) -> Result<(), DatabaseError> {
     Err(DatabaseError::NoSpace { path: folder.to_owned(), needed, free })
 }
 
+/// Bytes that must be free beside the database, so that an image of `image` bytes can take the place of one of `here`
+/// (with its log; 0 where there is none): the image, once more as a log while it is installed, and the backup of what is
+/// here.
+pub fn room_for(image: u64, here: u64) -> u64 {
+    image.saturating_mul(2).saturating_add(here)
+}
+
 /// Bytes that we may still write below a folder (or below the nearest one above it that exists).
 ///
 /// # Errors

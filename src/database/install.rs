@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode};
 
+use super::code::{self, Admits};
 use super::compare::{self, Relation};
 use super::{
-    BUSY, DatabaseError, Facts, facts, files, integrity_check, open_read_only, open_read_write, queue,
-    snapshot,
+    BUSY, DatabaseError, Facts, facts, files, integrity_check, open_foreign, open_read_only, open_read_write,
+    queue, snapshot,
 };
 use crate::failpoint;
 use crate::progress::Progress;
@@ -249,15 +250,17 @@ pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Resul
     }
 }
 
-/// Checks an image before anything live is touched (F09): SQLite, whole, claude-mem's. An image that says WAL mode is
-/// made to say rollback journal: it has no log, and readers would leave one beside it.
+/// Checks an image before anything live is touched (F09): SQLite, without code that is not `admitted`, whole,
+/// claude-mem's. An image that says WAL mode is made to say rollback journal: it has no log, and readers would leave one
+/// beside it.
 ///
 /// # Errors
 /// See [`DatabaseError`].
-pub fn inspect(image: &Path) -> Result<Facts, DatabaseError> {
+pub fn inspect(image: &Path, admitted: &Admits) -> Result<Facts, DatabaseError> {
     require_header(image)?;
     snapshot::say_rollback_journal(image).map_err(|error| DatabaseError::io("prepare", image, error))?;
-    let connection = open_read_only(image)?;
+    let connection = open_foreign(image, false)?;
+    admitted.judge(&code::read(&connection, image)?)?;
     integrity_check(&connection, image)?;
     facts::read(&connection, image)
 }

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::files::beside;
-use super::{DatabaseError, open_read_only};
+use super::{DatabaseError, guard, open_read_only};
 
 /// What a path may hold in an SQLite URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
@@ -52,8 +52,11 @@ fn open_unchanging(path: &Path) -> Result<Connection, DatabaseError> {
     let encoded = percent_encode(name, PATH).to_string();
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
-        .map_err(|error| DatabaseError::sqlite("open", path, error))
+    let fail = |error| DatabaseError::sqlite("open", path, error);
+    let connection =
+        Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags).map_err(fail)?;
+    guard::limit(&connection).and_then(|()| guard::run_nothing(&connection)).map_err(fail)?;
+    Ok(connection)
 }
 
 #[cfg(test)]

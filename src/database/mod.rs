@@ -5,11 +5,13 @@
 //! (F03, F04); a snapshot is pinned by one read transaction; memory stays flat whatever the size.
 
 pub mod changes;
+pub mod code;
 pub mod compare;
 pub mod content;
 pub mod digest;
 pub mod facts;
 pub mod files;
+pub mod guard;
 pub mod install;
 pub mod look;
 pub mod queue;
@@ -44,6 +46,17 @@ pub enum DatabaseError {
         /// What SQLite or we saw.
         problem: String,
     },
+    /// Reading it takes more than a database of claude-mem ever needs: values, schema, memory, time.
+    #[error("{} asks for more than a claude-mem database needs: {problem}", path.display())]
+    Excess {
+        /// Which file.
+        path: PathBuf,
+        /// Of what.
+        problem: String,
+    },
+    /// It has triggers, views, virtual tables or constraints that nobody here knows (F60).
+    #[error("the image brings code along that neither the database here nor any known claude-mem has: {0}")]
+    UnknownCode(String),
     /// It is SQLite, but not claude-mem's.
     #[error("{} has no table {tables}: it is not a claude-mem database", path.display())]
     MissingTables {
@@ -104,6 +117,14 @@ impl DatabaseError {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 Self::Damaged { path, problem: format!("{doing}: {error}") }
             }
+            Some(ErrorCode::OperationInterrupted) => {
+                Self::Excess { path, problem: format!("{doing}: it did not come to an end in time") }
+            }
+            Some(ErrorCode::OutOfMemory) => {
+                let most = guard::MAX_MEMORY >> 20;
+                Self::Excess { path, problem: format!("{doing}: more than {most} MB of memory") }
+            }
+            Some(ErrorCode::TooBig) => Self::Excess { path, problem: format!("{doing}: {error}") },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, doing },
             _ => Self::Sqlite { doing, path, error },
         }
@@ -118,6 +139,8 @@ impl DatabaseError {
         match self {
             Self::Missing(_) => Code::DatabaseMissing,
             Self::Damaged { .. } => Code::DatabaseDamaged,
+            Self::Excess { .. } => Code::DatabaseRefused,
+            Self::UnknownCode(_) => Code::UnknownSchema,
             Self::MissingTables { .. } => Code::DatabaseForeign,
             Self::Busy { .. } => Code::DatabaseBusy,
             Self::NoSpace { .. } => Code::NoSpace,
@@ -138,6 +161,12 @@ impl DatabaseError {
                  do [ ! -e \"$f$e\" ] || mv \"$f$e\" \"$f.damaged/\"; done && membridge pull_sqlite; or put a backup back",
                 path.display()
             ),
+            Self::UnknownCode(_) => {
+                "look at it without installing it: membridge restore N --to FILE; when you know where it comes from, take it with --accept-schema".to_owned()
+            }
+            Self::Excess { .. } => {
+                "look at it with sqlite3, table by table: claude-mem itself writes nothing of that kind".to_owned()
+            }
             Self::MissingTables { .. } => {
                 "check CLAUDE_MEM_DB; start claude-mem once if the file is new".to_owned()
             }
@@ -157,20 +186,36 @@ impl From<DatabaseError> for Failure {
     }
 }
 
-/// Opens an existing database for reading.
+/// Opens an existing database for reading. No view of it is read.
 ///
 /// # Errors
 /// See [`DatabaseError`].
 pub fn open_read_only(path: &Path) -> Result<Connection, DatabaseError> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    guard::run_nothing(&connection).map_err(|error| DatabaseError::sqlite("open", path, error))?;
+    Ok(connection)
 }
 
-/// Opens an existing database for writing.
+/// Opens the live database for writing: its own triggers fire, as they do for claude-mem.
 ///
 /// # Errors
 /// See [`DatabaseError`].
 pub fn open_read_write(path: &Path) -> Result<Connection, DatabaseError> {
     open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+/// Opens an image that anybody may have made, for reading or for writing: nothing of its own runs, and whatever it makes
+/// us do comes to an end.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub fn open_foreign(path: &Path, write: bool) -> Result<Connection, DatabaseError> {
+    let access = if write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let mut connection = open(path, access)?;
+    guard::run_nothing(&connection)
+        .and_then(|()| guard::end_in_time(&mut connection, files::size_with_wal(path)))
+        .map_err(|error| DatabaseError::sqlite("open", path, error))?;
+    Ok(connection)
 }
 
 fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
@@ -188,6 +233,7 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     let connection =
         Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
     connection.busy_timeout(BUSY).map_err(fail)?;
+    guard::limit(&connection).map_err(fail)?;
     // Flat memory, and scratch space on the disk rather than in a board's RAM.
     connection
         .execute_batch("PRAGMA cache_size = -1000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")

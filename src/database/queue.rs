@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::tables::{columns, quote};
-use super::{DatabaseError, open_read_write};
+use super::{DatabaseError, open_foreign};
 
 /// Replaces the queue in `image` by that of the local database. Rows are copied by column name; a row whose
 /// session the image does not have cannot be kept there and is counted in the answer.
@@ -13,7 +13,7 @@ use super::{DatabaseError, open_read_write};
 /// # Errors
 /// See [`DatabaseError`].
 pub fn carry_over(local: &Path, image: &Path) -> Result<u64, DatabaseError> {
-    let connection = open_read_write(image)?;
+    let connection = open_foreign(image, true)?;
     carry(&connection, local).map_err(|error| DatabaseError::sqlite("carry the queue into", image, error))
 }
 

@@ -26,7 +26,7 @@ pub fn tables(connection: &Connection, path: &Path) -> Result<Vec<Table>, Databa
     let list = || -> rusqlite::Result<Vec<Table>> {
         let mut statement = connection.prepare(
             "SELECT name, type = 'virtual' FROM pragma_table_list \
-             WHERE schema = 'main' AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+             WHERE schema = 'main' AND type IN ('table', 'virtual') AND substr(name, 1, 7) <> 'sqlite_' \
              ORDER BY name",
         )?;
         let rows = statement.query_map([], |row| Ok(Table { name: row.get(0)?, is_virtual: row.get(1)? }))?;
@@ -40,8 +40,10 @@ pub fn tables(connection: &Connection, path: &Path) -> Result<Vec<Table>, Databa
 /// # Errors
 /// [`DatabaseError::MissingTables`].
 pub fn require_core(tables: &[Table], path: &Path) -> Result<(), DatabaseError> {
-    let missing: Vec<&str> =
-        CORE_TABLES.into_iter().filter(|core| !tables.iter().any(|table| table.name == *core)).collect();
+    let missing: Vec<&str> = CORE_TABLES
+        .into_iter()
+        .filter(|core| !tables.iter().any(|table| table.name == *core && !table.is_virtual))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,8 @@
 
 use super::evidence::{Evidence, Local};
 use super::finding::{Check, Finding};
+use crate::database::files;
+use crate::python::Head;
 use crate::ui::human_bytes;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -64,7 +66,7 @@ fn schema(evidence: &Evidence) -> Finding {
     }
 }
 
-/// The image, once more as a log while it is installed, and the backup of what is here: as `sync::fetch` asks.
+/// As the pull asks (see [`files::room_for`]).
 fn free_space(evidence: &Evidence) -> Finding {
     let Some(free) = evidence.free else {
         return Finding::skipped("free space: not known");
@@ -73,15 +75,11 @@ fn free_space(evidence: &Evidence) -> Finding {
         Local::Sound(sound) => sound.size,
         _ => 0,
     };
-    let objects = evidence.bucket.objects.got();
-    let there = objects.and_then(|objects| {
-        let database = objects.iter().find(|object| object.key.ends_with("/sqlite/claude-mem.db"))?;
-        Some(database.size)
-    });
-    let Some(there) = there else {
+    let head = evidence.bucket.head.got().and_then(Option::as_ref);
+    let Some(there) = head.and_then(Head::size) else {
         return Finding::ok(format!("free space: {}", human_bytes(free)));
     };
-    let needed = there.saturating_mul(2).saturating_add(here);
+    let needed = files::room_for(there, here);
     let line = format!("free space: {}, the next pull needs {}", human_bytes(free), human_bytes(needed));
     if free < needed { Finding::error(line) } else { Finding::ok(line) }
 }

@@ -70,6 +70,9 @@ fn version(evidence: &Evidence) -> Finding {
         Gate::Closed { knows } => Finding::warning(format!(
             "claude-mem: {shown} knows schema {knows}, the bucket's database has schema {schema}: it cannot be pulled"
         )),
+        Gate::Open if local.is_none() => Finding::ok(format!(
+            "claude-mem: version not known here; its database has come as far as the bucket's (schema {schema})"
+        )),
         Gate::Open => Finding::ok(format!("claude-mem: {shown} knows the bucket's schema {schema}")),
         Gate::Unknown => Finding::info(format!(
             "claude-mem: version not known here; the bucket's database has schema {schema}"

@@ -27,6 +27,11 @@ use crate::storage::{Bucket, Sink};
 /// housekeeping rewrites some; most of them are in the delta as well.
 const DRIFT: usize = 1024;
 
+/// Images up to this size are nothing to worry about (bytes).
+const SMALL: u64 = 128 << 20;
+/// How many times its packs an image may be, beyond that: texts shrink to a fifth, and free pages vanish.
+const GROWTH: u64 = 64;
+
 /// An image with the checksum that its commit recorded.
 #[derive(Debug)]
 pub struct Fetched {
@@ -67,6 +72,7 @@ pub struct Base {
 /// # Errors
 /// The store's; a chain that does not result in the image; no space.
 pub async fn image(fetch: Fetch<'_>, commit: &Commit, base: Option<Base>) -> Result<Fetched, HistoryError> {
+    refuse_a_bomb(commit)?;
     if let Some(base) = base
         && let Some(links) = commit.links_after(&base.map.sha256)
     {
@@ -87,7 +93,20 @@ pub async fn image(fetch: Fetch<'_>, commit: &Commit, base: Option<Base>) -> Res
 /// # Errors
 /// As [`image`].
 pub async fn whole(fetch: Fetch<'_>, commit: &Commit) -> Result<Fetched, HistoryError> {
+    refuse_a_bomb(commit)?;
     by_chain(fetch, commit, Collector::off()).await
+}
+
+/// A few bytes in the bucket must not cost a board its disk.
+fn refuse_a_bomb(commit: &Commit) -> Result<(), HistoryError> {
+    let (image, packs) = (commit.image_bytes(), commit.chain_bytes());
+    if image <= SMALL || image <= packs.saturating_mul(GROWTH) {
+        return Ok(());
+    }
+    Err(HistoryError::Content {
+        what: format!("the image of commit {}", commit.number),
+        problem: format!("{packs} bytes of packs would grow to {image}"),
+    })
 }
 
 async fn by_chain(fetch: Fetch<'_>, commit: &Commit, references: Collector) -> Result<Fetched, HistoryError> {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
 
-use crate::database::{Facts, install, snapshot};
+use crate::database::code::Admits;
+use crate::database::{DatabaseError, Facts, files, install, snapshot};
 use crate::failpoint;
 use crate::history::fetch::{Base, Fetch};
 use crate::history::pagemap::{FreshMap, PageMap};
@@ -42,9 +43,16 @@ pub struct Landing<'a> {
     pub database: &'a Path,
     /// The page map of the last image that was pushed or installed here.
     pub page_map: &'a Path,
+    /// Which code it may bring along.
+    pub admits: Admits,
 }
 
 impl<'a> Landing<'a> {
+    fn require_room(&self, commit: &Commit) -> Result<(), DatabaseError> {
+        let here = files::size_with_wal(self.database);
+        files::require_space(self.folder, files::room_for(commit.image_bytes(), here))
+    }
+
     fn fetch(&'a self, progress: &'a Progress) -> Fetch<'a> {
         Fetch { bucket: self.bucket, folder: self.folder, scratch: &self.scratch, progress }
     }
@@ -55,6 +63,7 @@ impl<'a> Landing<'a> {
 /// # Errors
 /// The store's; a chain that does not result in the image; a database that is damaged or not claude-mem's; no space.
 pub async fn of_commit(landing: &Landing<'_>, commit: &Commit) -> Result<Image, HistoryError> {
+    landing.require_room(commit)?;
     let (database, page_map) = (landing.database.to_owned(), landing.page_map.to_owned());
     let copies = landing.scratch.clone();
     let base = history::blocking(move || {
@@ -75,8 +84,7 @@ pub async fn of_commit(landing: &Landing<'_>, commit: &Commit) -> Result<Image, 
     progress.done();
     failpoint::reach("fetch.downloaded");
     tracing::info!(bytes = fetched.downloaded, delta = fetched.by_delta, "image fetched");
-    let path = fetched.path.to_path_buf();
-    let facts = history::blocking(move || Ok(install::inspect(&path)?)).await?;
+    let facts = inspect(landing, &fetched.path, commit).await?;
     failpoint::reach("fetch.inspected");
     Ok(Image {
         path: fetched.path,
@@ -92,12 +100,12 @@ pub async fn of_commit(landing: &Landing<'_>, commit: &Commit) -> Result<Image, 
 /// # Errors
 /// As [`of_commit`].
 pub async fn of_past(landing: &Landing<'_>, commit: &Commit) -> Result<Image, HistoryError> {
+    landing.require_room(commit)?;
     let progress = landing.ui.progress("download", commit.chain_bytes());
     let fetched = history::fetch::whole(landing.fetch(&progress), commit).await?;
     history::fetch::sync(&fetched).await?;
     failpoint::reach("restore.fetched");
-    let path = fetched.path.to_path_buf();
-    let facts = history::blocking(move || Ok(install::inspect(&path)?)).await?;
+    let facts = inspect(landing, &fetched.path, commit).await?;
     // Not the head's: a delta of the next push is made against the head.
     Ok(Image {
         path: fetched.path,
@@ -106,6 +114,46 @@ pub async fn of_past(landing: &Landing<'_>, commit: &Commit) -> Result<Image, Hi
         sha256: commit.sha256.clone(),
         map: None,
     })
+}
+
+/// Checks the image of a commit, and whether it holds what the commit says: decisions were made by that.
+async fn inspect(landing: &Landing<'_>, path: &Path, commit: &Commit) -> Result<Facts, HistoryError> {
+    let (image, admits) = (path.to_owned(), landing.admits.clone());
+    let content = |problem: String| {
+        // Our temporary file says nothing to anybody.
+        let problem = problem.replace(&path.display().to_string(), "the file");
+        HistoryError::Content { what: format!("the image of commit {}", commit.number), problem }
+    };
+    let facts = match history::blocking(move || Ok(install::inspect(&image, &admits)?)).await {
+        Err(HistoryError::Database(
+            error @ (DatabaseError::Damaged { .. }
+            | DatabaseError::Excess { .. }
+            | DatabaseError::MissingTables { .. }),
+        )) => return Err(content(error.to_string())),
+        other => other?,
+    };
+    match lie(&facts, commit) {
+        None => Ok(facts),
+        Some(lie) => Err(content(lie)),
+    }
+}
+
+/// What a commit says of its image that is not so.
+fn lie(facts: &Facts, commit: &Commit) -> Option<String> {
+    let version = |version: Option<i64>| version.map_or("none".to_owned(), |version| version.to_string());
+    if facts.counts != commit.counts {
+        return Some(format!(
+            "it holds {}, its commit says {}",
+            facts.counts.describe(),
+            commit.counts.describe()
+        ));
+    }
+    if facts.schema_version != commit.schema_version {
+        let (is, said) = (version(facts.schema_version), version(commit.schema_version));
+        return Some(format!("its schema version is {is}, its commit says {said}"));
+    }
+    let same = facts.digest == commit.content_digest;
+    (!same).then(|| "its rows have another digest than its commit says".to_owned())
 }
 
 /// The first digits of a checksum, as people compare them.

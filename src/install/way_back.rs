@@ -6,6 +6,7 @@ use std::path::Path;
 use super::backups::{self, Backup, name_of};
 use super::exchange::manifest;
 use super::{Door, Incoming, restore_backup};
+use crate::database::code::Admits;
 use crate::database::compare::compare;
 use crate::database::{self, DatabaseError, files, install, snapshot};
 use crate::error::{Code, CommandResult, Failure};
@@ -47,7 +48,8 @@ async fn put_back(door: &Door<'_>, incoming: &Incoming, backup: &Path) -> Comman
                 return Ok(());
             }
             let between = Backup { folder };
-            let observations = install::inspect(&copy).map_or(0, |facts| facts.counts.observations);
+            let observations =
+                install::inspect(&copy, &Admits::Any).map_or(0, |facts| facts.counts.observations);
             let path = between.seal(copy)?;
             manifest.holds(&path, observations)?;
             between.describe(&manifest)?;

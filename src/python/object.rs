@@ -17,9 +17,7 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
     let meta = landing.bucket.store.head(&key).await?.ok_or_else(|| missing(landing.bucket, &key))?;
     let folder = landing.folder;
     let path = files::temporary(folder, "pull")?;
-    // The image, once more as a write-ahead log while it is installed, and the backup of what is here.
-    let needed = meta.size.saturating_mul(2).saturating_add(files::size_with_wal(landing.database));
-    files::require_space(folder, needed)?;
+    files::require_space(folder, files::room_for(meta.size, files::size_with_wal(landing.database)))?;
 
     let file = std::fs::OpenOptions::new()
         .write(true)
@@ -44,8 +42,8 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
         .hint("when it stays so, push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
     }
     failpoint::reach("fetch.downloaded");
-    let checked = path.to_path_buf();
-    let facts = database::blocking(move || install::inspect(&checked)).await.map_err(|failure| {
+    let (checked, admits) = (path.to_path_buf(), landing.admits.clone());
+    let facts = database::blocking(move || install::inspect(&checked, &admits)).await.map_err(|failure| {
         // Our temporary file says nothing to anybody, and what would mend a local file does not mend the bucket.
         let problem = failure.message.replace(&path.display().to_string(), &key);
         Failure::of(Code::BadObject, format!("the database in the bucket cannot be used: {problem}"))

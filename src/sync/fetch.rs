@@ -1,17 +1,18 @@
 //! Fetches the database that is the bucket's head, from wherever it is. Touches nothing that is live.
 
 use super::session::Session;
+use crate::database::code::Admits;
 use crate::error::{Code, CommandResult, Failure};
 use crate::install::image::{self, Image};
 use crate::python::head::{Foreign, Head};
 use crate::python::object;
 
-/// Fetches and checks the database that is the bucket's head.
+/// Fetches and checks the database that is the bucket's head; with `Admits::Any` it must not be installed.
 ///
 /// # Errors
-/// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
-pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
-    let landing = session.landing();
+/// It is missing, does not match its checksum, is damaged, brings code along, or does not fit on the disk.
+pub async fn image(session: &Session, head: &Head, admits: Admits) -> CommandResult<Image> {
+    let landing = session.landing(admits);
     let commit = match head {
         Head::Commit(head) => &head.commit,
         Head::Foreign(Foreign { announced: None, .. }) => return Err(unannounced(session)),
@@ -35,8 +36,8 @@ pub async fn image(session: &Session, head: &Head) -> CommandResult<Image> {
 /// As [`image`], without the checksum of a Python node.
 pub async fn whatever_is_there(session: &Session, head: Option<&Head>) -> CommandResult<Image> {
     match head {
-        Some(head @ Head::Commit(_)) => image(session, head).await,
-        _ => object::download(&session.landing(), None).await,
+        Some(head @ Head::Commit(_)) => image(session, head, Admits::Any).await,
+        _ => object::download(&session.landing(Admits::Any), None).await,
     }
 }
 

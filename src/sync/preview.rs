@@ -6,6 +6,7 @@ use super::plan::{self, Local, Pull, Push, Remote, Situation};
 use super::record::SyncRecord;
 use super::session::Session;
 use super::{gate, rows, words};
+use crate::database::code::Admits;
 use crate::database::compare::{self, Comparison};
 use crate::database::{self, DatabaseError, Facts, files, look};
 use crate::error::{Code, CommandResult, Failure};
@@ -206,7 +207,9 @@ async fn schema_fits(session: &Session, looked: &Looked, head: &Head) -> Command
         (Some(image), _) => image.schema_version,
         (None, Some(schema)) => Some(schema),
         (None, None) if version.is_none() && local_schema.is_none() => None,
-        (None, None) => super::fetch::image(session, head).await?.facts.schema_version,
+        (None, None) => {
+            super::fetch::image(session, head, session.admits().await?).await?.facts.schema_version
+        }
     };
     gate::schema(schema, head.claude_mem_version(), version.as_deref(), local_schema)
 }
@@ -217,7 +220,7 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
         return Ok(());
     };
     session.ui.line(rows::WHY);
-    let image = super::fetch::image(session, head).await?;
+    let image = super::fetch::image(session, head, Admits::Any).await?;
     looked.situation.same_content = image.facts.digest == local.digest;
     let (here, folder) = (session.database.clone(), session.config.paths.tmp());
     looked.image = Some(image.facts);

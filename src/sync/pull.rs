@@ -63,7 +63,7 @@ pub async fn pull(session: &Session, record: &mut RecordFile) -> CommandResult<R
     failpoint::reach("pull.gated");
     let image = match decision.image.take() {
         Some(image) => image,
-        None => fetch::image(session, &head).await?,
+        None => fetch::image(session, &head, session.admits().await?).await?,
     };
     session.ui.step(
         "3/7",
@@ -107,7 +107,7 @@ async fn decide(session: &Session, record: &RecordFile, head: Option<&Head>) -> 
     let mut decision = Decision { plan: plan::pull(situation), comparison: None, image: None, local: None };
     if decision.plan == Pull::Compare {
         session.ui.line(rows::WHY);
-        let image = fetch::image(session, head).await?;
+        let image = fetch::image(session, head, session.admits().await?).await?;
         situation.same_content = image.facts.digest == local.facts.digest;
         let rows = rows::compare(session, &image.path).await?;
         situation.relation = Some(rows.relation());

@@ -9,6 +9,7 @@ use super::record::RecordFile;
 use super::replace::{in_history, install};
 use super::session::Session;
 use crate::config::Config;
+use crate::database::code::Admits;
 use crate::database::facts::Facts;
 use crate::database::{self, DatabaseError, files, install as into};
 use crate::error::{Code, CommandResult, Failure};
@@ -29,7 +30,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     let present = session.database.exists();
     let of = if present { 6 } else { 3 };
     session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
-    let image = image::of_past(&session.landing(), commit).await?;
+    let image = image::of_past(&session.landing(session.admits().await?), commit).await?;
     session.ui.step(
         &format!("2/{of}"),
         format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)),
@@ -85,7 +86,7 @@ pub async fn to_file(fetch: Fetch<'_>, commit: &Commit, file: &Path) -> CommandR
     let fetched = history::whole(fetch, commit).await?;
     let target = file.to_owned();
     let facts = database::blocking(move || {
-        let facts = into::inspect(&fetched.path)?;
+        let facts = into::inspect(&fetched.path, &Admits::Any)?;
         files::sync_file(&fetched.path)?;
         (fetched.path.persist_noclobber(&target))
             .map_err(|error| DatabaseError::io("write", &target, error.error))?;

@@ -50,11 +50,12 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
 /// A copy of the backup beside the database: the backup stays as it is, whatever happens.
 async fn image(session: &Session, backup: &Listed) -> CommandResult<Image> {
     let (source, folder) = (backup.folder.join(backups::DATABASE), into::folder_of(&session.database));
+    let (admits, here) = (session.admits().await?, files::size_with_wal(&session.database));
     database::blocking(move || {
-        files::require_space(&folder, files::size_with_wal(&source).saturating_mul(3))?;
+        files::require_space(&folder, files::room_for(files::size_with_wal(&source), here))?;
         let path = files::temporary(&folder, "restore")?;
         snapshot::Pinned::new(&source)?.copy_to(&path, &Progress::hidden())?;
-        let facts = into::inspect(&path)?;
+        let facts = into::inspect(&path, &admits)?;
         let size = std::fs::metadata(&path).map_err(|error| DatabaseError::io("read", &path, error))?.len();
         Ok(Image { path, facts, size, sha256: String::new(), map: None })
     })

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::record::{self, Base, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::hex;
+use crate::database::code::Admits;
 use crate::database::files::{self, Fingerprint};
 use crate::database::{Facts, install, snapshot};
 use crate::error::{Code, CommandResult, Failure};
@@ -40,6 +41,8 @@ pub struct Session {
     pub machine: String,
     /// Move the vector index away when the database is replaced (F17).
     pub reset_vectors: bool,
+    /// A person takes whatever code an image brings along (F60).
+    pub accept_schema: bool,
     /// Where the page map of the last synced image is kept.
     pub page_map: PathBuf,
     /// Where what is fetched comes down: beside the database that it may replace, or away from it for a mere look.
@@ -150,7 +153,18 @@ impl Session {
     ) -> Self {
         let page_map =
             config.paths.page_map(&record::id(&bucket.store.name(), &config.project.cid, &database));
-        Self { config, bucket, ui, database, machine, page_map, landing, reset_vectors: false, local: None }
+        Self {
+            config,
+            bucket,
+            ui,
+            database,
+            machine,
+            page_map,
+            landing,
+            reset_vectors: false,
+            accept_schema: false,
+            local: None,
+        }
     }
 
     /// The door into the live database; `steps` for the report.
@@ -165,8 +179,20 @@ impl Session {
         }
     }
 
+    /// Which code an image may bring along that comes to live here.
+    ///
+    /// # Errors
+    /// The local database cannot be read.
+    pub async fn admits(&self) -> CommandResult<Admits> {
+        if self.accept_schema {
+            return Ok(Admits::Any);
+        }
+        let path = self.database.clone();
+        crate::database::blocking(move || Admits::of(&path)).await
+    }
+
     /// Where an image of the bucket comes down.
-    pub fn landing(&self) -> Landing<'_> {
+    pub fn landing(&self, admits: Admits) -> Landing<'_> {
         Landing {
             bucket: &self.bucket,
             ui: &self.ui,
@@ -174,6 +200,7 @@ impl Session {
             scratch: self.config.paths.tmp(),
             database: &self.database,
             page_map: &self.page_map,
+            admits,
         }
     }
 

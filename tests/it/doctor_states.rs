@@ -199,3 +199,29 @@ fn f40_files_that_others_can_read_are_a_warning() {
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     Said::by(&alpha, "").check("file_modes", "ok", "private");
 }
+
+#[test]
+fn f62_doctor_says_what_the_pull_will_do_about_a_schema() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
+    // No claude-mem says its version here: the database tells how far it has come.
+    let beta = Machine::new("beta", &server);
+    beta.create_db(Version::V10_6_3).add_session("old").add_observations(3);
+    Said::by(&beta, "").check("claude_mem_version", "warning", "knows schema 23");
+    beta.cmd("pull_sqlite").run().assert_code(1).stdout_has("knows schema 23");
+    let gamma = Machine::new("gamma", &server);
+    gamma.create_db(Version::V13_25_3);
+    Said::by(&gamma, "").check("claude_mem_version", "ok", "as far as the bucket's (schema 52)");
+    gamma.cmd("pull_sqlite").run().assert_code(0);
+}
+
+#[test]
+fn f62_doctor_measures_the_room_for_what_a_pull_fetches() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    with_memory(&alpha).cmd("mirror off --force").run().assert_code(0);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    // There is no copy for Python nodes; the pull fetches the commit.
+    Said::by(&Machine::new("beta", &server), "").check("free_space", "ok", "the next pull needs");
+}

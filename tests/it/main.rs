@@ -43,6 +43,7 @@ mod fuzz;
 mod history_commands;
 mod history_flow;
 mod hooks;
+mod hostile_images;
 mod layers;
 mod lease;
 mod lineage;

@@ -31,7 +31,7 @@ fn doctor_on_a_machine_without_a_worker() {
     [5/5] Worker health
       WARNING  worker: none is running
                → start a Claude session: claude-mem starts its worker by itself
-      info     claude-mem: version not known here; the bucket's database has schema 52
+      ok       claude-mem: version not known here; its database has come as far as the bucket's (schema 52)
       ok       Cloud Sync: off, SQLite is the store
       ok       vector store: none
     [+] Hooks
