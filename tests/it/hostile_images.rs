@@ -11,7 +11,7 @@ use membridge::context::Context;
 use membridge::database::snapshot::Pinned;
 use membridge::database::{self, Counts, Facts, facts};
 use membridge::history::commit::{Author, Commit};
-use membridge::history::log::{self, Exclusive};
+use membridge::history::log;
 use membridge::history::spool::spool;
 use membridge::progress::Progress;
 use membridge::storage::{Bucket, Store};
@@ -90,7 +90,7 @@ impl Trap {
             };
             let mut commit = Commit::following(Some(&parent), &pack, &self.facts(&parent), author);
             change(&mut commit);
-            log::create(&bucket, &commit, Exclusive::Conditional).await.unwrap();
+            log::create(&bucket, &commit).await.unwrap();
         });
         self
     }
