@@ -2,12 +2,15 @@
 //! hands them mutated samples, so that `cargo test` compiles and runs the same functions.
 
 use std::collections::BTreeSet;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use membridge::history::Commit;
 use membridge::history::pack::{PackReader, apply};
 use membridge::history::pagemap::PageMap;
-use membridge::seal::{Keyring, MasterKey, Place, open_bytes, seal_bytes};
+use membridge::rows::Record;
+use membridge::rows::node::NodeRecord;
+use membridge::rows::segment::{BODY_LIMIT, LINES_LIMIT, SegmentReader};
+use membridge::seal::{Keyring, MasterKey, Place, Seal, Sealed, open_bytes, seal_bytes};
 
 /// Bytes from the bucket as a commit: refused, or a commit that survives being written again. Whether it was one.
 pub fn commit(bytes: &[u8]) -> bool {
@@ -68,5 +71,55 @@ pub fn sealed(bytes: &[u8]) -> bool {
     let salt = bytes[28..60].try_into().expect("a header has a salt");
     let again = seal_bytes(&plain, &key, cid, place, salt).expect("what was open can be sealed");
     assert!(again == bytes);
+    true
+}
+
+/// Whose segments and node records the targets read.
+pub const WRITER: &str = "0123456789abcdef0123456789abcdef";
+
+/// Bytes from the bucket as a segment: refused before the first line is given out, or lines as many and as long as a
+/// segment may have, of which each is a record or refused as well.
+pub fn segment(bytes: &[u8]) -> bool {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(bytes).expect("write it");
+    let (stored, place) = (Sealed::from_bucket(file), Place::Segment { writer: WRITER, number: 7 });
+    let Ok(opened) = Seal::Off.open_file(stored, "", "6fe2e0f6071ac2bb", place, tempfile::tempfile) else {
+        return false;
+    };
+    let Ok(mut reader) = SegmentReader::proved(opened) else {
+        return false;
+    };
+    let (mut lines, mut length, mut line) = (0, 0, Vec::new());
+    while reader.next_line(&mut line).expect("a proved line") {
+        assert!(!line.is_empty() && !line.contains(&b'\n'));
+        lines += 1;
+        length += line.len() as u64 + 1;
+        record(&line);
+    }
+    assert!(lines <= LINES_LIMIT && length <= BODY_LIMIT);
+    true
+}
+
+/// A line of a segment as a record: refused, or a record that survives being written again.
+pub fn record(bytes: &[u8]) -> bool {
+    let Ok(record) = Record::read(bytes) else {
+        return false;
+    };
+    let again = record.line().expect("a record can be written");
+    // What is no number is equal to nothing, not even to itself.
+    let read = Record::read(&again).expect("a record that was written");
+    assert_eq!(read.line().expect("the same"), again);
+    let _ = record.title();
+    true
+}
+
+/// Bytes from the bucket as a node record: refused, or a record that survives being written again.
+pub fn node(bytes: &[u8]) -> bool {
+    let Ok(record) = NodeRecord::parse(bytes, WRITER) else {
+        return false;
+    };
+    let again = record.to_bytes().expect("a node record can be written");
+    assert_eq!(NodeRecord::parse(&again, WRITER).expect("one that was written"), record);
+    let _ = (record.at(), record.name().len());
     true
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::header::Header;
 use super::node::NodeRecord;
 use super::segment::{Prepared, SIZE_LIMIT, SegmentError, SegmentReader, SegmentWriter};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::failpoint;
 use crate::private_files::make_private_folder;
 use crate::progress::Progress;
@@ -68,13 +68,12 @@ impl From<LogError> for Failure {
         match error {
             LogError::Store(error) => error.into(),
             LogError::Segment { error: SegmentError::Version(_) | SegmentError::Schema(_), .. } => {
-                Self::new(error.to_string())
+                Self::from_error(Code::NewerFormat, error)
                     .hint("a newer membridge wrote it: install the same version on this machine")
             }
-            LogError::Local { .. } => {
-                Self::new(error.to_string()).hint("check its rights and the free space")
-            }
-            other => Self::new(other.to_string()).hint("run: membridge doctor"),
+            LogError::Local { .. } | LogError::Chance(_) => Self::from_error(Code::LocalFile, error)
+                .hint("check the rights and the free space: membridge doctor"),
+            other => Self::from_error(Code::BadObject, other).hint("run: membridge doctor"),
         }
     }
 }

@@ -27,8 +27,8 @@ pub struct StoreRecord {
     /// ISO time at which it was made, by the store's clock.
     #[serde(default, deserialize_with = "records::or_nothing")]
     pub created: String,
-    /// Node that made it.
-    #[serde(default, deserialize_with = "records::or_nothing")]
+    /// Node that made it; a sealed project does not say.
+    #[serde(default, deserialize_with = "records::or_nothing", skip_serializing_if = "String::is_empty")]
     pub created_by: String,
 }
 
@@ -152,7 +152,7 @@ impl<'a> StoreIdentity<'a> {
             schema: SCHEMA,
             id: self.bucket.context.token()?,
             created: records::iso(self.bucket.context.server_now()),
-            created_by: node.to_owned(),
+            created_by: if self.bucket.seal.is_on() { String::new() } else { node.to_owned() },
         };
         let put = self.bucket.swap(&key, None, &records::to_bytes(&ours)?).await?;
         if matches!(put, Outcome::Won(_)) {

@@ -9,7 +9,7 @@ use crate::support::s3::S3Server;
 mod bodies;
 
 /// What two pushes leave: the commits, their packs, the page map.
-fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 4] {
+fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 7] {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
     alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
@@ -41,6 +41,9 @@ fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 4] {
         ("pack", bodies::pack, objects("packs")),
         ("pagemap", bodies::pagemap, maps),
         ("sealed", bodies::sealed, sealed_samples()),
+        ("segment", bodies::segment, segment_samples()),
+        ("record", bodies::record, record_samples()),
+        ("node", bodies::node, vec![node_sample()]),
     ]
 }
 
@@ -51,6 +54,56 @@ fn sealed_samples() -> Vec<Vec<u8>> {
     let sealed =
         lengths.map(|length| membridge::seal::seal_bytes(&vec![b'x'; length], &key, cid, place, [5; 32]));
     sealed.map(Result::unwrap).into()
+}
+
+/// A session, an observation with every kind of value, a deletion.
+fn record_samples() -> Vec<Vec<u8>> {
+    let uid = "00112233445566778899aabbccddeeff";
+    let record = |table: &str, rest: &str| {
+        let stamp = format!("[1700000000000, 3, \"{}\"]", bodies::WRITER);
+        format!(
+            r#"{{"table": "{table}", "uid": "{uid}", "stamp": {stamp}, "key": "{uid}", "born": 5, {rest}}}"#
+        )
+    };
+    let session = r#""home": "python", "content": {"columns": {"content_session_id": "s1"}, "carried": {"memory_session_id": "m"}, "state": {"status": "active"}}"#;
+    let row = r#""of": {"uid": "00112233445566778899aabbccddeeff"}, "keys": ["00112233445566778899aabbccddeef0"], "content": {"columns": {"a": 1, "b": "x", "c": {"blob": "AAEC"}, "d": {"real": "0.5"}, "e": {"text": "/w=="}}, "refs": {"session": {"text": "gone"}}}"#;
+    let lines = [
+        record("sdk_sessions", session),
+        record("observations", row),
+        record("observations", r#""deleted": true"#),
+    ];
+    lines.map(String::into_bytes).into()
+}
+
+/// An empty one, one of records, one of many lines.
+fn segment_samples() -> Vec<Vec<u8>> {
+    use membridge::rows::segment::{Effort, SegmentWriter};
+    let folder = tempfile::tempdir().unwrap();
+    let samples = [Vec::new(), record_samples(), vec![b"{}".to_vec(); 5_000]];
+    let segment = |lines: Vec<Vec<u8>>| {
+        let mut writer = SegmentWriter::new(folder.path(), Effort::Usual).unwrap();
+        for line in lines {
+            writer.line(&line).unwrap();
+        }
+        let header = serde_json::json!({
+            "schema": 1, "project": "6fe2e0f6071ac2bb", "writer": bodies::WRITER, "number": 7, "kind": "rows",
+            "part": 1, "parts": 1, "rows": {"observations": 1}, "host": "pi",
+        });
+        let header = serde_json::from_value(header).unwrap();
+        let prepared = writer.finish(header, &membridge::seal::Seal::Off, [0; 32]).unwrap();
+        std::fs::read(&prepared.path).unwrap()
+    };
+    samples.map(segment).into()
+}
+
+fn node_sample() -> Vec<u8> {
+    let record = serde_json::json!({
+        "schema": 1, "writer": bodies::WRITER, "last": 18, "seen": {bodies::WRITER: 3}, "node_id": "alpha",
+        "folds": [{"kind": "fold", "number": 17, "parts": 1, "covers": {"first": 1, "last": 16}}],
+        "time": "2026-01-02T03:04:05+00:00", "counts": {"observations": 12}, "role": "primary",
+        "last_sync": {"time": "2026-01-02T03:04:05+00:00", "outcome": "synced"}, "waiting": 2, "held": 0,
+    });
+    serde_json::to_vec(&record).unwrap()
 }
 
 /// One to four changes of the kinds that libFuzzer makes.
