@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use flags::SettingFlags;
 
-use crate::background;
-use crate::hook::Event;
+use crate::jobs::Event;
+use crate::jobs::background;
 
 /// membridge keeps claude-mem's memory the same on all of your machines.
 #[derive(Debug, Parser)]

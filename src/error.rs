@@ -5,32 +5,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::exit::ExitCode;
+use crate::word::words;
 
-/// Declares the codes once: the kind, its word, and that no kind is forgotten in [`Code::ALL`].
-macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $kind:ident = $word:literal,)+) => {
-        /// What kind of trouble it is, for programs: the field `code` of `--json` (docs/json.md). Words are added, never
-        /// changed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code {
-            $($(#[doc = $doc])+ $kind,)+
-        }
-
-        impl Code {
-            /// Every kind.
-            pub const ALL: &[Self] = &[$(Self::$kind),+];
-
-            /// Its word.
-            pub fn word(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $word,)+
-                }
-            }
-        }
-    };
-}
-
-codes! {
+words! {
+    /// What kind of trouble it is, for programs: the field `code` of `--json` (docs/json.md). Words are added, never
+    /// changed.
+    Code:
     /// None of the others; the message says what.
     Other = "other",
     /// A command line that is not understood.

@@ -20,12 +20,12 @@
 //! - [`http`] what agent and server share of HTTP;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
 //! - [`seal`] what keeps others from reading or forging what lies there;
-//! - [`background`] work that outlives the process that started it;
+//! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
-//! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground.
+//! - [`context`], [`exit`], [`failpoint`], [`outcome`], [`private_files`], [`progress`], [`version`], [`visible`],
+//!   [`word`] the ground.
 
 pub mod agent;
-pub mod background;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -40,9 +40,11 @@ pub mod hook;
 pub mod http;
 pub mod identity;
 pub mod install;
+pub mod jobs;
 pub mod leadership;
 pub mod lock;
 pub mod logging;
+pub mod outcome;
 pub mod private_files;
 pub mod progress;
 pub mod python;
@@ -52,5 +54,7 @@ pub mod storage;
 pub mod sync;
 pub mod ui;
 pub mod version;
+pub mod visible;
 pub mod watch;
+pub mod word;
 pub mod worker;

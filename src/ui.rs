@@ -11,7 +11,11 @@ use serde_json::{Map, Value};
 use crate::error::Failure;
 use crate::exit::ExitCode;
 
+use crate::outcome::Outcome;
+
 pub use crate::progress::Progress;
+pub use crate::visible::clean;
+use crate::visible::is_invisible;
 
 /// The number in every JSON object we print; raised when a field changes its meaning.
 pub const JSON_SCHEMA: u32 = 1;
@@ -21,16 +25,16 @@ pub const JSON_SCHEMA: u32 = 1;
 pub struct Report {
     /// The exit code.
     pub exit: ExitCode,
+    /// One word for how it ended.
+    pub outcome: Outcome,
     /// The facts, by name.
     pub facts: Map<String, Value>,
 }
 
 impl Report {
-    /// A success; `outcome` is one word for it, such as `pushed` or `up_to_date`.
-    pub fn ok(outcome: &str) -> Self {
-        let mut facts = Map::new();
-        facts.insert("outcome".into(), outcome.into());
-        Self { exit: ExitCode::Ok, facts }
+    /// A success.
+    pub fn ok(outcome: Outcome) -> Self {
+        Self { exit: ExitCode::Ok, outcome, facts: Map::new() }
     }
 
     /// Adds a fact.
@@ -147,6 +151,7 @@ impl Ui {
                 facts.shift_insert(0, "schema".into(), JSON_SCHEMA.into());
                 facts.shift_insert(1, "command".into(), command.into());
                 facts.shift_insert(2, "exit_code".into(), report.exit.code().into());
+                facts.shift_insert(3, "outcome".into(), report.outcome.into());
                 print_json(&Value::Object(facts));
             }
             Ok(_) => {}
@@ -154,7 +159,7 @@ impl Ui {
                 "schema": JSON_SCHEMA,
                 "command": command,
                 "exit_code": failure.exit.code(),
-                "outcome": "error",
+                "outcome": Outcome::Error,
                 "code": failure.code.word(),
                 "error": failure.message,
                 "hints": failure.hints,
@@ -201,39 +206,6 @@ impl Ui {
     fn shown(&self) -> std::sync::MutexGuard<'_, WeakProgressBar> {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Longer words than this are cut: no path or address of a person is, and a name could fill the screen.
-const LONGEST_WORD: usize = 300;
-/// So are longer lines, whatever they consist of.
-const LONGEST_LINE: usize = 2_000;
-
-/// The text with every control character made visible and what is too long cut, so that a host name or a project name
-/// that came from the bucket can neither move the cursor, nor forge a line, nor push the rest off the screen.
-pub fn clean(text: &str) -> String {
-    let (mut shown, mut length, mut word) = (String::with_capacity(text.len().min(LONGEST_LINE)), 0, 0);
-    for c in text.chars() {
-        word = if c == ' ' { 0 } else { word + 1 };
-        if word > LONGEST_WORD {
-            continue;
-        }
-        if length == LONGEST_LINE || word == LONGEST_WORD {
-            shown.push('…');
-        } else {
-            shown.push(if is_invisible(c) { '\u{fffd}' } else { c });
-        }
-        length += 1;
-        if length > LONGEST_LINE {
-            break;
-        }
-    }
-    shown
-}
-
-/// Controls, and the marks that reorder text or hide in it.
-fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Bytes as people read them.
@@ -283,34 +255,7 @@ fn escape_invisible(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, escape_invisible, human_bytes};
-
-    #[test]
-    fn remote_text_cannot_move_the_cursor_or_forge_a_line() {
-        let table = [
-            ("alpha", "alpha"),
-            ("a\nSTATUS: OK", "a\u{fffd}STATUS: OK"),
-            ("\u{1b}[2Jx", "\u{fffd}[2Jx"),
-            ("сад", "сад"),
-            ("x\u{202e}y", "x\u{fffd}y"),
-        ];
-        for (raw, shown) in table {
-            assert_eq!(clean(raw), shown);
-        }
-    }
-
-    #[test]
-    fn what_is_too_long_is_cut_and_the_rest_stays() {
-        let long = "x".repeat(5_000);
-        let shown = clean(&format!("held by {long} for 3s"));
-        assert_eq!(shown.chars().count(), "held by  for 3s".len() + 300);
-        assert!(shown.ends_with("x… for 3s"), "{shown}");
-        let words = "x ".repeat(5_000);
-        assert_eq!(clean(&words).chars().count(), 2_001);
-        assert!(clean(&words).ends_with('…'));
-        let fits = "y".repeat(299);
-        assert_eq!(clean(&fits), fits);
-    }
+    use super::{escape_invisible, human_bytes};
 
     #[test]
     fn json_carries_remote_text_without_obeying_it() {

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use crate::background;
+use crate::jobs::background;
 
 /// How long a job may take to give back its lock after SIGTERM.
 const GRACE: Duration = Duration::from_secs(15);

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::child::{self, Done, Job};
 use super::settings::{AgentSettings, KEPT_FROM_CHILDREN};
-use crate::background;
-use crate::hook::work::redact;
 use crate::identity::canonical_id;
+use crate::jobs::background;
+use crate::jobs::redact;
 
 /// A job's time.
 pub const LIMIT: Duration = Duration::from_mins(2);

@@ -10,6 +10,7 @@ use crate::cli::{AgentOptions, WatchOptions};
 use crate::config::Config;
 use crate::error::{CommandResult, Failure};
 use crate::http::log::Log;
+use crate::outcome::Outcome;
 use crate::ui::{Report, Ui};
 
 pub(super) async fn run(run: &Run, options: &AgentOptions) -> CommandResult<Report> {
@@ -33,7 +34,7 @@ pub(super) async fn run(run: &Run, options: &AgentOptions) -> CommandResult<Repo
         }
     };
     tokio::join!(Arc::new(agent).run(listener), watching);
-    Ok(Report::ok("stopped"))
+    Ok(Report::ok(Outcome::Stopped))
 }
 
 /// Listens.

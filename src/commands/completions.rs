@@ -4,6 +4,7 @@ use clap::CommandFactory;
 
 use super::run::Run;
 use crate::cli::Cli;
+use crate::outcome::Outcome;
 use crate::ui::Report;
 
 pub(super) fn run(run: &Run, shell: clap_complete::Shell) -> Report {
@@ -11,5 +12,5 @@ pub(super) fn run(run: &Run, shell: clap_complete::Shell) -> Report {
     clap_complete::generate(shell, &mut Cli::command(), "membridge", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     run.ui.verbatim(&script);
-    Report::ok("shown").with("shell", shell.to_string()).with("text", script)
+    Report::ok(Outcome::Shown).with("shell", shell.to_string()).with("text", script)
 }

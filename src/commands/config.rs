@@ -12,6 +12,7 @@ use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
 use crate::config::{self, Config, ConfigError, Settings, Source};
 use crate::error::{Code, CommandResult, Failure};
+use crate::outcome::Outcome;
 use crate::private_files::make_private_folder;
 use crate::python::head::{self, Head, Known};
 use crate::storage::{Bucket, Store};
@@ -36,7 +37,7 @@ pub(super) fn show(run: &Run) -> Report {
         }
         shown.insert(name.to_owned(), json!({"value": value, "source": source}));
     }
-    let report = Report::ok("shown").with("file", json!(file)).with("settings", Value::Object(shown));
+    let report = Report::ok(Outcome::Shown).with("file", json!(file)).with("settings", Value::Object(shown));
     let problem = Config::new(settings).err().map(|error| error.to_string());
     if let Some(problem) = &problem {
         ui.warn(format!("{problem}: push and pull will not start"));
@@ -133,7 +134,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
         ));
     }
     ui.line(format!("next: {next}"));
-    Ok(Report::ok("written")
+    Ok(Report::ok(Outcome::Written)
         .with("file", target.display().to_string())
         .with("store", bucket.store.name())
         .with("next", next))

@@ -8,6 +8,7 @@ use crate::doctor::questions::Scope;
 use crate::doctor::{self, Checked, Status};
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
+use crate::outcome::Outcome;
 use crate::ui::{Report, Tone, Ui};
 
 pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
@@ -18,7 +19,7 @@ pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
     let status = Status::of(&checked);
     show(&run.ui, &checked);
     run.ui.toned(status_tone(status), &status.line(), "");
-    let mut report = Report::ok("checked")
+    let mut report = Report::ok(Outcome::Checked)
         .with("status", status.word())
         .with("checks", checked.iter().map(Checked::to_json).collect::<Vec<_>>());
     if args.strict && status != Status::Ok {

@@ -10,6 +10,7 @@ use crate::database::{self, changes, files, install};
 use crate::error::{Code, CommandResult, Failure};
 use crate::history::fetch::{self, Fetch, Fetched};
 use crate::history::{Commit, log, select, verify};
+use crate::outcome::Outcome;
 use crate::storage::Bucket;
 use crate::sync::{Session, restore};
 use crate::ui::{Progress, Report, human_bytes};
@@ -59,7 +60,7 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
     let past = Past::open(run)?;
     let Some(head) = log::head(&past.bucket, None).await? else {
         run.ui.line("no history yet: the next push begins it");
-        return Ok(Report::ok("empty").with("commits", Value::Array(Vec::new())));
+        return Ok(Report::ok(Outcome::Empty).with("commits", Value::Array(Vec::new())));
     };
     // One more than is shown, so that the last line has a change too.
     let commits = log::walk(&past.bucket, &head, limit.saturating_add(1)).await?;
@@ -94,7 +95,7 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
             "adopted": commit.adopted_from.is_some(),
         }));
     }
-    Ok(Report::ok("shown").with("head", head.number).with("commits", Value::Array(listed)))
+    Ok(Report::ok(Outcome::Shown).with("head", head.number).with("commits", Value::Array(listed)))
 }
 
 /// How many observations came (or went) with a commit; `None` when the one before is not kept.
@@ -143,7 +144,7 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
         commit.counts.describe(),
         human_bytes(commit.chain_bytes())
     ));
-    Ok(Report::ok("would_restore")
+    Ok(Report::ok(Outcome::WouldRestore)
         .with("dry_run", true)
         .with("number", commit.number)
         .with("observations", commit.counts.observations)
@@ -164,7 +165,7 @@ pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandRes
         file.display(),
         facts.counts.describe()
     ));
-    Ok(Report::ok("restored")
+    Ok(Report::ok(Outcome::Restored)
         .with("number", commit.number)
         .with("sha256", commit.sha256)
         .with("file", file.display().to_string()))
@@ -196,7 +197,7 @@ pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Repor
         ));
     }
     let tables = serde_json::to_value(&changes).unwrap_or_default();
-    Ok(Report::ok(if changes.is_empty() { "same" } else { "different" })
+    Ok(Report::ok(if changes.is_empty() { Outcome::Same } else { Outcome::Different })
         .with("from", older.number)
         .with("to", newer.number)
         .with("tables", tables))
@@ -230,7 +231,7 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
     } else {
         format!("verified: {looked}: the newest push can be restored as it was (every one: membridge verify --all)")
     });
-    Ok(Report::ok("verified")
+    Ok(Report::ok(Outcome::Verified)
         .with("commits", verified.commits)
         .with("packs", verified.packs)
         .with("bytes", verified.bytes))

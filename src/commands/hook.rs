@@ -5,15 +5,17 @@ use std::process::Child;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::background;
 use crate::cli::Cli;
 use crate::config::{Environment, Settings, settings::SETTINGS};
 use crate::context::Context;
 use crate::exit::ExitCode;
 use crate::failpoint;
-use crate::hook::queue::{PullTurn, Queue};
-use crate::hook::work::{Work, push_interval};
-use crate::hook::{Decision, Entry, Event, Journal, SESSION_START, START_INPUT, STOP_INPUT, decide, input};
+use crate::hook::{Decision, SESSION_START, START_INPUT, STOP_INPUT, decide, input};
+use crate::jobs::detached::push_interval;
+use crate::jobs::queue::Queue;
+use crate::jobs::{Detached, Entry, Event, Journal, background};
+use crate::outcome::Outcome;
+use crate::worker::http::Endpoint;
 
 /// What Claude Code waits for.
 pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> ExitCode {
@@ -27,22 +29,22 @@ pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> Exit
         Event::Stop | Event::SessionEnd => STOP_INPUT,
     };
     let acted = match decide(event, &input::read(patience)) {
-        Decision::Skip(reason) => Err(("skipped", reason.to_owned())),
+        Decision::Skip(reason) => Err((Outcome::Skipped, reason.to_owned())),
         Decision::Act(event) => background::start_self(&["hook-work", event.name()], &variables(cli))
-            .map_err(|error| ("failed", format!("cannot start the background part: {error}"))),
+            .map_err(|error| (Outcome::Failed, format!("cannot start the background part: {error}"))),
     };
     let entry =
-        |outcome: &str, message: String| Entry::now(event, outcome, started, &context()).with(None, message);
+        |outcome, message: String| Entry::now(event, outcome, started, &context()).with(None, message);
     // The journal may be on a full disk; the session must not notice.
     let _ = match acted {
         Ok(child) => {
-            let noted = journal.note(&entry("queued", String::new()));
+            let noted = journal.note(&entry(Outcome::Queued, String::new()));
             if event == Event::SessionStart {
                 wait(child, SESSION_START.saturating_sub(started.elapsed()));
             }
             noted
         }
-        Err((outcome @ "failed", message)) => journal.conclude(&entry(outcome, message)),
+        Err((outcome @ Outcome::Failed, message)) => journal.conclude(&entry(outcome, message)),
         Err((outcome, message)) => journal.note(&entry(outcome, message)),
     };
     ExitCode::Ok
@@ -74,8 +76,7 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
     if background::leave().is_err() {
         return ExitCode::Error;
     }
-    // A pull stays at normal priority: the session waits for it, and the worker that it starts would inherit ours.
-    if event != Event::SessionStart {
+    if event.job().is_humble() {
         background::be_humble();
     }
     let Some(home) = environment.home() else {
@@ -87,62 +88,45 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
         .and_then(|settings| Ok((runtime()?, prepare(&settings, event, journal.clone())?)));
     match prepared {
         Ok((runtime, work)) => {
-            runtime.block_on(in_turn(work, started));
+            let (job, project) = work;
+            let patience = SESSION_START.saturating_sub(started.elapsed());
+            let context = context();
+            runtime.block_on(async {
+                tokio::join!(register(project.as_deref()), job.run(patience, started, &context))
+            });
             runtime.shutdown_background();
             ExitCode::Ok
         }
         Err(message) => {
-            let entry = Entry::now(event, "failed", started, &context());
+            let entry = Entry::now(event, Outcome::Failed, started, &context());
             let _ = journal.conclude(&entry.with(Some(ExitCode::Error.code()), message));
             ExitCode::Error
         }
     }
 }
 
-/// Does the work. A pull waits for its turn as long as the session waits for the pull, and then leaves it.
-async fn in_turn(mut work: Work, started: Instant) {
-    let (event, context) = (work.event, context());
-    if event == Event::SessionStart {
-        let patience = SESSION_START.saturating_sub(started.elapsed());
-        let (outcome, message) = match work.queue.turn_to_pull(patience).await {
-            Ok(PullTurn::Granted(queue)) => {
-                work.queue = queue;
-                return work.run(&context).await;
-            }
-            Ok(PullTurn::Waited) => ("coalesced", "a pull is waiting already".to_owned()),
-            Ok(PullTurn::Late) => {
-                ("skipped", "a push or a pull went on until the session had begun".to_owned())
-            }
-            Err(error) => ("failed", error.to_string()),
-        };
-        let entry = Entry::now(event, outcome, started, &context).with(None, message);
-        let _ = match outcome {
-            "failed" => work.journal.conclude(&entry),
-            _ => work.journal.note(&entry),
-        };
-        return;
-    }
-    work.run(&context).await;
-}
-
-fn prepare(settings: &Settings, event: Event, journal: Journal) -> Result<Work, String> {
+fn prepare(
+    settings: &Settings,
+    event: Event,
+    journal: Journal,
+) -> Result<(Detached, Option<String>), String> {
     let interval = push_interval(settings).map_err(|error| error.to_string())?;
     let database = settings.get("CLAUDE_MEM_DB").unwrap_or_default();
     let state = settings.home.join(".membridge");
     let queue = Queue::of(&state, database, interval)
         .map_err(|error| format!("cannot use {}: {error}", state.display()))?;
     let secret = |name| settings.get(name).map(str::to_owned);
-    Ok(Work {
-        event,
-        journal,
-        queue,
-        project: settings.get("CLAUDE_PROJECT_ID").map(str::to_owned),
-        secrets: SETTINGS
-            .iter()
-            .filter(|setting| setting.secret)
-            .filter_map(|setting| secret(setting.name))
-            .collect(),
-    })
+    let secrets =
+        SETTINGS.iter().filter(|setting| setting.secret).filter_map(|setting| secret(setting.name)).collect();
+    let project = settings.get("CLAUDE_PROJECT_ID").map(str::to_owned);
+    Ok((Detached { event, journal, queue, secrets }, project))
+}
+
+/// Tells a local agent about the project, best effort, as the wrapper scripts always did.
+async fn register(project: Option<&str>) {
+    let Some(project) = project else { return };
+    let agent = Endpoint { host: "127.0.0.1".to_owned(), port: 8001 };
+    let _ = agent.post("/register_project", &serde_json::json!({"project_id": project})).await;
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

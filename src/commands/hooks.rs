@@ -6,11 +6,12 @@ use super::run::Run;
 use crate::cli::{HooksAction, HooksOptions, SettingsFile};
 use crate::config::{self, Paths};
 use crate::error::{Code, CommandResult, Failure};
-use crate::hook::Journal;
 use crate::hook::registration::{self, EditError};
 use crate::hook::scripts::{self, Found, SCRIPTS};
 use crate::hook::settings::{EVENTS, HookSettings, MANAGED};
 use crate::hook::settings_file::{self, ReplaceError};
+use crate::jobs::Journal;
+use crate::outcome::Outcome;
 use crate::ui::Report;
 
 pub(super) fn run(run: &Run, action: HooksAction) -> CommandResult<Report> {
@@ -54,7 +55,7 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
         let fragment = serde_json::to_string_pretty(&registration::fragment(bin)).unwrap_or_default();
         fragment.lines().for_each(|line| run.ui.line(line));
     }
-    let mut report = report("installed", options);
+    let mut report = report(Outcome::Installed, options);
     if let Some(off) = registered(run, &settings).off() {
         run.ui.warn(format!("{off}: nothing runs our hooks"));
         run.ui.line(format!("  → {}", off.remedy()));
@@ -92,12 +93,12 @@ fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Rep
             scripts::uninstall(bin, name, text).map_err(|error| cannot("remove", &path, &error))?;
         }
     }
-    Ok(report("uninstalled", options))
+    Ok(report(Outcome::Uninstalled, options))
 }
 
 fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
     let settings = settings_path(run, file)?;
-    let mut report = Report::ok("shown");
+    let mut report = Report::ok(Outcome::Shown);
     for (name, text) in SCRIPTS {
         let word = match scripts::look(bin, name, text) {
             Found::Missing => "missing",
@@ -202,7 +203,7 @@ fn doing(options: &HooksOptions, what: &str) -> String {
     if options.dry_run { format!("  would {what}") } else { format!("  {what}") }
 }
 
-fn report(outcome: &str, options: &HooksOptions) -> Report {
+fn report(outcome: Outcome, options: &HooksOptions) -> Report {
     Report::ok(outcome).with("dry_run", options.dry_run)
 }
 

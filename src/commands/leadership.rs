@@ -3,6 +3,7 @@
 use super::run::Run;
 use crate::error::CommandResult;
 use crate::leadership::Leadership;
+use crate::outcome::Outcome;
 use crate::storage::records;
 use crate::ui::Report;
 
@@ -17,7 +18,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let enabled = config.leadership.enabled;
     let role = if enabled { standing.role.to_string() } else { "off (LEADERSHIP_ENABLED=0)".to_owned() };
     ui.line(format!("role: {role}"));
-    let report = Report::ok("shown")
+    let report = Report::ok(Outcome::Shown)
         .with("node_id", config.node.id.clone())
         .with("role", if enabled { standing.role.to_string() } else { "off".to_owned() });
     let Some(lease) = standing.lease else {

@@ -5,6 +5,7 @@ use clap::CommandFactory;
 use super::run::Run;
 use crate::cli::Cli;
 use crate::error::{CommandResult, Failure};
+use crate::outcome::Outcome;
 use crate::ui::Report;
 
 pub(super) fn run(run: &Run) -> CommandResult<Report> {
@@ -23,7 +24,7 @@ pub(super) fn run(run: &Run) -> CommandResult<Report> {
         page.push_str(&as_section(&title, &String::from_utf8_lossy(&part)));
     }
     run.ui.verbatim(&page);
-    Ok(Report::ok("shown").with("text", page))
+    Ok(Report::ok(Outcome::Shown).with("text", page))
 }
 
 /// A page of its own made into one section of ours: without the preamble, its headings turned into paragraphs.

@@ -5,6 +5,7 @@ use super::run::Run;
 use crate::cli::MirrorAction;
 use crate::error::{Code, CommandResult, Failure};
 use crate::history::{Commit, log};
+use crate::outcome::Outcome;
 use crate::python::head::{self, Head, Known};
 use crate::python::setting;
 use crate::storage::Bucket;
@@ -38,7 +39,7 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
     } else {
         run.ui.line("the copy that is there stays as it is; Python nodes will not see newer memory");
     }
-    Ok(Report::ok("set").with("mirror", word))
+    Ok(Report::ok(Outcome::Set).with("mirror", word))
 }
 
 async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
@@ -58,7 +59,7 @@ async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
         Some(_) => "the copy for Python nodes is behind",
     };
     run.ui.line(copy);
-    Ok(Report::ok("shown").with("mirror", word).with("mirrored", mirrored))
+    Ok(Report::ok(Outcome::Shown).with("mirror", word).with("mirrored", mirrored))
 }
 
 /// Refuses while a Python node has pushed lately: it would go on from an old copy.

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::background;
 use crate::cli::{Cli, Color, Command, ConfigAction};
 use crate::config::daemon;
 use crate::config::{Environment, Settings, file_to_write};
@@ -35,6 +34,7 @@ use crate::database::files;
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
+use crate::jobs::background;
 use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
 

@@ -4,6 +4,7 @@ use super::run::Run;
 use crate::config::Config;
 use crate::error::{Code, CommandResult, Failure};
 use crate::leadership::{Handed, Leadership, Promotion};
+use crate::outcome::Outcome;
 use crate::storage::records;
 use crate::ui::Report;
 
@@ -31,7 +32,7 @@ pub(super) async fn promote(
             promotion.node
         ));
     }
-    Ok(report("promoted", &handed))
+    Ok(report(Outcome::Promoted, &handed))
 }
 
 /// `demote [NODE]`: NODE becomes primary instead; without it nobody is, until the configured primary comes.
@@ -47,7 +48,7 @@ pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Rep
             None => "a node whose PRIMARY_NODE_ID names itself becomes primary with its next command; otherwise: membridge promote NODE".to_owned(),
         });
     }
-    Ok(report("demoted", &handed))
+    Ok(report(Outcome::Demoted, &handed))
 }
 
 fn named(node: &str) -> CommandResult<String> {
@@ -72,7 +73,7 @@ fn announce(run: &Run, config: &Config, handed: &Handed) {
     }
 }
 
-fn report(outcome: &str, handed: &Handed) -> Report {
+fn report(outcome: Outcome, handed: &Handed) -> Report {
     let before = handed.before.as_ref().map(|lease| lease.primary_node_id.as_str());
     Report::ok(outcome)
         .with("primary", handed.now.primary_node_id.as_str())

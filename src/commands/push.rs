@@ -4,6 +4,7 @@ use super::run::Run;
 use crate::cli::PullArgs;
 use crate::error::CommandResult;
 use crate::exit::ExitCode;
+use crate::outcome::Outcome;
 use crate::python::head;
 use crate::sync::{Session, pull, push};
 use crate::ui::Report;
@@ -29,31 +30,30 @@ pub(super) async fn pull(run: &Run, args: PullArgs) -> CommandResult<Report> {
 pub(super) async fn sync(run: &Run) -> CommandResult<Report> {
     let (session, mut record) = session(run).await?;
     let mut warning = None;
-    let mut pulled = "nothing_there".into();
+    let mut pulled = Outcome::NothingThere;
     let head = head::read(&session.bucket, record.record.knows()).await?;
     if head.is_some() {
-        let mut facts = pull::pull(&session, &mut record).await?.facts;
-        warning = facts.remove("warning");
-        pulled = facts.remove("outcome").unwrap_or_default();
+        let mut report = pull::pull(&session, &mut record).await?;
+        warning = report.facts.remove("warning");
+        pulled = report.outcome;
     }
     if !session.database.exists() {
-        return Ok(Report::ok("nothing_to_sync").with("pulled", pulled));
+        return Ok(Report::ok(Outcome::NothingToSync).with("pulled", pulled));
     }
     let report = match push::push(&session, &mut record, push::Style::Whole).await {
-        Ok(mut report) => {
-            let pushed = report.facts.remove("outcome").unwrap_or_default();
-            report.facts.insert("outcome".into(), "synced".into());
-            report.with("pulled", pulled).with("pushed", pushed)
+        Ok(report) => {
+            let pushed = report.outcome;
+            Report { outcome: Outcome::Synced, ..report }.with("pulled", pulled).with("pushed", pushed)
         }
         Err(failure) if failure.exit == ExitCode::SecondaryRefusesPush => {
             run.ui.line(format!("not pushed: {}", failure.message));
             // Without rows of its own a secondary has nothing to decide.
-            if pulled == "local_ahead" {
+            if pulled == Outcome::LocalAhead {
                 for hint in &failure.hints {
                     run.ui.line(format!("  → {hint}"));
                 }
             }
-            Report::ok("synced").with("pulled", pulled).with("pushed", "refused_secondary")
+            Report::ok(Outcome::Synced).with("pulled", pulled).with("pushed", Outcome::RefusedSecondary)
         }
         // What the pull had to say is not less true for it.
         Err(failure) => {

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::database::{self, look};
 use crate::error::CommandResult;
 use crate::install::backups;
+use crate::outcome::Outcome;
 use crate::sync::restore_backup;
 use crate::ui::{Report, human_bytes};
 
@@ -46,7 +47,9 @@ fn preview(run: &Run, name: &str) -> CommandResult<Report> {
         format!("install {} with", config.database.display())
     };
     run.ui.line(format!("DRY RUN: would {what} backup {name} ({})", facts.counts.describe()));
-    Ok(Report::ok("would_restore").with("dry_run", true).with("observations", facts.counts.observations))
+    Ok(Report::ok(Outcome::WouldRestore)
+        .with("dry_run", true)
+        .with("observations", facts.counts.observations))
 }
 
 fn list(run: &Run) -> CommandResult<Report> {
@@ -81,5 +84,5 @@ fn list(run: &Run) -> CommandResult<Report> {
             root.display()
         ));
     }
-    Ok(Report::ok("listed").with("backups", Value::Array(all)))
+    Ok(Report::ok(Outcome::Listed).with("backups", Value::Array(all)))
 }

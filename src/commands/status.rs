@@ -8,11 +8,12 @@ use crate::config::Config;
 use crate::database::{self, files};
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
-use crate::hook::Journal;
-use crate::hook::journal::LastResults;
 use crate::install::image::short;
+use crate::jobs::Journal;
+use crate::jobs::journal::LastResults;
 use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
+use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
 use crate::storage::records::LockRecord;
 use crate::storage::{Bucket, StoreError};
@@ -44,7 +45,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let (path, known) = (real.clone(), base.clone());
     let local = database::blocking(move || state::quick_look(&path, known.as_ref())).await;
 
-    let mut report = Report::ok("shown")
+    let mut report = Report::ok(Outcome::Shown)
         .with("project_name", config.project.name.clone())
         .with("canonical_project_id", config.project.cid.clone())
         .with("node_id", config.node.id.clone())

@@ -11,7 +11,8 @@ use crate::config::Environment;
 use crate::context::Context;
 use crate::error::{Code, Failure};
 use crate::exit::ExitCode;
-use crate::hook::{Entry, Event, Journal};
+use crate::jobs::{Entry, Event, Journal};
+use crate::outcome::Outcome;
 use crate::ui::Ui;
 
 /// Ends a run whose arguments (without the program's name) clap refused, or answered itself: help, version.
@@ -46,7 +47,7 @@ fn log(error: &clap::Error, event: Option<&str>, environment: &Environment) {
     let known = event.and_then(|name| Event::from_str(name, false).ok());
     let context = Context::new(jiff::SignedDuration::ZERO);
     let message = format!("bad usage: {}", failure(error).message);
-    let mut entry = Entry::now(known.unwrap_or(Event::Stop), "failed", Instant::now(), &context)
+    let mut entry = Entry::now(known.unwrap_or(Event::Stop), Outcome::Failed, Instant::now(), &context)
         .with(Some(ExitCode::Error.code()), message);
     let _ = if known.is_some() {
         journal.conclude(&entry)

@@ -8,8 +8,11 @@ use super::run::Run;
 use crate::cli::WatchOptions;
 use crate::config::Config;
 use crate::error::{Code, CommandResult, Failure};
-use crate::hook::queue::Queue;
-use crate::hook::work::{self, End};
+use crate::jobs::command;
+use crate::jobs::detached::push_interval;
+use crate::jobs::queue::Queue;
+use crate::jobs::{End, Job};
+use crate::outcome::Outcome;
 use crate::ui::{Report, clean};
 use crate::watch::{Pace, Step, Trace, Watch};
 
@@ -19,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(run: &Run, options: WatchOptions) -> CommandResult<Report> {
     let config = Config::new(&run.settings)?;
-    let between_pushes = work::push_interval(&run.settings)?;
+    let between_pushes = push_interval(&run.settings)?;
     let queue = Queue::of(&config.paths.state, &config.database.display().to_string(), between_pushes)
         .map_err(|error| {
             Failure::of(Code::LocalFile, format!("cannot use {}: {error}", config.paths.state.display()))
@@ -43,27 +46,27 @@ pub(super) async fn run(run: &Run, options: WatchOptions) -> CommandResult<Repor
                 }
             }
             Step::Pull => {
-                let Some(end) = command(run, &queue, "pull_sqlite").await else {
+                let Some(end) = alone(run, &queue, Job::Pull).await else {
                     break;
                 };
-                watch.pulled(start.elapsed(), settled(&end));
+                watch.pulled(start.elapsed(), end.is_settled());
                 report(run, "pull", &end);
             }
             Step::Push => {
-                let Some(end) = command(run, &queue, "push_sqlite").await else {
+                let Some(end) = alone(run, &queue, Job::Push).await else {
                     break;
                 };
-                watch.pushed(start.elapsed(), trace, settled(&end));
+                watch.pushed(start.elapsed(), trace, end.is_settled());
                 report(run, "push", &end);
             }
         }
     }
     run.ui.line("stopped");
-    Ok(Report::ok("stopped"))
+    Ok(Report::ok(Outcome::Stopped))
 }
 
-/// Runs one command when no hook's runs; `None`: we were told to end.
-async fn command(run: &Run, queue: &Queue, name: &'static str) -> Option<End> {
+/// Runs one job when no hook's runs; `None`: we were told to end.
+async fn alone(run: &Run, queue: &Queue, job: Job) -> Option<End> {
     let told = async {
         run.context.interrupted().await;
     };
@@ -73,21 +76,16 @@ async fn command(run: &Run, queue: &Queue, name: &'static str) -> Option<End> {
         () = &mut told => return None,
     };
     let done = match turn {
-        Ok(_turn) => ended(work::run(name, &[], told), run).await?,
+        Ok(_turn) => ended(command::run(job, told), run).await?,
         Err(error) => Err(error),
     };
-    Some(done.unwrap_or_else(|error| End::failed(error.to_string())))
+    Some(done.unwrap_or_else(|error| End::without(Outcome::Failed, error.to_string())))
 }
 
 async fn ended(work: impl Future<Output = std::io::Result<End>>, run: &Run) -> Option<std::io::Result<End>> {
     let end = work.await;
     // The command heard of the signal through us and gave back what it held.
     (!run.context.was_interrupted()).then_some(end)
-}
-
-/// Whether there is nothing to try again: done, or refused because of this node's role.
-fn settled(end: &End) -> bool {
-    matches!(end.code, Some(0 | 2 | 3))
 }
 
 fn report(run: &Run, what: &str, end: &End) {
@@ -98,7 +96,7 @@ fn report(run: &Run, what: &str, end: &End) {
 
 /// What there is to say about a command that has ended; `None` when it had nothing to do, as at most looks.
 fn line(what: &str, end: &End) -> Option<String> {
-    if matches!(end.outcome.as_str(), "up_to_date" | "local_ahead" | "remote_ahead") {
+    if end.outcome.is_idle() {
         return None;
     }
     let head = format!("{what} {}", end.outcome);
@@ -113,20 +111,20 @@ fn line(what: &str, end: &End) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{End, line};
+    use super::{End, Outcome, line};
 
     #[test]
     fn a_look_that_finds_nothing_to_do_says_nothing_and_nothing_is_said_twice() {
         let table = [
-            ("pull", "up_to_date", "", None),
-            ("pull", "local_ahead", "", None),
-            ("push", "remote_ahead", "", None),
-            ("pull", "pulled", "", Some("pull pulled")),
-            ("push", "failed", "no disk", Some("push failed: no disk")),
-            ("push", "refused", "push refused: secondary", Some("push refused: secondary")),
+            ("pull", Outcome::UpToDate, "", None),
+            ("pull", Outcome::LocalAhead, "", None),
+            ("push", Outcome::RemoteAhead, "", None),
+            ("pull", Outcome::Pulled, "", Some("pull pulled")),
+            ("push", Outcome::Failed, "no disk", Some("push failed: no disk")),
+            ("push", Outcome::Refused, "push refused: secondary", Some("push refused: secondary")),
         ];
         for (what, outcome, message, said) in table {
-            let end = End { outcome: outcome.to_owned(), code: None, message: message.to_owned() };
+            let end = End { outcome, code: None, message: message.to_owned() };
             assert_eq!(line(what, &end).as_deref(), said, "{what} {outcome}");
         }
     }

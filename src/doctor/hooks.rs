@@ -3,8 +3,8 @@
 
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
-use crate::hook::journal::Entry;
 use crate::hook::settings::{Hook, HookSettings};
+use crate::jobs::journal::Entry;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

@@ -1,22 +1,17 @@
 //! What runs when Claude Code calls: a session never notices us. Nothing on stdout, exit code 0 always, bounded time;
-//! the work itself is a process of its own. [`input`] reads what Claude Code says, [`queue`] makes
-//! one push out of many, [`journal`] remembers how it went, [`work`] is the detached part. [`scripts`] and
-//! [`registration`] are what `hooks install` writes, [`settings_file`] how it writes into a person's file, [`settings`]
-//! what stands there.
+//! the work itself is a job ([`crate::jobs`]). [`input`] reads what Claude Code says. [`scripts`] and [`registration`]
+//! are what `hooks install` writes, [`settings_file`] how it writes into a person's file, [`settings`] what stands there.
 
 pub mod input;
-pub mod journal;
 pub mod json_text;
-pub mod queue;
 pub mod registration;
 pub mod scripts;
 pub mod settings;
 pub mod settings_file;
-pub mod work;
-
-pub use journal::{Entry, Journal};
 
 use std::time::Duration;
+
+use crate::jobs::Event;
 
 /// How long `session-start` may keep a session waiting for its pull.
 pub const SESSION_START: Duration = Duration::from_secs(8);
@@ -26,44 +21,6 @@ pub const START_INPUT: Duration = Duration::from_millis(500);
 
 /// How long the other hooks wait for it. They must return within 100 ms in all, and can do without it.
 pub const STOP_INPUT: Duration = Duration::from_millis(40);
-
-/// A hook of Claude Code that we are called from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Event {
-    /// A session starts, is resumed, cleared or compacted.
-    SessionStart,
-    /// A turn has ended. Not the end of the session.
-    Stop,
-    /// The session has ended.
-    SessionEnd,
-}
-
-impl Event {
-    /// As it is typed and logged.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SessionStart => "session-start",
-            Self::Stop => "stop",
-            Self::SessionEnd => "session-end",
-        }
-    }
-
-    /// What the command is told: after a turn only what changed is sent, the rest at the end of the session.
-    pub fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Stop => &["--background"],
-            Self::SessionStart | Self::SessionEnd => &[],
-        }
-    }
-
-    /// The command that does its work.
-    pub fn command(self) -> &'static str {
-        match self {
-            Self::SessionStart => "pull_sqlite",
-            Self::Stop | Self::SessionEnd => "push_sqlite",
-        }
-    }
-}
 
 /// What a hook decides to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

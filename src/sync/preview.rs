@@ -14,6 +14,7 @@ use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
 use crate::lock::LockError;
 use crate::lock::decide::{self, Verdict};
+use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
 use crate::storage::records::LockRecord;
 use crate::ui::{Report, human_bytes};
@@ -51,13 +52,15 @@ pub async fn push(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     let uploads = match (plan::push(looked.situation), head) {
         (Push::UpToDate, Some(head)) if !force && session.mirror(record).is_due(head).await? => {
             let what = "would bring the copy for Python nodes up to date";
-            return Ok(done(session, "would_push", what).with("observations", local.counts.observations));
+            return Ok(
+                done(session, Outcome::WouldPush, what).with("observations", local.counts.observations)
+            );
         }
-        (Push::UpToDate, _) if !force => return Ok(done(session, "up_to_date", "already up to date")),
+        (Push::UpToDate, _) if !force => return Ok(done(session, Outcome::UpToDate, "already up to date")),
         (Push::UpToDate, _) => "would write everything anew",
         (Push::NothingOfOurs, _) if !force => {
             let what = "nothing of ours to push: the bucket is ahead; get it with: membridge pull_sqlite";
-            return Ok(done(session, "remote_ahead", what));
+            return Ok(done(session, Outcome::RemoteAhead, what));
         }
         (Push::Diverged, Some(head)) if !force => {
             return Err(words::diverged(&local.counts, head, looked.comparison.as_ref()));
@@ -72,7 +75,7 @@ pub async fn push(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     lock_is_free(session).await?;
     let size = human_bytes(files::size_with_wal(&session.database));
     let what = format!("{uploads}: {} (about {size})", local.counts.describe());
-    Ok(done(session, "would_push", &what).with("observations", local.counts.observations))
+    Ok(done(session, Outcome::WouldPush, &what).with("observations", local.counts.observations))
 }
 
 /// What a pull would do now.
@@ -98,10 +101,10 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
     let there = format!("{there} observations, pushed by {}", head.source());
     let plan = plan::pull(looked.situation);
     let text = match plan {
-        Pull::UpToDate => return Ok(done(session, "up_to_date", "already up to date")),
+        Pull::UpToDate => return Ok(done(session, Outcome::UpToDate, "already up to date")),
         Pull::LocalAhead => {
             let what = "nothing to pull: the local database has unpushed rows; send them with: membridge push_sqlite";
-            return Ok(done(session, "local_ahead", what));
+            return Ok(done(session, Outcome::LocalAhead, what));
         }
         Pull::Install => format!("would install {} with {there}", session.database.display()),
         _ => format!("would back up {} and replace it by {there}", session.database.display()),
@@ -118,7 +121,7 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
         }
     }
     schema_fits(session, &looked, head).await?;
-    Ok(done(session, "would_pull", &text).with("sha256", head.sha256()))
+    Ok(done(session, Outcome::WouldPull, &text).with("sha256", head.sha256()))
 }
 
 /// What a pull and then a push would do now.
@@ -127,32 +130,27 @@ pub async fn pull(session: &Session, record: Option<&SyncRecord>) -> CommandResu
 /// Those of both; a secondary's push is not one.
 pub async fn sync(session: &Session, record: Option<&SyncRecord>) -> CommandResult<Report> {
     let pulled = match head::read(&session.bucket, record.map(SyncRecord::knows).unwrap_or_default()).await? {
-        None => done(session, "nothing_there", "nothing to pull: the bucket holds nothing yet"),
+        None => done(session, Outcome::NothingThere, "nothing to pull: the bucket holds nothing yet"),
         Some(_) => pull(session, record).await?,
     };
-    let pulled = outcome(&pulled);
-    let pushed = if pulled == "would_pull" || !session.database.exists() {
+    let pulled = pulled.outcome;
+    let pushed = if pulled == Outcome::WouldPull || !session.database.exists() {
         session.ui.line("push: nothing of ours would be left to send");
-        "nothing".to_owned()
+        Outcome::Nothing
     } else {
         match push(session, record).await {
-            Ok(report) => outcome(&report),
+            Ok(report) => report.outcome,
             Err(failure) if failure.exit == ExitCode::SecondaryRefusesPush => {
                 session.ui.line(format!("not pushed: {}", failure.message));
-                "refused_secondary".to_owned()
+                Outcome::RefusedSecondary
             }
             Err(failure) => return Err(failure),
         }
     };
-    Ok(Report::ok("would_sync").with("dry_run", true).with("pulled", pulled).with("pushed", pushed))
+    Ok(Report::ok(Outcome::WouldSync).with("dry_run", true).with("pulled", pulled).with("pushed", pushed))
 }
 
-fn outcome(report: &Report) -> String {
-    let outcome = report.facts.get("outcome").and_then(serde_json::Value::as_str);
-    outcome.unwrap_or_default().to_owned()
-}
-
-fn done(session: &Session, outcome: &str, text: &str) -> Report {
+fn done(session: &Session, outcome: Outcome, text: &str) -> Report {
     session.ui.line(format!("DRY RUN: {text}"));
     Report::ok(outcome).with("dry_run", true)
 }

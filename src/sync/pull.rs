@@ -17,6 +17,7 @@ use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::install::Image;
 use crate::leadership::Role;
+use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
@@ -147,7 +148,7 @@ fn up_to_date(
         }
     };
     session.ui.line(format!("already up to date ({})", counts.describe()));
-    Ok(Report::ok("up_to_date").with("observations", counts.observations))
+    Ok(Report::ok(Outcome::UpToDate).with("observations", counts.observations))
 }
 
 fn local_ahead(session: &Session, record: &mut RecordFile, decision: &Decision) -> CommandResult<Report> {
@@ -162,7 +163,7 @@ fn local_ahead(session: &Session, record: &mut RecordFile, decision: &Decision) 
         "nothing to pull: the local database has unpushed rows ({}); send them with: membridge push_sqlite",
         counts.describe()
     ));
-    Ok(Report::ok("local_ahead").with("observations", counts.observations))
+    Ok(Report::ok(Outcome::LocalAhead).with("observations", counts.observations))
 }
 
 /// Both sides have memories that the other lacks. A secondary may replace its own after a backup; a primary only

@@ -18,6 +18,7 @@ use crate::failpoint;
 use crate::history::Commit;
 use crate::install::image::short;
 use crate::lock::{self, LockError, Seen, Verifier};
+use crate::outcome::Outcome;
 use crate::python::head::{self, Head, ReadError};
 use crate::python::mirror::Upload;
 use crate::python::setting;
@@ -333,7 +334,7 @@ fn conclude(
                 tracing::warn!(%error, "the next push will be a full one");
             }
             session.ui.line(format!("PUSH COMPLETE ({})", facts.counts.describe()));
-            let report = Report::ok("pushed")
+            let report = Report::ok(Outcome::Pushed)
                 .with("observations", facts.counts.observations)
                 .with("sha256", commit.sha256.clone())
                 .with("commit", commit.number)
@@ -360,7 +361,7 @@ fn conclude(
         }
         Done::NothingOfOurs(head) => {
             words::nothing_of_ours(session, &head);
-            Ok(Some(Report::ok("remote_ahead").with("observations", facts.counts.observations)))
+            Ok(Some(Report::ok(Outcome::RemoteAhead).with("observations", facts.counts.observations)))
         }
     }
 }

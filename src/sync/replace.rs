@@ -10,12 +10,10 @@ use crate::error::CommandResult;
 use crate::failpoint;
 use crate::history::log;
 use crate::install::{Image, Incoming, Installed, Steps, Why};
+use crate::outcome::Outcome;
 use crate::python::Head;
 use crate::storage::records;
 use crate::ui::Report;
-
-/// The outcome of a pull that replaced rows which the bucket lacks.
-const DIVERGED: &str = "replaced_diverged";
 
 /// Lets an image into the live database, with the intention on record: after a kill nobody knows what both sides agree
 /// on.
@@ -67,7 +65,7 @@ pub(super) async fn install_first(
     failpoint::reach("pull.placed");
     ui.step("6/7", format!("Installed: {}", session.database.display()));
     ui.step("7/7", "Worker: left as it is");
-    Ok(complete(session, "pulled", head, &done))
+    Ok(complete(session, Outcome::Pulled, head, &done))
 }
 
 /// Replaces the database that is here by what the bucket holds.
@@ -100,7 +98,8 @@ pub(super) async fn replace(
         format!("memories recorded here were not in the bucket and are in a backup only: {}", done.way_back())
     });
     let warnings: Vec<String> = kept.into_iter().chain(done.trouble.clone()).collect();
-    let report = complete(session, if diverged { DIVERGED } else { "pulled" }, head, &done);
+    let report =
+        complete(session, if diverged { Outcome::ReplacedDiverged } else { Outcome::Pulled }, head, &done);
     Ok(if warnings.is_empty() { report } else { report.with("warning", warnings.join("; ")) })
 }
 
@@ -135,7 +134,7 @@ async fn let_in(
     Ok(done)
 }
 
-fn complete(session: &Session, outcome: &str, head: &Head, done: &Installed) -> Report {
+fn complete(session: &Session, outcome: Outcome, head: &Head, done: &Installed) -> Report {
     session.ui.line(format!("SYNC COMPLETE ({})", done.counts.describe()));
     let report =
         Report::ok(outcome).with("observations", done.counts.observations).with("sha256", head.sha256());

@@ -17,6 +17,7 @@ use crate::failpoint;
 use crate::history::fetch::Fetch;
 use crate::history::{Commit, fetch as history};
 use crate::install::{Incoming, Steps, Why, image};
+use crate::outcome::Outcome;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -51,7 +52,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     record.save()?;
     session.ui.line(format!("RESTORE COMPLETE (commit {})", commit.number));
     session.ui.line("  → send it to the other machines with: membridge push_sqlite");
-    let report = Report::ok("restored")
+    let report = Report::ok(Outcome::Restored)
         .with("number", commit.number)
         .with("observations", commit.counts.observations)
         .with("sha256", commit.sha256.clone());

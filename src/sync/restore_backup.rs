@@ -8,6 +8,7 @@ use crate::database::{self, DatabaseError, files, install as into, snapshot};
 use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups::{self, Listed, name_of};
 use crate::install::{Image, Incoming, Steps, Why};
+use crate::outcome::Outcome;
 use crate::ui::{Progress, Report};
 
 /// Restores the backup of that name.
@@ -38,7 +39,8 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     backups::settle(&backup.folder);
     record.record.pending = None;
     record.save()?;
-    let mut report = Report::ok("restored").with("name", name).with("observations", counts.observations);
+    let mut report =
+        Report::ok(Outcome::Restored).with("name", name).with("observations", counts.observations);
     if let Some(kept) = &done.backup {
         session.ui.line(format!("what was here is kept as {}", name_of(kept)));
         report = report.with("backup", kept.display().to_string());

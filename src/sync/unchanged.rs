@@ -7,6 +7,7 @@ use super::session::{LocalState, Session};
 use crate::database::{Counts, Facts, files};
 use crate::error::CommandResult;
 use crate::history::log;
+use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
 use crate::ui::Report;
 
@@ -68,5 +69,5 @@ pub(super) fn base_of(head: &Head, facts: &Facts, fingerprint: Option<files::Fin
 /// Says so.
 pub(super) fn up_to_date(session: &Session, counts: &Counts) -> Report {
     session.ui.line(format!("already up to date ({})", counts.describe()));
-    Report::ok("up_to_date").with("observations", counts.observations)
+    Report::ok(Outcome::UpToDate).with("observations", counts.observations)
 }

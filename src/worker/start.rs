@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::WorkerError;
 use super::find::Site;
 use super::probe::RunningWorker;
-use crate::background;
 use crate::config::settings::SETTINGS;
+use crate::jobs::background;
 
 /// Everything that a start needs.
 #[derive(Debug, Clone)]

@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::Event;
+use super::event::Event;
 use crate::context::Context;
+use crate::outcome::Outcome;
 use crate::private_files::make_private_folder;
+use crate::visible::clean;
 
 /// The log is rotated when it is larger than this.
 const MAX_LOG: u64 = 1_000_000;
@@ -23,8 +25,8 @@ pub struct Entry {
     pub time: String,
     /// The hook: `session-start`, `stop`, `session-end`.
     pub event: String,
-    /// One word: `queued`, `skipped`, `pushed`, `up_to_date`, `failed` …
-    pub outcome: String,
+    /// How it went.
+    pub outcome: Outcome,
     /// Exit code of the command, where one ran.
     pub code: Option<i32>,
     /// Milliseconds from the start of the event to its end.
@@ -37,11 +39,11 @@ pub struct Entry {
 
 impl Entry {
     /// An entry of this process for an event that started then and ends now.
-    pub fn now(event: Event, outcome: &str, started: Instant, context: &Context) -> Self {
+    pub fn now(event: Event, outcome: Outcome, started: Instant, context: &Context) -> Self {
         Self {
             time: format!("{:.3}", context.now()),
             event: event.name().to_owned(),
-            outcome: outcome.to_owned(),
+            outcome,
             code: None,
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             pid: std::process::id(),
@@ -60,7 +62,7 @@ impl Entry {
     /// Whether something went wrong that a person should look at. A secondary's refused push, and a primary's refused
     /// pull, are how roles work.
     pub fn failed(&self) -> bool {
-        !matches!(self.code, None | Some(0 | 2 | 3)) || self.outcome == "failed"
+        !matches!(self.code, None | Some(0 | 2 | 3)) || self.outcome == Outcome::Failed
     }
 
     /// Whether the command did what it is for and warned: of rows that only a backup holds, of a worker that is not
@@ -77,7 +79,7 @@ impl Entry {
         );
         if !self.message.is_empty() {
             line.push_str(" message=");
-            line.push_str(&serde_json::Value::from(crate::ui::clean(&self.message)).to_string());
+            line.push_str(&serde_json::Value::from(clean(&self.message)).to_string());
         }
         line.push('\n');
         line
@@ -189,14 +191,14 @@ fn lock(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Journal};
+    use super::{Entry, Journal, Outcome};
     use std::os::unix::fs::PermissionsExt;
 
     fn entry(event: &str, message: &str) -> Entry {
         Entry {
             time: "2026-01-02T03:04:05.000Z".into(),
             event: event.into(),
-            outcome: "failed".into(),
+            outcome: Outcome::Failed,
             code: Some(1),
             duration_ms: 12,
             pid: 42,

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::UnixDatagram;
@@ -22,19 +21,17 @@ pub struct Queue {
     running: PathBuf,
     bell: PathBuf,
     interval: Duration,
-    /// The turn that this process has taken already.
-    granted: Option<Arc<File>>,
 }
 
 /// The right to run; given back when dropped.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "its lock is what counts")] Arc<File>);
+pub struct Turn(#[expect(dead_code, reason = "its lock is what counts")] File);
 
 /// What a session that starts gets.
 #[derive(Debug)]
 pub enum PullTurn {
-    /// It may pull: the queue whose [`Queue::alone`] returns at once.
-    Granted(Queue),
+    /// It may pull.
+    Granted(Turn),
     /// Another pull waits, and will see whatever this one would have seen.
     Waited,
     /// Somebody else ran for so long that the session has begun without its pull.
@@ -56,7 +53,6 @@ impl Queue {
             running: folder.join(format!("{id}.running")),
             bell: folder.join(format!("{id}.bell")),
             interval,
-            granted: None,
         })
     }
 
@@ -86,7 +82,7 @@ impl Queue {
                 write_time(&mut turn, SystemTime::now())?;
                 // From here on the next one may wait: what it wrote after this moment may be missed by us.
                 drop(place);
-                return Ok(Some(Turn(Arc::new(turn))));
+                return Ok(Some(Turn(turn)));
             }
         }
     }
@@ -96,10 +92,7 @@ impl Queue {
     /// # Errors
     /// The lock file cannot be used.
     pub async fn alone(&self) -> io::Result<Turn> {
-        match &self.granted {
-            Some(turn) => Ok(Turn(Arc::clone(turn))),
-            None => self.run().await.map(|turn| Turn(Arc::new(turn))),
-        }
+        self.run().await.map(Turn)
     }
 
     /// Waits for a turn to pull, at most this long: when the session no longer waits for it, its memory must not change
@@ -112,7 +105,7 @@ impl Queue {
             return Ok(PullTurn::Waited);
         };
         match tokio::time::timeout(patience, self.run()).await {
-            Ok(turn) => Ok(PullTurn::Granted(Self { granted: Some(Arc::new(turn?)), ..self.clone() })),
+            Ok(turn) => Ok(PullTurn::Granted(Turn(turn?))),
             Err(_) => Ok(PullTurn::Late),
         }
     }
@@ -290,11 +283,10 @@ mod tests {
         drop(push);
         let granted = waiting.await.unwrap().unwrap();
         let PullTurn::Granted(granted) = granted else { panic!("{granted:?}") };
-        // It runs beside nothing, without taking its turn a second time.
-        let pull = granted.alone().await.unwrap();
+        // It runs beside nothing.
         let late = queue.turn_to_pull(Duration::from_millis(1)).await.unwrap();
         assert!(matches!(late, PullTurn::Late), "{late:?}");
-        drop((granted, pull));
+        drop(granted);
         assert!(queue.turn(false).await.unwrap().is_some());
     }
 }

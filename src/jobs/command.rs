@@ -1,0 +1,192 @@
+//! One job: the ordinary command as a process of its own, with a time limit, and how it ended. Knows neither who calls
+//! for it nor when it may run.
+
+use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+use super::background;
+use crate::outcome::Outcome;
+
+/// A job that takes longer hangs: the storage layer's own limits are far below.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// How long a job may take to give back its lock after SIGTERM.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// More output than this is no report.
+const MAX_REPORT: u64 = 1 << 20;
+
+/// What can run by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// Get what others pushed.
+    Pull,
+    /// Send everything that waits.
+    Push,
+    /// Send what changed, and leave the rest for later.
+    PushChanges,
+}
+
+impl Job {
+    /// The command that does it.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Pull => "pull_sqlite",
+            Self::Push | Self::PushChanges => "push_sqlite",
+        }
+    }
+
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Pull => &["pull_sqlite"],
+            Self::Push => &["push_sqlite"],
+            Self::PushChanges => &["push_sqlite", "--background"],
+        }
+    }
+
+    /// Whether it runs at the lowest priority. A pull does not: a session waits for it, and the worker that it starts
+    /// would inherit its priority for ever.
+    pub fn is_humble(self) -> bool {
+        self != Self::Pull
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// As in its `--json` report; what its exit code says where it did not do what it is for.
+    pub outcome: Outcome,
+    /// Its exit code; `None` when it never ran.
+    pub code: Option<i32>,
+    /// Its error, or its warning; empty when it has neither.
+    pub message: String,
+}
+
+impl End {
+    /// It never ran.
+    pub fn without(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self { outcome, code: None, message: message.into() }
+    }
+
+    /// What the command's one JSON object says.
+    fn of(code: i32, report: &[u8]) -> Self {
+        let report: Value = serde_json::from_slice(report).unwrap_or_default();
+        let text = |name: &str| report.get(name).and_then(Value::as_str).map(str::to_owned);
+        let said = || serde_json::from_value(report.get("outcome").cloned().unwrap_or_default());
+        let outcome = match code {
+            0 => said().unwrap_or(Outcome::Done),
+            2 | 3 => Outcome::Refused,
+            4 => Outcome::Diverged,
+            130 | 143 => Outcome::Interrupted,
+            _ => Outcome::Failed,
+        };
+        // A command can do what was asked and still have something to say that a person must see.
+        let message = text("error").or_else(|| text("warning")).unwrap_or_default();
+        Self { outcome, code: Some(code), message }
+    }
+
+    /// Whether there is nothing to try again: done, or refused because of this node's role.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.code, Some(0 | 2 | 3))
+    }
+}
+
+/// Runs a job as a process of its own and waits for its end. When `stop` is done first, or the time is over, it is told
+/// to end and gets time to give back what it holds.
+///
+/// # Errors
+/// It cannot be started.
+pub async fn run(job: Job, stop: impl Future<Output = ()>) -> std::io::Result<End> {
+    let mut child = Command::new(background::SELF)
+        .arg0("membridge")
+        .args(job.words())
+        .arg("--json")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if job.is_humble()
+        && let Some(pid) = child.id()
+    {
+        background::humble(pid);
+    }
+    let mut report = Vec::new();
+    let output = child.stdout.take();
+    let read = async {
+        if let Some(output) = output {
+            output.take(MAX_REPORT).read_to_end(&mut report).await?;
+        }
+        child.wait().await
+    };
+    let problem = tokio::select! {
+        status = read => return Ok(End::of(code(status?), &report)),
+        () = stop => "was told to stop".to_owned(),
+        () = tokio::time::sleep(LIMIT) => format!("took longer than {} s and was stopped", LIMIT.as_secs()),
+    };
+    terminate(&mut child).await?;
+    let message = format!("{} {problem}", job.command());
+    Ok(End { outcome: Outcome::Failed, code: Some(1), message })
+}
+
+/// The exit code as a shell sees it.
+fn code(status: std::process::ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(128)
+}
+
+async fn terminate(child: &mut Child) -> std::io::Result<()> {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // Ours and not yet waited for: the pid is nobody else's.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    match tokio::time::timeout(GRACE, child.wait()).await {
+        Ok(status) => status.map(drop),
+        Err(_) => child.kill().await,
+    }
+}
+
+/// Takes secrets out of a text that will be written down.
+pub fn redact(text: String, secrets: &[String]) -> String {
+    secrets.iter().filter(|secret| !secret.is_empty()).fold(text, |text, secret| text.replace(secret, "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{End, Outcome, redact};
+
+    #[test]
+    fn the_report_of_a_command_becomes_an_outcome() {
+        let ok = br#"{"outcome": "pushed"}"#;
+        let error = br#"{"outcome": "error", "error": "MINIO_ENDPOINT not set"}"#;
+        let kept = br#"{"outcome": "replaced_diverged", "warning": "kept: membridge restore-backup X"}"#;
+        let table: [(i32, &[u8], Outcome, &str); 9] = [
+            (0, ok, Outcome::Pushed, ""),
+            (0, kept, Outcome::ReplacedDiverged, "kept: membridge restore-backup X"),
+            (0, b"not json", Outcome::Done, ""),
+            (0, br#"{"outcome": "of a later release"}"#, Outcome::Done, ""),
+            (1, error, Outcome::Failed, "MINIO_ENDPOINT not set"),
+            (3, error, Outcome::Refused, "MINIO_ENDPOINT not set"),
+            (4, b"", Outcome::Diverged, ""),
+            (143, b"", Outcome::Interrupted, ""),
+            (137, b"", Outcome::Failed, ""),
+        ];
+        for (code, report, outcome, message) in table {
+            let expected = End { outcome, code: Some(code), message: message.to_owned() };
+            assert_eq!(End::of(code, report), expected);
+        }
+    }
+
+    #[test]
+    fn f40_no_secret_is_written_down() {
+        let secrets = ["hunter22".to_owned(), String::new()];
+        assert_eq!(redact("key hunter22!".to_owned(), &secrets), "key ***!");
+    }
+}
