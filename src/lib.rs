@@ -22,8 +22,8 @@
 //! - [`seal`] what keeps others from reading or forging what lies there;
 //! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
-//! - [`context`], [`exit`], [`failpoint`], [`outcome`], [`private_files`], [`progress`], [`version`], [`visible`],
-//!   [`word`] the ground.
+//! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground;
+//! - [`outcome`], [`visible`], [`word`] how things ended, in words, and words made fit to be shown.
 
 pub mod agent;
 pub mod cli;

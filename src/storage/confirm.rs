@@ -2,9 +2,8 @@
 //! Most stores answer the MD5 of what they hold. Some answer other digits, as buckets that encrypt with keys of their
 //! own do (SSE-KMS), so digits that do not fit prove nothing: then the object is read back, and its bytes decide.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use super::{Digests, Etag, Meta, Sink, Store, StoreError};
+use super::etags::{Said, says};
+use super::{Digests, Meta, Sink, Store, StoreError};
 use crate::context::hex;
 
 /// What the store has under the key.
@@ -30,35 +29,6 @@ impl Found {
             Self::Otherwise(problem) => Err(problem),
         }
     }
-}
-
-/// What an etag says about content that should have some digests.
-#[derive(Debug, PartialEq, Eq)]
-enum Said {
-    /// It is their checksum.
-    Same,
-    /// It looks like a checksum and is another one: damage, or a server that encrypts with keys of its own.
-    Other,
-    /// It is no checksum: composed objects, or a server of its own kind.
-    Nothing,
-}
-
-fn says(etag: &Etag, digests: &Digests) -> Said {
-    let etag = etag.0.trim_matches('"').to_ascii_lowercase();
-    let hexadecimal = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let wanted = match etag.len() {
-        32 if hexadecimal => &digests.md5,
-        64 if hexadecimal => &digests.sha256,
-        _ => return Said::Nothing,
-    };
-    if etag == *wanted { Said::Same } else { Said::Other }
-}
-
-/// What a run has found out about a store's etags. One small object that was read back spares the large ones.
-#[derive(Debug, Default)]
-pub(super) struct Etags {
-    /// Digits that look like a checksum stood on content that was right.
-    are_no_checksums: AtomicBool,
 }
 
 /// Looks. `answered`: what the store said to the put, when it confirmed it. Where etags are no checksums, an object that
@@ -99,7 +69,7 @@ pub(super) async fn judge(
         return Ok(Found::Otherwise(problem));
     }
     let ours = answered.is_some_and(|meta| meta.etag == there.etag);
-    let no_checksums = store.etags.are_no_checksums.load(Ordering::Relaxed);
+    let no_checksums = store.etags.are_no_checksums();
     match says(&there.etag, digests) {
         Said::Same => Ok(Found::AsSent(there)),
         Said::Nothing if ours => Ok(Found::AsSent(there)),
@@ -118,29 +88,7 @@ async fn read_back(store: &Store, key: &str, digests: &Digests, said: &Said) -> 
         return Ok(Found::Otherwise("has another checksum".to_owned()));
     }
     if *said == Said::Other {
-        store.etags.are_no_checksums.store(true, Ordering::Relaxed);
+        store.etags.learn_that_they_are_no_checksums();
     }
     Ok(Found::AsSent(meta))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Digests, Etag, Said, says};
-
-    #[test]
-    fn what_an_etag_says_about_a_file() {
-        let digests = Digests { size: 3, sha256: "ab".repeat(32), md5: "cd".repeat(16) };
-        let table = [
-            (format!("\"{}\"", "cd".repeat(16)), Said::Same),
-            ("CD".repeat(16), Said::Same),
-            ("ab".repeat(32), Said::Same),
-            ("ff".repeat(32), Said::Other),
-            ("ff".repeat(16), Said::Other),
-            (format!("{}-2", "cd".repeat(16)), Said::Nothing),
-            (String::new(), Said::Nothing),
-        ];
-        for (etag, said) in table {
-            assert_eq!(says(&Etag(etag.clone()), &digests), said, "{etag}");
-        }
-    }
 }

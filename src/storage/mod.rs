@@ -15,6 +15,7 @@ pub mod confirm;
 mod dir;
 mod dir_files;
 mod error;
+mod etags;
 mod http;
 pub mod keys;
 mod object;
@@ -41,7 +42,7 @@ pub use sink::{Digests, Sink};
 #[derive(Debug)]
 pub struct Store {
     place: Place,
-    etags: confirm::Etags,
+    etags: etags::Etags,
 }
 
 /// Where the objects are.
@@ -63,7 +64,7 @@ impl Store {
             StoreConfig::S3(config) => Place::S3(s3::S3Store::new(config, context)?),
             StoreConfig::Dir(root) => Place::Dir(dir::DirStore::new(root.clone(), context)),
         };
-        Ok(Self { place, etags: confirm::Etags::default() })
+        Ok(Self { place, etags: etags::Etags::default() })
     }
 
     /// Whether it is a directory: whose conditional writes are our own, a lock file and a rename.

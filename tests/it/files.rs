@@ -197,7 +197,7 @@ fn the_search_sees_what_a_file_names() {
         // A `use`, a group, an item that a folder passes on, and a path in the middle of the code.
         ("history::commit", "history::pack", true),
         ("history::fetch", "history::pages", true),
-        ("doctor::evidence", "hook::journal", true),
+        ("doctor::evidence", "jobs::journal", true),
         ("commands::history", "commands::run", true),
         ("lock::decide", "storage::s3", false),
     ];
