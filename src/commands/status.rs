@@ -13,9 +13,11 @@ use crate::jobs::Journal;
 use crate::jobs::journal::LastResults;
 use crate::leadership::decide::Role;
 use crate::leadership::{Leadership, LeadershipError, Standing};
+use crate::lock::decide::{Verdict, Why};
+use crate::lock::local::known_machine_token;
+use crate::lock::{Lock, Sight};
 use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
-use crate::storage::records::LockRecord;
 use crate::storage::{Bucket, StoreError};
 use crate::sync::record::{RecordFile, SyncRecord};
 use crate::sync::state::{self, Seen, State};
@@ -24,7 +26,7 @@ use crate::ui::{Report, Tone, Ui};
 /// What the bucket said.
 struct Answers {
     standing: Standing,
-    lock: Option<LockRecord>,
+    lock: Option<(Sight, Verdict)>,
     head: Option<Head>,
 }
 
@@ -90,17 +92,23 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
 }
 
 async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> CommandResult<Answers> {
-    let lock_key = bucket.keys.lock();
     let leadership = Leadership::of(config, bucket);
     let role = async { leadership.look().await.map_err(|error: LeadershipError| Failure::from(error)) };
     let lock = async {
-        let read = bucket.read::<LockRecord>(&lock_key).await;
+        let read = Lock::look(bucket).await;
         read.map_err(|error: StoreError| Failure::from(error))
     };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
     let (standing, lock, head) =
         tokio::join!(role, lock, head::read(bucket, record.map(SyncRecord::knows).unwrap_or_default()));
-    Ok(Answers { standing: standing?, lock: lock?.map(|(record, _)| record), head: head? })
+    let standing = standing?;
+    let lock = lock?.map(|sight| {
+        // What a push would be told; no lock is taken for an earlier run's where this machine cannot be known.
+        let machine = known_machine_token(&config.paths.state, &bucket.context).unwrap_or_default();
+        let verdict = Lock::of(config, bucket, &machine).judge(Some(&sight));
+        (sight, verdict)
+    });
+    Ok(Answers { standing, lock, head: head? })
 }
 
 fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
@@ -162,15 +170,26 @@ fn show_record(ui: &Ui, record: Option<&SyncRecord>, report: Report) -> Report {
 }
 
 fn show_lock(run: &Run, bucket: &Answers, report: Report) -> Report {
-    let held =
-        bucket.lock.as_ref().filter(|lock| lock.timestamp > 0 && lock.state.as_deref() != Some("released"));
-    let Some(lock) = held else {
+    let Some((sight, verdict)) = &bucket.lock else {
         run.ui.line("lock: free");
         return report.with("lock", Value::Null);
     };
-    let age = run.context.server_now().as_second().saturating_sub(lock.timestamp).max(0);
-    run.ui.line(format!("lock: held by {} for {age}s", lock.hostname));
-    report.with("lock", json!({"host": lock.hostname, "age_seconds": age}))
+    let (host, age) = (&sight.record.hostname, sight.age(run.context.server_now().as_second()));
+    let (line, free_in) = match verdict {
+        Verdict::Take => {
+            run.ui.line("lock: free");
+            return report.with("lock", Value::Null);
+        }
+        Verdict::TakeOver(Why::Stale) => {
+            (format!("lock: stale, left by {host} {age}s ago; the next push takes it over"), 0)
+        }
+        Verdict::TakeOver(_) => (format!("lock: held by {host} for {age}s"), 0),
+        Verdict::Refuse(held) => {
+            (format!("lock: held by {host} for {age}s (free in {}s)", held.free_in), held.free_in)
+        }
+    };
+    run.ui.line(line);
+    report.with("lock", json!({"host": host, "age_seconds": age, "free_in_seconds": free_in}))
 }
 
 fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {

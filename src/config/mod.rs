@@ -152,6 +152,12 @@ pub struct LockConfig {
     pub grace: i64,
 }
 
+impl Default for LockConfig {
+    fn default() -> Self {
+        Self { ttl: 7200, grace: 60 }
+    }
+}
+
 /// Leadership settings.
 #[derive(Debug, Clone)]
 pub struct LeadershipConfig {
@@ -251,7 +257,8 @@ pub const REQUIRED: [&str; 6] = [
 /// Where settings go on a machine that nobody told otherwise.
 pub const USUAL_PLACE: &str = "~/.claude-mem-minio/config.env; to make that file: membridge config init";
 
-const MAX_SECONDS: i64 = 10 * 366 * 86_400;
+/// The longest time that a setting may ask for: ten years.
+pub const MAX_SECONDS: i64 = 10 * 366 * 86_400;
 
 impl Config {
     /// Checks all settings; the first missing required one is reported in the order of the contract.
@@ -271,14 +278,15 @@ impl Config {
         }
         // The hooks' alone; but whoever asks whether the settings are sound wants to hear of it.
         settings.number("MEMBRIDGE_PUSH_INTERVAL_SECONDS", 0, 86_400)?;
+        let lock = LockConfig::default();
         Ok(Self {
             store,
             project,
             database,
             node: node(settings)?,
             lock: LockConfig {
-                ttl: settings.number("LOCK_TTL_SECONDS", 1, MAX_SECONDS)?.unwrap_or(7200),
-                grace: settings.number("STALE_LOCK_GRACE_SECONDS", 0, MAX_SECONDS)?.unwrap_or(60),
+                ttl: settings.number("LOCK_TTL_SECONDS", 1, MAX_SECONDS)?.unwrap_or(lock.ttl),
+                grace: settings.number("STALE_LOCK_GRACE_SECONDS", 0, MAX_SECONDS)?.unwrap_or(lock.grace),
             },
             leadership: LeadershipConfig {
                 enabled: settings.switch("LEADERSHIP_ENABLED")?,

@@ -16,6 +16,7 @@ use crate::identity::{Node, Project};
 use crate::install::backups::{self, Listed};
 use crate::jobs::Journal;
 use crate::jobs::journal::LastResults;
+use crate::lock::local::known_machine_token;
 use crate::python::Head;
 use crate::storage::Store;
 use crate::sync::record::{RecordFile, SyncRecord};
@@ -94,6 +95,8 @@ pub struct Evidence {
     pub results: LastResults,
     /// Safety backups of pulls.
     pub backups: Vec<Listed>,
+    /// Tells locks of this machine, empty where it has none: see [`crate::lock::local::machine_token`].
+    pub machine: String,
     /// What was agreed on at the last sync.
     pub record: Option<SyncRecord>,
     /// The bucket.
@@ -173,6 +176,7 @@ pub async fn gather(
             &paths.home,
             Path::new(hook_settings::MANAGED),
         ),
+        machine: known_machine_token(&paths.state, context).unwrap_or_default(),
         results: Journal::of(&paths.home).last_results(),
         backups: backups::list(&paths.pull_backups()),
         node: config::node(&settings).ok(),

@@ -4,8 +4,8 @@ use super::bucket::duration;
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
 use super::questions::Asked;
+use crate::leadership::LeaseRecord;
 use crate::leadership::decide::decide;
-use crate::storage::records::LeaseRecord;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

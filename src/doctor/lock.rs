@@ -1,9 +1,11 @@
-//! Who holds the lock, and since when.
+//! Who holds the lock, since when, and whether a push may take it: by the push's own rules.
 
 use super::bucket::duration;
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
 use super::questions::Asked;
+use crate::config::LockConfig;
+use crate::lock::decide::{Situation, Verdict, Why, decide};
 
 pub(super) const CHECKS: &[Check] = &[Check {
     name: "lock",
@@ -12,30 +14,36 @@ pub(super) const CHECKS: &[Check] = &[Check {
 }];
 
 fn lock(evidence: &Evidence) -> Finding {
-    let record = match &evidence.bucket.lock {
+    let sight = match &evidence.bucket.lock {
         Asked::Not(why) => return Finding::skipped(format!("lock: not asked ({why})")),
         Asked::Failed(failure) => return Finding::failed(failure),
         Asked::Got(None) => return Finding::ok("lock: free"),
-        Asked::Got(Some(record)) => record,
+        Asked::Got(Some(sight)) => sight,
     };
-    if record.timestamp <= 0 || record.state.as_deref() == Some("released") {
-        return Finding::ok(format!("lock: free (last held by {})", record.hostname));
-    }
-    let age = evidence.now.saturating_sub(record.timestamp).max(0);
-    let times = evidence.config.as_ref().map(|config| config.lock);
-    let (ttl, grace) = times.map_or((7200, 60), |times| (times.ttl, times.grace));
-    let free_in = ttl.saturating_add(grace).saturating_sub(age);
-    let held = format!("LOCK ACTIVE — held by {} for {age}s", record.hostname);
-    if evidence.node.as_ref().is_some_and(|node| node.host == record.hostname) {
-        return Finding::info(format!("{held}: this machine, a push under way or an earlier one"));
-    }
-    if free_in < 0 {
-        return Finding::info(format!(
-            "lock: stale, left by {} {} ago; the next push takes it over",
-            record.hostname,
+    let (host, age) = (&sight.record.hostname, sight.age(evidence.now));
+    let verdict = decide(&Situation {
+        sight: Some(sight),
+        host: evidence.node.as_ref().map_or("", |node| &node.host),
+        machine: &evidence.machine,
+        now: evidence.now,
+        times: evidence.config.as_ref().map_or_else(LockConfig::default, |config| config.lock),
+        force: false,
+    });
+    match verdict {
+        Verdict::Take => Finding::ok(format!("lock: free (last held by {host})")),
+        Verdict::TakeOver(Why::EarlierRunOnHost | Why::EarlierRunOnMachine) => Finding::info(format!(
+            "LOCK ACTIVE — held by {host} for {age}s: this machine, a push under way or an earlier one"
+        )),
+        Verdict::TakeOver(why) => Finding::info(format!(
+            "lock: {why}, left by {host} {} ago; the next push takes it over",
             duration(age)
-        ));
+        )),
+        Verdict::Refuse(held) => {
+            let grace = if held.in_grace { ", in its grace period" } else { "" };
+            Finding::warning(format!(
+                "LOCK ACTIVE — held by {host} for {age}s (free in {}s{grace})",
+                held.free_in
+            ))
+        }
     }
-    let grace = if age >= ttl { ", in its grace period" } else { "" };
-    Finding::warning(format!("{held} (free in {free_in}s{grace})"))
 }

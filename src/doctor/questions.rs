@@ -9,9 +9,10 @@ use crate::config::Paths;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::Project;
+use crate::leadership::{self, LeaseRecord};
+use crate::lock::{Lock, Sight};
 use crate::python::head::{self, Head};
 use crate::storage::probe::{Capability, Verdict};
-use crate::storage::records::{LeaseRecord, LockRecord};
 use crate::storage::{Bucket, Entry, Store, StoreError, StoreErrorKind};
 use crate::sync::record::SyncRecord;
 
@@ -62,7 +63,7 @@ pub struct Answers {
     /// What its conditional writes are worth; `None`: nobody has found out yet.
     pub verdict: Asked<Option<Verdict>>,
     /// The lock.
-    pub lock: Asked<Option<LockRecord>>,
+    pub lock: Asked<Option<Sight>>,
     /// The lease.
     pub lease: Asked<Option<LeaseRecord>>,
     /// The database there.
@@ -130,16 +131,16 @@ pub(super) async fn ask_bucket(
     };
     let bucket = Bucket::new(store, &project.cid, Arc::clone(context), &paths.state);
     let (store, keys) = (&bucket.store, &bucket.keys);
-    let (lock_key, lease_key, root) = (keys.lock(), keys.lease(), keys.root());
+    let root = keys.root();
     let (lock, lease, head, objects) = tokio::join!(
-        ask(store, bucket.read::<LockRecord>(&lock_key)),
-        ask(store, bucket.read::<LeaseRecord>(&lease_key)),
+        ask(store, Lock::look(&bucket)),
+        ask(store, leadership::look(&bucket)),
         ask(store, head::read(&bucket, record.map(SyncRecord::knows).unwrap_or_default())),
         ask(store, store.list(&root)),
     );
     answers.skew = context.skew_seconds();
-    answers.lock = without_etag(lock);
-    answers.lease = without_etag(lease);
+    answers.lock = lock;
+    answers.lease = lease;
     if let Asked::Got(None) = head {
         answers.others = match ask(store, store.list("projects/")).await {
             Asked::Got(entries) => Asked::Got(databases(&entries)),
@@ -169,14 +170,6 @@ fn databases(entries: &[Entry]) -> Vec<String> {
             rest.strip_suffix("/sqlite/claude-mem.db").map(str::to_owned)
         })
         .collect()
-}
-
-fn without_etag<T, E>(asked: Asked<Option<(T, E)>>) -> Asked<Option<T>> {
-    match asked {
-        Asked::Got(found) => Asked::Got(found.map(|(record, _)| record)),
-        Asked::Failed(failure) => Asked::Failed(failure),
-        Asked::Not(why) => Asked::Not(why),
-    }
 }
 
 /// One question to the store, with an end.

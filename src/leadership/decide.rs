@@ -1,7 +1,7 @@
 //! Who is primary, and what to write about it, if anything: a pure function of the lease, our configuration and
 //! the time (the rules that Python nodes follow too, tests/it/contract.rs; F01, F24 of docs/failures.md).
 
-use crate::storage::records::LeaseRecord;
+use super::record::LeaseRecord;
 
 /// What this node may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +92,8 @@ fn role(primary: bool) -> Role {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::LeaseRecord;
     use super::{Decision, NewTerm, Role, decide};
-    use crate::storage::records::LeaseRecord;
 
     const NOW: i64 = 1_000_000;
 

@@ -2,9 +2,9 @@
 //! pure; it is written as every lease is, by compare-and-swap and with an audit record.
 
 use super::decide::NewTerm;
+use super::record::LeaseRecord;
 use super::{Leadership, LeadershipError};
 use crate::storage::Etag;
-use crate::storage::records::LeaseRecord;
 
 /// What `promote` was asked for.
 #[derive(Debug, Clone)]

@@ -3,18 +3,21 @@
 
 pub mod decide;
 mod handover;
+mod record;
 
 use crate::config::{Config, LeadershipConfig};
 use crate::error::{Code, Failure};
 use crate::history::{HistoryError, log};
-use crate::identity::{Node, Project};
+use crate::identity::Node;
 use crate::progress::Progress;
-use crate::storage::records::{self, AuditRecord, LeaseRecord, POLICY};
+use crate::storage::records;
 use crate::storage::{Body, Bucket, Etag, Outcome, StoreError, StoreErrorKind};
 
 pub use decide::Role;
 use decide::{NewTerm, decide};
 pub use handover::{Handed, Promotion};
+pub use record::LeaseRecord;
+use record::{AuditRecord, POLICY};
 
 /// Why the role is not known.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +85,6 @@ pub struct Leadership<'a> {
     pub bucket: &'a Bucket,
     /// Settings.
     pub config: &'a LeadershipConfig,
-    /// The project.
-    pub project: &'a Project,
     /// Who we are.
     pub node: &'a Node,
 }
@@ -128,7 +129,7 @@ struct Mark {
 impl<'a> Leadership<'a> {
     /// Leadership of the project that is configured.
     pub fn of(config: &'a Config, bucket: &'a Bucket) -> Self {
-        Self { bucket, config: &config.leadership, project: &config.project, node: &config.node }
+        Self { bucket, config: &config.leadership, node: &config.node }
     }
 }
 
@@ -138,7 +139,7 @@ impl Leadership<'_> {
     /// # Errors
     /// See [`LeadershipError`].
     pub async fn look(&self) -> Result<Standing, LeadershipError> {
-        let lease = self.read().await?.map(|(lease, _)| lease);
+        let lease = find(self.bucket).await?.map(|(lease, _)| lease);
         let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
         Ok(Standing { role: decision.role, lease })
     }
@@ -150,7 +151,7 @@ impl Leadership<'_> {
     pub async fn stand(&self) -> Result<Standing, LeadershipError> {
         const ATTEMPTS: u32 = 4;
         for _ in 0..ATTEMPTS {
-            let (lease, etag) = self.read().await?.unzip();
+            let (lease, etag) = find(self.bucket).await?.unzip();
             let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
             let Some(term) = decision.write else {
                 return Ok(Standing { role: decision.role, lease });
@@ -168,10 +169,6 @@ impl Leadership<'_> {
         self.bucket.context.server_now().as_second()
     }
 
-    async fn read(&self) -> Result<Option<(LeaseRecord, Etag)>, StoreError> {
-        self.bucket.read(&self.bucket.keys.lease()).await
-    }
-
     /// The lease of a term. The epoch of a new one is above that of the last push too: a lease that was lost, or that
     /// a Python node began anew, must not leave a primary whose pushes the fence refuses for ever (F24).
     async fn full(&self, term: &NewTerm, old: Option<&LeaseRecord>) -> Result<Full, LeadershipError> {
@@ -184,7 +181,7 @@ impl Leadership<'_> {
         Ok(Full {
             reason: term.reason,
             lease: LeaseRecord {
-                canonical_id: self.project.cid.clone(),
+                canonical_id: self.bucket.keys.project().to_owned(),
                 primary_node_id: term.primary.clone(),
                 issued_at: now,
                 expires_at: now.saturating_add(seconds),
@@ -238,4 +235,22 @@ impl Leadership<'_> {
             tracing::warn!(%error, "the audit record could not be written");
         }
     }
+}
+
+/// The lease as it lies there; `None` when there is none.
+///
+/// # Errors
+/// The store's; a lease that is none.
+pub async fn look(bucket: &Bucket) -> Result<Option<LeaseRecord>, StoreError> {
+    Ok(find(bucket).await?.map(|(lease, _)| lease))
+}
+
+async fn find(bucket: &Bucket) -> Result<Option<(LeaseRecord, Etag)>, StoreError> {
+    let key = bucket.keys.lease();
+    let Some((lease, etag)) = bucket.read::<LeaseRecord>(&key).await? else {
+        return Ok(None);
+    };
+    let now = bucket.context.server_now().as_second();
+    let stored = if lease.is_ahead(now) { bucket.stored(&key).await? } else { None };
+    Ok(Some((lease.in_time(now, stored), etag)))
 }

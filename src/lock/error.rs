@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::decide::Held;
 use crate::error::{Code, Failure};
+use crate::storage::claim::Rival;
 use crate::storage::{StoreError, StoreErrorKind};
 
 /// How long one process of this machine waits for another one that works on the same project.
@@ -12,17 +14,11 @@ pub(super) const LOCAL_WAIT: Duration = Duration::from_mins(1);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else holds it.
-    #[error("LOCK ACTIVE — held by {host} for {age}s{}", if *in_grace { " (in its grace period)" } else { "" })]
-    Held {
-        /// Host name of the holder.
-        host: String,
-        /// Seconds.
-        age: i64,
-        /// Seconds until it may be taken over.
-        free_in: i64,
-        /// Past its TTL.
-        in_grace: bool,
-    },
+    #[error("{0}")]
+    Held(Held),
+    /// Somebody else's claim stays in the way.
+    #[error("LOCK ACTIVE — claimed by another machine: {} {}", .0.key, counts(.0.free_in))]
+    Claimed(Rival),
     /// Others were faster each time.
     #[error("the lock could not be had: other machines took it in each of {attempts} attempts")]
     Contended {
@@ -49,12 +45,23 @@ pub enum LockError {
     Random(#[from] getrandom::Error),
 }
 
+/// How long a claim is in the way.
+fn counts(free_in: Option<i64>) -> String {
+    match free_in {
+        Some(seconds) => format!("(it counts for another {seconds}s)"),
+        None => "(the store does not tell its age)".to_owned(),
+    }
+}
+
 impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
         let of = |code, error| Self::from_error(code, error);
         match error {
-            LockError::Held { free_in, .. } => of(Code::LockHeld, error)
+            LockError::Held(Held { free_in, .. }) => of(Code::LockHeld, error)
                 .hint(format!("try again when its push is done; it may be taken over in {free_in}s"))
+                .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
+            LockError::Claimed(_) => of(Code::LockHeld, error)
+                .hint("try again when its push is done")
                 .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
             LockError::Contended { .. } => {
                 of(Code::Contended, error).hint("try again: membridge push_sqlite")

@@ -1,101 +1,54 @@
 //! The lock while it is held: how long it may still be relied on, its renewal while work goes on, its release.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::asker::Lock;
+use super::decide::Why;
+use super::error::LockError;
 use super::local::LocalLock;
+use super::record::{LockRecord, holder};
+use super::term::Term;
 use super::verify::Verifier;
-use super::{LockError, Request, SETTLE, Won, holder, write};
-use crate::context::Context;
 use crate::error::Failure;
 use crate::progress::Progress;
 use crate::storage::claim::Claim;
 use crate::storage::conditional;
-use crate::storage::records::{self, LockRecord};
+use crate::storage::records;
 use crate::storage::{Body, Condition, Etag, Outcome, PutAnswer, StoreError, StoreErrorKind};
 
-/// How long the lock may be relied on: two thirds of the TTL, counted from before the request that took or renewed
-/// it, by a clock that goes on while this process is stopped. Others wait for the whole TTL and the grace.
+/// How long a request that is on its way may take to end once its caller has to stop.
+pub(super) const SETTLE: Duration = Duration::from_secs(10);
+
+/// A lock record of ours that is in the bucket.
 #[derive(Debug)]
-pub(super) struct Term {
-    ttl: Duration,
-    /// Milliseconds of [`Context::uptime`].
-    began: AtomicU64,
-    /// Why the last renewal did not succeed.
-    trouble: Mutex<Option<String>>,
-}
-
-impl Term {
-    pub(super) fn start(context: &Context, ttl: i64) -> Arc<Self> {
-        let term = Self {
-            ttl: Duration::from_secs(ttl.unsigned_abs()),
-            began: AtomicU64::new(0),
-            trouble: Mutex::new(None),
-        };
-        term.began(context.uptime());
-        Arc::new(term)
-    }
-
-    pub(super) fn began(&self, at: Duration) {
-        let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-        self.began.store(at, Ordering::SeqCst);
-        self.trouble(None);
-    }
-
-    fn trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    pub(super) fn age(&self, context: &Context) -> Duration {
-        let began = Duration::from_millis(self.began.load(Ordering::SeqCst));
-        context.uptime().saturating_sub(began)
-    }
-
-    /// Time until the next renewal.
-    fn until_renewal(&self, context: &Context) -> Duration {
-        (self.ttl / 3).saturating_sub(self.age(context))
-    }
-
-    /// Time that is left to rely on.
-    fn left(&self, context: &Context) -> Duration {
-        (self.ttl * 2 / 3).saturating_sub(self.age(context))
-    }
-
-    /// # Errors
-    /// [`LockError::Lost`] when the time is up.
-    pub(super) fn check(&self, context: &Context) -> Result<(), LockError> {
-        if !self.left(context).is_zero() {
-            return Ok(());
-        }
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(LockError::Lost(match trouble.as_deref() {
-            None => "its time ran out while this process was held up".to_owned(),
-            Some(trouble) => format!("it could not be renewed in time: {trouble}"),
-        }))
-    }
+pub(super) struct Won {
+    pub(super) record: LockRecord,
+    pub(super) etag: Etag,
+    pub(super) term: Arc<Term>,
+    pub(super) took_over: Option<Why>,
 }
 
 /// The lock, held. It must be given back with [`Guard::release`]; a process that dies leaves it to its TTL.
 #[derive(Debug)]
 #[must_use = "the lock must be released"]
 pub struct Guard<'a> {
-    request: Request<'a>,
+    lock: Lock<'a>,
     record: LockRecord,
     etag: Etag,
     term: Arc<Term>,
     claim: Option<Claim>,
     /// Why an existing lock was taken over, when it was.
-    pub took_over: Option<&'static str>,
+    pub took_over: Option<Why>,
     _local: LocalLock,
 }
 
 impl<'a> Guard<'a> {
-    pub(super) fn new(request: Request<'a>, won: Won, claim: Option<Claim>, local: LocalLock) -> Self {
+    pub(super) fn new(lock: Lock<'a>, won: Won, claim: Option<Claim>, local: LocalLock) -> Self {
         Self {
-            request,
+            lock,
             record: won.record,
             etag: won.etag,
             term: won.term,
@@ -115,7 +68,7 @@ impl<'a> Guard<'a> {
     pub async fn hold<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         /// So that a machine that slept is noticed.
         const NAP: Duration = Duration::from_secs(30);
-        let context = &*self.request.bucket.context;
+        let context = &*self.lock.bucket.context;
         let term = Arc::clone(&self.term);
         let mut work = std::pin::pin!(work);
         let mut work = std::future::poll_fn(|waker| match term.check(context) {
@@ -150,7 +103,7 @@ impl<'a> Guard<'a> {
 
     /// Renews; keeps trying through trouble for as long as the lock may be relied on.
     async fn renew_in_time(&mut self) -> Result<(), LockError> {
-        let context = &*self.request.bucket.context;
+        let context = &*self.lock.bucket.context;
         let pause = (self.term.ttl / 20).min(Duration::from_secs(5));
         loop {
             // The work may look at the clock before the request ends.
@@ -168,17 +121,17 @@ impl<'a> Guard<'a> {
     }
 
     async fn renew(&mut self) -> Result<(), LockError> {
-        let request = &self.request;
-        let began = request.bucket.context.uptime();
-        let now = request.bucket.context.server_now().as_second();
+        let lock = &self.lock;
+        let began = lock.bucket.context.uptime();
+        let now = lock.bucket.context.server_now().as_second();
         let mut record = self.record.clone();
         record.timestamp = now;
-        record.expires_at = Some(now.saturating_add(request.times.ttl));
+        record.expires_at = Some(now.saturating_add(lock.times.ttl));
         record.renewals = record.renewals.map(|count| count.saturating_add(1));
         if let Some(claim) = &mut self.claim {
-            claim.renew(&request.bucket.store, &request.bucket.context).await?;
+            claim.renew(&lock.bucket.store, &lock.bucket.context).await?;
         }
-        match write(request, &record, Some(&self.etag), self.claim.as_ref(), &self.term).await? {
+        match lock.write(&record, Some(&self.etag), self.claim.as_ref(), &self.term).await? {
             Outcome::Won(meta) => {
                 self.term.began(began);
                 (self.record, self.etag) = (record, meta.etag);
@@ -186,9 +139,9 @@ impl<'a> Guard<'a> {
             }
             Outcome::Lost => {
                 // A renewal that was cut off and written all the same left our own token there.
-                match request.bucket.read::<LockRecord>(&request.bucket.keys.lock()).await? {
+                match lock.bucket.read::<LockRecord>(&lock.bucket.keys.lock()).await? {
                     Some((there, etag)) if there.owner == self.record.owner => {
-                        let store = request.bucket.store.name();
+                        let store = lock.bucket.store.name();
                         (self.record, self.etag) = (there, etag);
                         Err(LockError::Store(StoreError::new(
                             StoreErrorKind::Interrupted,
@@ -205,7 +158,7 @@ impl<'a> Guard<'a> {
 
     /// A verifier for the moments before the commit.
     pub fn verifier(&self) -> Verifier<'a> {
-        Verifier::new(self.request, self.record.owner.clone(), Arc::clone(&self.term), self.claim.clone())
+        Verifier::new(self.lock, self.record.owner.clone(), Arc::clone(&self.term), self.claim.clone())
     }
 
     /// Gives the lock back: the same record with `timestamp` 0, which Python reads as stale, and only while the
@@ -219,17 +172,17 @@ impl<'a> Guard<'a> {
             let released = if term.is_none() && give_back_at_once(&self).await {
                 Ok(())
             } else {
-                give_back(&self.request, &self.record, term).await
+                give_back(&self.lock, &self.record, term).await
             };
             if let Some(claim) = &self.claim {
-                claim.withdraw(&self.request.bucket.store).await?;
+                claim.withdraw(&self.lock.bucket.store).await?;
             }
             released
         };
         tokio::time::timeout(SETTLE, give_back).await.unwrap_or_else(|_| {
             Err(LockError::Store(StoreError::new(
                 StoreErrorKind::Interrupted,
-                self.request.bucket.store.name(),
+                self.lock.bucket.store.name(),
                 "release the lock",
                 "no answer within the time limit",
             )))
@@ -244,10 +197,10 @@ async fn give_back_at_once(guard: &Guard<'_>) -> bool {
         return false;
     };
     let answer = guard
-        .request
+        .lock
         .bucket
         .store
-        .put_once(&guard.request.bucket.keys.lock(), &body, Condition::IfMatch(&guard.etag))
+        .put_once(&guard.lock.bucket.keys.lock(), &body, Condition::IfMatch(&guard.etag))
         .await;
     matches!(answer, Ok(PutAnswer::Written(_)))
 }
@@ -263,25 +216,25 @@ fn released(mut record: LockRecord) -> LockRecord {
 /// Releases the record in the bucket as long as it is ours. `term`: only a claim keeps others away, so that the
 /// write is a plain one, and is left out once others may be there.
 pub(super) async fn give_back(
-    request: &Request<'_>,
+    lock: &Lock<'_>,
     ours: &LockRecord,
     term: Option<&Term>,
 ) -> Result<(), LockError> {
     const ATTEMPTS: u32 = 5;
-    let key = request.bucket.keys.lock();
+    let key = lock.bucket.keys.lock();
     for _ in 0..ATTEMPTS {
-        let (record, etag) = match request.bucket.read::<LockRecord>(&key).await? {
+        let (record, etag) = match lock.bucket.read::<LockRecord>(&key).await? {
             Some((record, etag)) if record.owner == ours.owner && record.timestamp > 0 => (record, etag),
             _ => return Ok(()),
         };
         let body = records::to_bytes(&released(record))?;
         if let Some(term) = term {
-            term.check(&request.bucket.context)?;
+            term.check(&lock.bucket.context)?;
             let hidden = Progress::hidden();
-            request.bucket.store.put(&key, Body::Bytes(&body), &hidden).await?;
+            lock.bucket.store.put(&key, Body::Bytes(&body), &hidden).await?;
             return Ok(());
         }
-        if conditional::write(&request.bucket.store, &key, &body, Condition::IfMatch(&etag)).await?
+        if conditional::write(&lock.bucket.store, &key, &body, Condition::IfMatch(&etag)).await?
             != Outcome::Lost
         {
             return Ok(());

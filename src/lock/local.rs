@@ -66,6 +66,15 @@ pub fn machine_token(state: &Path, context: &Context) -> io::Result<String> {
     Ok(hex(digest.get(..8).unwrap_or_default()))
 }
 
+/// The same for whoever only looks: empty where no run has left an id yet, and then no lock can be of an earlier run.
+/// Writes nothing.
+///
+/// # Errors
+/// The state directory cannot be read.
+pub fn known_machine_token(state: &Path, context: &Context) -> io::Result<String> {
+    if state.join("installation-id").exists() { machine_token(state, context) } else { Ok(String::new()) }
+}
+
 /// Two first runs at once must end with the same id: the one whose hard link comes first.
 fn fresh_id(path: &Path, context: &Context) -> io::Result<String> {
     let id = context.token().map_err(io::Error::other)?;

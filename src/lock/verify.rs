@@ -4,30 +4,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guard::Term;
-use super::{LockError, Request, holder};
+use super::asker::Lock;
+use super::error::LockError;
+use super::record::{LockRecord, holder};
+use super::term::Term;
 use crate::progress::Progress;
 use crate::storage::claim::Claim;
-use crate::storage::records::LockRecord;
 use crate::storage::{Body, Etag, Meta, Outcome};
 
 /// Lent to the work that is done under the lock.
 #[derive(Debug)]
 pub struct Verifier<'a> {
-    request: Request<'a>,
+    lock: Lock<'a>,
     owner: Option<String>,
     term: Arc<Term>,
     claim: Option<Claim>,
 }
 
 impl<'a> Verifier<'a> {
-    pub(super) fn new(
-        request: Request<'a>,
-        owner: Option<String>,
-        term: Arc<Term>,
-        claim: Option<Claim>,
-    ) -> Self {
-        Self { request, owner, term, claim }
+    pub(super) fn new(lock: Lock<'a>, owner: Option<String>, term: Arc<Term>, claim: Option<Claim>) -> Self {
+        Self { lock, owner, term, claim }
     }
 
     /// Reads the lock and compares the token; a process that was stopped past its TTL finds out here, also when it
@@ -36,22 +32,22 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// [`LockError::Lost`], or the store's.
     pub async fn verify(&self) -> Result<(), LockError> {
-        let request = &self.request;
-        let there = request.bucket.read::<LockRecord>(&request.bucket.keys.lock()).await?;
+        let lock = &self.lock;
+        let there = lock.bucket.read::<LockRecord>(&lock.bucket.keys.lock()).await?;
         let record = match there.map(|(record, _)| record) {
             Some(record) if record.owner == self.owner && record.timestamp > 0 => record,
             other => return Err(LockError::Lost(holder(other))),
         };
-        let now = request.bucket.context.server_now().as_second();
-        if now.saturating_sub(record.timestamp) >= request.times.ttl {
+        let now = lock.bucket.context.server_now().as_second();
+        if now.saturating_sub(record.timestamp) >= lock.times.ttl {
             return Err(LockError::Lost("its time ran out while this process was held up".to_owned()));
         }
         if let Some(claim) = &self.claim
-            && !claim.present(&request.bucket.store, &request.bucket.context).await?
+            && !claim.present(&lock.bucket.store, &lock.bucket.context).await?
         {
             return Err(LockError::Lost("our claim was removed".to_owned()));
         }
-        self.term.check(&request.bucket.context)
+        self.term.check(&lock.bucket.context)
     }
 
     /// The same for what somebody else's write cannot harm (a numbered commit): a lock that was taken or renewed less
@@ -61,10 +57,10 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// See [`Verifier::verify`].
     pub async fn verify_within(&self, limit: Duration) -> Result<(), LockError> {
-        if self.claim.is_some() || self.term.age(&self.request.bucket.context) >= limit {
+        if self.claim.is_some() || self.term.age(&self.lock.bucket.context) >= limit {
             return self.verify().await;
         }
-        self.term.check(&self.request.bucket.context)
+        self.term.check(&self.lock.bucket.context)
     }
 
     /// Remembers an object as it is. What is read or checked after this and before [`Verifier::write`] holds for the
@@ -73,7 +69,7 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// The store's.
     pub async fn look(&self, key: String) -> Result<Seen, LockError> {
-        let etag = self.request.bucket.store.head(&key).await?.map(|meta| meta.etag);
+        let etag = self.lock.bucket.store.head(&key).await?.map(|meta| meta.etag);
         Ok(Seen { key, etag })
     }
 
@@ -86,7 +82,7 @@ impl<'a> Verifier<'a> {
     /// [`LockError::Overtaken`]: somebody wrote the object since the look; [`LockError::Lost`]; the store's.
     pub async fn write(&self, seen: &Seen, body: Body<'_>, progress: &Progress) -> Result<Meta, LockError> {
         self.verify().await?;
-        let written = self.request.bucket.swap_any(&seen.key, seen.etag.as_ref(), body, progress).await?;
+        let written = self.lock.bucket.swap_any(&seen.key, seen.etag.as_ref(), body, progress).await?;
         match written {
             Outcome::Won(meta) => Ok(meta),
             Outcome::Lost => Err(LockError::Overtaken(seen.key.clone())),

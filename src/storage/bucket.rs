@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::claim::{self, Claim};
+use super::claim::{self, Claim, Staked};
 use super::conditional::{self, Outcome};
 use super::confirm::{self, Found};
 use super::keys::Keys;
@@ -109,7 +109,7 @@ impl Bucket {
             lifetime: CLAIM_SECONDS,
             force: false,
         };
-        let Some(mut claim) = Claim::stake(&self.store, &self.context, terms).await? else {
+        let Staked::Alone(mut claim) = Claim::stake(&self.store, &self.context, terms).await? else {
             return Ok(Outcome::Lost);
         };
         let work = self.write_alone(key, seen, body, progress, claim.announced());
@@ -153,6 +153,16 @@ impl Bucket {
         answered: Option<&Meta>,
     ) -> Result<Found, StoreError> {
         confirm::confirm(&self.store, key, digests, answered).await
+    }
+
+    /// When the store got the object, seconds since 1970 by its own clock; `None` where it does not say.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stored(&self, key: &str) -> Result<Option<i64>, StoreError> {
+        let listed = self.store.list(key).await?;
+        let entry = listed.into_iter().find(|entry| entry.key == key);
+        Ok(entry.map(|entry| entry.modified).filter(|modified| *modified > 0))
     }
 
     /// Reads a JSON record. `None` when the object is not there.

@@ -13,6 +13,9 @@ use crate::progress::Progress;
 /// The first pause of those who met; it widens, because the more claimers there are, the longer it takes.
 const BACK_OFF: Duration = Duration::from_millis(150);
 
+/// A claimer's own word on how long it lives counts up to this (seconds): see [`Claim::renew`].
+const LONGEST_LIFE: i64 = 86_400;
+
 /// What is claimed, by whom, for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -41,29 +44,67 @@ pub struct Claim {
     announced: Duration,
 }
 
+/// A claim of somebody else who may be alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// The object.
+    pub key: String,
+    /// Seconds until it counts as left by the dead; `None` where the store does not tell how old it is.
+    pub free_in: Option<i64>,
+}
+
+/// How a claim ended.
+#[derive(Debug)]
+pub enum Staked {
+    /// We are alone.
+    Alone(Claim),
+    /// Others stayed in the way; one of them, where one is known.
+    Blocked(Option<Rival>),
+}
+
 /// What a listing of the claims says to one claimer.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Scene {
     /// Our claim is among them.
     present: bool,
-    /// Keys of others that may be alive.
-    alive: Vec<String>,
+    /// Others that may be alive.
+    alive: Vec<Rival>,
     /// Keys of the dead.
     dead: Vec<String>,
 }
 
+/// Who was there when we looked.
+enum Met {
+    Nobody,
+    Others(Vec<Rival>),
+}
+
 impl Claim {
-    /// Announces us; `None` when others stayed in the way for all attempts.
+    /// Announces us, several times where others are in the way.
     ///
     /// # Errors
     /// The store's.
-    pub async fn stake(
-        store: &Store,
-        context: &Context,
-        terms: Terms<'_>,
-    ) -> Result<Option<Self>, StoreError> {
+    pub async fn stake(store: &Store, context: &Context, terms: Terms<'_>) -> Result<Staked, StoreError> {
         const ATTEMPTS: u32 = 10;
-        let mut claim = Self {
+        let mut claim = Self::new(terms);
+        let mut rival = None;
+        for attempt in 0..ATTEMPTS {
+            rival = match claim.try_once(store, context).await {
+                Ok(Met::Nobody) => return Ok(Staked::Alone(claim)),
+                Ok(Met::Others(others)) => others.into_iter().next(),
+                Err(error) => {
+                    let _ = claim.withdraw(store).await;
+                    return Err(error);
+                }
+            };
+            back_off(attempt, BACK_OFF).await;
+        }
+        claim.withdraw(store).await?;
+        Ok(Staked::Blocked(rival))
+    }
+
+    fn new(terms: Terms<'_>) -> Self {
+        Self {
             folder: terms.folder.to_owned(),
             token: terms.token.to_owned(),
             machine: terms.machine.map(str::to_owned),
@@ -71,48 +112,32 @@ impl Claim {
             force: terms.force,
             count: 0,
             announced: Duration::ZERO,
-        };
-        let mut staked = false;
-        let mut end = Ok(());
-        for attempt in 0..ATTEMPTS {
-            match claim.try_once(store, context).await {
-                Ok(true) => {
-                    staked = true;
-                    break;
-                }
-                Ok(false) => back_off(attempt, BACK_OFF).await,
-                Err(error) => {
-                    end = Err(error);
-                    break;
-                }
-            }
         }
-        if staked {
-            return Ok(Some(claim));
-        }
-        let withdrawn = claim.withdraw(store).await;
-        end.and(withdrawn).map(|()| None)
     }
 
     /// One announcement and one look. Of those who meet, the one with the smallest name stays and looks again; the
     /// others step back, so that somebody gets in soon.
-    async fn try_once(&mut self, store: &Store, context: &Context) -> Result<bool, StoreError> {
+    async fn try_once(&mut self, store: &Store, context: &Context) -> Result<Met, StoreError> {
         self.renew(store, context).await?;
         let scene = self.look(store, context).await?;
         let mut alive = scene.alive;
         if self.force {
-            remove(store, &alive).await?;
+            for rival in &alive {
+                store.delete(&rival.key).await?;
+            }
             alive = self.look(store, context).await?.alive;
         }
         if scene.present && alive.is_empty() {
             // A dead claim that stays is only one more line in the next listing.
-            let _ = remove(store, &scene.dead).await;
-            return Ok(true);
+            for dead in &scene.dead {
+                let _ = store.delete(dead).await;
+            }
+            return Ok(Met::Nobody);
         }
-        if alive.iter().any(|other| *other < self.key()) {
+        if alive.iter().any(|other| other.key < self.key()) {
             self.withdraw(store).await?;
         }
-        Ok(false)
+        Ok(Met::Others(alive))
     }
 
     /// Announces us again, so that our age starts anew. The new announcement is there before the old one goes: no
@@ -177,7 +202,10 @@ impl Claim {
     pub async fn withdraw(&self, store: &Store) -> Result<(), StoreError> {
         let prefix = format!("{}{}.", self.folder, self.token);
         let ours = store.list(&prefix).await?;
-        remove(store, &ours.into_iter().map(|entry| entry.key).collect::<Vec<_>>()).await
+        for entry in &ours {
+            store.delete(&entry.key).await?;
+        }
+        Ok(())
     }
 
     async fn look(&self, store: &Store, context: &Context) -> Result<Scene, StoreError> {
@@ -196,16 +224,7 @@ impl Claim {
 /// # Errors
 /// The store's.
 pub async fn anybody(store: &Store, context: &Context, terms: Terms<'_>) -> Result<bool, StoreError> {
-    let nobody = Claim {
-        folder: terms.folder.to_owned(),
-        token: terms.token.to_owned(),
-        machine: terms.machine.map(str::to_owned),
-        lifetime: terms.lifetime,
-        force: terms.force,
-        count: 0,
-        announced: Duration::ZERO,
-    };
-    Ok(!nobody.look(store, context).await?.alive.is_empty())
+    Ok(!Claim::new(terms).look(store, context).await?.alive.is_empty())
 }
 
 fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {
@@ -219,29 +238,23 @@ fn scene(entries: &[Entry], us: &Claim, now: i64) -> Scene {
             scene.present = true;
             continue;
         }
-        // Each claimer says how long it lives; settings may differ between machines.
-        let theirs = rest.rsplit_once('.').and_then(|(_, seconds)| seconds.parse().ok());
-        let lifetime = us.lifetime.max(theirs.unwrap_or(0));
+        // Each claimer says how long it lives; settings may differ between machines, within reason.
+        let theirs = rest.rsplit_once('.').and_then(|(_, seconds)| seconds.parse::<i64>().ok());
+        let lifetime = us.lifetime.max(theirs.unwrap_or(0).min(LONGEST_LIFE));
         let earlier_run = us
             .machine
             .as_deref()
             .is_some_and(|machine| token.split_once('-').is_some_and(|(theirs, _)| theirs == machine));
         // A store that does not tell the time of a claim leaves it alive.
-        let old = entry.modified > 0 && now.saturating_sub(entry.modified) > lifetime;
-        if earlier_run || old {
+        let age = (entry.modified > 0).then(|| now.saturating_sub(entry.modified).max(0));
+        if earlier_run || age.is_some_and(|age| age > lifetime) {
             scene.dead.push(entry.key.clone());
         } else {
-            scene.alive.push(entry.key.clone());
+            let free_in = age.map(|age| lifetime.saturating_sub(age).saturating_add(1));
+            scene.alive.push(Rival { key: entry.key.clone(), free_in });
         }
     }
     scene
-}
-
-async fn remove(store: &Store, keys: &[String]) -> Result<(), StoreError> {
-    for key in keys {
-        store.delete(key).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -271,7 +284,9 @@ mod tests {
             ("m2-bb.1.10", 50, (false, 1, 0)),   // our own patience is the longer one
             ("m1-cc.1.100", 0, (false, 0, 1)),   // an earlier run of this machine
             ("m2-bb.1.100", -50, (false, 1, 0)),
-            ("m2-bb.1.100", NOW, (false, 1, 0)), // no time given
+            ("m2-bb.1.9223372036854775807", 86_400, (false, 1, 0)),
+            ("m2-bb.1.9223372036854775807", 86_401, (false, 0, 1)), // for ever is a day
+            ("m2-bb.1.100", NOW, (false, 1, 0)),                    // no time given
             ("strange", 0, (false, 1, 0)),
         ];
         for (name, age, (present, alive, dead)) in table {

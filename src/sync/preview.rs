@@ -12,11 +12,9 @@ use crate::database::{self, DatabaseError, Facts, files, look};
 use crate::error::{Code, CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::leadership::{Role, Standing};
-use crate::lock::LockError;
-use crate::lock::decide::{self, Verdict};
+use crate::lock::Lock;
 use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
-use crate::storage::records::LockRecord;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -236,25 +234,9 @@ async fn compare(session: &Session, looked: &mut Looked) -> CommandResult {
 }
 
 async fn lock_is_free(session: &Session) -> CommandResult {
-    let key = session.bucket.keys.lock();
-    let there = session.bucket.read::<LockRecord>(&key).await?;
-    let verdict = decide::decide(&decide::Situation {
-        record: there.as_ref().map(|(record, _)| record),
-        host: &session.config.node.host,
-        machine: &session.machine,
-        now: session.bucket.context.server_now().as_second(),
-        ttl: session.config.lock.ttl,
-        grace: session.config.lock.grace,
-        force: session.config.overrides.force_push,
-    });
-    match verdict {
-        Verdict::Refuse { host, age, free_in, in_grace } => {
-            Err(LockError::Held { host, age, free_in, in_grace }.into())
-        }
-        Verdict::TakeOver(why) => {
-            session.ui.line(format!("the lock would be taken over: {why}"));
-            Ok(())
-        }
-        Verdict::Take => Ok(()),
+    let sight = Lock::look(&session.bucket).await?;
+    if let Some(why) = session.lock().may_take(sight.as_ref())? {
+        session.ui.line(format!("the lock would be taken over: {why}"));
     }
+    Ok(())
 }

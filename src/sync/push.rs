@@ -17,7 +17,7 @@ use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::Commit;
 use crate::install::image::short;
-use crate::lock::{self, LockError, Seen, Verifier};
+use crate::lock::{LockError, Seen, Verifier};
 use crate::outcome::Outcome;
 use crate::python::head::{self, Head, ReadError};
 use crate::python::mirror::Upload;
@@ -133,7 +133,7 @@ async fn attempt(
 
     let _critical = session.bucket.context.critical();
     session.ui.step("3/6", "Lock");
-    let mut guard = lock::acquire(session.lock_request()).await?;
+    let mut guard = session.lock().acquire().await?;
     if let Some(why) = guard.took_over {
         session.ui.line(format!("      the lock was taken over: {why}"));
     }

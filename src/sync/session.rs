@@ -17,8 +17,8 @@ use crate::install::backups;
 use crate::install::image::Landing;
 use crate::install::{Door, Steps};
 use crate::leadership::Leadership;
+use crate::lock::Lock;
 use crate::lock::local::{self, LocalLock};
-use crate::lock::{self};
 use crate::python::Mirror;
 use crate::storage::Bucket;
 use crate::storage::probe::Capability;
@@ -130,14 +130,9 @@ impl Session {
         // A verdict that a mere look finds out is not remembered.
         bucket.capability = Capability::new(&bucket.store, &config.paths.state);
         let record = RecordFile::peek(&state, &bucket.store.name(), &config.project.cid, &database);
-        // Where no run has left an id yet, no lock can be of an earlier run.
-        let machine = if state.join("installation-id").exists() {
-            local::machine_token(&state, &bucket.context).map_err(|error| {
-                Failure::of(Code::LocalFile, format!("cannot read {}: {error}", state.display()))
-            })?
-        } else {
-            String::new()
-        };
+        let machine = local::known_machine_token(&state, &bucket.context).map_err(|error| {
+            Failure::of(Code::LocalFile, format!("cannot read {}: {error}", state.display()))
+        })?;
         let landing = config.paths.tmp();
         let session = Self::assemble(config, bucket, ui, database, machine, landing);
         Ok((session, record))
@@ -216,16 +211,8 @@ impl Session {
     }
 
     /// A request for the project's lock.
-    pub fn lock_request(&self) -> lock::Request<'_> {
-        lock::Request {
-            bucket: &self.bucket,
-            times: self.config.lock,
-            project: &self.config.project,
-            node: &self.config.node,
-            machine: &self.machine,
-            state: &self.config.paths.state,
-            force: self.config.overrides.force_push,
-        }
+    pub fn lock(&self) -> Lock<'_> {
+        Lock::of(&self.config, &self.bucket, &self.machine)
     }
 
     /// Whether the files are as they were when both sides last agreed: no SQLite work at all.

@@ -138,7 +138,7 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
       ok       role: primary
       info     primary: alpha (the first to come; to choose: membridge promote NODE)
       ok       epoch: 1
-      ok       lease: valid for another [N] h
+      ok       lease: valid for another [N] min
     [+] Sync
       ok       sync: in sync (5 observations)
       info     last push from here: [TIME]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use membridge::config::{Config, Environment, Settings};
 use membridge::context::Context;
 use membridge::error::Failure;
-use membridge::lock::{self, LockError};
+use membridge::lock::{self, Lock, LockError};
 use membridge::storage::{Bucket, Store};
 
 use crate::stores::{Subject, unique};
@@ -45,16 +45,7 @@ fn holder_process() {
     }
     for _ in 0..rounds {
         let end = runtime.block_on(async {
-            let mut guard = lock::acquire(lock::Request {
-                bucket: &bucket,
-                times: config.lock,
-                project: &config.project,
-                node: &config.node,
-                machine: &machine,
-                state: &config.paths.state,
-                force: false,
-            })
-            .await?;
+            let mut guard = Lock::of(&config, &bucket, &machine).acquire().await?;
             say("begin");
             let verifier = guard.verifier();
             let work = async {
@@ -69,7 +60,7 @@ fn holder_process() {
         });
         match end {
             Ok(()) => {}
-            Err(LockError::Held { .. } | LockError::Contended { .. }) => {
+            Err(LockError::Held(_) | LockError::Claimed(_) | LockError::Contended { .. }) => {
                 say("refused");
                 // About as long as a holder holds: rounds that all fall into one hold would race for nothing.
                 std::thread::sleep(Duration::from_millis(20));

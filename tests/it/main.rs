@@ -67,6 +67,7 @@ mod store_contract;
 mod stores;
 mod support_smoke;
 mod terminal;
+mod untrue;
 mod watch;
 mod way_back;
 mod worker;
