@@ -10,6 +10,7 @@
 //! - [`log`] is the place of all of them in the bucket, [`store_identity`] tells one bucket from another.
 
 mod arrive;
+mod base;
 mod compose;
 mod conflict;
 mod desk;
@@ -19,6 +20,7 @@ pub mod fold;
 mod gather;
 pub mod header;
 mod held;
+mod image;
 mod intake;
 mod live;
 pub mod log;
@@ -53,6 +55,7 @@ use crate::storage::records::iso;
 
 use desk::Desk;
 use gather::{After, Reached};
+use header::Covers;
 use live::{Excluded, Live, Schema};
 use log::RowLog;
 use publish::{About, Emptied};
@@ -222,8 +225,8 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// See [`RowsError`].
     pub async fn take_image(&mut self, image: &Path, modified_ms: i64) -> Result<TakenIn, RowsError> {
-        let _ = (image, modified_ms);
-        Ok(TakenIn::default())
+        let taken = self.try_take_image(image, modified_ms).await;
+        taken.map_err(|error| error.of(&self.site.database))
     }
 
     /// Folds segments where it is time. Only at the end of a whole sync.
@@ -231,7 +234,44 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// See [`RowsError`].
     pub async fn fold(&mut self) -> Result<Option<Folded>, RowsError> {
-        Ok(None)
+        if !self.may_fold()? {
+            return Ok(None);
+        }
+        let published: u64 = self.shadow.get("published")?.unwrap_or(0);
+        let (looked, looked_ms): (u64, i64) = self.shadow.get("fold_looked")?.unwrap_or_default();
+        let now_ms = self.now_ms();
+        if published < looked + fold::TOGETHER as u64
+            && (0..fold::STAY * 1000).contains(&(now_ms - looked_ms))
+        {
+            return Ok(None);
+        }
+        let (desk, about) = (self.desk()?, self.about()?);
+        let folded = base::fold(desk, &self.log(), &about, &self.places.outbox).await;
+        let folded = folded.map_err(|error| error.of(&self.site.database))?;
+        self.shadow.set("fold_looked", &(published, now_ms))?;
+        Ok(folded)
+    }
+
+    /// Makes a base of everything that is ours, whatever the sizes.
+    ///
+    /// # Errors
+    /// See [`RowsError`].
+    pub async fn make_base(&mut self) -> Result<Option<Folded>, RowsError> {
+        if !self.may_fold()? {
+            return Ok(None);
+        }
+        let last: u64 = self.shadow.get("published")?.unwrap_or(0);
+        let covers = Covers { first: 1, last };
+        let (desk, about) = (self.desk()?, self.about()?);
+        let folded = base::base(desk, &self.log(), &about, &self.places.outbox, covers).await;
+        folded.map_err(|error| error.of(&self.site.database))
+    }
+
+    /// Only after a whole sync, and never from a shadow that is being rebuilt.
+    fn may_fold(&self) -> Result<bool, RowsError> {
+        let synced = self.shadow.flag("synced")? && !self.shadow.flag("went_back")?;
+        let outbox = self.shadow.get::<publish::Outbox>("outbox")?.is_some();
+        Ok(synced && !outbox && self.live.is_some() && self.run.depth == Depth::Whole)
     }
 
     /// What is known without asking the store or the database.
@@ -264,6 +304,7 @@ impl<'a> Rows<'a> {
             conflicts: conflicts as u64,
             whole_scan_ms: self.shadow.get("whole_ms")?,
             outbox: self.shadow.get::<publish::Outbox>("outbox")?.is_some(),
+            folds: self.shadow.get("folds")?.unwrap_or_default(),
             ahead,
         })
     }
@@ -438,6 +479,8 @@ impl<'a> Rows<'a> {
             )?;
             self.shadow.set("published", &0)?;
             self.shadow.unset("published_sha256")?;
+            self.shadow.unset("folds")?;
+            self.shadow.unset("fold_looked")?;
             self.shadow.set("writer", &new)?;
             publish::drop_outbox(&self.shadow)
         })?;
@@ -587,6 +630,20 @@ impl<'a> Rows<'a> {
         }
         self.finish_run()?;
         Ok(published)
+    }
+
+    async fn try_take_image(&mut self, image: &Path, modified_ms: i64) -> Result<TakenIn, RowsError> {
+        self.open_live()?;
+        let (desk, about, log) = (self.desk()?, self.about()?, self.log());
+        let (outbox, tool_uses) = (&self.places.outbox, self.site.tool_uses);
+        let sent = image::publish(desk, &log, &about, outbox, image, modified_ms, tool_uses).await?;
+        let mut report = Collected::default();
+        match sent {
+            Emptied::Nothing => {}
+            Emptied::Sent(..) => self.arrive(desk, &mut report).await?,
+            Emptied::Taken => self.take_new_writer()?,
+        }
+        Ok(TakenIn { new: report.new, changed: report.changed })
     }
 
     /// Everything that was found is in the bucket: the next scan goes on from here.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::RowsError;
 use super::compose;
 use super::desk::Desk;
-use super::header::{Header, Kind, SCHEMA};
+use super::header::{Covers, Header, Kind, SCHEMA};
 use super::live::Names;
 use super::log::{self, RowLog};
 use super::record::Record;
@@ -158,7 +158,7 @@ fn prepare(
         if segment.records == 0 {
             return Ok(false);
         }
-        pack(desk, log, about, outbox, segment, Kind::Rows)?;
+        pack(desk, log, about, outbox, segment, Part::one(Kind::Rows))?;
         Ok::<_, RowsError>(true)
     })
 }
@@ -202,14 +202,37 @@ impl Segment {
     }
 }
 
+/// Which part of what a segment is.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Why it is made.
+    pub kind: Kind,
+    /// From 1.
+    pub number: u32,
+    /// The last one.
+    pub last: bool,
+    /// What all parts together stand for.
+    pub covers: Option<Covers>,
+}
+
+impl Part {
+    /// The only one.
+    pub fn one(kind: Kind) -> Self {
+        Self { kind, number: 1, last: true, covers: None }
+    }
+}
+
 /// Ends a segment and puts its bytes into the outbox, as a part of the transaction at hand.
-fn pack(
+///
+/// # Errors
+/// The disk's.
+pub fn pack(
     desk: Desk<'_>,
     log: &RowLog<'_>,
     about: &About,
     outbox: &Path,
     segment: Segment,
-    kind: Kind,
+    part: Part,
 ) -> Result<(), RowsError> {
     let shadow = desk.shadow;
     let number = shadow.get::<u64>("published")?.unwrap_or(0) + 1;
@@ -218,10 +241,10 @@ fn pack(
         project: about.project.clone(),
         writer: desk.me.to_string(),
         number,
-        kind,
-        part: 1,
-        parts: Some(1),
-        covers: None,
+        kind: part.kind,
+        part: part.number,
+        parts: part.last.then_some(part.number),
+        covers: part.covers,
         node_id: about.node_id.clone(),
         host: about.host.clone(),
         claude_mem_version: about.claude_mem.clone(),

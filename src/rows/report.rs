@@ -216,6 +216,8 @@ pub struct Standing {
     pub whole_scan_ms: Option<i64>,
     /// Whether there is something that a scan found and that is not in the bucket yet.
     pub outbox: bool,
+    /// What of ours stands for what, for the node record.
+    pub folds: Vec<super::node::Fold>,
     /// Writers whose last record was more than a day ahead of the store's clock.
     pub ahead: Vec<Writer>,
 }
