@@ -10,6 +10,7 @@ pub use flags::SettingFlags;
 
 use crate::jobs::Event;
 use crate::jobs::background;
+use crate::sync::Wish;
 
 /// membridge keeps claude-mem's memory the same on all of your machines.
 #[derive(Debug, Parser)]
@@ -66,9 +67,17 @@ pub struct PushArgs {
     /// See [`PlanArgs`].
     #[command(flatten)]
     pub plan: PlanArgs,
-    /// Send what changed and leave the objects for Python nodes to a later push, as hooks do after each turn
+    /// See [`LockArgs`].
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// Whether a lock is respected.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LockArgs {
+    /// Take the archive's lock from a machine that is known to be dead, and override nothing else
     #[arg(long)]
-    pub background: bool,
+    pub take_lock: bool,
 }
 
 /// What a pull can be told.
@@ -77,12 +86,32 @@ pub struct PullArgs {
     /// See [`PlanArgs`].
     #[command(flatten)]
     pub plan: PlanArgs,
-    /// Move claude-mem's vector index into the backup when the database is replaced; claude-mem builds a new one
+}
+
+/// What a sync can be told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SyncArgs {
+    /// See [`PlanArgs`].
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// See [`LockArgs`].
+    #[command(flatten)]
+    pub lock: LockArgs,
+    /// Publish rows that vanished here at once as deleted: they were deleted on purpose, and go everywhere
+    #[arg(long, conflicts_with = "put_back")]
+    pub accept_deletions: bool,
+    /// Put rows that vanished here at once back
     #[arg(long)]
-    pub reset_vectors: bool,
+    pub put_back: bool,
     /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
     #[arg(long)]
     pub accept_schema: bool,
+    /// Start again from what is here in a store that was emptied or replaced on purpose
+    #[arg(long)]
+    pub new_store: bool,
+    /// For whom: what hooks call
+    #[arg(long = "for", value_name = "WISH", default_value = "whole", hide = true)]
+    pub wish: Wish,
 }
 
 /// What to do with the copy for Python nodes.
@@ -147,11 +176,11 @@ pub enum Command {
     /// Upload a consistent snapshot of the local database
     #[command(name = "push_sqlite", visible_aliases = ["push", "push-sqlite"])]
     Push(PushArgs),
-    /// Replace the local database by the one in the bucket, after a verified backup
+    /// Take in what other machines recorded; on a machine without a database, fetch the newest one
     #[command(name = "pull_sqlite", visible_aliases = ["pull", "pull-sqlite"])]
     Pull(PullArgs),
-    /// Pull, then push
-    Sync(PlanArgs),
+    /// Make the memory of all machines one: take in what others recorded, publish what was recorded here, archive
+    Sync(SyncArgs),
     /// List the safety backups of pulls, or put one back (what is here is backed up first)
     #[command(name = "restore-backup", visible_alias = "restore_backup")]
     RestoreBackup {

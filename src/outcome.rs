@@ -10,34 +10,16 @@ words! {
     Outcome:
     /// It was refused or failed; `code` says why.
     Error = "error",
-    /// What was here went into the bucket.
+    /// What was here went into the store.
     Pushed = "pushed",
-    /// What is in the bucket came here.
+    /// What is in the store came here.
     Pulled = "pulled",
-    /// It came here and replaced rows that the bucket lacked; they are in a backup.
-    ReplacedDiverged = "replaced_diverged",
     /// Both sides are the same.
     UpToDate = "up_to_date",
-    /// Rows here wait for a push.
-    LocalAhead = "local_ahead",
-    /// Nothing of ours to push; the bucket has more.
-    RemoteAhead = "remote_ahead",
-    /// The bucket holds nothing yet.
-    NothingThere = "nothing_there",
-    /// Nothing would be left to do.
-    Nothing = "nothing",
-    /// Pulled, then pushed.
+    /// Memory was exchanged.
     Synced = "synced",
     /// No memory on either side.
     NothingToSync = "nothing_to_sync",
-    /// This node is secondary and did not push.
-    RefusedSecondary = "refused_secondary",
-    /// What a push would do.
-    WouldPush = "would_push",
-    /// What a pull would do.
-    WouldPull = "would_pull",
-    /// What a sync would do.
-    WouldSync = "would_sync",
     /// A backup, or a former push, was put back.
     Restored = "restored",
     /// What a restore would do.
@@ -80,8 +62,6 @@ words! {
     Failed = "failed",
     /// The job was refused because of this node's role (journal).
     Refused = "refused",
-    /// Both sides changed (journal).
-    Diverged = "diverged",
     /// A signal ended the job (journal).
     Interrupted = "interrupted",
     /// The job did what it is for, in a word that this release does not know (journal).
@@ -91,7 +71,14 @@ words! {
 impl Outcome {
     /// Whether it looked and found nothing to do.
     pub fn is_idle(self) -> bool {
-        matches!(self, Self::UpToDate | Self::LocalAhead | Self::RemoteAhead)
+        self == Self::UpToDate
+    }
+}
+
+impl Default for Outcome {
+    /// Nothing more is known.
+    fn default() -> Self {
+        Self::Done
     }
 }
 

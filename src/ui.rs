@@ -108,6 +108,19 @@ impl Ui {
         self.beside_the_bar(|| print_clean(&line));
     }
 
+    /// The answer to a yes-or-no question, with a mark before it: ✓ or ✗ on a terminal, a word without one.
+    pub fn verdict(&self, tone: Tone, text: &str) {
+        let mark = match (tone, self.color) {
+            (Tone::Good, true) => "✓ ",
+            (Tone::Bad, true) => "✗ ",
+            (_, true) => "· ",
+            (Tone::Good, false) => "ok: ",
+            (Tone::Bad, false) => "NOT SAFE: ",
+            (_, false) => "",
+        };
+        self.toned(tone, mark, text);
+    }
+
     /// One line of a daemon's log, which is JSON already.
     pub fn log(line: &str) {
         let mut err = std::io::stderr().lock();
@@ -206,6 +219,19 @@ impl Ui {
     fn shown(&self) -> std::sync::MutexGuard<'_, WeakProgressBar> {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long ago a time was, as people say it; both in seconds since 1970.
+pub fn ago(now: i64, at: i64) -> String {
+    let seconds = now.saturating_sub(at);
+    let (count, unit) = match seconds {
+        ..0 => return "in the future (by another clock)".to_owned(),
+        0..60 => return "just now".to_owned(),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
 }
 
 /// Bytes as people read them.

@@ -1,4 +1,4 @@
-//! `hook` and its detached part: the frame that never prints and always ends with 0.
+//! `hook` and its detached part: the frame that prints at most one line for the person and always ends with 0.
 
 use std::ffi::OsString;
 use std::process::Child;
@@ -12,6 +12,7 @@ use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::hook::{Decision, SESSION_START, START_INPUT, STOP_INPUT, decide, input};
 use crate::jobs::detached::push_interval;
+use crate::jobs::matters::MattersFile;
 use crate::jobs::queue::Queue;
 use crate::jobs::{Detached, Entry, Event, Journal, background};
 use crate::outcome::Outcome;
@@ -41,6 +42,7 @@ pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> Exit
             let noted = journal.note(&entry(Outcome::Queued, String::new()));
             if event == Event::SessionStart {
                 wait(child, SESSION_START.saturating_sub(started.elapsed()));
+                tell(cli, environment, &home.join(".membridge"));
             }
             noted
         }
@@ -48,6 +50,25 @@ pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> Exit
         Err((outcome, message)) => journal.note(&entry(outcome, message)),
     };
     ExitCode::Ok
+}
+
+/// Tells the person what there is to be told, on the one line that Claude Code shows and does not give to the model.
+fn tell(cli: &Cli, environment: &Environment, state: &std::path::Path) {
+    let silent = || {
+        let settings = Settings::load(&cli.settings.given(), environment, cli.config.as_deref());
+        !settings.is_ok_and(|settings| settings.switch("MEMBRIDGE_HOOK_MESSAGES").unwrap_or(true))
+    };
+    for file in MattersFile::all(state) {
+        let mut matters = file.load();
+        let Some(line) = matters.tell(context().now().as_second()) else { continue };
+        if silent() {
+            return;
+        }
+        file.save(&matters);
+        println!("{line}");
+        // One line at most: the other databases have their turn at the next session.
+        return;
+    }
 }
 
 /// Waits for the pull, so that the session begins with what other machines know; it goes on without us when it takes
@@ -119,7 +140,8 @@ fn prepare(
     let secrets =
         SETTINGS.iter().filter(|setting| setting.secret).filter_map(|setting| secret(setting.name)).collect();
     let project = settings.get("CLAUDE_PROJECT_ID").map(str::to_owned);
-    Ok((Detached { event, journal, queue, secrets }, project))
+    let matters = MattersFile::of(&state, database);
+    Ok((Detached { event, journal, queue, secrets, matters }, project))
 }
 
 /// Tells a local agent about the project, best effort, as the wrapper scripts always did.

@@ -10,13 +10,12 @@ mod hooks;
 mod leadership;
 mod man;
 mod mirror;
-mod preview;
 mod project;
 mod promote;
-mod push;
 mod restore_backup;
 mod run;
 mod status;
+mod sync;
 mod usage;
 mod watch;
 
@@ -35,7 +34,6 @@ use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::jobs::background;
-use crate::sync::push::Style;
 use crate::ui::{Report, Ui};
 
 use run::Run;
@@ -158,13 +156,9 @@ async fn signals(context: &Context) -> CommandResult<i32> {
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
     match command {
         Command::Project => project::run(run),
-        Command::Push(args) if args.plan.dry_run => preview::push(run).await,
-        Command::Pull(args) if args.plan.dry_run => preview::pull(run).await,
-        Command::Sync(plan) if plan.dry_run => preview::sync(run).await,
-        Command::Push(args) if args.background => push::push(run, Style::Background).await,
-        Command::Push(_) => push::push(run, Style::Whole).await,
-        Command::Pull(args) => push::pull(run, args).await,
-        Command::Sync(_) => push::sync(run).await,
+        Command::Push(args) => sync::run(run, sync::Asked::push(args)).await,
+        Command::Pull(args) => sync::run(run, sync::Asked::pull(args)).await,
+        Command::Sync(args) => sync::run(run, sync::Asked::sync(args)).await,
         Command::RestoreBackup { name, accept_schema, plan } => {
             restore_backup::run(run, name, accept_schema, plan.dry_run).await
         }

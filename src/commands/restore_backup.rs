@@ -20,7 +20,7 @@ pub(super) async fn run(
     match name {
         Some(name) if dry_run => preview(run, &name),
         Some(name) => {
-            let (mut session, mut record) = super::push::session(run).await?;
+            let (mut session, mut record) = super::sync::session(run).await?;
             session.accept_schema = accept_schema;
             restore_backup::restore(&session, &mut record, &name).await
         }

@@ -1,106 +1,121 @@
-//! `status`: one screen. Project, role, where both sides stand, last push and pull, lock, head. Four small requests,
-//! no download, no full check: doctor does those. Changes nothing.
+//! `status`: one question, is my memory safe and everywhere, and at most six short lines. A few small requests, no
+//! download, no full check: doctor does those. Changes nothing.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::run::Run;
 use crate::config::Config;
-use crate::database::{self, files};
-use crate::error::{CommandResult, Failure};
+use crate::database::look::look;
+use crate::database::{self, facts, files};
+use crate::error::{Code, CommandResult, Failure};
 use crate::exit::ExitCode;
-use crate::install::image::short;
 use crate::jobs::Journal;
 use crate::jobs::journal::LastResults;
-use crate::leadership::decide::Role;
-use crate::leadership::{Leadership, LeadershipError, Standing};
+use crate::leadership::{Leadership, Standing};
 use crate::lock::decide::{Verdict, Why};
 use crate::lock::local::known_machine_token;
 use crate::lock::{Lock, Sight};
 use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
-use crate::storage::{Bucket, StoreError};
+use crate::rows::glance::glance;
+use crate::rows::log::RowLog;
+use crate::rows::node::NodeRecord;
+use crate::storage::Bucket;
+use crate::sync::outlook::{Answer, Outlook};
 use crate::sync::record::{RecordFile, SyncRecord};
-use crate::sync::state::{self, Seen, State};
-use crate::ui::{Report, Tone, Ui};
+use crate::ui::{Report, Tone, Ui, ago};
+
+/// How long the store may take; status is a glance, and says calmly that the store does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An archive older than this is named (seconds).
+const OLD_ARCHIVE: i64 = 3 * 86_400;
 
 /// What the bucket said.
-struct Answers {
+struct There {
     standing: Standing,
     lock: Option<(Sight, Verdict)>,
+    nodes: Vec<NodeRecord>,
     head: Option<Head>,
 }
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
-    let (config, bucket) = run.open()?;
+    let (config, bucket) = run.open_to_read()?;
     let ui = &run.ui;
-    ui.line(format!("project: {} ({})", config.project.name, config.project.cid));
-    ui.line(format!("node: {}", config.node.id));
     let real = files::resolve(&config.database)?;
     let record = RecordFile::peek(&config.paths.state, &bucket.store.name(), &config.project.cid, &real);
-    let asked = ask(&config, &bucket, record.as_ref()).await;
-
-    let head = asked.as_ref().ok().and_then(|bucket| bucket.head.as_ref());
-    let base = record.as_ref().and_then(|record| match &asked {
-        Ok(_) => record.base_for(head.and_then(Head::sha256)),
-        Err(_) => record.base.clone(),
-    });
-    let (path, known) = (real.clone(), base.clone());
-    let local = database::blocking(move || state::quick_look(&path, known.as_ref())).await;
-
+    let there = match tokio::time::timeout(PATIENCE, ask(&config, &bucket, record.as_ref())).await {
+        Ok(there) => there,
+        Err(_) => Err(Failure::of(
+            Code::StoreUnreachable,
+            format!("{} did not answer within {} s", bucket.store.name(), PATIENCE.as_secs()),
+        )),
+    };
+    let observations = observations(&real).await;
+    let (standing, unsent) = glance(&config.paths.state, &bucket.store.name(), &config.project.cid, &real)?;
+    let outlook = Outlook {
+        observations: *observations.as_ref().unwrap_or(&None),
+        unsent,
+        standing,
+        nodes: there.as_ref().ok().map(|there| there.nodes.clone()),
+        archived: there.as_ref().is_ok_and(|there| there.head.is_some()),
+    };
     let mut report = Report::ok(Outcome::Shown)
         .with("project_name", config.project.name.clone())
         .with("canonical_project_id", config.project.cid.clone())
         .with("node_id", config.node.id.clone())
         .with("store", bucket.store.name());
-    let mut failed = false;
-    report = match &asked {
-        Ok(bucket) => show_role(ui, &config, &bucket.standing, report),
-        Err(failure) => {
-            failed = true;
-            show_failure(ui, "bucket", failure);
-            report
-                .with("error", failure.message.clone())
-                .with("code", failure.code.word())
-                .with("hints", failure.hints.clone())
-        }
-    };
-    report = match (&local, &asked) {
-        (Err(failure), _) => {
-            failed = true;
-            show_failure(ui, "database", failure);
-            report.with("database_error", failure.message.clone())
-        }
-        (Ok(local), Ok(_)) => {
-            let state = state::judge(base.as_ref(), local.as_ref(), head);
-            let secondary = asked
-                .as_ref()
-                .is_ok_and(|bucket| config.leadership.enabled && bucket.standing.role == Role::Secondary);
-            show_state(ui, &state, secondary, report)
-        }
-        (Ok(local), Err(_)) => show_local(ui, local.as_ref(), report),
-    };
-    report = show_record(ui, record.as_ref(), report);
-    if let Ok(bucket) = &asked {
-        report = show_lock(run, bucket, report);
-        report = show_head(ui, bucket.head.as_ref(), report);
-    }
-    show_hooks(ui, &Journal::of(&config.paths.home).last_results());
-    if failed {
+    report = show_answer(ui, &outlook, report);
+    if let Err(failure) = &observations {
+        show_failure(ui, "database", failure);
         report.exit = ExitCode::Error;
+        report = report.with("database_error", failure.message.clone());
     }
-    Ok(report)
+    let now = bucket.context.server_now().as_second();
+    report = show_machines(ui, &outlook, now, report);
+    report = show_sync(ui, record.as_ref(), now, report);
+    report = show_waiting(ui, &outlook, report);
+    match &there {
+        Ok(there) => {
+            report = show_archive(ui, &config, there, now, report);
+            report = show_lock(run, there, report);
+            if !is_calm(&config) {
+                ui.line("  plain http: whoever sees the network sees the memory");
+            }
+        }
+        Err(failure) => {
+            if is_offline(failure.code) {
+                ui.line(format!("  store: {}", failure.message));
+            } else {
+                show_failure(ui, "store", failure);
+            }
+            report.exit = ExitCode::Error;
+            report = report.with("error", failure.message.clone()).with("hints", failure.hints.clone());
+        }
+    }
+    Ok(show_hooks(ui, &Journal::of(&config.paths.home).last_results(), report))
 }
 
-async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> CommandResult<Answers> {
+async fn observations(path: &std::path::Path) -> CommandResult<Option<u64>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let path = path.to_owned();
+    let counts =
+        database::blocking(move || look(&path, |connection| facts::counts(connection, &path))).await?;
+    Ok(Some(counts.observations))
+}
+
+async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> CommandResult<There> {
+    let known = record.map(SyncRecord::knows).unwrap_or_default();
     let leadership = Leadership::of(config, bucket);
-    let role = async { leadership.look().await.map_err(|error: LeadershipError| Failure::from(error)) };
-    let lock = async {
-        let read = Lock::look(bucket).await;
-        read.map_err(|error: StoreError| Failure::from(error))
-    };
+    let role = async { leadership.look().await.map_err(Failure::from) };
+    let log = RowLog::new(bucket, &config.paths.tmp());
+    let nodes = async { log.known_nodes().await.map_err(Failure::from) };
+    let lock = async { Lock::look(bucket).await.map_err(Failure::from) };
     // All at once, and judged in a fixed order: the same trouble gives the same words.
-    let (standing, lock, head) =
-        tokio::join!(role, lock, head::read(bucket, record.map(SyncRecord::knows).unwrap_or_default()));
+    let (standing, lock, nodes, head) = tokio::join!(role, lock, nodes, head::read(bucket, known));
     let standing = standing?;
     let lock = lock?.map(|sight| {
         // What a push would be told; no lock is taken for an earlier run's where this machine cannot be known.
@@ -108,7 +123,16 @@ async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> C
         let verdict = Lock::of(config, bucket, &machine).judge(Some(&sight));
         (sight, verdict)
     });
-    Ok(Answers { standing, lock, head: head? })
+    Ok(There { standing, lock, nodes: nodes?, head: head? })
+}
+
+fn is_offline(code: Code) -> bool {
+    matches!(code, Code::StoreUnreachable | Code::StoreBusy)
+}
+
+/// Whether what travels cannot be read on the way.
+fn is_calm(config: &Config) -> bool {
+    config.store.is_private()
 }
 
 fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
@@ -118,103 +142,131 @@ fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
     }
 }
 
-fn show_role(ui: &Ui, config: &Config, standing: &Standing, report: Report) -> Report {
-    let role = if config.leadership.enabled { standing.role.to_string() } else { "off".to_owned() };
-    let lease = match &standing.lease {
-        Some(lease) => format!("primary: {}, epoch: {}", lease.primary_label(), lease.epoch),
-        None => "no lease yet".to_owned(),
-    };
-    ui.line(format!("role: {role} ({lease})"));
-    report
-        .with("role", role)
-        .with("primary", json!(standing.lease.as_ref().map(|lease| &lease.primary_node_id)))
-}
-
-fn show_state(ui: &Ui, state: &State, secondary: bool, report: Report) -> Report {
-    let tone = match state.standing {
-        state::Standing::InSync => Tone::Good,
-        state::Standing::Diverged => Tone::Bad,
+fn show_answer(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
+    let answer = outlook.answer();
+    let tone = match answer {
+        _ if answer.is_safe() => Tone::Good,
+        Answer::Held => Tone::Bad,
         _ => Tone::Caution,
     };
-    ui.toned(tone, "sync: ", &state.describe());
-    match state.standing.remedy() {
-        Some("membridge push_sqlite") if secondary => {
-            ui.line("  → this node is secondary, its push is refused; make it primary: membridge promote");
-            ui.line("  → or push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite");
-        }
-        Some(remedy) => ui.line(format!("  → {remedy}")),
-        None => {}
+    ui.verdict(tone, &outlook.describe());
+    if let Some(remedy) = answer.remedy() {
+        ui.line(format!("  → {remedy}"));
     }
     report
-        .with("sync", state.standing.word())
-        .with("certain", state.certain)
-        .with("observations", json!(state.here))
-        .with("observations_in_bucket", json!(state.there))
+        .with("sync", answer.word())
+        .with("observations", json!(outlook.observations))
+        .with("unsent", json!(outlook.unsent))
 }
 
-fn show_local(ui: &Ui, local: Option<&Seen>, report: Report) -> Report {
-    let observations = local.map(|seen| seen.counts.observations);
-    ui.line(match local {
-        Some(seen) => format!("here: {}", seen.counts.describe()),
-        None => "here: no database".to_owned(),
-    });
-    report.with("sync", "unknown").with("observations", json!(observations))
+fn show_machines(ui: &Ui, outlook: &Outlook, now: i64, report: Report) -> Report {
+    let mut machines = Vec::new();
+    for machine in outlook.others() {
+        let record = machine.record;
+        let seen = record.at().map_or("never".to_owned(), |at| ago(now, at));
+        let observations = record.counts.get("observations").copied().unwrap_or(0);
+        let behind = match machine.behind {
+            0 => String::new(),
+            behind => format!(", {behind} of our segments behind"),
+        };
+        ui.line(format!("  {}: {observations} observations, seen {seen}{behind}", record.name()));
+        machines.push(json!({
+            "node_id": record.node_id, "host": record.host, "observations": observations, "last_seen": record.time,
+            "behind": machine.behind, "role": record.role,
+        }));
+    }
+    report.with("machines", Value::Array(machines))
 }
 
-fn show_record(ui: &Ui, record: Option<&SyncRecord>, report: Report) -> Report {
+fn show_sync(ui: &Ui, record: Option<&SyncRecord>, now: i64, report: Report) -> Report {
+    let sync = record.and_then(|record| record.last_sync.clone());
+    let at = sync.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    ui.line(format!("  last sync: {}", at.map_or("never".to_owned(), |at| ago(now, at.as_second()))));
     let push = record.and_then(|record| record.last_push.clone());
-    let pull = record.and_then(|record| record.last_pull.clone());
-    ui.line(format!("last push: {}", push.as_deref().unwrap_or("none on record")));
-    ui.line(format!("last pull: {}", pull.as_deref().unwrap_or("none on record")));
-    report.with("last_push", json!(push)).with("last_pull", json!(pull))
+    report.with("last_sync", json!(sync)).with("last_push", json!(push))
 }
 
-fn show_lock(run: &Run, bucket: &Answers, report: Report) -> Report {
-    let Some((sight, verdict)) = &bucket.lock else {
-        run.ui.line("lock: free");
+fn show_lock(run: &Run, there: &There, report: Report) -> Report {
+    let Some((sight, verdict)) = &there.lock else {
         return report.with("lock", Value::Null);
     };
     let (host, age) = (&sight.record.hostname, sight.age(run.context.server_now().as_second()));
     let (line, free_in) = match verdict {
         Verdict::Take => {
-            run.ui.line("lock: free");
-            return report.with("lock", Value::Null);
+                return report.with("lock", Value::Null);
         }
         Verdict::TakeOver(Why::Stale) => {
-            (format!("lock: stale, left by {host} {age}s ago; the next push takes it over"), 0)
+            (format!("  lock: stale, left by {host} {age}s ago; the next push takes it over"), 0)
         }
-        Verdict::TakeOver(_) => (format!("lock: held by {host} for {age}s"), 0),
+        Verdict::TakeOver(_) => (format!("  lock: held by {host} for {age}s"), 0),
         Verdict::Refuse(held) => {
-            (format!("lock: held by {host} for {age}s (free in {}s)", held.free_in), held.free_in)
+            (format!("  lock: held by {host} for {age}s (free in {}s)", held.free_in), held.free_in)
         }
     };
     run.ui.line(line);
     report.with("lock", json!({"host": host, "age_seconds": age, "free_in_seconds": free_in}))
 }
 
-fn show_head(ui: &Ui, head: Option<&Head>, report: Report) -> Report {
-    let Some(head) = head else {
-        ui.line("head: nothing in the bucket");
+fn show_waiting(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
+    let Some(standing) = &outlook.standing else {
+        return report;
+    };
+    for (reason, count) in &standing.waiting {
+        ui.line(format!("  {count} {} {reason}", if *count == 1 { "row waits:" } else { "rows wait:" }));
+    }
+    if standing.conflicts > 0 {
+        let what = if standing.conflicts == 1 {
+            "version that did not win is"
+        } else {
+            "versions that did not win are"
+        };
+        ui.line(format!("  {} {what} kept in ~/.membridge", standing.conflicts));
+    }
+    report
+        .with("waiting", json!(standing.waiting))
+        .with("held", json!(standing.held))
+        .with("conflicts", standing.conflicts)
+}
+
+fn show_archive(ui: &Ui, config: &Config, there: &There, now: i64, report: Report) -> Report {
+    let role = if config.leadership.enabled { there.standing.role.to_string() } else { "off".to_owned() };
+    let lease = there.standing.lease.as_ref();
+    let primary = lease.map(|lease| lease.primary_label());
+    let by = match primary {
+        _ if !config.leadership.enabled => "whoever comes first".to_owned(),
+        Some(primary) if primary == config.node.id => format!("{primary} (this machine)"),
+        Some(primary) => primary.to_owned(),
+        None => "nobody yet".to_owned(),
+    };
+    let report = report.with("role", role).with("primary", json!(primary));
+    let Some(head) = &there.head else {
+        ui.line(format!("  archive: none yet; kept by {by}"));
         return report.with("head", Value::Null);
     };
-    let (sha256, at) = (head.sha256().unwrap_or_default(), head.time());
-    ui.line(format!(
-        "head: {}, pushed by {} at {}",
-        short(sha256),
-        head.source(),
-        at.unwrap_or("an unknown time")
-    ));
-    let value = json!({"sha256": sha256, "source_host": head.source(), "timestamp": at});
-    report.with("head", value)
+    let at =
+        head.time().and_then(|time| time.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second);
+    let age = at.map_or("of an unknown time".to_owned(), |at| ago(now, at));
+    ui.line(format!("  archive: {age}, kept by {by}"));
+    if at.is_some_and(|at| now.saturating_sub(at) > OLD_ARCHIVE) {
+        ui.line(format!("  → it is old: run membridge sync on {by}, or: membridge promote"));
+    }
+    report.with(
+        "head",
+        json!({"sha256": head.sha256(), "source_host": head.source(), "timestamp": head.time()}),
+    )
 }
 
 /// A hook that failed is what a person would otherwise never see (F12).
-fn show_hooks(ui: &Ui, last: &LastResults) {
+fn show_hooks(ui: &Ui, last: &LastResults, report: Report) -> Report {
+    let mut warnings = Vec::new();
     for entry in last.each().filter(|entry| entry.failed() || entry.warned()) {
         let how = if entry.failed() { "failed" } else { "warned" };
-        ui.warn(format!(
+        let text = format!(
             "the last {} hook {how} at {}: {} (see: membridge doctor)",
             entry.event, entry.time, entry.message
-        ));
+        );
+        ui.warn(&text);
+        warnings.push(text);
     }
+    report.with("warnings", warnings)
 }

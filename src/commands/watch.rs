@@ -46,18 +46,18 @@ pub(super) async fn run(run: &Run, options: WatchOptions) -> CommandResult<Repor
                 }
             }
             Step::Pull => {
-                let Some(end) = alone(run, &queue, Job::Pull).await else {
+                let Some(end) = alone(run, &queue, Job::Whole).await else {
                     break;
                 };
                 watch.pulled(start.elapsed(), end.is_settled());
-                report(run, "pull", &end);
+                report(run, &end);
             }
             Step::Push => {
-                let Some(end) = alone(run, &queue, Job::Push).await else {
+                let Some(end) = alone(run, &queue, Job::Whole).await else {
                     break;
                 };
                 watch.pushed(start.elapsed(), trace, end.is_settled());
-                report(run, "push", &end);
+                report(run, &end);
             }
         }
     }
@@ -88,44 +88,39 @@ async fn ended(work: impl Future<Output = std::io::Result<End>>, run: &Run) -> O
     (!run.context.was_interrupted()).then_some(end)
 }
 
-fn report(run: &Run, what: &str, end: &End) {
-    if let Some(line) = line(what, end) {
+fn report(run: &Run, end: &End) {
+    if let Some(line) = line(end) {
         run.ui.line(format!("{:.0} {line}", run.context.now()));
     }
 }
 
-/// What there is to say about a command that has ended; `None` when it had nothing to do, as at most looks.
-fn line(what: &str, end: &End) -> Option<String> {
-    if end.outcome.is_idle() {
-        return None;
-    }
-    let head = format!("{what} {}", end.outcome);
+/// What there is to say about a sync that has ended; `None` when it had nothing to do, as at most looks.
+fn line(end: &End) -> Option<String> {
     let message = clean(&end.message);
-    // A refusal begins with these words itself.
-    Some(match message.as_str() {
-        "" => head,
-        message if message.starts_with(&head) => message.to_owned(),
-        message => format!("{head}: {message}"),
-    })
+    let parts = match end.code {
+        Some(0) => [end.moved.as_str(), message.as_str()],
+        _ => ["not synced", message.as_str()],
+    };
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    (!parts.is_empty()).then(|| parts.join(": "))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{End, Outcome, line};
+    use super::{End, line};
 
     #[test]
-    fn a_look_that_finds_nothing_to_do_says_nothing_and_nothing_is_said_twice() {
+    fn a_look_that_finds_nothing_to_do_says_nothing() {
         let table = [
-            ("pull", Outcome::UpToDate, "", None),
-            ("pull", Outcome::LocalAhead, "", None),
-            ("push", Outcome::RemoteAhead, "", None),
-            ("pull", Outcome::Pulled, "", Some("pull pulled")),
-            ("push", Outcome::Failed, "no disk", Some("push failed: no disk")),
-            ("push", Outcome::Refused, "push refused: secondary", Some("push refused: secondary")),
+            (Some(0), "", "", None),
+            (Some(0), "sent 10 observations", "", Some("sent 10 observations")),
+            (Some(0), "received 1 observation", "60 vanished", Some("received 1 observation: 60 vanished")),
+            (Some(0), "", "60 vanished", Some("60 vanished")),
+            (Some(1), "", "no disk", Some("not synced: no disk")),
         ];
-        for (what, outcome, message, said) in table {
-            let end = End { outcome, code: None, message: message.to_owned() };
-            assert_eq!(line(what, &end).as_deref(), said, "{what} {outcome}");
+        for (code, moved, message, said) in table {
+            let end = End { code, moved: moved.to_owned(), message: message.to_owned(), ..End::default() };
+            assert_eq!(line(&end).as_deref(), said, "{moved} {message}");
         }
     }
 }

@@ -132,6 +132,19 @@ pub struct S3Config {
     pub ca_bundle: Option<PathBuf>,
 }
 
+impl StoreConfig {
+    /// Whether what travels cannot be read on the way: TLS, this machine itself, or a directory.
+    pub fn is_private(&self) -> bool {
+        let Self::S3(config) = self else {
+            return true;
+        };
+        let Some(rest) = config.endpoint.strip_prefix("http://") else {
+            return true;
+        };
+        ["127.", "localhost", "[::1]"].iter().any(|local| rest.starts_with(local))
+    }
+}
+
 /// Where the bucket's name stands in a request: MINIO_ADDRESSING.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressing {
@@ -238,10 +251,21 @@ pub struct Config {
     pub backups: BackupRetention,
     /// History retention.
     pub history: HistoryRetention,
+    /// Which rows travel.
+    pub rows: RowsConfig,
     /// Files of ours and of claude-mem.
     pub paths: Paths,
     /// CLAUDE_CANONICAL_PROJECT_ID, which is ignored but warned about (F05).
     pub pinned_cid: Option<String>,
+}
+
+/// Which rows travel.
+#[derive(Debug, Clone, Default)]
+pub struct RowsConfig {
+    /// MEMBRIDGE_SYNC_TOOL_USES: the raw log of tool calls travels too.
+    pub tool_uses: bool,
+    /// MEMBRIDGE_EXCLUDE_PROJECTS: claude-mem's projects that never leave this machine, as globs.
+    pub excluded: Vec<String>,
 }
 
 /// What must be set for a bucket, in the order in which a missing one is reported. A directory store needs no keys.
@@ -307,10 +331,20 @@ impl Config {
                 max_count: settings.number("HISTORY_MAX_COUNT", 1, 1_000_000)?.unwrap_or(50),
                 max_days: settings.number("HISTORY_MAX_DAYS", 0, 36_500)?.unwrap_or(30),
             },
+            rows: RowsConfig {
+                tool_uses: settings.switch("MEMBRIDGE_SYNC_TOOL_USES")?,
+                excluded: excluded(settings)?,
+            },
             paths: Paths::new(settings),
             pinned_cid: settings.get("CLAUDE_CANONICAL_PROJECT_ID").map(str::to_owned),
         })
     }
+}
+
+/// The globs of MEMBRIDGE_EXCLUDE_PROJECTS, separated by commas.
+fn excluded(settings: &Settings) -> Result<Vec<String>, ConfigError> {
+    let text = settings.plain("MEMBRIDGE_EXCLUDE_PROJECTS")?.unwrap_or_default();
+    Ok(text.split(',').map(str::trim).filter(|glob| !glob.is_empty()).map(str::to_owned).collect())
 }
 
 /// The project alone, for commands that need nothing else.

@@ -1,5 +1,6 @@
 //! What is in a database: row counts, tables, schema version. Read from an open connection; decides nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -19,6 +20,17 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// The same, by the names of the tables.
+    pub fn by_table(&self) -> BTreeMap<String, u64> {
+        let counts = [self.sdk_sessions, self.observations, self.session_summaries, self.user_prompts];
+        super::tables::CORE_TABLES.iter().map(|table| (*table).to_owned()).zip(counts).collect()
+    }
+
+    /// Whether there is any row.
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+
     /// As people read them.
     pub fn describe(&self) -> String {
         format!(
@@ -75,7 +87,11 @@ pub fn counts(connection: &Connection, path: &Path) -> Result<Counts, DatabaseEr
     })
 }
 
-fn schema_version(
+/// The highest number in `schema_versions`, where there is one.
+///
+/// # Errors
+/// SQLite's own.
+pub fn schema_version(
     connection: &Connection,
     tables: &[Table],
     path: &Path,

@@ -17,10 +17,11 @@ use crate::install::backups::{self, Listed};
 use crate::jobs::Journal;
 use crate::jobs::journal::LastResults;
 use crate::lock::local::known_machine_token;
-use crate::python::Head;
+use crate::rows::glance::glance;
+use crate::rows::{self, Tally};
 use crate::storage::Store;
+use crate::sync::outlook::Outlook;
 use crate::sync::record::{RecordFile, SyncRecord};
-use crate::sync::state::{self, Seen, State};
 use crate::worker::find::Site;
 use crate::worker::{WorkerState, probe_site};
 
@@ -99,22 +100,30 @@ pub struct Evidence {
     pub machine: String,
     /// What was agreed on at the last sync.
     pub record: Option<SyncRecord>,
+    /// How this machine stands in the row log; `None`: it has never synced.
+    pub standing: Option<rows::Standing>,
+    /// Rows that have not been published.
+    pub unsent: Tally,
     /// The bucket.
     pub bucket: Answers,
 }
 
 impl Evidence {
-    /// Where both sides stand, as far as both are known.
-    pub fn state(&self) -> Option<State> {
-        let head = self.bucket.head.got()?;
-        let seen = match &self.local {
-            Local::Sound(sound) => Some(Seen::from(&sound.facts)),
+    /// Whether the memory is safe and everywhere, as far as both sides are known.
+    pub fn outlook(&self) -> Option<Outlook> {
+        let nodes = self.bucket.nodes.got()?;
+        let observations = match &self.local {
+            Local::Sound(sound) => Some(sound.facts.counts.observations),
             Local::Missing(_) => None,
             Local::Broken(_) | Local::NotConfigured => return None,
         };
-        let base =
-            self.record.as_ref().and_then(|record| record.base_for(head.as_ref().and_then(Head::sha256)));
-        Some(state::judge(base.as_ref(), seen.as_ref(), head.as_ref()))
+        Some(Outlook {
+            observations,
+            unsent: self.unsent.clone(),
+            standing: self.standing.clone(),
+            nodes: Some(nodes.clone()),
+            archived: self.bucket.head.got().is_some_and(Option::is_some),
+        })
     }
 
     /// claude-mem's version: what runs, else what is installed.
@@ -149,6 +158,13 @@ pub async fn gather(
             .and_then(|real| RecordFile::peek(&paths.state, &store.name(), &project.cid, &real)),
         _ => None,
     };
+    let (standing, unsent) = match (&store, &project, &database) {
+        (Asked::Got(store), Some(project), Some(database)) => files::resolve(database)
+            .ok()
+            .and_then(|real| glance(&paths.state, &store.name(), &project.cid, &real).ok())
+            .unwrap_or_default(),
+        _ => (None, Tally::default()),
+    };
     let directory = matches!(store_config, Some(StoreConfig::Dir(_)));
     let bucket =
         ask_bucket(store, directory, project.as_ref(), record.as_ref(), &paths, context, scope).await;
@@ -166,6 +182,8 @@ pub async fn gather(
     let ours = [paths.tmp(), paths.state.join("records")];
     let swept = ours.iter().chain(folder.iter()).map(|folder| files::leftovers(folder));
     Evidence {
+        standing,
+        unsent,
         now: context.server_now().as_second(),
         private: private_files(&settings, &paths),
         leftovers: swept.sum(),

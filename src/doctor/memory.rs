@@ -6,8 +6,7 @@ use super::finding::{Check, Finding};
 use super::questions::Asked;
 use crate::storage::Entry;
 use crate::storage::keys::Keys;
-use crate::sync::record::Pending;
-use crate::sync::state::Standing;
+use crate::sync::outlook::Answer;
 use crate::ui::human_bytes;
 
 /// How many backups are named in a line.
@@ -16,20 +15,21 @@ const NAMED: usize = 3;
 pub(super) const CHECKS: &[Check] = &[
     Check { name: "sync_state", run: sync_state, remedy: "membridge sync" },
     Check { name: "last_push", run: last_push, remedy: "membridge push_sqlite" },
-    Check { name: "last_pull", run: last_pull, remedy: "membridge pull_sqlite" },
+    Check { name: "last_sync", run: last_sync, remedy: "membridge sync" },
     Check {
-        name: "interrupted",
-        run: interrupted,
-        remedy: "the next run finds out how it ended: membridge sync",
+        name: "waiting",
+        run: waiting,
+        remedy: "they come by themselves: rows of a newer claude-mem after its update here, others after the next sync",
     },
+    Check { name: "clocks", run: clocks, remedy: "set that machine's clock (timedatectl set-ntp true)" },
     Check { name: "backups", run: backups, remedy: "look into ~/.claude-mem/backups/pull-overwrite" },
     Check { name: "history", run: history, remedy: "membridge verify" },
     Check { name: "kept", run: kept, remedy: "look under projects/ID/membridge in the bucket" },
 ];
 
 fn sync_state(evidence: &Evidence) -> Finding {
-    let Some(state) = evidence.state() else {
-        let why = match (&evidence.local, &evidence.bucket.head) {
+    let Some(outlook) = evidence.outlook() else {
+        let why = match (&evidence.local, &evidence.bucket.nodes) {
             (Local::Broken(_), _) => "the local database cannot be read",
             (Local::NotConfigured, _) => "CLAUDE_MEM_DB is not set",
             (_, Asked::Not(why)) => why,
@@ -41,42 +41,61 @@ fn sync_state(evidence: &Evidence) -> Finding {
         };
         return Finding::skipped(format!("sync: unknown ({why})"));
     };
-    let line = format!("sync: {}", state.describe());
-    let finding = match state.standing {
-        Standing::InSync => Finding::ok(line),
-        Standing::Ahead | Standing::Behind => Finding::info(line),
-        Standing::Nothing
-        | Standing::OnlyHere
-        | Standing::OnlyThere
-        | Standing::NotCompared
-        | Standing::Diverged => Finding::warning(line),
+    let answer = outlook.answer();
+    let line = format!("sync: {}", outlook.describe());
+    let finding = match answer {
+        Answer::Everywhere | Answer::InStore => Finding::ok(line),
+        Answer::Unsent => Finding::info(line),
+        Answer::Nothing | Answer::OnlyThere | Answer::OnlyHere | Answer::Offline | Answer::Held => {
+            Finding::warning(line)
+        }
     };
-    match state.standing.remedy() {
+    match answer.remedy() {
         Some(remedy) => finding.remedy(remedy),
         None => finding,
     }
 }
 
+/// What was taken from the log and cannot be here yet, and what did not win.
+fn waiting(evidence: &Evidence) -> Finding {
+    let Some(standing) = &evidence.standing else {
+        return Finding::info("waiting: nothing (never synced)");
+    };
+    let count: u64 = standing.waiting.values().sum();
+    let conflicts = match standing.conflicts {
+        0 => String::new(),
+        count => format!("; {count} versions that did not win are kept in ~/.membridge"),
+    };
+    if count == 0 {
+        return Finding::ok(format!("waiting: nothing{conflicts}"));
+    }
+    let reasons: Vec<String> =
+        standing.waiting.iter().map(|(reason, count)| format!("{count}: {reason}")).collect();
+    Finding::warning(format!("waiting: {count} rows of other machines ({}){conflicts}", reasons.join("; ")))
+}
+
+/// A clock that is days ahead makes a machine's changes win over later ones.
+fn clocks(evidence: &Evidence) -> Finding {
+    match &evidence.standing {
+        Some(standing) if !standing.ahead.is_empty() => {
+            let writers: Vec<String> = standing.ahead.iter().map(ToString::to_string).collect();
+            Finding::warning(format!(
+                "clocks: records come from more than a day ahead of the store: {}",
+                writers.join(", ")
+            ))
+        }
+        _ => Finding::ok("clocks: no record is ahead of the store's clock"),
+    }
+}
+
 fn last_push(evidence: &Evidence) -> Finding {
     let at = evidence.record.as_ref().and_then(|record| record.last_push.as_deref());
-    Finding::info(format!("last push from here: {}", at.unwrap_or("none on record")))
+    Finding::info(format!("last archive from here: {}", at.unwrap_or("none on record")))
 }
 
-fn last_pull(evidence: &Evidence) -> Finding {
-    let at = evidence.record.as_ref().and_then(|record| record.last_pull.as_deref());
-    Finding::info(format!("last pull to here: {}", at.unwrap_or("none on record")))
-}
-
-fn interrupted(evidence: &Evidence) -> Finding {
-    match evidence.record.as_ref().and_then(|record| record.pending.as_ref()) {
-        None => Finding::ok("interrupted: nothing"),
-        Some(Pending::Push { .. }) => {
-            Finding::warning("interrupted: a push was cut off after it began to upload")
-        }
-        Some(Pending::Pull) => {
-            Finding::warning("interrupted: a pull was cut off while it replaced the database")
-        }
-    }
+fn last_sync(evidence: &Evidence) -> Finding {
+    let at = evidence.record.as_ref().and_then(|record| record.last_sync.as_deref());
+    Finding::info(format!("last sync: {}", at.unwrap_or("none on record")))
 }
 
 fn backups(evidence: &Evidence) -> Finding {

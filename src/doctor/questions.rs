@@ -12,6 +12,8 @@ use crate::identity::Project;
 use crate::leadership::{self, LeaseRecord};
 use crate::lock::{Lock, Sight};
 use crate::python::head::{self, Head};
+use crate::rows::log::RowLog;
+use crate::rows::node::NodeRecord;
 use crate::storage::probe::{Capability, Verdict};
 use crate::storage::{Bucket, Entry, Store, StoreError, StoreErrorKind};
 use crate::sync::record::SyncRecord;
@@ -68,6 +70,8 @@ pub struct Answers {
     pub lease: Asked<Option<LeaseRecord>>,
     /// The database there.
     pub head: Asked<Option<Head>>,
+    /// What each machine last said.
+    pub nodes: Asked<Vec<NodeRecord>>,
     /// All objects of the project.
     pub objects: Asked<Vec<Entry>>,
     /// Canonical ids of other projects that hold a database; asked for only when ours holds none.
@@ -93,6 +97,7 @@ pub(super) async fn ask_bucket(
         lock: Asked::Not("the store cannot be used"),
         lease: Asked::Not("the store cannot be used"),
         head: Asked::Not("the store cannot be used"),
+        nodes: Asked::Not("the store cannot be used"),
         objects: Asked::Not("the store cannot be used"),
         others: Asked::Not("not asked for"),
     };
@@ -112,6 +117,7 @@ pub(super) async fn ask_bucket(
         answers.lock = Asked::Not(OFFLINE);
         answers.lease = Asked::Not(OFFLINE);
         answers.head = Asked::Not(OFFLINE);
+        answers.nodes = Asked::Not(OFFLINE);
         answers.objects = Asked::Not(OFFLINE);
         return answers;
     }
@@ -126,18 +132,22 @@ pub(super) async fn ask_bucket(
         answers.lock = Asked::Not(NAMELESS);
         answers.lease = Asked::Not(NAMELESS);
         answers.head = Asked::Not(NAMELESS);
+        answers.nodes = Asked::Not(NAMELESS);
         answers.objects = Asked::Not(NAMELESS);
         return answers;
     };
     let bucket = Bucket::new(store, &project.cid, Arc::clone(context), &paths.state);
     let (store, keys) = (&bucket.store, &bucket.keys);
     let root = keys.root();
-    let (lock, lease, head, objects) = tokio::join!(
+    let log = RowLog::new(&bucket, &paths.tmp());
+    let (lock, lease, head, nodes, objects) = tokio::join!(
         ask(store, Lock::look(&bucket)),
         ask(store, leadership::look(&bucket)),
         ask(store, head::read(&bucket, record.map(SyncRecord::knows).unwrap_or_default())),
+        ask(store, log.known_nodes()),
         ask(store, store.list(&root)),
     );
+    answers.nodes = nodes;
     answers.skew = context.skew_seconds();
     answers.lock = lock;
     answers.lease = lease;

@@ -105,7 +105,7 @@ fn vector_store(evidence: &Evidence) -> Finding {
         .filter(|name| site.data_dir.join(name).symlink_metadata().is_ok())
         .copied()
         .collect();
-    let pulled = evidence.record.as_ref().and_then(|record| record.last_pull.as_ref());
+    let pulled = evidence.record.as_ref().and_then(|record| record.last_sync.as_ref());
     match (there.as_slice(), pulled) {
         ([], _) => Finding::ok("vector store: none"),
         (names, None) => Finding::ok(format!("vector store: {}", names.join(", "))),

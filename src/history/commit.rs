@@ -1,6 +1,8 @@
 //! One push: the record `membridge/commits/NNNNNNNNNN.json`. Immutable; its `chain` names every pack that its image
 //! is made of, so that one commit is enough to restore it. Pure values: reads and writes nothing.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -16,6 +18,9 @@ pub const SCHEMA: u32 = 1;
 pub const UNKNOWN_SCHEMA: &str = "is not known to this membridge";
 /// More links than anybody writes: the limit that keeps a hostile commit small.
 const MAX_LINKS: usize = 1024;
+
+/// More writers than any fleet has, clones and lost state directories included.
+const MAX_WRITERS: usize = 10_000;
 
 /// One pack of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,11 +106,10 @@ pub struct Commit {
     /// commit or in an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legacy_seen: Option<String>,
-    /// Number of the oldest commit that this one grew out of: every commit between holds what the one before held, but
-    /// for what was changed or deleted there. A Python node's push that was adopted and a forced push begin a new line,
-    /// because nobody knows what they were made from. Absent: only this commit itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line_start: Option<u64>,
+    /// What of the row log its image contains: for each writer the number of the last segment. Empty in a commit that
+    /// mirrors the push of a Python node, which says nothing of what it was made from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<String, u64>,
     /// Random: no two commits have the same bytes.
     pub token: String,
     /// What other versions added.
@@ -167,20 +171,15 @@ impl Commit {
             mirror_sha256: None,
             adopted_from: None,
             legacy_seen: None,
-            line_start: Some(parent.map_or(number, Self::line_start)),
+            seen: BTreeMap::new(),
             token: author.token,
             other: Map::new(),
         }
     }
 
-    /// See [`Commit::line_start`](field@Commit::line_start).
-    pub fn line_start(&self) -> u64 {
-        self.line_start.unwrap_or(self.number)
-    }
-
-    /// Makes it the first of a new line.
-    pub fn begin_line(&mut self) {
-        self.line_start = Some(self.number);
+    /// Whether everything of the row log that its image contains has been collected by a machine that stands at `ours`.
+    pub fn is_within(&self, ours: &BTreeMap<String, u64>) -> bool {
+        self.seen.iter().all(|(writer, number)| ours.get(writer).is_some_and(|ours| ours >= number))
     }
 
     /// Bytes of the image.
@@ -245,8 +244,8 @@ impl Commit {
             Some("its number is not that of its key")
         } else if self.parent.map_or(1, |parent| parent.saturating_add(1)) != number {
             Some("its parent is not the commit before")
-        } else if !(1..=number).contains(&self.line_start()) {
-            Some("its line begins behind it")
+        } else if self.seen.len() > MAX_WRITERS || self.seen.keys().any(|writer| writer.len() > 64) {
+            Some("it names more writers than there can be")
         } else if !self.page_size.is_power_of_two() || !(512..=65536).contains(&self.page_size) {
             Some("its page size makes no sense")
         } else if self.page_count == 0 || self.page_count == u32::MAX {

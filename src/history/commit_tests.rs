@@ -31,7 +31,7 @@ pub(crate) fn sample(number: u64, deltas: u64) -> Commit {
         mirror_sha256: None,
         adopted_from: None,
         legacy_seen: None,
-        line_start: Some(1),
+        seen: [("ab".repeat(16), 3)].into(),
         token: "t".to_owned(),
         other: serde_json::Map::new(),
     }
@@ -60,8 +60,8 @@ fn a_commit_that_a_restore_cannot_rest_on_is_refused() {
         ("no parent", |c| c.parent = None),
         ("another parent", |c| c.parent = Some(3)),
         ("a parent at the end of numbers", |c| c.parent = Some(u64::MAX)),
-        ("a line that begins behind it", |c| c.line_start = Some(8)),
-        ("a line that begins before the first", |c| c.line_start = Some(0)),
+        ("more writers than there can be", |c| c.seen = (0..10_001).map(|n| (n.to_string(), 1)).collect()),
+        ("a writer that is none", |c| c.seen = [("x".repeat(65), 1)].into()),
         ("kind", |c| c.kind = Kind::Full),
         ("pack", |c| c.pack = "../../etc/passwd".to_owned()),
         ("pack in capitals", |c| {
@@ -107,4 +107,15 @@ fn the_links_behind_an_image_lead_from_there_to_here() {
     for (number, expected) in table {
         assert_eq!(numbers(&at(number)), expected, "{number}");
     }
+}
+
+#[test]
+fn a_commit_is_followed_only_by_who_has_collected_what_it_holds() {
+    let commit = Commit { seen: [("a".to_owned(), 3), ("b".to_owned(), 1)].into(), ..sample(7, 0) };
+    let at = |a: u64, b: u64| [("a".to_owned(), a), ("b".to_owned(), b), ("c".to_owned(), 9)].into();
+    for (ours, within) in [(at(3, 1), true), (at(4, 7), true), (at(2, 1), false), (at(3, 0), false)] {
+        assert_eq!(commit.is_within(&ours), within, "{ours:?}");
+    }
+    assert!(!commit.is_within(&[("a".to_owned(), 3)].into()));
+    assert!(Commit { seen: [].into(), ..sample(7, 0) }.is_within(&[].into()));
 }

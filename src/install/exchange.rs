@@ -60,21 +60,10 @@ async fn conclude(
     };
     let trouble = let_go_on(door, incoming, quiesced, &backup).await?;
     failpoint::reach("pull.resumed");
-    let in_history = incoming.in_history.as_deref() == Some(swapped.old.digest.as_str());
-    // Once everything has passed, a full copy of what the bucket holds is only a full disk.
-    let needless = incoming.why == Why::FastForward
-        && in_history
-        && swapped.queue_left == 0
-        && trouble.is_none()
-        && !door.reset_vectors;
     let folder = install::folder_of(&backup);
-    if needless {
-        Backup { folder: folder.clone() }.discard();
-        door.ui.line("      the backup is removed again: all of it is in the bucket's history too");
-    }
     let root = door.config.paths.pull_backups();
     backups::retain(&root, door.config.backups, door.bucket.context.now(), &folder);
-    Ok(Installed { backup: (!needless).then_some(backup), counts: facts.counts, trouble })
+    Ok(Installed { backup: Some(backup), counts: facts.counts, trouble })
 }
 
 /// The vector index knows rows by their ids in the database that was replaced (F17).
@@ -89,10 +78,10 @@ fn vectors(door: &Door<'_>, why: Why, backup: &Path) {
             )),
             Err(error) => door.ui.warn(format!("the vector index could not be moved away: {error}")),
         }
-    } else if why != Why::FastForward && !worker::vector_stores(door.config).is_empty() {
+    } else if why == Why::Restore && !worker::vector_stores(door.config).is_empty() {
         door.ui.warn(
             "the vector index belongs to the rows that were replaced: semantic search may find others until it is \
-             rebuilt; next time: membridge pull_sqlite --reset-vectors",
+             rebuilt; next time: --reset-vectors",
         );
     }
 }

@@ -53,10 +53,8 @@ impl Steps {
 /// Why an image comes, which says what the backup of the old database is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// It holds all that is here.
-    FastForward,
-    /// What is here holds rows that it lacks.
-    Diverged,
+    /// There is none here yet.
+    First,
     /// A person asked for an earlier state.
     Restore,
 }
@@ -66,8 +64,7 @@ impl Why {
     /// same.
     fn local_ahead(self, in_history: bool) -> bool {
         match self {
-            Self::FastForward => false,
-            Self::Diverged => true,
+            Self::First => false,
             Self::Restore => !in_history,
         }
     }
@@ -163,10 +160,8 @@ mod tests {
     #[test]
     fn a_backup_says_whether_it_may_be_the_only_copy() {
         let table = [
-            (Why::FastForward, false, false),
-            (Why::FastForward, true, false),
-            (Why::Diverged, false, true),
-            (Why::Diverged, true, true),
+            (Why::First, false, false),
+            (Why::First, true, false),
             (Why::Restore, false, true),
             (Why::Restore, true, false),
         ];

@@ -1,6 +1,7 @@
 //! One job: the ordinary command as a process of its own, with a time limit, and how it ended. Knows neither who calls
 //! for it nor when it may run.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
@@ -24,43 +25,43 @@ const GRACE: Duration = Duration::from_secs(15);
 /// More output than this is no report.
 const MAX_REPORT: u64 = 1 << 20;
 
-/// What can run by itself.
+/// What can run by itself: a sync, for one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// Get what others pushed.
-    Pull,
-    /// Send everything that waits.
-    Push,
-    /// Send what changed, and leave the rest for later.
-    PushChanges,
+    /// A session that starts, and waits.
+    Start,
+    /// A turn that has ended.
+    Turn,
+    /// A session that has ended.
+    End,
+    /// Nobody in particular: everything.
+    Whole,
 }
 
 impl Job {
-    /// The command that does it.
+    /// What it is called in messages.
     pub fn command(self) -> &'static str {
-        match self {
-            Self::Pull => "pull_sqlite",
-            Self::Push | Self::PushChanges => "push_sqlite",
-        }
+        "sync"
     }
 
     fn words(self) -> &'static [&'static str] {
         match self {
-            Self::Pull => &["pull_sqlite"],
-            Self::Push => &["push_sqlite"],
-            Self::PushChanges => &["push_sqlite", "--background"],
+            Self::Start => &["sync", "--for", "start"],
+            Self::Turn => &["sync", "--for", "turn"],
+            Self::End => &["sync", "--for", "end"],
+            Self::Whole => &["sync"],
         }
     }
 
-    /// Whether it runs at the lowest priority. A pull does not: a session waits for it, and the worker that it starts
-    /// would inherit its priority for ever.
+    /// Whether it runs at the lowest priority. What a session waits for does not, and a worker that it starts would inherit
+    /// its priority for ever.
     pub fn is_humble(self) -> bool {
-        self != Self::Pull
+        self != Self::Start
     }
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct End {
     /// As in its `--json` report; what its exit code says where it did not do what it is for.
     pub outcome: Outcome,
@@ -68,12 +69,18 @@ pub struct End {
     pub code: Option<i32>,
     /// Its error, or its warning; empty when it has neither.
     pub message: String,
+    /// What a person is to be told of it, by a word for each matter.
+    pub matters: BTreeMap<String, String>,
+    /// Its error's code; empty when it has none.
+    pub trouble: String,
+    /// Rows that came and rows that went, in words.
+    pub moved: String,
 }
 
 impl End {
     /// It never ran.
     pub fn without(outcome: Outcome, message: impl Into<String>) -> Self {
-        Self { outcome, code: None, message: message.into() }
+        Self { outcome, code: None, message: message.into(), ..Self::default() }
     }
 
     /// What the command's one JSON object says.
@@ -84,19 +91,33 @@ impl End {
         let outcome = match code {
             0 => said().unwrap_or(Outcome::Done),
             2 | 3 => Outcome::Refused,
-            4 => Outcome::Diverged,
             130 | 143 => Outcome::Interrupted,
             _ => Outcome::Failed,
         };
         // A command can do what was asked and still have something to say that a person must see.
         let message = text("error").or_else(|| text("warning")).unwrap_or_default();
-        Self { outcome, code: Some(code), message }
+        let trouble = text("code").filter(|_| code != 0).unwrap_or_default();
+        Self {
+            outcome,
+            code: Some(code),
+            message,
+            matters: matters(&report),
+            trouble,
+            moved: text("moved").unwrap_or_default(),
+        }
     }
 
     /// Whether there is nothing to try again: done, or refused because of this node's role.
     pub fn is_settled(&self) -> bool {
         matches!(self.code, Some(0 | 2 | 3))
     }
+}
+
+/// The matters of a command's report.
+fn matters(report: &Value) -> BTreeMap<String, String> {
+    let matters = report.get("matters").and_then(Value::as_object);
+    let matters = matters.into_iter().flatten();
+    matters.filter_map(|(word, text)| Some((word.clone(), text.as_str()?.to_owned()))).collect()
 }
 
 /// Runs a job as a process of its own and waits for its end. When `stop` is done first, or the time is over, it is told
@@ -134,7 +155,7 @@ pub async fn run(job: Job, stop: impl Future<Output = ()>) -> std::io::Result<En
     };
     terminate(&mut child).await?;
     let message = format!("{} {problem}", job.command());
-    Ok(End { outcome: Outcome::Failed, code: Some(1), message })
+    Ok(End { outcome: Outcome::Failed, code: Some(1), message, ..End::default() })
 }
 
 /// The exit code as a shell sees it.
@@ -166,22 +187,24 @@ mod tests {
     fn the_report_of_a_command_becomes_an_outcome() {
         let ok = br#"{"outcome": "pushed"}"#;
         let error = br#"{"outcome": "error", "error": "MINIO_ENDPOINT not set"}"#;
-        let kept = br#"{"outcome": "replaced_diverged", "warning": "kept: membridge restore-backup X"}"#;
-        let table: [(i32, &[u8], Outcome, &str); 9] = [
-            (0, ok, Outcome::Pushed, ""),
-            (0, kept, Outcome::ReplacedDiverged, "kept: membridge restore-backup X"),
-            (0, b"not json", Outcome::Done, ""),
-            (0, br#"{"outcome": "of a later release"}"#, Outcome::Done, ""),
-            (1, error, Outcome::Failed, "MINIO_ENDPOINT not set"),
-            (3, error, Outcome::Refused, "MINIO_ENDPOINT not set"),
-            (4, b"", Outcome::Diverged, ""),
-            (143, b"", Outcome::Interrupted, ""),
-            (137, b"", Outcome::Failed, ""),
+        let held = br#"{"outcome": "synced", "warning": "60 vanished", "matters": {"held": "60 vanished"}, "moved": "sent 1 observation"}"#;
+        let foreign = br#"{"outcome": "error", "error": "the store is empty", "code": "store_foreign"}"#;
+        let table: [(i32, &[u8], Outcome, &str, &str, &str); 8] = [
+            (0, ok, Outcome::Pushed, "", "", ""),
+            (0, held, Outcome::Synced, "60 vanished", "", "sent 1 observation"),
+            (0, b"not json", Outcome::Done, "", "", ""),
+            (0, br#"{"outcome": "of a later release"}"#, Outcome::Done, "", "", ""),
+            (1, foreign, Outcome::Failed, "the store is empty", "store_foreign", ""),
+            (3, error, Outcome::Refused, "MINIO_ENDPOINT not set", "", ""),
+            (143, b"", Outcome::Interrupted, "", "", ""),
+            (137, b"", Outcome::Failed, "", "", ""),
         ];
-        for (code, report, outcome, message) in table {
-            let expected = End { outcome, code: Some(code), message: message.to_owned() };
-            assert_eq!(End::of(code, report), expected);
+        for (code, report, outcome, message, trouble, moved) in table {
+            let end = End::of(code, report);
+            assert_eq!((end.outcome, end.code, end.message.as_str()), (outcome, Some(code), message));
+            assert_eq!((end.trouble.as_str(), end.moved.as_str()), (trouble, moved));
         }
+        assert_eq!(End::of(0, held).matters, [("held".to_owned(), "60 vanished".to_owned())].into());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::command::{self, End, redact};
 use super::event::Event;
 use super::journal::{Entry, Journal};
+use super::matters::{Ended, MattersFile};
 use super::queue::{PullTurn, Queue};
 use crate::config::{ConfigError, Settings};
 use crate::context::Context;
@@ -22,20 +23,34 @@ pub struct Detached {
     pub queue: Queue,
     /// Texts that must never be written.
     pub secrets: Vec<String>,
+    /// Where to write what a person has to be told.
+    pub matters: MattersFile,
 }
 
 impl Detached {
     /// Does it. A pull waits for its turn no longer than the session waits for the pull.
     pub async fn run(self, patience: Duration, started: Instant, context: &Context) {
         let end = self.in_turn(patience).await;
-        let end = end.unwrap_or_else(|error| End::without(Outcome::Failed, error.to_string()));
-        let entry = Entry::now(self.event, end.outcome, started, context)
-            .with(end.code, redact(end.message, &self.secrets));
+        let mut end = end.unwrap_or_else(|error| End::without(Outcome::Failed, error.to_string()));
+        end.message = redact(end.message, &self.secrets);
+        self.note_matters(&end, context.now().as_second());
+        let entry = Entry::now(self.event, end.outcome, started, context).with(end.code, end.message);
         // There is nobody left to tell that the journal cannot be written.
         let _ = match entry.outcome {
             Outcome::Coalesced | Outcome::Skipped => self.journal.note(&entry),
             _ => self.journal.conclude(&entry),
         };
+    }
+
+    fn note_matters(&self, end: &End, now: i64) {
+        let ended = match (end.outcome, end.code) {
+            (_, Some(0)) => Ended::Well(&end.matters),
+            (Outcome::Failed, _) => Ended::Badly { code: &end.trouble, message: &end.message },
+            _ => return,
+        };
+        let mut matters = self.matters.load();
+        matters.heard(ended, now);
+        self.matters.save(&matters);
     }
 
     async fn in_turn(&self, patience: Duration) -> std::io::Result<End> {

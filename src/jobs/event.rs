@@ -23,12 +23,12 @@ impl Event {
         }
     }
 
-    /// Its work. After a turn only what changed is sent, the rest at the end of the session.
+    /// Its work: what others recorded at the start, what was recorded here after a turn, everything at the end.
     pub fn job(self) -> Job {
         match self {
-            Self::SessionStart => Job::Pull,
-            Self::Stop => Job::PushChanges,
-            Self::SessionEnd => Job::Push,
+            Self::SessionStart => Job::Start,
+            Self::Stop => Job::Turn,
+            Self::SessionEnd => Job::End,
         }
     }
 }

@@ -148,6 +148,16 @@ impl Head {
         self.host().unwrap_or("an unknown host")
     }
 
+    /// `12 observations, pushed by desk at …`, for people.
+    pub fn describe(&self) -> String {
+        let observations =
+            self.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());
+        match self.time() {
+            Some(time) => format!("{observations} observations, pushed by {} at {time}", self.source()),
+            None => "a database without a manifest".to_owned(),
+        }
+    }
+
     /// When it was pushed, ISO, where anybody says.
     pub fn time(&self) -> Option<&str> {
         match self.commit() {

@@ -166,6 +166,22 @@ impl<'a> RowLog<'a> {
         }
     }
 
+    /// What every machine last said. A record that cannot be read says nothing of the others, and is left out.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn known_nodes(&self) -> Result<Vec<NodeRecord>, LogError> {
+        let mut records = Vec::new();
+        for node in self.nodes().await? {
+            match self.node(&node.writer).await {
+                Ok(found) => records.extend(found.map(|(record, _)| record)),
+                Err(error) if error.is_damage() => tracing::warn!(%error, "the record of a machine"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
+    }
+
     /// Puts our own node record, and returns the version of its content.
     ///
     /// # Errors

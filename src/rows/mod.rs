@@ -18,6 +18,7 @@ mod error;
 mod extras;
 pub mod fold;
 mod gather;
+pub mod glance;
 pub mod header;
 mod held;
 mod image;
@@ -26,6 +27,7 @@ mod live;
 pub mod log;
 pub mod merge;
 pub mod node;
+mod places;
 mod publish;
 pub mod record;
 mod recover;
@@ -46,7 +48,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::TransactionBehavior;
 
-use crate::context::hex;
 use crate::database::files::Fingerprint;
 use crate::failpoint;
 use crate::identity::Node;
@@ -58,6 +59,7 @@ use gather::{After, Reached};
 use header::Covers;
 use live::{Excluded, Live, Schema};
 use log::RowLog;
+use places::Places;
 use publish::{About, Emptied};
 use shadow::{Shadow, ShadowError};
 
@@ -101,36 +103,6 @@ pub enum Depth {
     Whole,
 }
 
-/// Our files for one database, in `~/.membridge/rows`.
-#[derive(Debug)]
-struct Places {
-    shadow: PathBuf,
-    writer: PathBuf,
-    outbox: PathBuf,
-    scratch: PathBuf,
-    conflicts: PathBuf,
-}
-
-impl Places {
-    fn new(site: &Site<'_>) -> Self {
-        use sha2::Digest;
-        use std::os::unix::ffi::OsStrExt;
-        let mut name = sha2::Sha256::new();
-        name.update(site.bucket.keys.project().as_bytes());
-        name.update([0]);
-        name.update(site.database.as_os_str().as_bytes());
-        let name = hex(name.finalize().get(..8).unwrap_or_default());
-        let folder = site.state.join("rows");
-        Self {
-            shadow: folder.join(format!("{name}.sqlite")),
-            writer: folder.join(format!("{name}.writer")),
-            outbox: folder.join(format!("{name}.outbox")),
-            conflicts: site.state.join("conflicts"),
-            scratch: folder,
-        }
-    }
-}
-
 /// What a run has found out about itself.
 #[derive(Debug)]
 struct Run {
@@ -163,7 +135,8 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// It cannot be opened.
     pub fn open(site: Site<'a>) -> Result<Self, RowsError> {
-        let places = Places::new(&site);
+        let places =
+            Places::new(&site.state, &site.bucket.store.name(), site.bucket.keys.project(), &site.database);
         let shadow = Shadow::open(&places.shadow)?;
         let me = writer(&site, &places, &shadow)?;
         let run = Run {
@@ -279,34 +252,8 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// The shadow's.
     pub fn standing(&self) -> Result<Standing, RowsError> {
-        let mut waiting = BTreeMap::new();
-        let mut statement = self
-            .shadow
-            .db
-            .prepare_cached("SELECT reason, count(*) FROM waiting GROUP BY reason")
-            .map_err(ShadowError)?;
-        let mut rows = statement.query([]).map_err(ShadowError)?;
-        while let Some(row) = rows.next().map_err(ShadowError)? {
-            waiting.insert(row.get(0).map_err(ShadowError)?, row.get(1).map_err(ShadowError)?);
-        }
-        let mut statement =
-            self.shadow.db.prepare_cached("SELECT writer FROM writers WHERE ahead").map_err(ShadowError)?;
-        let ahead =
-            statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(ShadowError)?;
-        let conflicts =
-            std::fs::read_dir(&self.places.conflicts).map_or(0, |entries| entries.flatten().count());
-        Ok(Standing {
-            writer: Some(self.me),
-            segment: self.shadow.get("published")?.unwrap_or(0),
-            seen: publish::seen(&self.shadow)?,
-            waiting,
-            held: held::count(&self.shadow)?,
-            conflicts: conflicts as u64,
-            whole_scan_ms: self.shadow.get("whole_ms")?,
-            outbox: self.shadow.get::<publish::Outbox>("outbox")?.is_some(),
-            folds: self.shadow.get("folds")?.unwrap_or_default(),
-            ahead,
-        })
+        let standing = glance::standing(&self.shadow.db, &self.places).map_err(ShadowError)?;
+        Ok(standing.unwrap_or_else(|| Standing { writer: Some(self.me), ..Standing::default() }))
     }
 
     /// The next scan publishes what vanished in mass as deleted.

@@ -222,6 +222,57 @@ pub struct Standing {
     pub ahead: Vec<Writer>,
 }
 
+impl Standing {
+    /// What of the log the database here contains: for each writer, this installation among them, the last segment.
+    pub fn vector(&self) -> BTreeMap<String, u64> {
+        let own = self.writer.filter(|_| self.segment > 0).map(|writer| (writer.to_string(), self.segment));
+        self.seen.iter().map(|(writer, number)| (writer.to_string(), *number)).chain(own).collect()
+    }
+}
+
+impl Collected {
+    /// Adds what another collecting of the same run brought.
+    pub fn add(&mut self, more: Self) {
+        self.segments += more.segments;
+        for (sum, tally) in
+            [(&mut self.new, more.new), (&mut self.changed, more.changed), (&mut self.deleted, more.deleted)]
+        {
+            for (table, count) in &tally.0 {
+                sum.add_many(table, *count);
+            }
+        }
+        self.titles.extend(more.titles);
+        self.conflicts.extend(more.conflicts);
+        self.refused.extend(more.refused);
+        self.waiting = more.waiting;
+        self.new_writer |= more.new_writer;
+    }
+}
+
+impl WentBack {
+    /// As people read it.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Schema => "its schema is older".to_owned(),
+            Self::Sequence(table) => format!("fewer rows of {table} were ever recorded in it"),
+            Self::OtherRow(table) => format!("another row of {table} stands where a known one was"),
+            Self::UnknownRow(table) => {
+                format!("an unknown row of {table} has a number that was given before")
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// As people read it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Ours => "the version of this machine",
+            Self::Theirs => "the version of the other machine",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Tally;

@@ -67,6 +67,22 @@ pub fn judge(remembered: Option<&str>, there: Option<&str>) -> Standing {
     }
 }
 
+/// What our state directory remembers of the store of this name and the project `cid`.
+pub fn remembered(state: &Path, store: &str, cid: &str) -> Option<Remembered> {
+    read_note(&note_of(state, store, cid))
+}
+
+fn note_of(state: &Path, store: &str, cid: &str) -> PathBuf {
+    let named = Sha256::digest(format!("{store}\n{cid}"));
+    let name = hex(named.get(..8).unwrap_or_default());
+    state.join("stores").join(format!("{name}.json"))
+}
+
+fn read_note(path: &Path) -> Option<Remembered> {
+    let note: Remembered = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (note.schema == SCHEMA && is_writer(&note.id)).then_some(note)
+}
+
 /// The identity of one project's store, here and there.
 #[derive(Debug)]
 pub struct StoreIdentity<'a> {
@@ -77,16 +93,13 @@ pub struct StoreIdentity<'a> {
 impl<'a> StoreIdentity<'a> {
     /// `state` is our state directory.
     pub fn new(bucket: &'a Bucket, state: &Path) -> Self {
-        let named = Sha256::digest(format!("{}\n{}", bucket.store.name(), bucket.keys.project()));
-        let name = hex(named.get(..8).unwrap_or_default());
-        Self { bucket, path: state.join("stores").join(format!("{name}.json")) }
+        Self { bucket, path: note_of(state, &bucket.store.name(), bucket.keys.project()) }
     }
 
     /// What we remember. A note that cannot be read is none: then the store is met as for the first time, which loses
     /// nothing.
     pub fn remembered(&self) -> Option<Remembered> {
-        let note: Remembered = serde_json::from_slice(&std::fs::read(&self.path).ok()?).ok()?;
-        (note.schema == SCHEMA && is_writer(&note.id)).then_some(note)
+        read_note(&self.path)
     }
 
     /// What is there. Nothing is written.

@@ -1,6 +1,7 @@
 //! Makes commits: of our shot, and of what a Python node pushed since the newest one (adoption). The moment at which a
 //! commit is created is the moment at which a push has happened. Knows the history; not whether a push is allowed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fetch;
@@ -32,6 +33,8 @@ pub(super) struct Terms {
     pub(super) gated: Duration,
     /// claude-mem's version here.
     pub(super) claude_mem: Option<String>,
+    /// What of the row log the image contains: see [`Commit::seen`].
+    pub(super) seen: BTreeMap<String, u64>,
 }
 
 /// What has to hold in the moment in which a commit is created.
@@ -104,9 +107,7 @@ pub(super) async fn create(
     let mut commit = Commit::following(parent, &shot.pack, &shot.facts, author(session, fence.terms)?);
     commit.mirror_sha256 = shot.object.as_ref().map(|object| object.digests.sha256.clone());
     commit.legacy_seen = announced.map(str::to_owned);
-    if session.config.overrides.force_push {
-        commit.begin_line();
-    }
+    commit.seen.clone_from(&fence.terms.seen);
     publish(session, &commit, &shot.pack, fence).await
 }
 
@@ -135,8 +136,6 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     let mut commit = Commit::following(head.newest(), &pack, &image.facts, author);
     commit.epoch = fence.terms.epoch;
     commit.legacy_seen = Some(head.announced().unwrap_or(&image.sha256).to_owned());
-    // Nobody knows which commit it was made from, so none before it may be taken for a part of it.
-    commit.begin_line();
     commit.adopted_from = Some(Adopted {
         sha256: image.sha256.clone(),
         host: head.source().to_owned(),

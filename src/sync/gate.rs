@@ -2,9 +2,9 @@
 //! what was found and what to type. Who has which role is decided by the leadership module.
 
 use super::session::Session;
+use super::wish::Wish;
 use crate::error::{Code, CommandResult, Failure};
-use crate::exit::ExitCode;
-use crate::leadership::{Role, Standing};
+pub use crate::leadership::Standing;
 use crate::python::Head;
 use crate::worker::facts::{self, Gate};
 use crate::worker::find::Site;
@@ -21,82 +21,63 @@ pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
     }
 }
 
-/// The role for a push: only the primary pushes (exit 3). `None`: leadership is switched off.
+/// Whether the store is the one that this machine has synced with: an unmounted disk, an emptied or a replaced bucket must
+/// not be started anew by whoever comes first (F55). Nothing is written into a store that is not known.
 ///
 /// # Errors
-/// This node is secondary; the lease cannot be read (F06, F07).
-pub async fn push_role(session: &Session) -> CommandResult<Option<Standing>> {
-    let config = &session.config;
-    if !config.leadership.enabled {
-        session.ui.step("0/6", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
-        return Ok(None);
-    }
-    // A machine without a database has nothing to push, and must not become the primary by saying so: the machine that
-    // has the memory would be refused from then on.
-    let leadership = session.leadership();
-    let standing =
-        if session.database.exists() { leadership.stand().await? } else { leadership.look().await? };
-    judge_push(session, standing).map(Some)
-}
-
-/// The rule of a push for a role that is known.
-///
-/// # Errors
-/// This node is secondary.
-pub fn judge_push(session: &Session, standing: Standing) -> CommandResult<Standing> {
-    let config = &session.config;
-    let primary = standing.lease.as_ref().map_or("nobody yet", |lease| lease.primary_label());
-    session.ui.step("0/6", format!("Leadership: role={} (primary: {primary})", standing.role));
-    if standing.role == Role::Primary || config.overrides.secondary_push {
-        return Ok(standing);
-    }
-    let named = standing.lease.as_ref().is_some_and(|lease| lease.primary_node_id == config.node.id);
-    let why = if named {
-        "its lease has expired, and PRIMARY_NODE_ID names another node".to_owned()
-    } else {
-        format!("{primary} is primary")
+/// It is another one, or nothing is left of it.
+pub async fn store_is_known(session: &Session) -> CommandResult {
+    use crate::rows::store_identity::{Standing, StoreIdentity};
+    let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
+    let (what, since) = match identity.look().await? {
+        Standing::Same => return Ok(()),
+        Standing::FirstTime => return meet(session, &identity).await,
+        _ if session.new_store => return meet(session, &identity).await,
+        standing => {
+            let what = if standing == Standing::Missing { "is empty" } else { "is another one" };
+            (what, identity.remembered().map(|note| note.since).unwrap_or_default())
+        }
     };
-    Err(Failure::with_exit(
-        ExitCode::SecondaryRefusesPush,
-        format!("push refused: this node ({}) is secondary, {why}", config.node.id),
-    )
-    .hint("get the primary's memory: membridge pull_sqlite")
-    .hint("push this once all the same: ALLOW_SECONDARY_PUSH=1 membridge push_sqlite")
-    .hint("make this node the primary from now on: membridge promote"))
-}
-
-/// The role for a pull that would change the local database: a primary refuses (exit 2).
-///
-/// # Errors
-/// This node is primary; the lease cannot be read (F06, F07).
-pub async fn pull_role(session: &Session) -> CommandResult<Option<Role>> {
-    let config = &session.config;
-    if !config.leadership.enabled {
-        session.ui.step("2/7", "Leadership: role=off (LEADERSHIP_ENABLED=0)");
-        return Ok(None);
-    }
-    judge_pull(session, &session.leadership().stand().await?).map(Some)
-}
-
-/// The rule of a pull for a role that is known.
-///
-/// # Errors
-/// This node is primary.
-pub fn judge_pull(session: &Session, standing: &Standing) -> CommandResult<Role> {
-    let config = &session.config;
-    session.ui.step("2/7", format!("Leadership: role={}", standing.role));
-    if standing.role == Role::Secondary || config.overrides.primary_pull {
-        return Ok(standing.role);
-    }
-    Err(Failure::with_exit(
-        ExitCode::PrimaryRefusesPull,
+    Err(Failure::of(
+        Code::StoreForeign,
         format!(
-            "pull refused: this node ({}) is primary and the bucket holds another database",
-            config.node.id
+            "the store {} {what}, but this machine synced with it on {}: is the disk mounted?",
+            session.bucket.store.name(),
+            since.get(..10).unwrap_or("an earlier day")
         ),
     )
-    .hint("take what is there, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")
-    .hint("or send what is here: membridge push_sqlite"))
+    .hint("mount it, or check MINIO_ENDPOINT, MINIO_BUCKET and CLAUDE_PROJECT_ID")
+    .hint(
+        "if it was emptied or replaced on purpose, start again from what is here: membridge sync --new-store",
+    ))
+}
+
+/// A store that is met for the first time; a machine without memory leaves nothing in an empty one.
+async fn meet(session: &Session, identity: &crate::rows::store_identity::StoreIdentity<'_>) -> CommandResult {
+    if session.has_memory().await? || identity.there().await?.is_some() {
+        identity.meet(&session.config.node.id).await?;
+    }
+    Ok(())
+}
+
+/// This node's role, and the lease that says so; `None`: leadership is switched off. Roles decide who archives, never
+/// whether memory flows. A machine without memory must not become the primary by asking: the one that has it would be
+/// refused from then on.
+///
+/// # Errors
+/// The lease cannot be read (F06, F07).
+pub async fn role(session: &Session, wish: Wish) -> CommandResult<Option<Standing>> {
+    let step = if wish == Wish::Pull { "2/7" } else { "0/6" };
+    if !session.config.leadership.enabled {
+        session.ui.step(step, "Leadership: role=off (LEADERSHIP_ENABLED=0)");
+        return Ok(None);
+    }
+    let leadership = session.leadership();
+    let standing =
+        if session.has_memory().await? { leadership.stand().await? } else { leadership.look().await? };
+    let primary = standing.lease.as_ref().map_or("nobody yet", |lease| lease.primary_label());
+    session.ui.step(step, format!("Leadership: role={} (primary: {primary})", standing.role));
+    Ok(Some(standing))
 }
 
 /// A push under an older term than the bucket's last one comes from a node that was primary once (F24).
@@ -113,7 +94,7 @@ pub fn fence(ours: Option<i64>, head: Option<&Head>) -> CommandResult {
         )
         .hint("see who is primary: membridge leadership_info")
         .hint("when this node is to be the primary, begin a term above it: membridge promote")
-        .hint("get the newer memory, after a backup: ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull_sqlite")),
+        .hint("memory flows all the same: membridge sync")),
         _ => Ok(()),
     }
 }
@@ -146,8 +127,8 @@ pub fn shrink(local: u64, head: Option<&Head>, force: bool) -> CommandResult {
         Some(remote) if !force && local.saturating_mul(2) < remote => Err(Failure::of(Code::Refused, format!(
             "push refused: the local database holds {local} observations, the bucket {remote}: more than half are missing"
         ))
-        .hint("get the memory of the bucket: membridge pull_sqlite")
-        .hint("if they were deleted on purpose: FORCE_PUSH=1 membridge push_sqlite")),
+        .hint("get them back: membridge sync --put-back")
+        .hint("if they were deleted on purpose: membridge sync --accept-deletions, then FORCE_PUSH=1 membridge push_sqlite")),
         _ => Ok(()),
     }
 }

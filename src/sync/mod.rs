@@ -1,25 +1,24 @@
-//! The two stories, push and pull, the plan that decides them, and the record of the last one. They call the
-//! modules below, one step at a time; what a step is made of is the business of its module.
+//! The story of a sync, in [`story`]: finish what was begun, collect, scan, publish, archive. Everything that moves memory
+//! is a [`Wish`] for that one story; each step is one call into the module that owns it.
 
+mod archive;
 mod commit;
-mod decide;
+mod exchange;
 pub mod fetch;
+mod first;
 mod fresh;
 pub mod gate;
-pub mod lineage;
-pub mod plan;
-pub mod preview;
-pub mod pull;
-pub mod push;
+mod node;
+pub mod outlook;
 pub mod record;
-mod replace;
 pub mod restore;
 pub mod restore_backup;
-mod rows;
 pub mod session;
 mod shot;
-pub mod state;
-mod unchanged;
-mod words;
+pub mod story;
+mod told;
+pub mod wish;
 
 pub use session::Session;
+pub use story::sync;
+pub use wish::Wish;

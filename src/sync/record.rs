@@ -1,5 +1,5 @@
-//! The last-sync record: what the bucket and the local database held when they last agreed. It lies in our state
-//! directory, one per store, project and database. Lost or damaged it costs one comparison, never a row.
+//! The sync record: which commit of the archive this machine last agreed with, and when it last looked. It lies in our
+//! state directory, one per store, project and database. Lost or damaged it costs one look at everything, never a row.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 use crate::context::hex;
 use crate::database::files::{self, Fingerprint};
 use crate::database::{Counts, DatabaseError};
-use crate::python::{Known, MirrorNote};
+use crate::python::head::Known;
+use crate::python::mirror::MirrorNote;
 
 /// Raised when a field changes its meaning; an unknown number counts as no record.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// A record as it lies on the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,33 +26,36 @@ pub struct SyncRecord {
     pub project: String,
     /// Which database.
     pub database: PathBuf,
-    /// What both sides agreed on; `None` before the first success.
+    /// The commit that held just what was here; `None` before the first one.
     pub base: Option<Base>,
-    /// A push or pull that was begun and not recorded as done.
-    pub pending: Option<Pending>,
+    /// When the archive was last looked at, seconds since 1970.
+    #[serde(default)]
+    pub looked_at: Option<i64>,
+    /// Whether the copy for Python nodes was on then.
+    #[serde(default)]
+    pub mirror_on: Option<bool>,
+    /// The etag of its manifest then.
+    #[serde(default)]
+    pub manifest_etag: Option<String>,
     /// When SQLite's full check last found the database whole, seconds since 1970.
     #[serde(default)]
     pub checked_at: i64,
-    /// When this machine last brought the copy for Python nodes up to date, seconds since 1970.
-    #[serde(default)]
-    pub mirrored_at: i64,
     /// What this machine last wrote for Python nodes, or was about to.
     #[serde(default)]
     pub mirror: Option<MirrorNote>,
-    /// ISO time of the last push that ended well.
+    /// ISO time of the last commit that this machine made.
     pub last_push: Option<String>,
-    /// ISO time of the last pull that ended well.
-    pub last_pull: Option<String>,
+    /// ISO time of the last sync that ended well.
+    pub last_sync: Option<String>,
 }
 
-/// What both sides agreed on.
+/// A commit that held just what was here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// SHA-256 of the image of the bucket's head: of its commit, or of the object that a Python node put there.
+    /// SHA-256 of its image.
     pub sha256: String,
-    /// Number of that commit.
-    #[serde(default)]
-    pub commit: Option<u64>,
+    /// Its number.
+    pub commit: u64,
     /// The objects for Python nodes are known to mirror it.
     #[serde(default)]
     pub mirrored: bool,
@@ -61,23 +65,6 @@ pub struct Base {
     pub counts: Counts,
     /// The local files, when they had settled: the first tier of "has anything changed".
     pub fingerprint: Option<Fingerprint>,
-}
-
-/// An intention, written before the deed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Pending {
-    /// We were about to make this image a commit.
-    Push {
-        /// SHA-256 of the image.
-        sha256: String,
-        /// Content digest of the local database then.
-        digest: String,
-        /// Its rows.
-        counts: Counts,
-    },
-    /// We were about to replace the local database.
-    Pull,
 }
 
 /// 16 hex digits that name a store, a project and a database together.
@@ -115,12 +102,13 @@ impl RecordFile {
             project: project.to_owned(),
             database: database.to_owned(),
             base: None,
-            pending: None,
+            looked_at: None,
+            mirror_on: None,
+            manifest_etag: None,
             checked_at: 0,
-            mirrored_at: 0,
             mirror: None,
             last_push: None,
-            last_pull: None,
+            last_sync: None,
         };
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -130,9 +118,7 @@ impl RecordFile {
             Err(error) => return Err(DatabaseError::io("read the sync record", &path, error)),
         };
         let problem = match serde_json::from_slice::<SyncRecord>(&text) {
-            Ok(record) if record.schema == SCHEMA => {
-                return Ok(Self { path, record, damaged: None });
-            }
+            Ok(record) if record.schema == SCHEMA => return Ok(Self { path, record, damaged: None }),
             Ok(record) => format!("schema {} is not known", record.schema),
             Err(error) => error.to_string(),
         };
@@ -159,12 +145,19 @@ impl RecordFile {
         files::write_private(&self.path, &text).map_err(fail)
     }
 
-    /// Writes down what is about to be done.
+    /// Writes down that the archive was looked at.
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn begin(&mut self, pending: Pending) -> Result<(), DatabaseError> {
-        self.record.pending = Some(pending);
+    pub fn looked(
+        &mut self,
+        at: i64,
+        mirror_on: bool,
+        manifest: Option<String>,
+    ) -> Result<(), DatabaseError> {
+        self.record.looked_at = Some(at);
+        self.record.mirror_on = Some(mirror_on);
+        self.record.manifest_etag = manifest;
         self.save()
     }
 
@@ -178,107 +171,60 @@ impl RecordFile {
         self.save()
     }
 
-    /// Writes down that both sides agree.
+    /// Writes down that the newest commit holds just what is here.
     ///
     /// # Errors
     /// The state directory cannot be written.
     pub fn agree(&mut self, base: Base) -> Result<(), DatabaseError> {
         self.record.base = Some(base);
-        self.record.pending = None;
         self.save()
     }
 }
 
 impl SyncRecord {
-    /// What need not be asked of the bucket again.
+    /// What this machine knows of the bucket's head.
     pub fn knows(&self) -> Known<'_> {
         Known {
-            commit: self.base.as_ref().and_then(|base| base.commit),
+            commit: self.base.as_ref().map(|base| base.commit),
             mirror: self.mirror.as_ref().map(|note| note.sha256.as_str()),
         }
     }
 
-    /// What both sides agreed on, given what is in the bucket now: a push that was cut off after its commit counts;
-    /// after a pull that was cut off nobody knows, and the rows must be compared.
-    pub fn base_for(&self, remote_sha256: Option<&str>) -> Option<Base> {
-        match &self.pending {
-            None => self.base.clone(),
-            Some(Pending::Pull) => None,
-            Some(Pending::Push { sha256, digest, counts }) if Some(sha256.as_str()) == remote_sha256 => {
-                Some(Base {
-                    sha256: sha256.clone(),
-                    commit: None,
-                    mirrored: false,
-                    digest: digest.clone(),
-                    counts: *counts,
-                    fingerprint: None,
-                })
-            }
-            Some(Pending::Push { .. }) => self.base.clone(),
-        }
+    /// Whether the copy for Python nodes is on, as far as this machine has heard; on, as the drop-in promises, where it
+    /// has not.
+    pub fn mirror_is_on(&self) -> bool {
+        self.mirror_on.unwrap_or(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Base, Pending, RecordFile, SyncRecord};
+    use super::{Base, RecordFile};
     use crate::database::Counts;
     use std::path::Path;
-
-    fn base(sha256: &str) -> Base {
-        Base {
-            sha256: sha256.to_owned(),
-            commit: None,
-            mirrored: false,
-            digest: "d".to_owned(),
-            counts: Counts::default(),
-            fingerprint: None,
-        }
-    }
-
-    fn load(state: &Path) -> RecordFile {
-        RecordFile::load(state, "s3", "mem", "6f", Path::new("/x/claude-mem.db")).unwrap()
-    }
 
     #[test]
     fn a_record_survives_and_a_damaged_one_is_set_aside() {
         let state = tempfile::tempdir().unwrap();
-        let mut file = load(state.path());
-        file.agree(base("aa")).unwrap();
-        assert_eq!(load(state.path()).record.base, Some(base("aa")));
+        let load =
+            || RecordFile::load(state.path(), "s3", "mem", "6f", Path::new("/x/claude-mem.db")).unwrap();
+        let base = Base {
+            sha256: "aa".to_owned(),
+            commit: 3,
+            mirrored: false,
+            digest: "d".to_owned(),
+            counts: Counts::default(),
+            fingerprint: None,
+        };
+        let mut file = load();
+        file.agree(base.clone()).unwrap();
+        assert_eq!(load().record.base, Some(base));
         for garbage in ["", "{", "[]", "{\"schema\": 99}", "null"] {
             std::fs::write(&file.path, garbage).unwrap();
-            let again = load(state.path());
+            let again = load();
             assert!(again.damaged.is_some(), "{garbage}");
             assert_eq!(again.record.base, None);
             assert_eq!(std::fs::read_to_string(file.path.with_extension("json.damaged")).unwrap(), garbage);
-        }
-    }
-
-    #[test]
-    fn what_a_cut_off_run_means() {
-        let record = |pending| SyncRecord {
-            base: Some(base("old")),
-            pending,
-            ..load(Path::new("/nonexistent")).record
-        };
-        let push = |sha256: &str| {
-            Some(Pending::Push {
-                sha256: sha256.to_owned(),
-                digest: "d".to_owned(),
-                counts: Counts::default(),
-            })
-        };
-        let table = [
-            ("nothing pending", None, Some("old"), Some("old")),
-            ("a push that arrived", push("new"), Some("new"), Some("new")),
-            ("a push that did not", push("new"), Some("old"), Some("old")),
-            ("a push that did not, and somebody else's", push("new"), Some("else"), Some("old")),
-            ("a pull", Some(Pending::Pull), Some("new"), None),
-        ];
-        for (name, pending, remote, expected) in table {
-            let got = record(pending).base_for(remote).map(|base| base.sha256);
-            assert_eq!(got.as_deref(), expected, "{name}");
         }
     }
 }

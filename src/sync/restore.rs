@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::gate;
 use super::record::RecordFile;
-use super::replace::{in_history, install};
 use super::session::Session;
 use crate::config::Config;
 use crate::database::code::Admits;
@@ -15,6 +14,7 @@ use crate::database::{self, DatabaseError, files, install as into};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
+use crate::history::log;
 use crate::history::{Commit, fetch as history};
 use crate::install::{Incoming, Steps, Why, image};
 use crate::outcome::Outcome;
@@ -38,20 +38,20 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     );
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
     let _critical = session.bucket.context.critical();
-    // What both sides agreed on stays so: the restored rows are a change of ours.
-    let (base, pending) = (record.record.base.clone(), record.record.pending.clone());
-    let in_history = in_history(session, record).await;
-    let incoming = Incoming { image, why: Why::Restore, only_over: None, in_history };
-    let done = install(session, record, Steps { first: 3, of }, incoming).await?;
+    let incoming =
+        Incoming { image, why: Why::Restore, only_over: None, in_history: in_history(session, record).await };
+    let done = session.door(Steps { first: 3, of }).install(incoming).await?;
     failpoint::reach("restore.replaced");
     if !present {
         session.ui.step("3/3", format!("Installed: {}", session.database.display()));
     }
-    record.record.base = base.map(|base| super::record::Base { fingerprint: None, ..base });
-    record.record.pending = pending;
+    // The files were written a moment ago: the next look reads the content.
+    if let Some(base) = &mut record.record.base {
+        base.fingerprint = None;
+    }
     record.save()?;
     session.ui.line(format!("RESTORE COMPLETE (commit {})", commit.number));
-    session.ui.line("  → send it to the other machines with: membridge push_sqlite");
+    session.ui.line("  → send it to the other machines with: membridge sync");
     let report = Report::ok(Outcome::Restored)
         .with("number", commit.number)
         .with("observations", commit.counts.observations)
@@ -106,4 +106,18 @@ pub async fn may_come_back(config: &Config, commit: &Commit, schema: Option<i64>
     gate::store_is_ours_to_sync(&Site::of(config))?;
     let version = worker::local_version(config, &worker::probe(config).await);
     gate::schema(schema, commit.claude_mem_version.as_deref(), version.as_deref(), None)
+}
+
+/// The content digest of the last archived state, where a commit that the bucket still holds has the same. An old
+/// database with this digest is nowhere only here. Whatever cannot be found out counts as no.
+pub(super) async fn in_history(session: &Session, record: &RecordFile) -> Option<String> {
+    let base = record.record.base.as_ref()?;
+    let commit = match log::get(&session.bucket, base.commit).await {
+        Ok(commit) => commit?,
+        Err(error) => {
+            tracing::debug!(%error, "the commit of the last archive cannot be read");
+            return None;
+        }
+    };
+    (commit.sha256 == base.sha256 && commit.content_digest == base.digest).then_some(commit.content_digest)
 }

@@ -2,7 +2,7 @@
 //! bucket holds was not here when the backup was made, so the next push or pull compares the rows.
 
 use super::record::RecordFile;
-use super::replace::{in_history, install};
+use super::restore::in_history;
 use super::session::Session;
 use crate::database::{self, DatabaseError, files, install as into, snapshot};
 use crate::error::{Code, CommandResult, Failure};
@@ -31,14 +31,12 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     record.record.base = None;
     record.save()?;
     let incoming = Incoming { image, why: Why::Restore, only_over: None, in_history };
-    let done = install(session, record, Steps { first: 2, of }, incoming).await?;
+    let done = session.door(Steps { first: 2, of }).install(incoming).await?;
     if !present {
         session.ui.step("2/2", format!("Installed: {}", session.database.display()));
     }
     // All of it is live now.
     backups::settle(&backup.folder);
-    record.record.pending = None;
-    record.save()?;
     let mut report =
         Report::ok(Outcome::Restored).with("name", name).with("observations", counts.observations);
     if let Some(kept) = &done.backup {

@@ -1,17 +1,20 @@
 //! What push and pull share: the database of this machine under the local file lock, the last-sync record, the
 //! project's place in the bucket. Opens things; decides nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::record::{self, Base, RecordFile, SyncRecord};
+use super::record::{self, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::hex;
 use crate::database::code::Admits;
 use crate::database::files::{self, Fingerprint};
-use crate::database::{Facts, install, snapshot};
+use crate::database::look::look;
+use crate::database::tables::tables;
+use crate::database::{Counts, Facts, facts, install, snapshot};
 use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups;
 use crate::install::image::Landing;
@@ -19,10 +22,12 @@ use crate::install::{Door, Steps};
 use crate::leadership::Leadership;
 use crate::lock::Lock;
 use crate::lock::local::{self, LocalLock};
+use crate::python::Head;
 use crate::python::Mirror;
 use crate::storage::Bucket;
 use crate::storage::probe::Capability;
 use crate::ui::Ui;
+use crate::worker;
 
 /// How long one process of this machine waits for another.
 const LOCAL_WAIT: Duration = Duration::from_mins(1);
@@ -39,6 +44,14 @@ pub struct Session {
     pub database: PathBuf,
     /// See [`local::machine_token`].
     pub machine: String,
+    /// Take the archive's lock from whoever holds it.
+    pub take_lock: bool,
+    /// The store was emptied or replaced on purpose.
+    pub new_store: bool,
+    /// What vanished in mass was deleted on purpose.
+    pub accept_deletions: bool,
+    /// What vanished in mass is to come back.
+    pub put_back: bool,
     /// Move the vector index away when the database is replaced (F17).
     pub reset_vectors: bool,
     /// A person takes whatever code an image brings along (F60).
@@ -60,6 +73,17 @@ pub struct LocalState {
     pub facts: Facts,
     /// The files just before.
     pub fingerprint: Option<Fingerprint>,
+}
+
+/// See [`Session::facts_for_people`].
+#[derive(Debug)]
+pub struct ForPeople {
+    /// claude-mem's version, where known.
+    pub claude_mem: Option<String>,
+    /// The highest schema version of the database.
+    pub schema: Option<i64>,
+    /// Rows by table.
+    pub counts: BTreeMap<String, u64>,
 }
 
 impl Session {
@@ -156,6 +180,10 @@ impl Session {
             machine,
             page_map,
             landing,
+            take_lock: false,
+            new_store: false,
+            accept_deletions: false,
+            put_back: false,
             reset_vectors: false,
             accept_schema: false,
             local: None,
@@ -212,15 +240,59 @@ impl Session {
 
     /// A request for the project's lock.
     pub fn lock(&self) -> Lock<'_> {
-        Lock::of(&self.config, &self.bucket, &self.machine)
+        let lock = Lock::of(&self.config, &self.bucket, &self.machine);
+        Lock { force: lock.force || self.take_lock, ..lock }
     }
 
-    /// Whether the files are as they were when both sides last agreed: no SQLite work at all.
-    pub fn untouched(&self, base: &Base) -> bool {
-        let now = Fingerprint::take(&self.database);
-        let untouched = base.fingerprint.is_some() && base.fingerprint == now;
-        tracing::debug!(untouched, "local fingerprint");
-        untouched
+    /// Whether `at` (seconds since 1970) is more than `limit` seconds ago, or in the future of a clock that was set back.
+    pub fn is_older(&self, at: i64, limit: i64) -> bool {
+        let age = self.bucket.context.now().as_second().saturating_sub(at);
+        !(0..limit).contains(&age)
+    }
+
+    /// Rows of the local database.
+    ///
+    /// # Errors
+    /// See [`crate::database::DatabaseError`].
+    pub async fn counts(&self) -> CommandResult<Counts> {
+        let path = self.database.clone();
+        crate::database::blocking(move || look(&path, |connection| facts::counts(connection, &path))).await
+    }
+
+    /// What this machine's record says of the database and its worker.
+    ///
+    /// # Errors
+    /// See [`crate::database::DatabaseError`].
+    pub async fn facts_for_people(&self) -> CommandResult<ForPeople> {
+        let claude_mem = worker::local_version(&self.config, &worker::probe(&self.config).await);
+        let path = self.database.clone();
+        let read = crate::database::blocking(move || {
+            look(&path, |connection| {
+                let tables = tables(connection, &path)?;
+                Ok((facts::counts(connection, &path)?, facts::schema_version(connection, &tables, &path)?))
+            })
+        });
+        let (counts, schema) = read.await?;
+        Ok(ForPeople { claude_mem, schema, counts: counts.by_table() })
+    }
+
+    /// Whether there is a database with anything in it.
+    ///
+    /// # Errors
+    /// See [`crate::database::DatabaseError`].
+    pub async fn has_memory(&self) -> CommandResult<bool> {
+        Ok(self.database.exists() && self.counts().await?.any())
+    }
+
+    /// Whether the local database has just the content of the bucket's image.
+    ///
+    /// # Errors
+    /// See [`crate::database::DatabaseError`].
+    pub async fn holds_just(&self, head: &Head) -> CommandResult<bool> {
+        let Some(theirs) = head.digest().map(str::to_owned) else {
+            return Ok(false);
+        };
+        Ok(self.read_local().await?.facts.digest == theirs)
     }
 
     /// The local database pinned, what is in it, and the fingerprint from before it was read.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
-use crate::support::s3::S3Server;
+use crate::support::process::Outcome;
+use crate::support::python_node::{self, PythonNode, Stop};
+use crate::support::s3::{Handle, S3Server};
 
 /// Where the commits of the project `mem` are.
 pub const COMMITS: &str = "projects/6fe2e0f6071ac2bb/membridge/commits/";
@@ -96,4 +98,48 @@ pub fn failpoints(machine: &Machine, command: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// A machine without roles: nothing but the rows decides.
+pub fn bare(name: &str, server: &S3Server) -> Machine {
+    let mut machine = Machine::new(name, server);
+    machine.set("LEADERSHIP_ENABLED", "0");
+    machine
+}
+
+/// The same with a memory of its own.
+pub fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
+    let machine = bare(name, server);
+    machine.create_db(Version::V13_25_3).add_session(name).add_observations(observations);
+    machine
+}
+
+pub fn push(machine: &Machine) -> Outcome {
+    let outcome = machine.cmd("push_sqlite").run();
+    outcome.assert_code(0);
+    outcome
+}
+
+/// Until there is nothing more to say: the files are known to be as they were.
+pub fn settle(machine: &Machine) {
+    for _ in 0..2 {
+        push(machine).stdout_has("already up to date");
+    }
+}
+
+/// The observations of a kept commit.
+pub fn restored(machine: &Machine, number: u64) -> Vec<String> {
+    let file = machine.path(&format!("commit-{number}.db"));
+    machine.cmd(&format!("restore {number} --to")).arg(&file).run().assert_code(0);
+    claude_mem::titles(&file)
+}
+
+/// A Python node's three objects, without its lock: it began before ours was taken by force.
+pub fn python_writes(server: &Handle, database: &std::path::Path, stop: Stop) {
+    let lock = server.get(&python_node::key("mem", "locks/active.lock"));
+    PythonNode::new(server, "mem", "beta").write(database, now(), stop);
+    match lock {
+        Some(lock) => server.put(&python_node::key("mem", "locks/active.lock"), lock),
+        None => drop(server.remove(&python_node::key("mem", "locks/active.lock"))),
+    }
 }

@@ -1,7 +1,6 @@
 //! Forced pushes: what they mend, what they keep of that which they go over, and what even they do not overrule.
 
-use crate::common::{COMMITS, rows};
-use crate::lineage::{bare, machine, push, python_writes, restored, settle};
+use crate::common::{COMMITS, bare, machine, push, python_writes, restored, rows, settle};
 use crate::support::claude_mem;
 use crate::support::python_node::{self, Stop};
 use crate::support::s3::{Fault, Op, S3Server};

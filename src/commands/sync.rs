@@ -1,0 +1,67 @@
+//! `push_sqlite`, `pull_sqlite` and `sync`: each is a wish for the one story.
+
+use super::run::Run;
+use crate::cli::{PullArgs, PushArgs, SyncArgs};
+use crate::error::CommandResult;
+use crate::sync::record::RecordFile;
+use crate::sync::{Session, Wish, sync};
+use crate::ui::Report;
+
+/// What was typed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    wish: Wish,
+    dry_run: bool,
+    take_lock: bool,
+    accept_deletions: bool,
+    put_back: bool,
+    new_store: bool,
+    accept_schema: bool,
+}
+
+impl Asked {
+    fn of(wish: Wish, dry_run: bool, take_lock: bool) -> Self {
+        Self {
+            wish,
+            dry_run,
+            take_lock,
+            accept_deletions: false,
+            put_back: false,
+            new_store: false,
+            accept_schema: false,
+        }
+    }
+
+    pub(super) fn push(args: PushArgs) -> Self {
+        Self::of(Wish::Push, args.plan.dry_run, args.lock.take_lock)
+    }
+
+    pub(super) fn pull(args: PullArgs) -> Self {
+        Self::of(Wish::Pull, args.plan.dry_run, false)
+    }
+
+    pub(super) fn sync(args: SyncArgs) -> Self {
+        Self {
+            accept_deletions: args.accept_deletions,
+            put_back: args.put_back,
+            new_store: args.new_store,
+            accept_schema: args.accept_schema,
+            ..Self::of(args.wish, args.plan.dry_run, args.lock.take_lock)
+        }
+    }
+}
+
+pub(super) async fn session(run: &Run) -> CommandResult<(Session, RecordFile)> {
+    let (config, bucket) = run.open()?;
+    Session::open(config, bucket, run.ui.clone()).await
+}
+
+pub(super) async fn run(run: &Run, asked: Asked) -> CommandResult<Report> {
+    let (mut session, mut record) = session(run).await?;
+    session.take_lock = asked.take_lock;
+    session.new_store = asked.new_store;
+    session.accept_deletions = asked.accept_deletions;
+    session.put_back = asked.put_back;
+    session.accept_schema = asked.accept_schema;
+    sync(&session, &mut record, asked.wish).await
+}

@@ -1,0 +1,362 @@
+//! The archive's part of a sync: what the bucket holds, whether a commit of ours belongs on top of it, and the making of it
+//! under the lock, with the mirror for Python nodes behind it. Memory has been exchanged before; nothing here decides whose
+//! rows count.
+
+use std::time::Duration;
+
+use super::commit::{self, Fence, Parent, Terms};
+use super::fresh::Fresh;
+use super::gate::{self, Standing};
+use super::record::{Base, RecordFile};
+use super::session::{LocalState, Session};
+use super::shot::{self, Shot, Wanted};
+use super::wish::Wish;
+use crate::database::Counts;
+use crate::error::CommandResult;
+use crate::failpoint;
+use crate::history::Commit;
+use crate::install::image::short;
+use crate::leadership::Role;
+use crate::lock::{self, LockError, Seen, Verifier};
+use crate::python::head::{self, Head, ReadError};
+use crate::python::mirror::Upload;
+use crate::python::setting;
+use crate::rows;
+use crate::storage::records::iso;
+use crate::ui::human_bytes;
+use crate::worker;
+
+/// A hook's archive makes SQLite's full check when the last one is older (seconds).
+const CHECK_EVERY: i64 = 86_400;
+
+/// How the archive's part ended.
+#[derive(Debug)]
+pub(super) enum Archived {
+    /// It was not looked at, or only looked at.
+    NotDue,
+    /// Another node archives.
+    NotOurs,
+    /// The newest commit holds just what is here.
+    UpToDate { counts: Counts },
+    /// Ours is the newest commit.
+    Committed { commit: Box<Commit>, counts: Counts, bytes: u64, warning: Option<String> },
+    /// Somebody else committed first, or has rows that we have not collected.
+    Overtaken,
+}
+
+/// What the bucket holds. A person's FORCE_PUSH steps over announcements that cannot be read, to mend them; never over a
+/// store that does not answer.
+pub(super) async fn look(
+    session: &Session,
+    record: &mut RecordFile,
+    wish: Wish,
+) -> CommandResult<Option<Head>> {
+    let (bucket, force) = (&session.bucket, session.config.overrides.force_push);
+    let mirrored = setting::read(bucket).await?.is_on();
+    let manifest = match mirrored {
+        true => bucket.store.head(&bucket.keys.manifest()).await?.map(|meta| meta.etag.0),
+        false => None,
+    };
+    let mut head = match head::read(bucket, record.record.knows()).await {
+        Err(ReadError::Unreadable(problem)) if force => {
+            session.ui.warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
+            head::without_announcements(bucket, record.record.knows()).await?
+        }
+        other => other?,
+    };
+    if wish != Wish::Turn
+        && mirrored
+        && let Some(seen) = head.as_ref().filter(|head| head.mirrored())
+        && !session.mirror(Some(&record.record)).is_in_place(seen).await?
+        && let Some(Head::Commit(head)) = &mut head
+    {
+        head.mirrored = false;
+    }
+    record.looked(session.bucket.context.now().as_second(), mirrored, manifest)?;
+    Ok(head)
+}
+
+/// Whether the objects for Python nodes were written since the last look: one small request.
+pub(super) async fn python_wrote(session: &Session, record: &RecordFile) -> CommandResult<bool> {
+    if !record.record.mirror_is_on() {
+        return Ok(false);
+    }
+    let manifest = session.bucket.store.head(&session.bucket.keys.manifest()).await?;
+    Ok(manifest.map(|meta| meta.etag.0) != record.record.manifest_etag)
+}
+
+/// Brings the archive up to date with what is here, where that is this node's to do.
+pub(super) async fn make(
+    session: &Session,
+    record: &mut RecordFile,
+    wish: Wish,
+    standing: Option<&Standing>,
+    seen: &rows::Standing,
+    head: Option<Head>,
+) -> CommandResult<Archived> {
+    let first = head.as_ref().and_then(Head::newest).is_none();
+    let ours = standing.is_none_or(|standing| standing.role == Role::Primary)
+        || session.config.overrides.secondary_push
+        || first;
+    if !ours {
+        return Ok(Archived::NotOurs);
+    }
+    let seen_at = session.bucket.context.uptime();
+    let rewrite = session.config.overrides.force_push && wish.is_typed();
+    let local = session.read_local().await?;
+    let counts = local.facts.counts;
+    let wants_mirror = record.record.mirror_is_on();
+    let mirror_due =
+        wants_mirror && head.as_ref().is_some_and(|head| head.commit().is_some() && !head.mirrored());
+    let same =
+        head.as_ref().and_then(Head::commit).filter(|commit| commit.content_digest == local.facts.digest);
+    if let Some(commit) = same
+        && !mirror_due
+        && !rewrite
+    {
+        record.agree(base_of(commit, true, &local))?;
+        return Ok(Archived::UpToDate { counts });
+    }
+    if head.as_ref().and_then(Head::newest).is_some_and(|commit| !commit.is_within(&seen.vector())) {
+        return Ok(Archived::Overtaken);
+    }
+    let check = wish != Wish::Turn || session.is_older(record.record.checked_at, CHECK_EVERY);
+    let parent = head.as_ref().filter(|_| !rewrite);
+    let wanted = Wanted { object: wants_mirror, check };
+    let shot = shot::take(session, local, shot::parent_map(session, parent), wanted).await?;
+    failpoint::reach("push.snapshot");
+    if shot.checked {
+        record.record.checked_at = session.bucket.context.now().as_second();
+    }
+    let claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
+    let terms =
+        Terms { epoch: standing.and_then(Standing::epoch), gated: seen_at, claude_mem, seen: seen.vector() };
+    let work = Work { shot: &shot, head, seen_at, rewrite, wish, terms: &terms };
+    let done = under_the_lock(session, record, work).await?;
+    failpoint::reach("push.before-record");
+    Ok(match done {
+        Done::Overtaken => Archived::Overtaken,
+        Done::Same { commit, mirrored } => {
+            conclude(session, record, shot, &commit, mirrored)?;
+            Archived::UpToDate { counts }
+        }
+        Done::Committed { commit, mirrored, warning } => {
+            record.record.last_push = Some(iso(session.bucket.context.now()));
+            let bytes = shot.pack.digests.size;
+            conclude(session, record, shot, &commit, mirrored)?;
+            Archived::Committed { commit, counts, bytes, warning }
+        }
+    })
+}
+
+/// What is to be done under the lock.
+struct Work<'a> {
+    shot: &'a Shot,
+    head: Option<Head>,
+    /// When the head was read (see [`crate::context::Context::uptime`]).
+    seen_at: Duration,
+    /// A person forces it: everything is written anew, and nothing is built on what is there.
+    rewrite: bool,
+    wish: Wish,
+    terms: &'a Terms,
+}
+
+enum Done {
+    Committed { commit: Box<Commit>, mirrored: bool, warning: Option<String> },
+    Same { commit: Box<Commit>, mirrored: bool },
+    Overtaken,
+}
+
+async fn under_the_lock(session: &Session, record: &mut RecordFile, work: Work<'_>) -> CommandResult<Done> {
+    let _critical = session.bucket.context.critical();
+    session.ui.step("3/6", "Lock");
+    let mut guard = session.lock().acquire().await?;
+    if let Some(why) = guard.took_over {
+        session.ui.line(format!("      the lock was taken over: {why}"));
+    }
+    failpoint::reach("push.locked");
+    let verifier = guard.verifier();
+    let end = guard.hold(locked(session, record, work, &verifier)).await;
+    failpoint::reach("push.before-release");
+    if let Err(error) = guard.release().await {
+        session.ui.warn(format!("the lock could not be given back ({error}); it runs out by itself"));
+    }
+    end
+}
+
+/// Under the lock: read the bucket again where that may tell anything new, commit, mirror.
+async fn locked(
+    session: &Session,
+    record: &mut RecordFile,
+    work: Work<'_>,
+    verifier: &Verifier<'_>,
+) -> CommandResult<Done> {
+    let (shot, terms) = (work.shot, work.terms);
+    let verdict = session.bucket.verdict().await?;
+    let fresh = Fresh::of(session, verdict, shot);
+    // Before the announcements are read: whoever writes the object after this look changes what our write rests on.
+    let over = match &shot.object {
+        Some(_) => Some(verifier.look(session.bucket.keys.database()).await?),
+        None => None,
+    };
+    let head = if fresh.since(&session.bucket.context, work.seen_at) {
+        work.head
+    } else {
+        look(session, record, work.wish).await?
+    };
+    let head = head.as_ref();
+    if let Some(commit) =
+        head.and_then(Head::commit).filter(|commit| commit.content_digest == shot.facts.digest)
+        && !work.rewrite
+    {
+        let mirrored = match head.is_some_and(Head::mirrored) {
+            true => true,
+            false => refresh(session, record, shot, (head, commit), terms, over, verifier).await?,
+        };
+        return Ok(Done::Same { commit: Box::new(commit.clone()), mirrored });
+    }
+    if head.and_then(Head::newest).is_some_and(|commit| !commit.is_within(&terms.seen)) {
+        return Ok(Done::Overtaken);
+    }
+    gate::fence(terms.epoch, head)?;
+    gate::shrink(shot.facts.counts.observations, head, session.config.overrides.force_push)?;
+    let fence = Fence { terms, verifier, fresh };
+    let Parent::Commit(parent) = commit::parent(session, shot, head, fence).await? else {
+        return Ok(Done::Overtaken);
+    };
+    let pack = human_bytes(shot.pack.digests.size);
+    let mirror = shot.object.as_ref().map_or(String::new(), |object| {
+        format!(
+            ", and {} for Python nodes (none left? membridge mirror off)",
+            human_bytes(object.digests.size)
+        )
+    });
+    session.ui.step("5/6", format!("Upload: {pack}{mirror}"));
+    failpoint::reach("push.before-upload");
+    let announced = head.and_then(Head::announced);
+    // A Python node that forces its way does not ask for the lock (F47); what it left is adopted next time.
+    let Some(commit) = commit::create(session, shot, parent.as_deref(), announced, fence).await? else {
+        return Ok(Done::Overtaken);
+    };
+    let mirrored = refresh(session, record, shot, (head, &commit), terms, over, verifier).await?;
+    let before = head.and_then(Head::newest);
+    commit::collect(session, before.map(|commit| commit.number), commit.number).await;
+    session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, short(&commit.sha256)));
+    let warning = fewer(parent.as_deref(), &commit);
+    Ok(Done::Committed { commit: Box::new(commit), mirrored, warning })
+}
+
+/// Brings the objects for Python nodes up to date, where the shot has one for them, over what was there (`over`) before
+/// the decision was made. False: it was left to the next archive.
+async fn refresh(
+    session: &Session,
+    record: &mut RecordFile,
+    shot: &Shot,
+    (head, commit): (Option<&Head>, &Commit),
+    terms: &Terms,
+    over: Option<Seen>,
+    verifier: &Verifier<'_>,
+) -> CommandResult<bool> {
+    let (Some(object), Some(over)) = (&shot.object, over) else {
+        return Ok(false);
+    };
+    session.mirror(Some(&record.record)).keep_what_nobody_knows(head).await?;
+    let upload = Upload {
+        object: &object.path,
+        over: &over,
+        digests: &object.digests,
+        facts: &shot.facts,
+        epoch: terms.epoch,
+        claude_mem: terms.claude_mem.clone(),
+        commit: commit.number,
+    };
+    record.mirror(&object.digests.sha256, None)?;
+    match session.mirror(None).write(&upload, verifier).await {
+        Ok(etag) => {
+            record.mirror(&object.digests.sha256, Some(etag))?;
+            let manifest = session.bucket.store.head(&session.bucket.keys.manifest()).await?;
+            let now = session.bucket.context.now().as_second();
+            record.looked(now, true, manifest.map(|meta| meta.etag.0))?;
+            Ok(true)
+        }
+        // The commit stands; whoever holds the lock now brings the objects for Python nodes up to date.
+        Err(failure) if matches!(verifier.verify().await, Err(error) if !matches!(error, LockError::Store(_))) =>
+        {
+            session.ui.warn(format!("the copy for Python nodes was left to the next push: {failure}"));
+            Ok(false)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn conclude(
+    session: &Session,
+    record: &mut RecordFile,
+    shot: Shot,
+    commit: &Commit,
+    mirrored: bool,
+) -> CommandResult {
+    let Shot { facts, fingerprint, pack, .. } = shot;
+    record.agree(Base {
+        sha256: commit.sha256.clone(),
+        commit: commit.number,
+        mirrored,
+        digest: facts.digest,
+        counts: facts.counts,
+        fingerprint,
+    })?;
+    if commit.sha256 == pack.sha256
+        && let Err(error) = pack.map.keep(&session.page_map)
+    {
+        tracing::warn!(%error, "the next archive will be a full one");
+    }
+    Ok(())
+}
+
+fn base_of(commit: &Commit, mirrored: bool, local: &LocalState) -> Base {
+    Base {
+        sha256: commit.sha256.clone(),
+        commit: commit.number,
+        mirrored,
+        digest: local.facts.digest.clone(),
+        counts: local.facts.counts,
+        fingerprint: local.fingerprint.clone(),
+    }
+}
+
+/// What a person should hear when a commit holds fewer memories than the one before.
+fn fewer(parent: Option<&Commit>, commit: &Commit) -> Option<String> {
+    let (before, now) = (parent?.counts.observations, commit.counts.observations);
+    let gone = before.checked_sub(now).filter(|gone| *gone > 0)?;
+    let (number, noun) = (parent?.number, if gone == 1 { "observation" } else { "observations" });
+    Some(format!(
+        "{gone} {noun} fewer than in commit {number} ({now} instead of {before}); if that was not meant: membridge restore {number}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fewer;
+    use crate::history::commit::tests::sample;
+
+    #[test]
+    fn an_archive_says_when_rows_are_gone() {
+        let with = |number, observations| {
+            let mut commit = sample(number, 0);
+            commit.counts.observations = observations;
+            commit
+        };
+        for (before, now, says) in [
+            (10, 10, None),
+            (10, 12, None),
+            (10, 9, Some("1 observation fewer")),
+            (10, 7, Some("3 observations fewer")),
+        ] {
+            let text = fewer(Some(&with(4, before)), &with(5, now));
+            assert_eq!(text.is_some(), says.is_some(), "{before} {now}");
+            assert!(says.is_none_or(|says| text.as_ref().is_some_and(|text| text.starts_with(says))));
+            assert!(text.is_none_or(|text| text.ends_with("membridge restore 4")));
+        }
+        assert_eq!(fewer(None, &with(1, 0)), None);
+    }
+}

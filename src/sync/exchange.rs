@@ -1,0 +1,114 @@
+//! Rows, both ways: what others have recorded comes in, what was recorded here goes out, and this machine's record says so.
+//! Asks `rows` for each step; how a step is made is its business.
+
+use super::gate::Standing;
+use super::node;
+use super::session::Session;
+use super::wish::Wish;
+use crate::error::CommandResult;
+use crate::failpoint;
+use crate::install::image;
+use crate::python::Head;
+use crate::rows::{self, Begun, Collected, Published, Rows, Scanned, Site, TakenIn};
+use crate::worker;
+
+/// What was exchanged.
+#[derive(Debug, Default)]
+pub(super) struct Exchanged {
+    pub(super) begun: Begun,
+    pub(super) collected: Collected,
+    pub(super) scanned: Scanned,
+    pub(super) published: Published,
+    /// How this machine stands in the log afterwards.
+    pub(super) standing: rows::Standing,
+}
+
+/// How often a sync takes a new writer id: a second copy of the state in the same moment is no accident.
+const ATTEMPTS: u32 = 3;
+
+/// Finishes what was begun, collects, scans and publishes.
+pub(super) async fn rows(session: &Session, wish: Wish) -> CommandResult<Exchanged> {
+    let mut rows = open(session).await?;
+    if session.accept_deletions {
+        rows.accept_deletions()?;
+    }
+    if session.put_back {
+        rows.put_back()?;
+    }
+    let mut done = Exchanged::default();
+    for _ in 0..ATTEMPTS {
+        done.begun = rows.begin(wish.depth()).await?;
+        failpoint::reach("sync.begun");
+        done.collected.add(rows.collect().await?);
+        failpoint::reach("sync.collected");
+        if !wish.publishes() {
+            break;
+        }
+        let scanned = rows.scan().await?;
+        done.published = rows.publish(scanned.clone()).await?;
+        done.scanned = scanned;
+        if !done.published.new_writer {
+            break;
+        }
+        session
+            .ui
+            .warn("the state of this machine is a copy of another one's: it goes on under an id of its own");
+    }
+    failpoint::reach("sync.published");
+    done.standing = rows.standing()?;
+    Ok(done)
+}
+
+/// Whether any machine has published anything.
+pub(super) async fn is_anybody_there(session: &Session) -> CommandResult<bool> {
+    let log = rows::log::RowLog::new(&session.bucket, &session.config.paths.tmp());
+    Ok(!log.nodes().await?.is_empty())
+}
+
+/// How this machine stands in the log.
+pub(super) async fn standing(session: &Session) -> CommandResult<rows::Standing> {
+    Ok(open(session).await?.standing()?)
+}
+
+/// Takes in the image that a Python node pushed.
+pub(super) async fn take_image(session: &Session, head: &Head) -> CommandResult<TakenIn> {
+    let image = super::fetch::whatever_is_there(session, Some(head)).await?;
+    session.ui.line(format!(
+        "      the push of {} is taken in ({})",
+        head.source(),
+        image::short(&image.sha256)
+    ));
+    let key = session.bucket.keys.database();
+    let listed = session.bucket.store.list(&key).await?;
+    let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
+    let mut rows = open(session).await?;
+    Ok(rows.take_image(&image.path, modified.saturating_mul(1000)).await?)
+}
+
+/// The end of a sync: segments are folded where it is time, and this machine's record says how it stands. Trouble with
+/// either never fails a sync: the segments are there.
+pub(super) async fn close(session: &Session, wish: Wish, standing: Option<&Standing>, done: &Exchanged) {
+    let end = async {
+        if wish.depth() == rows::Depth::Whole {
+            let folded = open(session).await?.fold().await?;
+            tracing::info!(?folded, "segments folded");
+        }
+        node::keep(session, wish, standing, done).await
+    };
+    if let Err(failure) = end.await {
+        tracing::warn!(%failure, "the record of this machine is behind");
+    }
+}
+
+async fn open(session: &Session) -> CommandResult<Rows<'_>> {
+    let claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
+    Ok(Rows::open(Site {
+        bucket: &session.bucket,
+        database: session.database.clone(),
+        state: session.config.paths.state.clone(),
+        node: &session.config.node,
+        tool_uses: session.config.rows.tool_uses,
+        excluded: session.config.rows.excluded.clone(),
+        claude_mem,
+    })?)
+}

@@ -1,0 +1,106 @@
+//! A sync from top to bottom: finish what was begun, collect, scan, publish, archive. Each step is one call into the module
+//! that owns it. It starts over when another machine took the archive's next number, and when our state turned out to be a
+//! copy of somebody else's.
+
+use super::archive::{self, Archived};
+use super::exchange;
+use super::first::{self, First};
+use super::gate::{self, Standing};
+use super::record::RecordFile;
+use super::session::Session;
+use super::told::Told;
+use super::wish::Wish;
+use crate::database::DatabaseError;
+use crate::error::{CommandResult, Failure};
+use crate::failpoint;
+use crate::python::Head;
+use crate::ui::Report;
+use crate::worker::find::Site;
+
+/// How often a sync that others overtake starts again.
+const ATTEMPTS: u32 = 3;
+
+/// Makes this machine's memory and that of the others one, as far as the wish goes.
+///
+/// # Errors
+/// Refusals with their exit codes, after rows have been exchanged, and whatever failed. Memory is never lost: what was
+/// exchanged stays, and the rest is found again by the next sync.
+pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> CommandResult<Report> {
+    gate::store_is_ours_to_sync(&Site::of(&session.config))?;
+    gate::store_is_known(session).await?;
+    let mut told = Told::new(session, wish);
+    // A role that cannot be found out stops the archive (F06, F07), never the exchange of rows.
+    let role = match wish {
+        Wish::Start | Wish::Turn => None,
+        _ => Some(gate::role(session, wish).await),
+    };
+    failpoint::reach("sync.gated");
+    let image = match wish {
+        Wish::Pull => archive::look(session, record, wish).await?,
+        _ => None,
+    };
+    if !session.database.exists() {
+        if wish == Wish::Push {
+            return Err(DatabaseError::Missing(session.database.clone()).into());
+        }
+        match first::install(session, record).await? {
+            First::Installed(installed) => told.installed(installed),
+            First::NothingThere => return first::nothing(session, wish),
+        }
+    } else if wish == Wish::Pull && image.is_none() && !exchange::is_anybody_there(session).await? {
+        return first::nothing(session, wish);
+    }
+    let standing = |role: Option<CommandResult<Option<Standing>>>| role.transpose().map(Option::flatten);
+    let mut role = Some(role);
+    let mut known = None;
+    for _ in 0..ATTEMPTS {
+        let exchanged = exchange::rows(session, wish).await?;
+        told.exchanged(&exchanged);
+        if let Some(role) = role.take() {
+            known = standing(role)?;
+        }
+        let archived = archived(session, record, wish, &mut known, &mut told).await?;
+        if !matches!(archived, Archived::Overtaken) {
+            exchange::close(session, wish, known.as_ref(), &exchanged).await;
+            return told.conclude(record, known.as_ref(), image.as_ref(), archived, &exchanged).await;
+        }
+        session.ui.line("another machine archived first: looking again");
+    }
+    Err(Failure::new(format!("other machines archived first in each of {ATTEMPTS} attempts"))
+        .hint("try again: membridge sync"))
+}
+
+/// The archive's part, where it is due; what a Python node pushed comes first, because it is in it.
+async fn archived(
+    session: &Session,
+    record: &mut RecordFile,
+    wish: Wish,
+    standing: &mut Option<Standing>,
+    told: &mut Told<'_>,
+) -> CommandResult<Archived> {
+    let age = record.record.looked_at.map(|at| session.bucket.context.now().as_second().saturating_sub(at));
+    let forced = session.config.overrides.force_push && wish.is_typed();
+    let due = forced || wish.archiving(record.record.mirror_is_on()).is_due(age);
+    let wrote =
+        wish.publishes() && !due && wish != Wish::Pull && archive::python_wrote(session, record).await?;
+    if !due && !wrote && wish != Wish::Pull {
+        return Ok(Archived::NotDue);
+    }
+    let head = archive::look(session, record, wish).await?;
+    if wish == Wish::Turn {
+        *standing = gate::role(session, wish).await?;
+    }
+    let role = standing.as_ref().map(|standing| standing.role);
+    let foreign = head.as_ref().filter(|head| matches!(head, Head::Foreign(_)));
+    if let Some(foreign) = foreign
+        && wish.takes_images(role, session.config.overrides.primary_pull)
+    {
+        told.taken_in(exchange::take_image(session, foreign).await?);
+    }
+    let first = head.is_none();
+    if !due && foreign.is_none() || wish == Wish::Pull && !first {
+        return Ok(Archived::NotDue);
+    }
+    let seen = exchange::standing(session).await?;
+    archive::make(session, record, wish, standing.as_ref(), &seen, head).await
+}
