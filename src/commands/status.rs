@@ -193,7 +193,7 @@ fn show_lock(run: &Run, there: &There, report: Report) -> Report {
     let (host, age) = (&sight.record.hostname, sight.age(run.context.server_now().as_second()));
     let (line, free_in) = match verdict {
         Verdict::Take => {
-                return report.with("lock", Value::Null);
+            return report.with("lock", Value::Null);
         }
         Verdict::TakeOver(Why::Stale) => {
             (format!("  lock: stale, left by {host} {age}s ago; the next push takes it over"), 0)

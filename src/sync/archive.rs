@@ -17,7 +17,7 @@ use crate::failpoint;
 use crate::history::Commit;
 use crate::install::image::short;
 use crate::leadership::Role;
-use crate::lock::{self, LockError, Seen, Verifier};
+use crate::lock::{LockError, Seen, Verifier};
 use crate::python::head::{self, Head, ReadError};
 use crate::python::mirror::Upload;
 use crate::python::setting;

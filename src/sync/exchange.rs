@@ -89,11 +89,12 @@ pub(super) async fn take_image(session: &Session, head: &Head) -> CommandResult<
 /// either never fails a sync: the segments are there.
 pub(super) async fn close(session: &Session, wish: Wish, standing: Option<&Standing>, done: &Exchanged) {
     let end = async {
+        let mut rows = open(session).await?;
         if wish.depth() == rows::Depth::Whole {
-            let folded = open(session).await?.fold().await?;
+            let folded = rows.fold().await?;
             tracing::info!(?folded, "segments folded");
         }
-        node::keep(session, wish, standing, done).await
+        node::keep(session, wish, standing, done, &rows.standing()?).await
     };
     if let Err(failure) = end.await {
         tracing::warn!(%failure, "the record of this machine is behind");

@@ -10,7 +10,7 @@ use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::install::{Incoming, Installed, Steps, Why};
 use crate::outcome::Outcome;
-use crate::python::head;
+use crate::python::head::{self, Head};
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 
@@ -22,13 +22,20 @@ pub(super) enum First {
     NothingThere,
 }
 
-/// Installs the first database.
-pub(super) async fn install(session: &Session, record: &mut RecordFile) -> CommandResult<First> {
-    let Some(head) = head::read(&session.bucket, record.record.knows()).await? else {
+/// Installs the first database; `seen`: the bucket's head, where it was looked at already.
+pub(super) async fn install(
+    session: &Session,
+    record: &RecordFile,
+    seen: Option<Head>,
+) -> CommandResult<First> {
+    let head = match seen {
+        Some(head) => Some(head),
+        None => head::read(&session.bucket, record.record.knows()).await?,
+    };
+    let Some(head) = head else {
         return Ok(First::NothingThere);
     };
     let ui = &session.ui;
-    ui.step("1/7", format!("Remote: {}", head.describe()));
     let mut image = fetch::image(session, &head, session.admits().await?).await?;
     let size = human_bytes(image.size);
     ui.step("3/7", format!("Fetched and checked: {} ({size})", image.facts.counts.describe()));

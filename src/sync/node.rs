@@ -6,6 +6,7 @@ use super::gate::Standing;
 use super::session::Session;
 use super::wish::Wish;
 use crate::error::CommandResult;
+use crate::rows;
 use crate::rows::log::RowLog;
 use crate::rows::node::{LastSync, NodeRecord, SCHEMA};
 use crate::storage::records::iso;
@@ -19,12 +20,13 @@ pub(super) async fn keep(
     wish: Wish,
     standing: Option<&Standing>,
     done: &Exchanged,
+    at: &rows::Standing,
 ) -> CommandResult {
-    let Some(writer) = done.standing.writer.map(|writer| writer.to_string()) else {
+    let Some(writer) = at.writer.map(|writer| writer.to_string()) else {
         return Ok(());
     };
     let log = RowLog::new(&session.bucket, &session.config.paths.tmp());
-    let published = done.published.segments > 0 || done.begun.finished;
+    let published = at.segment > done.standing.segment || done.published.segments > 0 || done.begun.finished;
     let before = match log.node(&writer).await {
         Ok(found) => found.map(|(record, _)| record),
         // Ours, and of no use to anybody: it is written anew.
@@ -42,8 +44,9 @@ pub(super) async fn keep(
     let facts = session.facts_for_people().await?;
     let record = NodeRecord {
         schema: SCHEMA,
-        last: done.standing.segment,
-        seen: done.standing.seen.iter().map(|(writer, number)| (writer.to_string(), *number)).collect(),
+        last: at.segment,
+        folds: at.folds.clone(),
+        seen: at.seen.iter().map(|(writer, number)| (writer.to_string(), *number)).collect(),
         time: iso(now),
         node_id: session.config.node.id.clone(),
         host: session.config.node.host.clone(),
@@ -59,8 +62,8 @@ pub(super) async fn keep(
         ),
         configured_primary: session.config.leadership.primary.clone(),
         last_sync: Some(LastSync { time: iso(now), outcome: "ok".to_owned() }),
-        waiting: done.standing.waiting.values().sum(),
-        held: done.standing.held.total(),
+        waiting: at.waiting.values().sum(),
+        held: at.held.total(),
         ..before.unwrap_or_default()
     };
     log.put_node(&NodeRecord { writer, ..record }).await?;

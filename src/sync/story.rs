@@ -29,21 +29,24 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     gate::store_is_ours_to_sync(&Site::of(&session.config))?;
     gate::store_is_known(session).await?;
     let mut told = Told::new(session, wish);
+    let image = match wish {
+        Wish::Pull => archive::look(session, record, wish).await?,
+        _ => None,
+    };
+    if let Some(head) = &image {
+        session.ui.step("1/7", format!("Remote: {}", head.describe()));
+    }
     // A role that cannot be found out stops the archive (F06, F07), never the exchange of rows.
     let role = match wish {
         Wish::Start | Wish::Turn => None,
         _ => Some(gate::role(session, wish).await),
     };
     failpoint::reach("sync.gated");
-    let image = match wish {
-        Wish::Pull => archive::look(session, record, wish).await?,
-        _ => None,
-    };
     if !session.database.exists() {
         if wish == Wish::Push {
             return Err(DatabaseError::Missing(session.database.clone()).into());
         }
-        match first::install(session, record).await? {
+        match first::install(session, record, image.clone()).await? {
             First::Installed(installed) => told.installed(installed),
             First::NothingThere => return first::nothing(session, wish),
         }
