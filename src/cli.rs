@@ -114,6 +114,23 @@ pub struct SyncArgs {
     pub wish: Wish,
 }
 
+/// What a person means by putting an earlier state in place.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RestoreArgs {
+    /// Bring rows back and remove none
+    #[arg(long)]
+    pub add_only: bool,
+    /// Agree to what is removed, here and by the next sync on every machine
+    #[arg(long)]
+    pub yes: bool,
+    /// Move claude-mem's vector index into the backup; claude-mem builds a new one
+    #[arg(long)]
+    pub reset_vectors: bool,
+    /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
+    #[arg(long)]
+    pub accept_schema: bool,
+}
+
 /// What to do with the copy for Python nodes.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum MirrorAction {
@@ -186,9 +203,9 @@ pub enum Command {
     RestoreBackup {
         /// A name from the list
         name: Option<String>,
-        /// Take the backup although it brings triggers, views, virtual tables or constraints along that are not known
-        #[arg(long, requires = "name")]
-        accept_schema: bool,
+        /// What it means.
+        #[command(flatten)]
+        means: RestoreArgs,
         /// Whether to do it.
         #[command(flatten)]
         plan: PlanArgs,
@@ -207,12 +224,9 @@ pub enum Command {
         /// Write this new file instead of the local database
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
-        /// Move claude-mem's vector index into the backup; claude-mem builds a new one
-        #[arg(long, conflicts_with = "to")]
-        reset_vectors: bool,
-        /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
-        #[arg(long, conflicts_with = "to")]
-        accept_schema: bool,
+        /// What it means.
+        #[command(flatten)]
+        means: RestoreArgs,
         /// Whether to do it.
         #[command(flatten)]
         plan: PlanArgs,

@@ -1,7 +1,7 @@
 //! What a person sees: report lines and steps on stdout, progress on stderr, one JSON object with `--json`.
 //! The only file that prints. It may not know what the lines mean.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -119,6 +119,20 @@ impl Ui {
             (_, false) => "",
         };
         self.toned(tone, mark, text);
+    }
+
+    /// Asks for a yes on the terminal; `None` where nobody is there to ask.
+    pub fn confirm(&self, question: &str) -> Option<bool> {
+        if self.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return None;
+        }
+        let mut line = String::new();
+        self.beside_the_bar(|| {
+            let mut err = std::io::stderr().lock();
+            let _ = write!(err, "{} [y/N] ", clean(question)).and_then(|()| err.flush());
+            let _ = std::io::stdin().lock().read_line(&mut line);
+        });
+        Some(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// One line of a daemon's log, which is JSON already.

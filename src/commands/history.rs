@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::run::Run;
+use crate::cli::RestoreArgs;
 use crate::config::Config;
 use crate::database::{self, changes, files, install};
 use crate::error::{Code, CommandResult, Failure};
@@ -110,16 +111,11 @@ fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
 }
 
 /// `restore N|TIME`.
-pub(super) async fn restore(
-    run: &Run,
-    what: &str,
-    reset_vectors: bool,
-    accept_schema: bool,
-) -> CommandResult<Report> {
+pub(super) async fn restore(run: &Run, what: &str, means: RestoreArgs) -> CommandResult<Report> {
     let commit = Past::open(run)?.find(what).await?;
     let (config, bucket) = run.open()?;
     let (mut session, mut record) = Session::open(config, bucket, run.ui.clone()).await?;
-    (session.reset_vectors, session.accept_schema) = (reset_vectors, accept_schema);
+    session.means(means.into());
     restore::restore(&session, &mut record, &commit).await
 }
 

@@ -159,17 +159,15 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push(args) => sync::run(run, sync::Asked::push(args)).await,
         Command::Pull(args) => sync::run(run, sync::Asked::pull(args)).await,
         Command::Sync(args) => sync::run(run, sync::Asked::sync(args)).await,
-        Command::RestoreBackup { name, accept_schema, plan } => {
-            restore_backup::run(run, name, accept_schema, plan.dry_run).await
+        Command::RestoreBackup { name, means, plan } => {
+            restore_backup::run(run, name, means, plan.dry_run).await
         }
         Command::History { limit } => history::history(run, limit).await,
         Command::Restore { what, to, plan, .. } if plan.dry_run => {
             history::restore_preview(run, &what, to.as_deref()).await
         }
         Command::Restore { what, to: Some(file), .. } => history::restore_to(run, &what, &file).await,
-        Command::Restore { what, to: None, reset_vectors, accept_schema, .. } => {
-            Box::pin(history::restore(run, &what, reset_vectors, accept_schema)).await
-        }
+        Command::Restore { what, to: None, means, .. } => Box::pin(history::restore(run, &what, means)).await,
         Command::Mirror { action } => mirror::run(run, action).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Verify { all } => history::verify(run, all).await,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::run::Run;
+use crate::cli::RestoreArgs;
 use crate::config::Config;
 use crate::database::{self, look};
 use crate::error::CommandResult;
@@ -14,14 +15,14 @@ use crate::ui::{Report, human_bytes};
 pub(super) async fn run(
     run: &Run,
     name: Option<String>,
-    accept_schema: bool,
+    means: RestoreArgs,
     dry_run: bool,
 ) -> CommandResult<Report> {
     match name {
         Some(name) if dry_run => preview(run, &name),
         Some(name) => {
             let (mut session, mut record) = super::sync::session(run).await?;
-            session.accept_schema = accept_schema;
+            session.means(means.into());
             restore_backup::restore(&session, &mut record, &name).await
         }
         None => list(run),

@@ -1,9 +1,10 @@
 //! `push_sqlite`, `pull_sqlite` and `sync`: each is a wish for the one story.
 
 use super::run::Run;
-use crate::cli::{PullArgs, PushArgs, SyncArgs};
+use crate::cli::{PullArgs, PushArgs, RestoreArgs, SyncArgs};
 use crate::error::CommandResult;
 use crate::sync::record::RecordFile;
+use crate::sync::session::Means;
 use crate::sync::{Session, Wish, sync};
 use crate::ui::Report;
 
@@ -48,6 +49,13 @@ impl Asked {
             accept_schema: args.accept_schema,
             ..Self::of(args.wish, args.plan.dry_run, args.lock.take_lock)
         }
+    }
+}
+
+impl From<RestoreArgs> for Means {
+    fn from(args: RestoreArgs) -> Self {
+        let RestoreArgs { add_only, yes, reset_vectors, accept_schema } = args;
+        Self { add_only, yes, reset_vectors, accept_schema }
     }
 }
 

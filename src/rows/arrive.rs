@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::RowsError;
 use super::compose;
 use super::conflict;
-use super::desk::Desk;
+use super::desk::{Desk, Restoring};
 use super::intake;
 use super::live::Names;
 use super::record::Record;
@@ -27,6 +27,8 @@ const ROWS: usize = 200;
 const TIME: Duration = Duration::from_millis(20);
 /// The worker's turn between two.
 const PAUSE: Duration = Duration::from_millis(25);
+/// The id of a row that the log has and a restored database lacks.
+const NOWHERE: i64 = -1;
 /// Titles that a report names.
 const TITLES: usize = 20;
 /// Columns that only ever go from NULL to a value: a value beats NULL, whichever is newer.
@@ -66,6 +68,18 @@ enum Verdict {
     Forget,
     /// Ours stays, and gets a greater stamp at the scan.
     Refuse,
+    /// Nothing is written: the scan that follows finds what the row says otherwise, or that it is gone.
+    Note,
+}
+
+/// The same where a person put an earlier state in place, and means it: the log is told, not the database.
+fn decide_restoring(place: Place, deleted: bool, same: bool, restoring: Restoring) -> Verdict {
+    match (place, deleted) {
+        (Place::Empty | Place::Vanished, false) if restoring == Restoring::Adding => Verdict::Insert,
+        (Place::Empty | Place::Vanished, true) => Verdict::Forget,
+        (Place::Found | Place::AsSeen | Place::Unsure | Place::Changed, false) if same => Verdict::Same,
+        _ => Verdict::Note,
+    }
 }
 
 /// Decides, and says whose version goes to the conflicts. `same`: the record says exactly what the row says.
@@ -225,7 +239,10 @@ fn take_in(
     // A session's state is its home's business, and no difference here.
     let same =
         wanted.as_ref().zip(here.as_ref()).is_some_and(|(wanted, here)| wanted.print(false) == here.bare);
-    let (verdict, conflict) = decide(place, record.deleted, same, desk.migrated);
+    let (verdict, conflict) = match desk.restoring {
+        Some(restoring) => (decide_restoring(place, record.deleted, same, restoring), None),
+        None => decide(place, record.deleted, same, desk.migrated),
+    };
     if let Some(kept) = conflict {
         conflict::keep(
             desk,
@@ -239,6 +256,17 @@ fn take_in(
     }
     match (verdict, wanted) {
         (Verdict::Refuse, _) => Ok(Outcome::Refused),
+        (Verdict::Note, _) if record.deleted => {
+            Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))))
+        }
+        (Verdict::Note, _) => {
+            // No row has such an id: the scan finds it gone.
+            let lid = here.map_or(NOWHERE, |here| here.lid);
+            search::placed(desk, &shape.name, record.uid, lid)?;
+            names.set(&shape.name, lid, record.uid);
+            let entry = compose::entry(Some(shape), record, Some(lid), desk.me);
+            Ok(Outcome::Entered(Did::Nothing, Box::new(entry)))
+        }
         (Verdict::Forget, _) | (_, None) if here.is_none() => {
             Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))))
         }
@@ -400,7 +428,29 @@ fn put(
 
 #[cfg(test)]
 mod tests {
-    use super::{Kept, Place, Verdict, decide};
+    use super::{Kept, Place, Restoring, Verdict, decide, decide_restoring};
+
+    #[test]
+    fn a_restored_state_is_told_to_the_log() {
+        use Place::{AsSeen, Changed, Empty, Found, Unsure, Vanished};
+        let (exactly, adding) = (Restoring::Exactly, Restoring::Adding);
+        let table = [
+            ((Empty, false, false, exactly), Verdict::Note),
+            ((Vanished, false, false, exactly), Verdict::Note),
+            ((Empty, false, false, adding), Verdict::Insert),
+            ((Empty, true, false, exactly), Verdict::Forget),
+            ((Found, false, true, exactly), Verdict::Same),
+            ((Found, false, false, exactly), Verdict::Note),
+            ((Found, true, false, adding), Verdict::Note),
+            ((AsSeen, true, false, exactly), Verdict::Note),
+            ((Unsure, false, false, adding), Verdict::Note),
+            ((Changed, false, true, adding), Verdict::Same),
+        ];
+        for ((place, deleted, same, restoring), verdict) in table {
+            let found = decide_restoring(place, deleted, same, restoring);
+            assert_eq!(found, verdict, "{place:?} {deleted} {same} {restoring:?}");
+        }
+    }
 
     #[test]
     fn what_becomes_of_a_record() {

@@ -2,9 +2,20 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::live::{Excluded, Live};
 use super::shadow::{Shadow, ShadowError};
 use super::stamp::Writer;
+
+/// What a person means by putting an earlier state in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restoring {
+    /// Just this: what it lacks goes everywhere.
+    Exactly,
+    /// What it has comes back, and nothing goes.
+    Adding,
+}
 
 /// Both sides of a run.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +32,8 @@ pub struct Desk<'r> {
     pub first: bool,
     /// claude-mem's schema was raised since the last scan.
     pub migrated: bool,
+    /// A person put an earlier state in place, and means it.
+    pub restoring: Option<Restoring>,
     /// What stays on this machine.
     pub excluded: &'r Excluded,
     /// Where versions go that did not win.

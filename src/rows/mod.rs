@@ -63,6 +63,7 @@ use places::Places;
 use publish::{About, Emptied};
 use shadow::{Shadow, ShadowError};
 
+pub use desk::Restoring;
 pub use error::RowsError;
 pub use record::Record;
 pub use report::{
@@ -112,6 +113,7 @@ struct Run {
     /// Nothing was written since the last scan of this depth.
     untouched: bool,
     accept: bool,
+    restoring: Option<Restoring>,
     highs: BTreeMap<String, i64>,
     print: Option<Fingerprint>,
 }
@@ -145,6 +147,7 @@ impl<'a> Rows<'a> {
             migrated: false,
             untouched: false,
             accept: false,
+            restoring: None,
             highs: BTreeMap::new(),
             print: None,
         };
@@ -277,6 +280,28 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// A person has put an earlier state in place, and means it: the next run is a first sync in which the database is right
+    /// and the log is told. Until it has ended, nothing of the log comes back by itself.
+    ///
+    /// # Errors
+    /// The shadow's.
+    pub fn restored(&mut self, restoring: Restoring) -> Result<(), RowsError> {
+        self.shadow.transaction(|| {
+            let sql = "DELETE FROM rows; DELETE FROM keys; DELETE FROM highs; DELETE FROM waiting; UPDATE writers SET number = 0;";
+            self.shadow.db.execute_batch(sql)?;
+            self.shadow.set("synced", &false)?;
+            self.shadow.set("restored", &restoring)?;
+            self.shadow.set("accept", &(restoring == Restoring::Exactly))?;
+            // What was under way speaks of the ids of the database that was replaced.
+            self.shadow.set("went_back", &true)?;
+            for name in ["schema", "columns", "turn_print", "whole_print"] {
+                self.shadow.unset(name)?;
+            }
+            Ok::<_, ShadowError>(())
+        })?;
+        Ok(())
+    }
+
     fn desk(&self) -> Result<Desk<'_>, RowsError> {
         let live =
             self.live.as_ref().ok_or_else(|| RowsError::Segment("the database is not open".to_owned()))?;
@@ -287,6 +312,7 @@ impl<'a> Rows<'a> {
             now_ms: self.now_ms(),
             first: self.run.first,
             migrated: self.run.migrated,
+            restoring: self.run.restoring,
             excluded: &self.excluded,
             conflicts: &self.places.conflicts,
         })
@@ -325,10 +351,19 @@ impl<'a> Rows<'a> {
         };
         let same = known("whole_print")? || (depth == Depth::Turn && known("turn_print")?);
         let first = !self.shadow.flag("synced")?;
+        let restoring = self.shadow.get("restored")?;
         let begun = !self.shadow.arriving()?.is_empty() || self.shadow.flag("went_back")?;
         let untouched = same && !first && !begun && !wishes && !self.shadow.flag("migrated")?;
-        self.run =
-            Run { depth, first, migrated: false, untouched, accept: false, highs: BTreeMap::new(), print };
+        self.run = Run {
+            depth,
+            first,
+            migrated: false,
+            untouched,
+            accept: false,
+            restoring,
+            highs: BTreeMap::new(),
+            print,
+        };
         let mut report = Begun { depth, first, ..Begun::default() };
         if !untouched {
             self.open_live()?;
@@ -605,6 +640,7 @@ impl<'a> Rows<'a> {
             self.shadow.set("synced", &true)?;
             self.shadow.set("migrated", &false)?;
             self.shadow.set("accept", &false)?;
+            self.shadow.unset("restored")?;
             self.shadow.set("turn_print", &self.run.print)?;
             if self.run.depth == Depth::Whole {
                 self.shadow.set("whole_ms", &now_ms)?;

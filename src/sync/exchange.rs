@@ -9,7 +9,7 @@ use crate::error::CommandResult;
 use crate::failpoint;
 use crate::install::image;
 use crate::python::Head;
-use crate::rows::{self, Begun, Collected, Published, Rows, Scanned, Site, TakenIn};
+use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
 use crate::worker;
 
 /// What was exchanged.
@@ -57,6 +57,12 @@ pub(super) async fn rows(session: &Session, wish: Wish) -> CommandResult<Exchang
     failpoint::reach("sync.published");
     done.standing = rows.standing()?;
     Ok(done)
+}
+
+/// A person has put an earlier state in place: the next sync tells the log, instead of the log correcting it.
+pub(super) async fn restored(session: &Session) -> CommandResult {
+    let how = if session.add_only { Restoring::Adding } else { Restoring::Exactly };
+    Ok(open(session).await?.restored(how)?)
 }
 
 /// Whether any machine has published anything.

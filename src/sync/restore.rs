@@ -4,10 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::gate;
 use super::record::RecordFile;
 use super::session::Session;
+use super::wish::Wish;
+use super::{exchange, gate};
 use crate::config::Config;
+use crate::database::changes;
 use crate::database::code::Admits;
 use crate::database::facts::Facts;
 use crate::database::{self, DatabaseError, files, install as into};
@@ -18,6 +20,7 @@ use crate::history::log;
 use crate::history::{Commit, fetch as history};
 use crate::install::{Incoming, Steps, Why, image};
 use crate::outcome::Outcome;
+use crate::rows::Tally;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -30,6 +33,10 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     may_come_back(&session.config, commit, commit.schema_version).await?;
     let present = session.database.exists();
     let of = if present { 6 } else { 3 };
+    if present {
+        // What was recorded here is in the log before any of it is replaced.
+        exchange::rows(session, Wish::Whole).await?;
+    }
     session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
     let image = image::of_past(&session.landing(session.admits().await?), commit).await?;
     session.ui.step(
@@ -37,11 +44,13 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
         format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)),
     );
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
+    agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let incoming =
         Incoming { image, why: Why::Restore, only_over: None, in_history: in_history(session, record).await };
     let done = session.door(Steps { first: 3, of }).install(incoming).await?;
     failpoint::reach("restore.replaced");
+    exchange::restored(session).await?;
     if !present {
         session.ui.step("3/3", format!("Installed: {}", session.database.display()));
     }
@@ -60,6 +69,47 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
         Some(path) => report.with("backup", path.display().to_string()),
         None => report,
     })
+}
+
+/// Asks before memory goes: what an earlier state lacks is deleted on every machine by the next sync.
+///
+/// # Errors
+/// The person does not want it, or cannot be asked.
+pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult {
+    if session.add_only || !session.database.exists() {
+        return Ok(());
+    }
+    let (live, image, tmp) = (session.database.clone(), image.to_owned(), session.config.paths.tmp());
+    let changes = database::blocking(move || {
+        let scratch = files::temporary(&tmp, "diff")?;
+        changes::between(&live, &image, &scratch)
+    })
+    .await?;
+    let (mut back, mut gone) = (Tally::default(), Tally::default());
+    for change in &changes {
+        back.add_many(&change.table, change.added);
+        gone.add_many(&change.table, change.removed);
+    }
+    if gone.total() == 0 {
+        return Ok(());
+    }
+    let brings =
+        if back.total() == 0 { String::new() } else { format!("; it brings {} back", back.describe()) };
+    let what =
+        format!("this removes {} here, and by the next sync on every machine{brings}", gone.describe());
+    if session.yes {
+        session.ui.line(what);
+        return Ok(());
+    }
+    match session.ui.confirm(&format!("{what}. Go on?")) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            Err(Failure::of(Code::Refused, "not restored: the answer was no; nothing was changed"))
+        }
+        None => Err(Failure::of(Code::Refused, format!("not restored: {what}, and nobody can be asked"))
+            .hint("when that is meant: the same command with --yes")
+            .hint("to bring rows back and remove none: the same command with --add-only")),
+    }
 }
 
 /// The full name of a file that is to be written: one that is not there, in a folder that is.

@@ -26,6 +26,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let present = session.database.exists();
     let of = if present { 5 } else { 2 };
     session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
+    super::restore::agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let in_history = in_history(session, record).await;
     record.record.base = None;
@@ -35,6 +36,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     if !present {
         session.ui.step("2/2", format!("Installed: {}", session.database.display()));
     }
+    super::exchange::restored(session).await?;
     // All of it is live now.
     backups::settle(&backup.folder);
     let mut report =

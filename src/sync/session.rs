@@ -52,6 +52,10 @@ pub struct Session {
     pub accept_deletions: bool,
     /// What vanished in mass is to come back.
     pub put_back: bool,
+    /// A restore brings rows back and removes none.
+    pub add_only: bool,
+    /// What a restore removes is agreed to.
+    pub yes: bool,
     /// Move the vector index away when the database is replaced (F17).
     pub reset_vectors: bool,
     /// A person takes whatever code an image brings along (F60).
@@ -86,7 +90,26 @@ pub struct ForPeople {
     pub counts: BTreeMap<String, u64>,
 }
 
+/// What a person means by putting an earlier state in place.
+#[derive(Debug, Clone, Copy)]
+pub struct Means {
+    /// See [`Session::add_only`].
+    pub add_only: bool,
+    /// See [`Session::yes`].
+    pub yes: bool,
+    /// See [`Session::reset_vectors`].
+    pub reset_vectors: bool,
+    /// See [`Session::accept_schema`].
+    pub accept_schema: bool,
+}
+
 impl Session {
+    /// For a restore.
+    pub fn means(&mut self, means: Means) {
+        (self.add_only, self.yes) = (means.add_only, means.yes);
+        (self.reset_vectors, self.accept_schema) = (means.reset_vectors, means.accept_schema);
+    }
+
     /// Takes the local file lock, sweeps up after killed runs, loads the record.
     ///
     /// # Errors
@@ -184,6 +207,8 @@ impl Session {
             new_store: false,
             accept_deletions: false,
             put_back: false,
+            add_only: false,
+            yes: false,
             reset_vectors: false,
             accept_schema: false,
             local: None,
