@@ -45,6 +45,11 @@ impl Bucket {
         Self { keys: Keys::new(cid), store, context, capability, seal: Seal::Off }
     }
 
+    /// From here on writes are only rehearsed: see [`Store::rehearse`].
+    pub fn rehearse(&mut self) {
+        self.store.rehearse(&self.context);
+    }
+
     /// What the store's conditional writes are worth: known, remembered, or found out now.
     ///
     /// # Errors

@@ -14,11 +14,13 @@ pub mod conditional;
 pub mod confirm;
 mod dir;
 mod dir_files;
+mod dry;
 mod error;
 mod etags;
 mod http;
 pub mod keys;
 mod object;
+mod place;
 pub mod probe;
 pub mod records;
 pub mod retry;
@@ -34,24 +36,20 @@ use crate::progress::Progress;
 pub use bucket::Bucket;
 pub use conditional::Outcome;
 pub use confirm::Found;
+use dry::Dry;
+pub use dry::Rehearsed;
 pub use error::{StoreError, StoreErrorKind};
 pub use object::{Body, Condition, Entry, Etag, Meta, PutAnswer, RECORD_LIMIT};
+use place::Place;
 pub use sink::{Digests, Sink};
 
 /// A store of either kind.
 #[derive(Debug)]
 pub struct Store {
     place: Place,
+    /// Where writes go that are only rehearsed.
+    dry: Option<Dry>,
     etags: etags::Etags,
-}
-
-/// Where the objects are.
-#[derive(Debug)]
-enum Place {
-    /// Behind the S3 protocol.
-    S3(s3::S3Store),
-    /// In a directory.
-    Dir(dir::DirStore),
 }
 
 impl Store {
@@ -60,11 +58,7 @@ impl Store {
     /// # Errors
     /// A certificate file that cannot be read, a proxy that is not a URL.
     pub fn open(config: &StoreConfig, context: &Arc<Context>) -> Result<Self, StoreError> {
-        let place = match config {
-            StoreConfig::S3(config) => Place::S3(s3::S3Store::new(config, context)?),
-            StoreConfig::Dir(root) => Place::Dir(dir::DirStore::new(root.clone(), context)),
-        };
-        Ok(Self { place, etags: etags::Etags::default() })
+        Ok(Self { place: Place::open(config, context)?, dry: None, etags: etags::Etags::default() })
     }
 
     /// Whether it is a directory: whose conditional writes are our own, a lock file and a rename.
@@ -74,10 +68,7 @@ impl Store {
 
     /// How messages name the store: endpoint and bucket, or the directory.
     pub fn name(&self) -> String {
-        match &self.place {
-            Place::S3(store) => store.name(),
-            Place::Dir(store) => store.name(),
-        }
+        self.place.name()
     }
 
     /// From here on nothing may be left in the store, not even for a moment: a directory is not asked for its time,
@@ -88,15 +79,29 @@ impl Store {
         }
     }
 
+    /// From here on writes are rehearsed only: they are answered as if they had been done, and what is read shows them, but
+    /// nothing is sent and nothing is left behind. Reads still ask the store.
+    pub fn rehearse(&mut self, context: &Arc<Context>) {
+        self.leave_no_trace();
+        self.dry = Some(Dry::new(context));
+    }
+
+    /// Whether writes are rehearsed only.
+    pub fn is_rehearsal(&self) -> bool {
+        self.dry.is_some()
+    }
+
+    /// What a rehearsal would have written so far, by key; empty where writes are real.
+    pub fn rehearsed(&self) -> Vec<Rehearsed> {
+        self.dry.as_ref().map(Dry::rehearsed).unwrap_or_default()
+    }
+
     /// Whether the store can be reached and holds our bucket.
     ///
     /// # Errors
     /// The exact cause when not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::reading(|| store.check()).await,
-            Place::Dir(store) => store.check(),
-        }
+        self.place.check().await
     }
 
     /// A small object, whole. `None` when there is none.
@@ -104,9 +109,9 @@ impl Store {
     /// # Errors
     /// Everything but absence; an object of more than [`RECORD_LIMIT`] bytes.
     pub async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::reading(|| store.get(key)).await,
-            Place::Dir(store) => store.get(key),
+        match &self.dry {
+            None => self.place.get(key).await,
+            Some(dry) => dry.get(&self.place, key).await,
         }
     }
 
@@ -115,9 +120,9 @@ impl Store {
     /// # Errors
     /// Everything but absence.
     pub async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::reading(|| store.head(key)).await,
-            Place::Dir(store) => store.head(key).await,
+        match &self.dry {
+            None => self.place.head(key).await,
+            Some(dry) => dry.head(&self.place, key).await,
         }
     }
 
@@ -127,9 +132,9 @@ impl Store {
     /// # Errors
     /// Everything but absence; the sink's own (disk full, too large).
     pub async fn download(&self, key: &str, sink: &mut Sink) -> Result<Option<Meta>, StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::download(store, key, sink).await,
-            Place::Dir(store) => store.download(key, sink).await,
+        match &self.dry {
+            None => self.place.download(key, sink).await,
+            Some(dry) => dry.download(&self.place, key, sink).await,
         }
     }
 
@@ -138,10 +143,7 @@ impl Store {
     /// # Errors
     /// Any trouble; an empty listing is not one.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::reading(|| store.list(prefix, None)).await,
-            Place::Dir(store) => store.list(prefix),
-        }
+        self.listed(prefix, None).await
     }
 
     /// The same, only keys that come after `after`, so that what is known already is not listed again.
@@ -149,13 +151,14 @@ impl Store {
     /// # Errors
     /// See [`Store::list`].
     pub async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = match &self.place {
-            Place::S3(store) => retry::reading(|| store.list(prefix, Some(after))).await?,
-            Place::Dir(store) => store.list(prefix)?,
-        };
-        // A server that does not know start-after begins at the beginning.
-        entries.retain(|entry| entry.key.as_str() > after);
-        Ok(entries)
+        self.listed(prefix, Some(after)).await
+    }
+
+    async fn listed(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Entry>, StoreError> {
+        match &self.dry {
+            None => self.place.list(prefix, after).await,
+            Some(dry) => dry.list(&self.place, prefix, after).await,
+        }
     }
 
     /// Writes an object whatever was there.
@@ -163,9 +166,9 @@ impl Store {
     /// # Errors
     /// The store did not confirm it; it may have been written all the same.
     pub async fn put(&self, key: &str, body: Body<'_>, progress: &Progress) -> Result<Meta, StoreError> {
-        let answer = match &self.place {
-            Place::S3(store) => retry::reading(|| store.put(key, body, Condition::None, progress)).await?,
-            Place::Dir(store) => store.put(key, body, Condition::None, progress).await?,
+        let answer = match &self.dry {
+            None => self.place.put(key, body, progress).await?,
+            Some(dry) => dry.put(&self.place, key, body, Condition::None).await?,
         };
         match answer {
             PutAnswer::Written(meta) => Ok(meta),
@@ -202,9 +205,9 @@ impl Store {
         condition: Condition<'_>,
         progress: &Progress,
     ) -> Result<PutAnswer, StoreError> {
-        match &self.place {
-            Place::S3(store) => store.put(key, body, condition, progress).await,
-            Place::Dir(store) => store.put(key, body, condition, progress).await,
+        match &self.dry {
+            None => self.place.put_once(key, body, condition, progress).await,
+            Some(dry) => dry.put(&self.place, key, body, condition).await,
         }
     }
 
@@ -213,9 +216,9 @@ impl Store {
     /// # Errors
     /// A missing source is an error here.
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::reading(|| store.copy(from, to)).await,
-            Place::Dir(store) => store.copy(from, to).await,
+        match &self.dry {
+            None => self.place.copy(from, to).await,
+            Some(dry) => dry.copy(&self.place, from, to).await,
         }
     }
 
@@ -224,9 +227,9 @@ impl Store {
     /// # Errors
     /// The store did not confirm it.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        match &self.place {
-            Place::S3(store) => retry::reading(|| store.delete(key)).await,
-            Place::Dir(store) => store.delete(key).await,
+        match &self.dry {
+            None => self.place.delete(key).await,
+            Some(dry) => dry.delete(&self.place, key).await,
         }
     }
 }

@@ -25,7 +25,6 @@ use crate::lock::local::{self, LocalLock};
 use crate::python::Head;
 use crate::python::Mirror;
 use crate::storage::Bucket;
-use crate::storage::probe::Capability;
 use crate::ui::Ui;
 use crate::worker;
 
@@ -171,11 +170,9 @@ impl Session {
         ui: Ui,
         scratch: PathBuf,
     ) -> CommandResult<(Self, Option<SyncRecord>)> {
-        bucket.store.leave_no_trace();
+        bucket.rehearse();
         let database = files::resolve(&config.database)?;
         let state = std::mem::replace(&mut config.paths.state, scratch);
-        // A verdict that a mere look finds out is not remembered.
-        bucket.capability = Capability::new(&bucket.store, &config.paths.state);
         let record = RecordFile::peek(&state, &bucket.store.name(), &config.project.cid, &database);
         let machine = local::known_machine_token(&state, &bucket.context).map_err(|error| {
             Failure::of(Code::LocalFile, format!("cannot read {}: {error}", state.display()))
