@@ -5,7 +5,7 @@ use crate::cli::{PullArgs, PushArgs, RestoreArgs, SyncArgs};
 use crate::error::CommandResult;
 use crate::sync::record::RecordFile;
 use crate::sync::session::Means;
-use crate::sync::{Session, Wish, sync};
+use crate::sync::{Session, Wish, rehearsal, sync};
 use crate::ui::Report;
 
 /// What was typed.
@@ -65,11 +65,23 @@ pub(super) async fn session(run: &Run) -> CommandResult<(Session, RecordFile)> {
 }
 
 pub(super) async fn run(run: &Run, asked: Asked) -> CommandResult<Report> {
-    let (mut session, mut record) = session(run).await?;
+    let (mut session, mut record) = match asked.dry_run {
+        true => rehearsal(run).await?,
+        false => session(run).await?,
+    };
     session.take_lock = asked.take_lock;
     session.new_store = asked.new_store;
     session.accept_deletions = asked.accept_deletions;
     session.put_back = asked.put_back;
     session.accept_schema = asked.accept_schema;
-    sync(&session, &mut record, asked.wish).await
+    let report = sync(&session, &mut record, asked.wish).await?;
+    Ok(match asked.dry_run {
+        true => report.with("dry_run", true),
+        false => report,
+    })
+}
+
+async fn rehearsal(run: &Run) -> CommandResult<(Session, RecordFile)> {
+    let (config, bucket) = run.open()?;
+    rehearsal::open(config, bucket, run.ui.clone()).await
 }

@@ -37,21 +37,6 @@ pub fn release(shadow: &Shadow) -> Result<(), ShadowError> {
     Ok(())
 }
 
-/// How many rows are held.
-///
-/// # Errors
-/// The shadow's.
-pub fn count(shadow: &Shadow) -> Result<Tally, ShadowError> {
-    let mut statement =
-        shadow.db.prepare_cached("SELECT tab, count(*) FROM rows WHERE held AND NOT dead GROUP BY tab")?;
-    let mut rows = statement.query(params![])?;
-    let mut tally = Tally::default();
-    while let Some(row) = rows.next()? {
-        tally.add_many(&row.get::<_, String>(0)?, row.get(1)?);
-    }
-    Ok(tally)
-}
-
 #[cfg(test)]
 mod tests {
     use super::in_mass;

@@ -27,7 +27,7 @@ mod live;
 pub mod log;
 pub mod merge;
 pub mod node;
-mod places;
+pub mod places;
 mod publish;
 pub mod record;
 mod recover;

@@ -11,6 +11,7 @@ pub mod gate;
 mod node;
 pub mod outlook;
 pub mod record;
+pub mod rehearsal;
 pub mod restore;
 pub mod restore_backup;
 pub mod session;

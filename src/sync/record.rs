@@ -73,6 +73,14 @@ pub fn id(store: &str, cid: &str, database: &Path) -> String {
     hex(id.get(..8).unwrap_or_default())
 }
 
+/// Lets the record of one database be that of another: a copy of it. Where there is none, there is none.
+pub fn rename(state: &Path, store: &str, cid: &str, from: &Path, to: &Path) {
+    let path = |database| state.join("records").join(format!("{}.json", id(store, cid, database)));
+    let map = |database| state.join("pagemaps").join(format!("{}.map", id(store, cid, database)));
+    let _ = std::fs::rename(path(from), path(to));
+    let _ = std::fs::rename(map(from), map(to));
+}
+
 /// Where the record is, and what it says.
 #[derive(Debug)]
 pub struct RecordFile {

@@ -63,6 +63,8 @@ pub struct Session {
     pub page_map: PathBuf,
     /// Where what is fetched comes down: beside the database that it may replace, or away from it for a mere look.
     pub landing: PathBuf,
+    /// The copies of a rehearsal, gone with the session; `None`: this is no rehearsal.
+    pub rehearsal: Option<tempfile::TempDir>,
     /// Held while anything may be changed, given back on drop.
     local: Option<LocalLock>,
 }
@@ -208,6 +210,7 @@ impl Session {
             yes: false,
             reset_vectors: false,
             accept_schema: false,
+            rehearsal: None,
             local: None,
         }
     }
