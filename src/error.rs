@@ -73,6 +73,10 @@ words! {
     NewerSchema = "newer_schema",
     /// A database brings triggers, views, virtual tables or constraints along that are not known.
     UnknownSchema = "unknown_schema",
+    /// The project is sealed, and its key is not on this machine.
+    KeyNeeded = "key_needed",
+    /// What is in the store was not written by this fleet, or was put back.
+    NotAuthentic = "not_authentic",
     /// Another machine holds the lock.
     LockHeld = "lock_held",
     /// The lock was lost on the way; nothing was committed.

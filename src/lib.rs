@@ -18,6 +18,7 @@
 //! - [`database`] SQLite: snapshots, replacement, digests, counts;
 //! - [`worker`] the claude-mem worker;
 //! - [`http`] what agent and server share of HTTP;
+//! - [`join`] whether this machine may take part in a sealed project;
 //! - [`storage`] objects in a bucket or a directory, and the JSON records that lie there;
 //! - [`seal`] what keeps others from reading or forging what lies there;
 //! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
@@ -41,6 +42,7 @@ pub mod http;
 pub mod identity;
 pub mod install;
 pub mod jobs;
+pub mod join;
 pub mod leadership;
 pub mod lock;
 pub mod logging;

@@ -15,16 +15,22 @@ pub struct Paths {
     pub state: PathBuf,
     /// Configuration and wrapper scripts: `~/.claude-mem-minio`.
     pub minio: PathBuf,
+    /// The fleet's key: MEMBRIDGE_KEY_FILE, or `fleet.key` there.
+    pub key: PathBuf,
 }
 
 impl Paths {
     /// The folders for these settings.
     pub fn new(settings: &Settings) -> Self {
         let home = settings.home.clone();
+        let minio = home.join(".claude-mem-minio");
         Self {
+            key: settings
+                .get("MEMBRIDGE_KEY_FILE")
+                .map_or_else(|| minio.join("fleet.key"), |path| expand_home(path, &home)),
             data_dir: settings.get("CLAUDE_MEM_DATA_DIR").map(|dir| expand_home(dir, &home)),
             state: home.join(".membridge"),
-            minio: home.join(".claude-mem-minio"),
+            minio,
             home,
         }
     }

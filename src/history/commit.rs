@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::pack::Kind;
-use super::spool::Spooled;
+use super::spool::{Spooled, from_hex};
 use crate::database::{Counts, Facts};
+use crate::seal::Place;
 use crate::storage::records;
 
 /// The only schema of commits there is. A higher number is another format, and is refused.
@@ -110,6 +111,12 @@ pub struct Commit {
     /// mirrors the push of a Python node, which says nothing of what it was made from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seen: BTreeMap<String, u64>,
+    /// SHA-256 of what is stored under the number before: the commits of a sealed project are a chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<String>,
+    /// SHA-256 of what is stored under this number, in a sealed project. Known once it was read; no part of it.
+    #[serde(skip)]
+    pub stored: Option<String>,
     /// Random: no two commits have the same bytes.
     pub token: String,
     /// What other versions added.
@@ -172,6 +179,8 @@ impl Commit {
             adopted_from: None,
             legacy_seen: None,
             seen: BTreeMap::new(),
+            prev: parent.and_then(|parent| parent.stored.clone()),
+            stored: None,
             token: author.token,
             other: Map::new(),
         }
@@ -196,6 +205,12 @@ impl Commit {
     pub fn links_after(&self, image: &str) -> Option<&[Link]> {
         let at = self.chain.iter().rposition(|link| link.image == image)?;
         self.chain.get(at + 1..)
+    }
+
+    /// Where a pack of its chain belongs: a delta behind the image that it goes on from.
+    pub fn place_of(&self, link: &Link) -> Place<'static> {
+        let before = self.chain.iter().take_while(|other| other.number < link.number).last();
+        Place::Pack { parent: before.and_then(|before| from_hex(&before.image)) }
     }
 
     /// When it was made; `None` when that is not a time.
@@ -238,7 +253,7 @@ impl Commit {
             return Some("its chain is empty");
         };
         let sums = [&self.pack, &self.sha256].into_iter();
-        let sums = sums.chain(self.chain.iter().flat_map(|link| [&link.pack, &link.image]));
+        let sums = sums.chain(self.chain.iter().flat_map(|link| [&link.pack, &link.image])).chain(&self.prev);
         let mut numbers = self.chain.iter().rev().zip(0_u64..);
         if self.number != number || number == 0 {
             Some("its number is not that of its key")

@@ -32,6 +32,8 @@ pub(crate) fn sample(number: u64, deltas: u64) -> Commit {
         adopted_from: None,
         legacy_seen: None,
         seen: [("ab".repeat(16), 3)].into(),
+        prev: None,
+        stored: None,
         token: "t".to_owned(),
         other: serde_json::Map::new(),
     }

@@ -21,6 +21,7 @@ use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
 use crate::failpoint;
 use crate::progress::Progress;
+use crate::seal::{Opened, Sealed};
 use crate::storage::{Bucket, Sink};
 
 /// Pages of the local database that may differ from the base before its copy is not worth while. A worker's
@@ -220,7 +221,7 @@ async fn apply_all(
         let (wanted, page_size) = ((*link).clone(), commit.page_size);
         let parent = before.take();
         (path, drifted) = blocking(move || {
-            apply_one(&packed, &wanted, parent.as_deref(), page_size, &path, &mut drifted)?;
+            apply_one(packed, &wanted, parent.as_deref(), page_size, &path, &mut drifted)?;
             Ok((path, drifted))
         })
         .await?;
@@ -230,12 +231,12 @@ async fn apply_all(
     Ok((path, drifted, downloaded))
 }
 
-/// Downloads one pack of a commit's chain, and compares its size and checksum.
+/// Downloads one pack of a commit's chain, compares its size and checksum, and opens it where it is sealed.
 pub(super) async fn download(
     fetch: Fetch<'_>,
     commit: &Commit,
     link: &Link,
-) -> Result<TempPath, HistoryError> {
+) -> Result<Opened<File>, HistoryError> {
     let key = fetch.bucket.keys.pack(&link.pack);
     files::require_space(fetch.scratch, link.size)?;
     let path = files::temporary(fetch.scratch, "pack")?;
@@ -254,25 +255,32 @@ pub(super) async fn download(
             problem: format!("its sha256 is {sha256}, its size {size}"),
         });
     }
-    Ok(path)
+    let (scratch, place) = (fetch.scratch.to_owned(), commit.place_of(link));
+    let (seal, cid) = (fetch.bucket.seal.clone(), fetch.bucket.keys.project().to_owned());
+    blocking(move || {
+        let file = File::open(&path).map_err(|error| DatabaseError::io("read", &path, error))?;
+        let into = || tempfile::tempfile_in(&scratch);
+        let opened = seal.open_file(Sealed::from_bucket(file), &sha256, &cid, place, into);
+        opened.map_err(|error| HistoryError::Sealed { what: key, error })
+    })
+    .await
 }
 
 /// Applies one downloaded pack to the file of its parent's image.
 pub(super) fn apply_one(
-    packed: &Path,
+    packed: Opened<File>,
     link: &Link,
     parent: Option<&str>,
     page_size: u32,
     image: &Path,
     drifted: &mut BTreeSet<u32>,
 ) -> Result<(), HistoryError> {
-    let fail = |error| DatabaseError::io("read", packed, error);
     let broken = |error| HistoryError::Pack { what: format!("pack {}", link.pack), error };
     let out_of_place = |problem: &str| HistoryError::Content {
         what: format!("pack {}", link.pack),
         problem: problem.to_owned(),
     };
-    let mut pack = PackReader::open(File::open(packed).map_err(fail)?).map_err(broken)?;
+    let mut pack = PackReader::open(packed.into_inner()).map_err(broken)?;
     let header = pack.header;
     let fits = match (header.content, parent) {
         (Content::Full, None) => true,
@@ -365,4 +373,4 @@ pub async fn sync(fetched: &Fetched) -> Result<(), HistoryError> {
 
 #[cfg(test)]
 #[path = "fetch_tests.rs"]
-mod tests;
+pub(super) mod tests;

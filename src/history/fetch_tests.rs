@@ -20,14 +20,14 @@ use crate::progress::Progress;
 use crate::storage::{Bucket, Digests, Store};
 
 /// A store, and one node with a database.
-struct Ground {
-    folder: tempfile::TempDir,
-    bucket: Bucket,
+pub(in crate::history) struct Ground {
+    pub(in crate::history) folder: tempfile::TempDir,
+    pub(in crate::history) bucket: Bucket,
     live: PathBuf,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(in crate::history) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("store");
         std::fs::create_dir(&root).unwrap();
@@ -42,23 +42,25 @@ impl Ground {
         self.folder.path().join("the.map")
     }
 
-    fn sql(&self, text: &str) {
+    pub(in crate::history) fn sql(&self, text: &str) {
         databases::sql(&self.live, text);
     }
 
-    fn file(&self, key: &str) -> PathBuf {
+    pub(in crate::history) fn file(&self, key: &str) -> PathBuf {
         self.folder.path().join("store").join(key)
     }
 
     /// A push, as the story of a push calls it.
-    async fn push(&self) -> Commit {
+    pub(in crate::history) async fn push(&self) -> Commit {
         let parent = log::head(&self.bucket, None).await.unwrap();
         let map = parent
             .as_ref()
             .filter(|parent| !rebase_due(&parent.chain))
             .and_then(|parent| PageMap::open(&self.map(), &parent.sha256));
         let pinned = Pinned::new(&self.live).unwrap();
-        let spooled = spool(&pinned, map, self.folder.path(), &Progress::hidden()).unwrap();
+        let spooled =
+            spool(&pinned, map, self.folder.path(), &Progress::hidden(), self.bucket.sealing().unwrap())
+                .unwrap();
         log::upload_pack(&self.bucket, &spooled, &Progress::hidden()).await.unwrap();
         let facts = Facts {
             counts: crate::database::Counts::default(),
@@ -74,7 +76,11 @@ impl Ground {
         commit
     }
 
-    async fn fetch(&self, commit: &Commit, base: Option<Base>) -> Result<super::Fetched, HistoryError> {
+    pub(in crate::history) async fn fetch(
+        &self,
+        commit: &Commit,
+        base: Option<Base>,
+    ) -> Result<super::Fetched, HistoryError> {
         let fetch = Fetch {
             bucket: &self.bucket,
             folder: self.folder.path(),
@@ -242,7 +248,9 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     // A push that was cut off before its commit.
     ground.sql("INSERT INTO t(x) VALUES ('cut off');");
     let pinned = Pinned::new(&ground.live).unwrap();
-    let orphan = spool(&pinned, None, ground.folder.path(), &Progress::hidden()).unwrap();
+    let orphan =
+        spool(&pinned, None, ground.folder.path(), &Progress::hidden(), ground.bucket.sealing().unwrap())
+            .unwrap();
     let orphan_file = ground.file(&ground.bucket.keys.pack(&orphan.digests.sha256));
     log::upload_pack(&ground.bucket, &orphan, &Progress::hidden()).await.unwrap();
 

@@ -5,8 +5,10 @@
 use super::commit::Commit;
 use super::spool::Spooled;
 use super::{HistoryError, Kind};
+use crate::database::DatabaseError;
 use crate::failpoint;
 use crate::progress::Progress;
+use crate::seal::{Fleet, Place, Seal, Sealed, Seen, Standing, sha256};
 use crate::storage::{Body, Bucket, Entry, Outcome, StoreErrorKind};
 
 /// Steps from a remembered head to the present one, before a listing is cheaper.
@@ -29,7 +31,16 @@ pub async fn get(bucket: &Bucket, number: u64) -> Result<Option<Commit>, History
     let Some((bytes, _)) = got else {
         return Ok(None);
     };
-    Commit::parse(&bytes, number).map(Some).map_err(|problem| HistoryError::Commit { key, problem })
+    let stored = bucket.seal.is_on().then(|| sha256(&bytes));
+    let place = Place::Commit { number };
+    let opened = bucket
+        .seal
+        .open_record(Sealed::from_bucket(bytes), bucket.keys.project(), place)
+        .map_err(|error| HistoryError::Sealed { what: key.clone(), error })?;
+    match Commit::parse(opened.get(), number) {
+        Ok(commit) => Ok(Some(Commit { stored, ..commit })),
+        Err(problem) => Err(HistoryError::Commit { key, problem }),
+    }
 }
 
 /// The newest commit; `None` when there is none at all. `hint` is the number of the head as last seen: while it is
@@ -38,6 +49,33 @@ pub async fn get(bucket: &Bucket, number: u64) -> Result<Option<Commit>, History
 /// # Errors
 /// The store's; a head that cannot be used.
 pub async fn head(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, HistoryError> {
+    // The compiler gives up on futures that are nested too deeply.
+    let head = Box::pin(newest(bucket, hint)).await?;
+    let Seal::On(fleet) = &bucket.seal else {
+        return Ok(head);
+    };
+    let standing = match &head {
+        Some(commit) => note(fleet, commit)?,
+        None if fleet.watch.newest().is_some() => Standing::Back,
+        None => Standing::First,
+    };
+    match standing {
+        Standing::First | Standing::Same | Standing::Newer => Ok(head),
+        Standing::Back | Standing::Exchanged => Err(HistoryError::PutBack {
+            there: head.map_or(0, |head| head.number),
+            seen: fleet.watch.newest().map_or(0, |seen| seen.number),
+        }),
+    }
+}
+
+/// How a commit that is the newest one stands to what was seen here.
+fn note(fleet: &Fleet, commit: &Commit) -> Result<Standing, HistoryError> {
+    let there = Seen { number: commit.number, sha256: commit.stored.clone().unwrap_or_default() };
+    let noted = fleet.watch.commit(&there, commit.prev.as_deref());
+    noted.map_err(|error| HistoryError::Database(DatabaseError::io("write", fleet.watch.path(), error)))
+}
+
+async fn newest(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, HistoryError> {
     if let Some(hint) = hint.filter(|hint| *hint > 0)
         && let Some(head) = head_after(bucket, hint).await?
     {
@@ -141,9 +179,19 @@ pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, History
     if again != *commit || bytes.len() as u64 > crate::storage::RECORD_LIMIT {
         return Err(broken("it does not survive its own format".to_owned()));
     }
+    let sealed = |error| HistoryError::Sealed { what: key.clone(), error };
+    let place = Place::Commit { number: commit.number };
+    let bytes = bucket
+        .seal
+        .seal_record(bytes, bucket.keys.project(), place, bucket.salt()?)
+        .map_err(sealed)?
+        .into_stored();
     failpoint::reach("history.before-commit");
-    let written = bucket.swap(&key, None, &bytes).await?;
+    let written = Box::pin(bucket.swap(&key, None, &bytes)).await?;
     failpoint::reach("history.committed");
+    if let (Seal::On(fleet), Outcome::Won(_)) = (&bucket.seal, &written) {
+        note(fleet, &Commit { stored: Some(sha256(&bytes)), ..commit.clone() })?;
+    }
     Ok(if written == Outcome::Lost { Created::Lost } else { Created::Won })
 }
 
@@ -154,12 +202,21 @@ pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, History
 pub async fn walk(bucket: &Bucket, newest: &Commit, limit: usize) -> Result<Vec<Commit>, HistoryError> {
     let mut commits = vec![newest.clone()];
     while commits.len() < limit {
-        let Some(parent) = commits.last().and_then(|commit| commit.parent) else {
+        let Some(child) = commits.last() else {
+            break;
+        };
+        let Some(parent) = child.parent else {
             break;
         };
         let Some(commit) = get(bucket, parent).await? else {
             break;
         };
+        if child.prev.is_some() && child.prev != commit.stored {
+            return Err(HistoryError::Content {
+                what: bucket.keys.commit(parent),
+                problem: format!("commit {} was made on another one", child.number),
+            });
+        }
         commits.push(commit);
     }
     commits.truncate(limit);

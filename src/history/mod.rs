@@ -23,9 +23,13 @@ pub mod verify;
 
 #[cfg(test)]
 mod format_tests;
+#[cfg(test)]
+mod sealed_tests;
 
 use crate::database::DatabaseError;
 use crate::error::{Code, Failure};
+use crate::join;
+use crate::seal::SealError;
 use crate::storage::StoreError;
 
 pub use commit::{Commit, Link};
@@ -65,6 +69,25 @@ pub enum HistoryError {
         /// Who says so.
         wanted_by: String,
     },
+    /// An object that is sealed and cannot be opened here, or is not sealed as it should be.
+    #[error("{what}: {error}")]
+    Sealed {
+        /// Which.
+        what: String,
+        /// Why not.
+        #[source]
+        error: SealError,
+    },
+    /// The newest commit is not what this machine has seen.
+    #[error(
+        "the bucket was put back or changed: its newest push is {there}, and this machine has seen {seen}"
+    )]
+    PutBack {
+        /// Number of the newest commit; 0 where there is none.
+        there: u64,
+        /// Number of the newest one that was seen.
+        seen: u64,
+    },
     /// An image, or a stored object, with another checksum than announced.
     #[error("{what} is not what it should be: {problem}")]
     Content {
@@ -82,7 +105,8 @@ impl HistoryError {
         match self {
             Self::Pack { error, .. } => !matches!(error, PackError::Io(_)),
             Self::Commit { .. } | Self::Gone { .. } | Self::Content { .. } => true,
-            Self::Store(_) | Self::Database(_) => false,
+            Self::Sealed { error, .. } => matches!(error, SealError::NotAuthentic | SealError::NotSealed),
+            Self::Store(_) | Self::Database(_) | Self::PutBack { .. } => false,
         }
     }
 }
@@ -92,6 +116,8 @@ impl From<HistoryError> for Failure {
         match error {
             HistoryError::Store(error) => error.into(),
             HistoryError::Database(error) => error.into(),
+            HistoryError::Sealed { ref what, ref error } => join::refused(what, error),
+            HistoryError::PutBack { .. } => Self::from_error(Code::NotAuthentic, error).hint(join::PUT_BACK),
             HistoryError::Commit { ref problem, .. } if problem.ends_with(commit::UNKNOWN_SCHEMA) => {
                 Self::from_error(Code::NewerFormat, error)
                     .hint("a newer membridge wrote it: install the same version on this machine")

@@ -16,9 +16,10 @@ use crate::context::hex;
 use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
 use crate::progress::Progress;
-use crate::storage::Digests;
+use crate::seal::{Place, Sealing, Writing};
+use crate::storage::{Digests, Tee};
 
-/// A pack in a private temporary file, and what it is a pack of.
+/// A pack in a private temporary file, sealed where the project is, and what it is a pack of.
 #[derive(Debug)]
 pub struct Spooled {
     /// The pack; it vanishes with this.
@@ -54,16 +55,18 @@ pub fn spool(
     parent: Option<PageMap>,
     folder: &Path,
     progress: &Progress,
+    mut sealing: Sealing,
 ) -> Result<Spooled, HistoryError> {
     let (page_size, page_count) = pages::size(pinned)?;
     let parent = parent.filter(|map| map.shape.page_size == page_size);
     if let Some(map) = parent
-        && let Pass::Done(spooled) = pass(pinned, Some(map), (page_size, page_count), folder, progress)?
+        && let Pass::Done(spooled) =
+            pass(pinned, Some(map), (page_size, page_count), folder, progress, &mut sealing)?
     {
         return Ok(*spooled);
     }
     files::require_space(folder, u64::from(page_size) * u64::from(page_count))?;
-    match pass(pinned, None, (page_size, page_count), folder, progress)? {
+    match pass(pinned, None, (page_size, page_count), folder, progress, &mut sealing)? {
         Pass::Done(spooled) => Ok(*spooled),
         Pass::TakeAll => Err(HistoryError::Content {
             what: pinned.path().display().to_string(),
@@ -78,6 +81,7 @@ fn pass(
     (page_size, page_count): (u32, u32),
     folder: &Path,
     progress: &Progress,
+    sealing: &mut Sealing,
 ) -> Result<Pass, HistoryError> {
     let kind = if parent.is_some() { Kind::Delta } else { Kind::Full };
     let content = match &parent {
@@ -91,7 +95,13 @@ fn pass(
     let fail = |error| HistoryError::from(DatabaseError::io("write", &path, error));
     let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(fail)?;
     let header = Header { content, page_size, page_count };
-    let mut pack = PackWriter::new(BufWriter::with_capacity(64 * 1024, file), header).map_err(fail)?;
+    let place = match content {
+        Content::Full => Place::Pack { parent: None },
+        Content::Delta(parent) => Place::Pack { parent: Some(parent) },
+    };
+    let file = Tee::new(BufWriter::with_capacity(64 * 1024, file));
+    let file = sealing.writer(file, place).map_err(fail)?;
+    let mut pack = PackWriter::new(file, header).map_err(fail)?;
     let references = parent.as_mut().and_then(|parent| parent.references.take());
     let mut map = MapWriter::create(folder, Collector::new(folder, references))?;
     let mut gave_up = false;
@@ -127,7 +137,8 @@ fn pass(
     }
     let map = map.finish(shape)?;
     let pages = pack.records();
-    let (file, digests) = pack.finish(map.sha256).map_err(fail)?;
+    let file = pack.finish(map.sha256).and_then(Writing::finish).map_err(fail)?;
+    let (file, digests) = file.finish();
     flush(file).map_err(fail)?;
     progress.done();
     Ok(Pass::Done(Box::new(Spooled { path, digests, kind, pages, shape, sha256: hex(&map.sha256), map })))

@@ -10,6 +10,7 @@ use crate::history::Kind;
 use crate::history::pack::{PackReader, apply};
 use crate::history::pagemap::PageMap;
 use crate::progress::Progress;
+use crate::seal::{Seal, Sealing};
 use crate::storage::Digests;
 
 /// A database with some hundred pages.
@@ -62,7 +63,14 @@ impl Ground {
     fn push(&self, parent: Option<&str>) -> (Spooled, String) {
         let map = parent.and_then(|sha256| PageMap::open(&self.map(), sha256));
         let pinned = Pinned::new(&self.path).unwrap();
-        let spooled = spool(&pinned, map, self.folder.path(), &Progress::hidden()).unwrap();
+        let spooled = spool(
+            &pinned,
+            map,
+            self.folder.path(),
+            &Progress::hidden(),
+            Sealing::new(Seal::Off, "cid", [0; 32]),
+        )
+        .unwrap();
         assert_eq!(Digests::of_file(&spooled.path).unwrap(), spooled.digests);
         let mut pack = PackReader::open(std::fs::File::open(&spooled.path).unwrap()).unwrap();
         assert_eq!(Some(pack.image), from_hex(&spooled.sha256));

@@ -2,6 +2,7 @@
 //! each commit recorded. Goes on after a problem, and changes nothing.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 use tempfile::TempPath;
@@ -10,6 +11,7 @@ use super::commit::{Commit, Link};
 use super::fetch::{self, Fetch};
 use super::{HistoryError, blocking, log};
 use crate::database::{DatabaseError, files};
+use crate::seal::Opened;
 use crate::storage::Digests;
 
 /// What was looked at.
@@ -130,7 +132,7 @@ fn wrong(number: u64, found: &str, wanted: &str) -> HistoryError {
 }
 
 async fn apply(
-    pack: TempPath,
+    pack: Opened<File>,
     link: Link,
     before: Option<String>,
     page_size: u32,
@@ -138,7 +140,7 @@ async fn apply(
 ) -> Result<(Digests, TempPath), HistoryError> {
     blocking(move || {
         let target: &Path = &image;
-        fetch::apply_one(&pack, &link, before.as_deref(), page_size, target, &mut BTreeSet::new())?;
+        fetch::apply_one(pack, &link, before.as_deref(), page_size, target, &mut BTreeSet::new())?;
         let sum = Digests::of_file(target).map_err(|error| DatabaseError::io("read", target, error))?;
         Ok((sum, image))
     })

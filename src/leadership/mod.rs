@@ -139,7 +139,7 @@ impl Leadership<'_> {
     /// # Errors
     /// See [`LeadershipError`].
     pub async fn look(&self) -> Result<Standing, LeadershipError> {
-        let lease = find(self.bucket).await?.map(|(lease, _)| lease);
+        let (lease, _) = find(self.bucket).await?;
         let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
         Ok(Standing { role: decision.role, lease })
     }
@@ -151,7 +151,7 @@ impl Leadership<'_> {
     pub async fn stand(&self) -> Result<Standing, LeadershipError> {
         const ATTEMPTS: u32 = 4;
         for _ in 0..ATTEMPTS {
-            let (lease, etag) = find(self.bucket).await?.unzip();
+            let (lease, etag) = find(self.bucket).await?;
             let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
             let Some(term) = decision.write else {
                 return Ok(Standing { role: decision.role, lease });
@@ -198,6 +198,10 @@ impl Leadership<'_> {
     /// The epoch of the newest push; 0 where there is none. The manifest alone does not tell: after a push in the
     /// background, or with `mirror off`, it is older than the newest commit; and a Python node's has no epoch.
     async fn last_pushed_epoch(&self) -> Result<i64, LeadershipError> {
+        if self.bucket.seal.is_on() {
+            let head = log::head(self.bucket, None).await?;
+            return Ok(head.and_then(|commit| commit.epoch).unwrap_or(0));
+        }
         let manifest = match self.bucket.read::<Mirrored>(&self.bucket.keys.manifest()).await {
             Ok(manifest) => manifest.and_then(|(manifest, _)| manifest.membridge),
             // A manifest that nobody can read fences nobody.
@@ -215,7 +219,8 @@ impl Leadership<'_> {
     async fn write(&self, term: &Full, etag: Option<&Etag>) -> Result<Option<LeaseRecord>, LeadershipError> {
         let lease = &term.lease;
         tracing::debug!(?term, "lease");
-        let written = self.bucket.swap(&self.bucket.keys.lease(), etag, &records::to_bytes(lease)?).await?;
+        let key = self.bucket.keys.lease();
+        let written = self.bucket.swap(&key, etag, &self.bucket.to_bytes(&key, lease)?).await?;
         if written == Outcome::Lost {
             return Ok(None);
         }
@@ -227,8 +232,8 @@ impl Leadership<'_> {
     async fn audit(&self, lease: &LeaseRecord, reason: &str) {
         let at = self.bucket.context.server_now();
         let record = AuditRecord { lease, event: "lease_written", timestamp: records::iso(at), reason };
-        let key = self.bucket.keys.audit(&records::compact(at), &self.node.id);
-        let Ok(body) = records::to_bytes(&record) else {
+        let key = self.bucket.keys.audit(&records::compact(at), &self.bucket.seal.name(&self.node.id));
+        let Ok(body) = self.bucket.to_bytes(&key, &record) else {
             return;
         };
         if let Err(error) = self.bucket.store.put(&key, Body::Bytes(&body), &Progress::hidden()).await {
@@ -242,15 +247,16 @@ impl Leadership<'_> {
 /// # Errors
 /// The store's; a lease that is none.
 pub async fn look(bucket: &Bucket) -> Result<Option<LeaseRecord>, StoreError> {
-    Ok(find(bucket).await?.map(|(lease, _)| lease))
+    Ok(find(bucket).await?.0)
 }
 
-async fn find(bucket: &Bucket) -> Result<Option<(LeaseRecord, Etag)>, StoreError> {
+async fn find(bucket: &Bucket) -> Result<(Option<LeaseRecord>, Option<Etag>), StoreError> {
     let key = bucket.keys.lease();
-    let Some((lease, etag)) = bucket.read::<LeaseRecord>(&key).await? else {
-        return Ok(None);
+    let (lease, etag) = bucket.read_signed::<LeaseRecord>(&key).await?;
+    let Some(lease) = lease else {
+        return Ok((None, etag));
     };
     let now = bucket.context.server_now().as_second();
     let stored = if lease.is_ahead(now) { bucket.stored(&key).await? } else { None };
-    Ok(Some((lease.in_time(now, stored), etag)))
+    Ok((Some(lease.in_time(now, stored)), etag))
 }

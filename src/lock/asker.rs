@@ -10,7 +10,7 @@ use crate::config::{Config, LockConfig};
 use crate::identity::Node;
 use crate::progress::Progress;
 use crate::storage::claim::{self, Claim};
-use crate::storage::{Body, Bucket, Etag, Outcome, StoreError, conditional, records};
+use crate::storage::{Body, Bucket, Etag, Outcome, StoreError, conditional};
 
 /// A record whose time is so far ahead of the store's (seconds) is not of this time.
 const AHEAD: i64 = 60;
@@ -127,7 +127,7 @@ impl Lock<'_> {
         term: &Term,
     ) -> Result<Outcome, LockError> {
         let (store, key) = (&self.bucket.store, self.bucket.keys.lock());
-        let body = records::to_bytes(record)?;
+        let body = self.bucket.to_bytes(&key, record)?;
         if claim.is_none() {
             return Ok(conditional::write(store, &key, &body, conditional::replacing(etag)).await?);
         }

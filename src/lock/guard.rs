@@ -16,7 +16,6 @@ use crate::error::Failure;
 use crate::progress::Progress;
 use crate::storage::claim::Claim;
 use crate::storage::conditional;
-use crate::storage::records;
 use crate::storage::{Body, Condition, Etag, Outcome, PutAnswer, StoreError, StoreErrorKind};
 
 /// How long a request that is on its way may take to end once its caller has to stop.
@@ -193,15 +192,11 @@ impl<'a> Guard<'a> {
 /// The usual case in one request: the lock is as we last wrote it. Any other answer than a clear yes is left to
 /// [`give_back`], which looks first.
 async fn give_back_at_once(guard: &Guard<'_>) -> bool {
-    let Ok(body) = records::to_bytes(&released(guard.record.clone())) else {
+    let (bucket, key) = (guard.lock.bucket, guard.lock.bucket.keys.lock());
+    let Ok(body) = bucket.to_bytes(&key, &released(guard.record.clone())) else {
         return false;
     };
-    let answer = guard
-        .lock
-        .bucket
-        .store
-        .put_once(&guard.lock.bucket.keys.lock(), &body, Condition::IfMatch(&guard.etag))
-        .await;
+    let answer = bucket.store.put_once(&key, &body, Condition::IfMatch(&guard.etag)).await;
     matches!(answer, Ok(PutAnswer::Written(_)))
 }
 
@@ -227,7 +222,7 @@ pub(super) async fn give_back(
             Some((record, etag)) if record.owner == ours.owner && record.timestamp > 0 => (record, etag),
             _ => return Ok(()),
         };
-        let body = records::to_bytes(&released(record))?;
+        let body = lock.bucket.to_bytes(&key, &released(record))?;
         if let Some(term) = term {
             term.check(&lock.bucket.context)?;
             let hidden = Progress::hidden();

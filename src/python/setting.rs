@@ -29,21 +29,21 @@ impl MirrorSetting {
     }
 }
 
-/// Reads the setting; on where there is none.
+/// Reads the setting; on where there is none, and always off in a sealed project.
 ///
 /// # Errors
 /// The store's; a record that is not one.
 pub async fn read(bucket: &Bucket) -> CommandResult<MirrorSetting> {
-    let there = bucket.read::<MirrorSetting>(&bucket.keys.settings()).await?;
-    Ok(there.map_or_else(
-        || MirrorSetting {
-            mirror: "on".to_owned(),
-            changed_at: String::new(),
-            changed_by: String::new(),
-            token: String::new(),
-        },
-        |(setting, _)| setting,
-    ))
+    let (there, _) = bucket.read_signed::<MirrorSetting>(&bucket.keys.settings()).await?;
+    // Whoever reads the objects for Python nodes reads the memory.
+    let mirror = if bucket.seal.is_on() { "off" } else { "on" };
+    let setting = there.unwrap_or_else(|| MirrorSetting {
+        mirror: mirror.to_owned(),
+        changed_at: String::new(),
+        changed_by: String::new(),
+        token: String::new(),
+    });
+    Ok(if bucket.seal.is_on() { MirrorSetting { mirror: mirror.to_owned(), ..setting } } else { setting })
 }
 
 /// Writes the setting over what was there.
@@ -61,7 +61,7 @@ pub async fn write(bucket: &Bucket, on: bool, node: &str) -> CommandResult {
     };
     let key = bucket.keys.settings();
     let seen = bucket.store.head(&key).await?.map(|meta| meta.etag);
-    match bucket.swap(&key, seen.as_ref(), &records::to_bytes(&setting)?).await? {
+    match bucket.swap(&key, seen.as_ref(), &bucket.to_bytes(&key, &setting)?).await? {
         Outcome::Won(_) => Ok(()),
         Outcome::Lost => {
             Err(Failure::of(Code::Contended, "another machine changed the setting at the same moment")

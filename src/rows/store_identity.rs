@@ -167,7 +167,7 @@ impl<'a> StoreIdentity<'a> {
             created: records::iso(self.bucket.context.server_now()),
             created_by: if self.bucket.seal.is_on() { String::new() } else { node.to_owned() },
         };
-        let put = self.bucket.swap(&key, None, &records::to_bytes(&ours)?).await?;
+        let put = self.bucket.swap(&key, None, &self.bucket.to_bytes(&key, &ours)?).await?;
         if matches!(put, Outcome::Won(_)) {
             return Ok(ours);
         }

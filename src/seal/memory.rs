@@ -159,6 +159,11 @@ impl Watch {
         self.lock().commit.clone()
     }
 
+    /// Where it is kept; empty for a run that only looks.
+    pub fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
     fn note(&self, judge: impl FnOnce(&mut Memory) -> Standing) -> io::Result<Standing> {
         let mut memory = self.lock();
         let standing = judge(&mut memory);

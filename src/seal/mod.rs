@@ -16,6 +16,7 @@ mod words;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use crate::context::hex;
 
@@ -94,13 +95,13 @@ impl<T> Opened<T> {
 }
 
 /// Whether and with what a project is sealed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Seal {
     /// Everything is in the clear, as without this module.
     #[default]
     Off,
     /// Everything that is written is sealed, and nothing else is accepted.
-    On(Box<Fleet>),
+    On(Arc<Fleet>),
 }
 
 /// What a machine of a sealed project knows.
@@ -117,7 +118,7 @@ pub struct Fleet {
 impl Seal {
     /// Sealed with these keys; `vouched` is what the project's note says.
     pub fn on(keys: Keyring, vouched: Vouched, watch: Watch) -> Self {
-        Self::On(Box::new(Fleet { keys, vouched, watch }))
+        Self::On(Arc::new(Fleet { keys, vouched, watch }))
     }
 
     /// The key for new objects, where the project is sealed.
@@ -256,8 +257,34 @@ impl Seal {
 }
 
 /// SHA-256 as 64 hex digits.
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+/// What somebody needs who seals objects away from where chance is: one draw of it, a salt for each.
+#[derive(Debug)]
+pub struct Sealing {
+    seal: Seal,
+    cid: String,
+    drawn: [u8; 32],
+    uses: u8,
+}
+
+impl Sealing {
+    /// `drawn`: 32 fresh random bytes.
+    pub fn new(seal: Seal, cid: &str, drawn: [u8; 32]) -> Self {
+        Self { seal, cid: cid.to_owned(), drawn, uses: 0 }
+    }
+
+    /// See [`Seal::writer`].
+    ///
+    /// # Errors
+    /// `out`'s; the 256th object.
+    pub fn writer<W: Write>(&mut self, out: W, place: Place<'_>) -> io::Result<Writing<W>> {
+        self.uses = self.uses.checked_add(1).ok_or_else(|| io::Error::other("too many objects"))?;
+        let salt = key::derive(&[self.uses], &self.drawn, b"salt");
+        self.seal.writer(out, &self.cid, place, salt)
+    }
 }
 
 /// See [`Seal::writer`].

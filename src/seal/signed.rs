@@ -13,7 +13,8 @@ use crate::context::hex;
 /// The field with the sealed record, base64.
 const SEALED: &str = "sealed";
 /// Fields that hold names.
-const NAMES: [&str; 6] = ["hostname", "node_id", "primary_node_id", "issued_by", "changed_by", "project"];
+const NAMES: [&str; 7] =
+    ["hostname", "node_id", "primary_node_id", "issued_by", "changed_by", "created_by", "project"];
 
 impl Seal {
     /// What goes to `object` for this record. `salt`: 32 fresh random bytes.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -13,10 +14,11 @@ use super::conditional::{self, Outcome};
 use super::confirm::{self, Found};
 use super::keys::Keys;
 use super::probe::{Capability, Verdict};
+use super::records;
 use super::{Body, Digests, Etag, Meta, Store, StoreError, StoreErrorKind};
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::seal::Seal;
+use crate::seal::{Mac, Seal, Sealing};
 
 /// How long a claim for one write lives without renewal (seconds).
 const CLAIM_SECONDS: i64 = 60;
@@ -48,6 +50,24 @@ impl Bucket {
     /// From here on writes are only rehearsed: see [`Store::rehearse`].
     pub fn rehearse(&mut self) {
         self.store.rehearse(&self.context);
+    }
+
+    /// What somebody needs who seals objects of this project.
+    ///
+    /// # Errors
+    /// This machine has no random numbers.
+    pub fn sealing(&self) -> Result<Sealing, StoreError> {
+        Ok(Sealing::new(self.seal.clone(), self.keys.project(), self.salt()?))
+    }
+
+    /// 32 fresh random bytes.
+    ///
+    /// # Errors
+    /// This machine has none.
+    pub fn salt(&self) -> Result<[u8; 32], StoreError> {
+        self.context.random().map_err(|error| {
+            StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
+        })
     }
 
     /// What the store's conditional writes are worth: known, remembered, or found out now.
@@ -170,6 +190,45 @@ impl Bucket {
         Ok(entry.map(|entry| entry.modified).filter(|modified| *modified > 0))
     }
 
+    /// The bytes of a record for `key`: two-space indent, as Python writes them; in a sealed project signed, and without
+    /// names.
+    ///
+    /// # Errors
+    /// Never for our own types; this machine has no random numbers.
+    pub fn to_bytes<T: Serialize>(&self, key: &str, record: &T) -> Result<Vec<u8>, StoreError> {
+        if !self.seal.is_on() {
+            return records::to_bytes(record);
+        }
+        let local =
+            |error: String| StoreError::new(StoreErrorKind::Local, "this machine", "sign a record", error);
+        let record = serde_json::to_value(record).map_err(|error| local(error.to_string()))?;
+        let Value::Object(record) = record else {
+            return records::to_bytes(&record);
+        };
+        let signed = self.seal.sign(record, key, self.keys.project(), self.salt()?);
+        records::to_bytes(&signed.map_err(|error| local(error.to_string()))?)
+    }
+
+    /// Reads a JSON record that decides what others may do: in a sealed project, one without a valid mac is not there. Its
+    /// etag is, for whoever writes a valid one in its place.
+    ///
+    /// # Errors
+    /// As [`Bucket::read`].
+    pub async fn read_signed<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(Option<T>, Option<Etag>), StoreError> {
+        match self.look_for(key, true).await? {
+            None => Ok((None, None)),
+            Some((Ok(record), etag)) => Ok((Some(record), Some(etag))),
+            Some((Err(error), etag)) if self.seal.is_on() => {
+                tracing::warn!(%error, "ignored");
+                Ok((None, Some(etag)))
+            }
+            Some((Err(error), _)) => Err(error),
+        }
+    }
+
     /// Reads a JSON record. `None` when the object is not there.
     ///
     /// # Errors
@@ -190,6 +249,14 @@ impl Bucket {
         &self,
         key: &str,
     ) -> Result<Option<(Result<T, StoreError>, Etag)>, StoreError> {
+        self.look_for(key, false).await
+    }
+
+    async fn look_for<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        signed: bool,
+    ) -> Result<Option<(Result<T, StoreError>, Etag)>, StoreError> {
         let (bytes, meta) = match self.store.get(key).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
@@ -198,15 +265,30 @@ impl Bucket {
             }
             Err(error) => return Err(error),
         };
-        let read = match serde_json::from_slice::<Value>(&bytes) {
-            Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
-            _ => serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string()),
-        };
-        let record = read.map_err(|problem| {
+        let record = self.record(key, &bytes, signed).map_err(|problem| {
             let detail = format!("the object is not what it should be: {problem}");
             StoreError::new(StoreErrorKind::NotARecord, self.store.name(), format!("read {key}"), detail)
         });
         Ok(Some((record, meta.etag)))
+    }
+
+    /// The record in these bytes. `signed`: in a sealed project it must carry a mac; where it carries one, it must fit.
+    fn record<T: DeserializeOwned>(&self, key: &str, bytes: &[u8], signed: bool) -> Result<T, String> {
+        let text = |error: serde_json::Error| error.to_string();
+        if !self.seal.is_on() {
+            return match serde_json::from_slice::<Value>(bytes) {
+                Ok(value) if !value.is_object() => Err("it is not a JSON object".to_owned()),
+                _ => serde_json::from_slice(bytes).map_err(text),
+            };
+        }
+        let Value::Object(shown) = serde_json::from_slice(bytes).map_err(text)? else {
+            return Err("it is not a JSON object".to_owned());
+        };
+        match self.seal.verify(shown, key, self.keys.project()) {
+            (_, Mac::Wrong) => Err("it is not authentic: its mac does not fit".to_owned()),
+            (_, Mac::Missing) if signed => Err("it has no mac, and this project is sealed".to_owned()),
+            (record, _) => serde_json::from_value(Value::Object(record)).map_err(text),
+        }
     }
 }
 

@@ -119,6 +119,16 @@ impl Keys {
         format!("{}/membridge/settings.json", self.root)
     }
 
+    /// The note that says with which key the project is sealed.
+    pub fn key_note(&self) -> String {
+        format!("{}/membridge/key.json", self.root)
+    }
+
+    /// A key that is wrapped by a passphrase.
+    pub fn wrapped_key(&self, id: &str) -> String {
+        format!("{}/membridge/keys/{id}.json", self.root)
+    }
+
     /// The folder of claims for `what`, where conditional writes do not work.
     pub fn claims(&self, what: &str) -> String {
         format!("{}/membridge/claims/{what}/", self.root)

@@ -41,7 +41,7 @@ pub use dry::Rehearsed;
 pub use error::{StoreError, StoreErrorKind};
 pub use object::{Body, Condition, Entry, Etag, Meta, PutAnswer, RECORD_LIMIT};
 use place::Place;
-pub use sink::{Digests, Sink};
+pub use sink::{Digests, Sink, Tee};
 
 /// A store of either kind.
 #[derive(Debug)]

@@ -52,6 +52,44 @@ impl Digests {
     }
 }
 
+/// Counts and hashes what goes through on its way to another writer.
+#[derive(Debug)]
+pub struct Tee<W> {
+    to: W,
+    size: u64,
+    sha256: Sha256,
+    md5: Md5,
+}
+
+impl<W> Tee<W> {
+    /// On the way to `to`.
+    pub fn new(to: W) -> Self {
+        Self { to, size: 0, sha256: Sha256::new(), md5: Md5::new() }
+    }
+
+    /// The writer, and what went through.
+    pub fn finish(self) -> (W, Digests) {
+        let digests =
+            Digests { size: self.size, sha256: hex(&self.sha256.finalize()), md5: hex(&self.md5.finalize()) };
+        (self.to, digests)
+    }
+}
+
+impl<W: io::Write> io::Write for Tee<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        let taken = bytes.get(..count).unwrap_or_default();
+        self.sha256.update(taken);
+        self.md5.update(taken);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// A file that a download is written to, hashed on the way; or the hash alone.
 #[derive(Debug)]
 pub struct Sink {

@@ -126,9 +126,10 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     }
     let folder = session.config.paths.tmp();
     let path = image.path.to_path_buf();
+    let sealing = session.bucket.sealing()?;
     let pack = history::blocking(move || {
         // No map: a Python node's object has been compacted, every page is another.
-        spool(&Pinned::new(&path)?, None, &folder, &Progress::hidden())
+        spool(&Pinned::new(&path)?, None, &folder, &Progress::hidden(), sealing)
     })
     .await?;
     let mut author = author(session, &Terms::default())?;

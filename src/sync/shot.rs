@@ -71,9 +71,10 @@ pub(super) async fn take(
     tracing::info!("snapshot taken");
     let progress = session.ui.progress("snapshot", size);
     let LocalState { pinned, facts, fingerprint } = local;
+    let sealing = session.bucket.sealing()?;
     let shot = history::blocking(move || {
         let base = parent.as_ref().map(|map| map.sha256.clone());
-        let pack = spool(&pinned, parent, &folder, &progress)?;
+        let pack = spool(&pinned, parent, &folder, &progress, sealing)?;
         failpoint::reach("push.spooled");
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
         if checked {

@@ -50,7 +50,7 @@ pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
         let known = parent.as_ref().and_then(|parent| PageMap::open(&map, &parent.sha256));
         let pinned = Pinned::new(&machine.db_path()).unwrap();
         let facts = pinned.facts().unwrap();
-        let spooled = spool(&pinned, known, &folder, &Progress::hidden()).unwrap();
+        let spooled = spool(&pinned, known, &folder, &Progress::hidden(), bucket.sealing().unwrap()).unwrap();
         log::upload_pack(&bucket, &spooled, &Progress::hidden()).await.unwrap();
         let author = Author {
             host: machine.name.clone(),

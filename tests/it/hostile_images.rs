@@ -79,8 +79,8 @@ impl Trap {
         let bucket = Bucket::new(store, &python_node::canonical_id("mem"), context, &scratch);
         runtime.block_on(async {
             let parent = log::head(&bucket, None).await.unwrap().unwrap();
-            let pack =
-                spool(&Pinned::new(&self.image).unwrap(), None, &scratch, &Progress::hidden()).unwrap();
+            let (image, sealing) = (Pinned::new(&self.image).unwrap(), bucket.sealing().unwrap());
+            let pack = spool(&image, None, &scratch, &Progress::hidden(), sealing).unwrap();
             log::upload_pack(&bucket, &pack, &Progress::hidden()).await.unwrap();
             let author = Author {
                 node_id: "evil".into(),

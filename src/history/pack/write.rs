@@ -1,16 +1,13 @@
-//! Writes packs: pages in, compressed as hard as their number is worth, digests of the whole out.
+//! Writes packs: pages in, compressed as hard as their number is worth.
 
 use std::io::{self, Write};
 
-use md5::Md5;
 use sha2::{Digest, Sha256};
 use zstd::stream::write::Encoder;
 use zstd::zstd_safe::CParameter;
 
 use super::{Content, END, GROUP_LOG, Header, WINDOW_LOG, trailer_head};
-use crate::context::hex;
 use crate::history::pages::lock_page;
-use crate::storage::Digests;
 
 /// How hard zstd tries, and with how much memory (powers of two): level 19 would take 83 MB for an endless stream.
 #[derive(Debug, Clone, Copy)]
@@ -30,29 +27,6 @@ const LARGE_DELTA: Effort = Effort { level: 6, window_log: GROUP_LOG, tables_log
 /// A group ends with the record that makes it this many bytes.
 const GROUP: usize = 1 << 20;
 
-/// Counts and hashes what goes through on its way to the file.
-struct Tee<W> {
-    to: W,
-    size: u64,
-    sha256: Sha256,
-    md5: Md5,
-}
-
-impl<W: Write> Write for Tee<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.to.write(bytes)?;
-        let taken = bytes.get(..count).unwrap_or_default();
-        self.sha256.update(taken);
-        self.md5.update(taken);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
 /// Writes a pack, page by page.
 pub struct PackWriter<W: Write> {
     body: Body<W>,
@@ -64,9 +38,9 @@ pub struct PackWriter<W: Write> {
 /// What lies between head and trailer.
 enum Body<W: Write> {
     /// A full pack's records are compressed as they come.
-    Frame(Encoder<'static, Tee<W>>),
+    Frame(Encoder<'static, W>),
     /// A delta's are collected until they are a group.
-    Groups { to: Tee<W>, group: Group, effort: Effort },
+    Groups { to: W, group: Group, effort: Effort },
 }
 
 /// Records that become one frame.
@@ -95,7 +69,7 @@ impl Group {
     }
 
     /// Writes what there is, and empties it. The checksum covers the references too.
-    fn write<W: Write>(&mut self, to: &mut Tee<W>, checksum: &mut Sha256, effort: Effort) -> io::Result<()> {
+    fn write<W: Write>(&mut self, to: &mut W, checksum: &mut Sha256, effort: Effort) -> io::Result<()> {
         if self.records.is_empty() {
             return Ok(());
         }
@@ -121,8 +95,7 @@ impl<W: Write> PackWriter<W> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn new(to: W, header: Header) -> io::Result<Self> {
-        let mut to = Tee { to, size: 0, sha256: Sha256::new(), md5: Md5::new() };
+    pub fn new(mut to: W, header: Header) -> io::Result<Self> {
         let head = header.to_bytes();
         to.write_all(&head)?;
         let body = match header.content {
@@ -171,12 +144,12 @@ impl<W: Write> PackWriter<W> {
         self.records
     }
 
-    /// Ends the pack; `image` is the SHA-256 of the image that it results in. Returns the digests of the whole pack.
+    /// Ends the pack; `image` is the SHA-256 of the image that it results in.
     ///
     /// # Errors
     /// The disk's.
-    pub fn finish(mut self, image: [u8; 32]) -> io::Result<(W, Digests)> {
-        let mut tee = match self.body {
+    pub fn finish(mut self, image: [u8; 32]) -> io::Result<W> {
+        let mut to = match self.body {
             Body::Frame(stream) => stream.finish()?,
             Body::Groups { mut to, mut group, effort } => {
                 group.write(&mut to, &mut self.checksum, effort)?;
@@ -184,12 +157,10 @@ impl<W: Write> PackWriter<W> {
             }
         };
         let counts = trailer_head(self.records, &image);
-        tee.write_all(&counts)?;
-        tee.write_all(&self.checksum.chain_update(&counts).finalize())?;
-        tee.write_all(&END)?;
-        tee.flush()?;
-        let digests =
-            Digests { size: tee.size, sha256: hex(&tee.sha256.finalize()), md5: hex(&tee.md5.finalize()) };
-        Ok((tee.to, digests))
+        to.write_all(&counts)?;
+        to.write_all(&self.checksum.chain_update(&counts).finalize())?;
+        to.write_all(&END)?;
+        to.flush()?;
+        Ok(to)
     }
 }
