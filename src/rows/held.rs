@@ -1,10 +1,8 @@
 //! Rows that vanish in mass: a migration that lost them, or a person who wanted it. Nobody here knows which, so they are
 //! held: not published as deleted, not put back, until a person says so.
 
-use rusqlite::params;
 
 use super::desk::Desk;
-use super::report::Tally;
 use super::shadow::{Shadow, ShadowError};
 
 /// More than one row in this many, and more than [`MANY`], or all of more than [`FEW`].
