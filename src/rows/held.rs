@@ -1,7 +1,6 @@
 //! Rows that vanish in mass: a migration that lost them, or a person who wanted it. Nobody here knows which, so they are
 //! held: not published as deleted, not put back, until a person says so.
 
-
 use super::desk::Desk;
 use super::shadow::{Shadow, ShadowError};
 

@@ -96,16 +96,17 @@ pub(super) async fn make(
 ) -> CommandResult<Archived> {
     let first = head.as_ref().and_then(Head::newest).is_none();
     let ours = standing.is_none_or(|standing| standing.role == Role::Primary)
-        || session.config.overrides.secondary_push
-        || first;
-    if !ours {
+        || session.config.overrides.secondary_push;
+    if !ours && !first {
         return Ok(Archived::NotOurs);
     }
     let seen_at = session.bucket.context.uptime();
     let rewrite = session.config.overrides.force_push && wish.is_typed();
     let local = session.read_local().await?;
     let counts = local.facts.counts;
-    let wants_mirror = record.record.mirror_is_on();
+    // A first commit is made whatever the role, so that a new machine can come from the bucket alone; what Python nodes
+    // read is the primary's.
+    let wants_mirror = ours && record.record.mirror_is_on();
     let mirror_due =
         wants_mirror && head.as_ref().is_some_and(|head| head.commit().is_some() && !head.mirrored());
     let same =
@@ -144,7 +145,7 @@ pub(super) async fn make(
             record.record.last_push = Some(iso(session.bucket.context.now()));
             let bytes = shot.pack.digests.size;
             conclude(session, record, shot, &commit, mirrored)?;
-            Archived::Committed { commit, counts, bytes, warning }
+            if ours { Archived::Committed { commit, counts, bytes, warning } } else { Archived::NotOurs }
         }
     })
 }

@@ -27,8 +27,7 @@ pub(super) struct Exchanged {
 const ATTEMPTS: u32 = 3;
 
 /// Finishes what was begun, collects, scans and publishes.
-pub(super) async fn rows(session: &Session, wish: Wish) -> CommandResult<Exchanged> {
-    let mut rows = open(session).await?;
+pub(super) async fn rows(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> CommandResult<Exchanged> {
     if session.accept_deletions {
         rows.accept_deletions()?;
     }
@@ -71,13 +70,12 @@ pub(super) async fn is_anybody_there(session: &Session) -> CommandResult<bool> {
     Ok(!log.nodes().await?.is_empty())
 }
 
-/// How this machine stands in the log.
-pub(super) async fn standing(session: &Session) -> CommandResult<rows::Standing> {
-    Ok(open(session).await?.standing()?)
-}
-
 /// Takes in the image that a Python node pushed.
-pub(super) async fn take_image(session: &Session, head: &Head) -> CommandResult<TakenIn> {
+pub(super) async fn take_image(
+    session: &Session,
+    rows: &mut Rows<'_>,
+    head: &Head,
+) -> CommandResult<TakenIn> {
     let image = super::fetch::whatever_is_there(session, Some(head)).await?;
     session.ui.line(format!(
         "      the push of {} is taken in ({})",
@@ -87,15 +85,19 @@ pub(super) async fn take_image(session: &Session, head: &Head) -> CommandResult<
     let key = session.bucket.keys.database();
     let listed = session.bucket.store.list(&key).await?;
     let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
-    let mut rows = open(session).await?;
     Ok(rows.take_image(&image.path, modified.saturating_mul(1000)).await?)
 }
 
 /// The end of a sync: segments are folded where it is time, and this machine's record says how it stands. Trouble with
 /// either never fails a sync: the segments are there.
-pub(super) async fn close(session: &Session, wish: Wish, standing: Option<&Standing>, done: &Exchanged) {
+pub(super) async fn close(
+    session: &Session,
+    rows: &mut Rows<'_>,
+    wish: Wish,
+    standing: Option<&Standing>,
+    done: &Exchanged,
+) {
     let end = async {
-        let mut rows = open(session).await?;
         if wish.depth() == rows::Depth::Whole {
             let folded = rows.fold().await?;
             tracing::info!(?folded, "segments folded");
@@ -107,7 +109,8 @@ pub(super) async fn close(session: &Session, wish: Wish, standing: Option<&Stand
     }
 }
 
-async fn open(session: &Session) -> CommandResult<Rows<'_>> {
+/// Opens the log of this database.
+pub(super) async fn open(session: &Session) -> CommandResult<Rows<'_>> {
     let claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
     Ok(Rows::open(Site {
         bucket: &session.bucket,

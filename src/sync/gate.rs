@@ -30,9 +30,8 @@ pub async fn store_is_known(session: &Session) -> CommandResult {
     use crate::rows::store_identity::{Standing, StoreIdentity};
     let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
     let (what, since) = match identity.look().await? {
-        Standing::Same => return Ok(()),
-        Standing::FirstTime => return meet(session, &identity).await,
-        _ if session.new_store => return meet(session, &identity).await,
+        Standing::Same | Standing::FirstTime => return Ok(()),
+        _ if session.new_store => return Ok(()),
         standing => {
             let what = if standing == Standing::Missing { "is empty" } else { "is another one" };
             (what, identity.remembered().map(|note| note.since).unwrap_or_default())
@@ -52,8 +51,18 @@ pub async fn store_is_known(session: &Session) -> CommandResult {
     ))
 }
 
-/// A store that is met for the first time; a machine without memory leaves nothing in an empty one.
-async fn meet(session: &Session, identity: &crate::rows::store_identity::StoreIdentity<'_>) -> CommandResult {
+/// Meets a store that is not known yet, or was accepted as a new one; a machine without memory leaves nothing in an empty
+/// one.
+///
+/// # Errors
+/// The store's; the state directory's.
+pub async fn meet_store(session: &Session) -> CommandResult {
+    use crate::rows::store_identity::{Standing, StoreIdentity};
+    let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
+    let known = identity.remembered().is_some() && !session.new_store;
+    if known || identity.look().await? == Standing::Same {
+        return Ok(());
+    }
     if session.has_memory().await? || identity.there().await?.is_some() {
         identity.meet(&session.config.node.id).await?;
     }

@@ -35,7 +35,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     let of = if present { 6 } else { 3 };
     if present {
         // What was recorded here is in the log before any of it is replaced.
-        exchange::rows(session, Wish::Whole).await?;
+        exchange::rows(session, &mut exchange::open(session).await?, Wish::Whole).await?;
     }
     session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
     let image = image::of_past(&session.landing(session.admits().await?), commit).await?;

@@ -14,6 +14,7 @@ use crate::database::DatabaseError;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
 use crate::python::Head;
+use crate::rows::Rows;
 use crate::ui::Report;
 use crate::worker::find::Site;
 
@@ -35,10 +36,13 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     };
     if let Some(head) = &image {
         session.ui.step("1/7", format!("Remote: {}", head.describe()));
+    } else if wish == Wish::Pull && !exchange::is_anybody_there(session).await? {
+        return first::nothing(session, wish);
     }
+    gate::meet_store(session).await?;
     // A role that cannot be found out stops the archive (F06, F07), never the exchange of rows.
-    let role = match wish {
-        Wish::Start | Wish::Turn => None,
+    let mut role = match wish {
+        Wish::Start | Wish::Turn => Some(Ok(None)),
         _ => Some(gate::role(session, wish).await),
     };
     failpoint::reach("sync.gated");
@@ -50,22 +54,19 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
             First::Installed(installed) => told.installed(installed),
             First::NothingThere => return first::nothing(session, wish),
         }
-    } else if wish == Wish::Pull && image.is_none() && !exchange::is_anybody_there(session).await? {
-        return first::nothing(session, wish);
     }
-    let standing = |role: Option<CommandResult<Option<Standing>>>| role.transpose().map(Option::flatten);
-    let mut role = Some(role);
-    let mut known = None;
+    let mut rows = exchange::open(session).await?;
+    let mut standing = None;
     for _ in 0..ATTEMPTS {
-        let exchanged = exchange::rows(session, wish).await?;
+        let exchanged = exchange::rows(session, &mut rows, wish).await?;
         told.exchanged(&exchanged);
         if let Some(role) = role.take() {
-            known = standing(role)?;
+            standing = role?;
         }
-        let archived = archived(session, record, wish, &mut known, &mut told).await?;
+        let archived = archived(session, record, wish, &mut rows, &mut standing, &mut told).await?;
         if !matches!(archived, Archived::Overtaken) {
-            exchange::close(session, wish, known.as_ref(), &exchanged).await;
-            return told.conclude(record, known.as_ref(), image.as_ref(), archived, &exchanged).await;
+            exchange::close(session, &mut rows, wish, standing.as_ref(), &exchanged).await;
+            return told.conclude(record, standing.as_ref(), image.as_ref(), archived, &exchanged).await;
         }
         session.ui.line("another machine archived first: looking again");
     }
@@ -78,6 +79,7 @@ async fn archived(
     session: &Session,
     record: &mut RecordFile,
     wish: Wish,
+    rows: &mut Rows<'_>,
     standing: &mut Option<Standing>,
     told: &mut Told<'_>,
 ) -> CommandResult<Archived> {
@@ -89,6 +91,10 @@ async fn archived(
     if !due && !wrote && wish != Wish::Pull {
         return Ok(Archived::NotDue);
     }
+    if !session.config.rows.excluded.is_empty() {
+        // An image is whole: it would take the excluded projects along.
+        return Ok(Archived::NotDue);
+    }
     let head = archive::look(session, record, wish).await?;
     if wish == Wish::Turn {
         *standing = gate::role(session, wish).await?;
@@ -98,12 +104,11 @@ async fn archived(
     if let Some(foreign) = foreign
         && wish.takes_images(role, session.config.overrides.primary_pull)
     {
-        told.taken_in(exchange::take_image(session, foreign).await?);
+        told.taken_in(exchange::take_image(session, rows, foreign).await?);
     }
     let first = head.is_none();
     if !due && foreign.is_none() || wish == Wish::Pull && !first {
         return Ok(Archived::NotDue);
     }
-    let seen = exchange::standing(session).await?;
-    archive::make(session, record, wish, standing.as_ref(), &seen, head).await
+    archive::make(session, record, wish, standing.as_ref(), &rows.standing()?, head).await
 }
