@@ -111,7 +111,7 @@ impl Store {
     pub async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
         match &self.dry {
             None => self.place.get(key).await,
-            Some(dry) => dry.get(&self.place, key).await,
+            Some(dry) => Box::pin(dry.get(&self.place, key)).await,
         }
     }
 
@@ -122,7 +122,7 @@ impl Store {
     pub async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         match &self.dry {
             None => self.place.head(key).await,
-            Some(dry) => dry.head(&self.place, key).await,
+            Some(dry) => Box::pin(dry.head(&self.place, key)).await,
         }
     }
 
@@ -134,7 +134,7 @@ impl Store {
     pub async fn download(&self, key: &str, sink: &mut Sink) -> Result<Option<Meta>, StoreError> {
         match &self.dry {
             None => self.place.download(key, sink).await,
-            Some(dry) => dry.download(&self.place, key, sink).await,
+            Some(dry) => Box::pin(dry.download(&self.place, key, sink)).await,
         }
     }
 
@@ -157,7 +157,7 @@ impl Store {
     async fn listed(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Entry>, StoreError> {
         match &self.dry {
             None => self.place.list(prefix, after).await,
-            Some(dry) => dry.list(&self.place, prefix, after).await,
+            Some(dry) => Box::pin(dry.list(&self.place, prefix, after)).await,
         }
     }
 
@@ -168,7 +168,7 @@ impl Store {
     pub async fn put(&self, key: &str, body: Body<'_>, progress: &Progress) -> Result<Meta, StoreError> {
         let answer = match &self.dry {
             None => self.place.put(key, body, progress).await?,
-            Some(dry) => dry.put(&self.place, key, body, Condition::None).await?,
+            Some(dry) => Box::pin(dry.put(&self.place, key, body, Condition::None)).await?,
         };
         match answer {
             PutAnswer::Written(meta) => Ok(meta),
@@ -207,7 +207,7 @@ impl Store {
     ) -> Result<PutAnswer, StoreError> {
         match &self.dry {
             None => self.place.put_once(key, body, condition, progress).await,
-            Some(dry) => dry.put(&self.place, key, body, condition).await,
+            Some(dry) => Box::pin(dry.put(&self.place, key, body, condition)).await,
         }
     }
 
@@ -218,7 +218,7 @@ impl Store {
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         match &self.dry {
             None => self.place.copy(from, to).await,
-            Some(dry) => dry.copy(&self.place, from, to).await,
+            Some(dry) => Box::pin(dry.copy(&self.place, from, to)).await,
         }
     }
 
@@ -229,7 +229,7 @@ impl Store {
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match &self.dry {
             None => self.place.delete(key).await,
-            Some(dry) => dry.delete(&self.place, key).await,
+            Some(dry) => Box::pin(dry.delete(&self.place, key)).await,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The place itself: an S3 bucket or a directory, with what is tried again. The contract is [`super::Store`]'s.
+//! The place itself: an S3 bucket or a directory, with what is tried again. The contract is [`super::Store`]'s. Requests to a
+//! server are boxed: the SDK's futures are large and deep, and every future that asks the store holds one.
 
 use std::sync::Arc;
 
@@ -35,35 +36,35 @@ impl Place {
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.check()).await,
+            Self::S3(store) => Box::pin(retry::reading(|| store.check())).await,
             Self::Dir(store) => store.check(),
         }
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.get(key)).await,
+            Self::S3(store) => Box::pin(retry::reading(|| store.get(key))).await,
             Self::Dir(store) => store.get(key),
         }
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.head(key)).await,
+            Self::S3(store) => Box::pin(retry::reading(|| store.head(key))).await,
             Self::Dir(store) => store.head(key).await,
         }
     }
 
     pub(super) async fn download(&self, key: &str, sink: &mut Sink) -> Result<Option<Meta>, StoreError> {
         match self {
-            Self::S3(store) => retry::download(store, key, sink).await,
+            Self::S3(store) => Box::pin(retry::download(store, key, sink)).await,
             Self::Dir(store) => store.download(key, sink).await,
         }
     }
 
     pub(super) async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Entry>, StoreError> {
         let mut entries = match self {
-            Self::S3(store) => retry::reading(|| store.list(prefix, after)).await?,
+            Self::S3(store) => Box::pin(retry::reading(|| store.list(prefix, after))).await?,
             Self::Dir(store) => store.list(prefix)?,
         };
         // A server that does not know start-after begins at the beginning.
@@ -78,7 +79,9 @@ impl Place {
         progress: &Progress,
     ) -> Result<PutAnswer, StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.put(key, body, Condition::None, progress)).await,
+            Self::S3(store) => {
+                Box::pin(retry::reading(|| store.put(key, body, Condition::None, progress))).await
+            }
             Self::Dir(store) => store.put(key, body, Condition::None, progress).await,
         }
     }
@@ -91,21 +94,21 @@ impl Place {
         progress: &Progress,
     ) -> Result<PutAnswer, StoreError> {
         match self {
-            Self::S3(store) => store.put(key, body, condition, progress).await,
+            Self::S3(store) => Box::pin(store.put(key, body, condition, progress)).await,
             Self::Dir(store) => store.put(key, body, condition, progress).await,
         }
     }
 
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.copy(from, to)).await,
+            Self::S3(store) => Box::pin(retry::reading(|| store.copy(from, to))).await,
             Self::Dir(store) => store.copy(from, to).await,
         }
     }
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self {
-            Self::S3(store) => retry::reading(|| store.delete(key)).await,
+            Self::S3(store) => Box::pin(retry::reading(|| store.delete(key))).await,
             Self::Dir(store) => store.delete(key).await,
         }
     }
