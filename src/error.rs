@@ -89,8 +89,6 @@ words! {
     PrimaryRefusesPull = "primary_refuses_pull",
     /// This node is secondary and does not push.
     SecondaryRefusesPush = "secondary_refuses_push",
-    /// Both sides hold rows that the other lacks.
-    Diverged = "diverged",
     /// What was asked for would lose something, or makes no sense, and was not done.
     Refused = "refused",
     /// New memories came while the work was prepared.
@@ -133,7 +131,6 @@ impl Failure {
             ExitCode::Ok | ExitCode::Error => Code::Other,
             ExitCode::PrimaryRefusesPull => Code::PrimaryRefusesPull,
             ExitCode::SecondaryRefusesPush => Code::SecondaryRefusesPush,
-            ExitCode::Diverged => Code::Diverged,
             ExitCode::Interrupted(_) => Code::Interrupted,
         };
         Self { exit, code, message: message.into(), hints: Vec::new(), cause: None }
@@ -212,7 +209,6 @@ mod tests {
 
         let failure = Failure::from_error(Code::LocalFile, Record(std::io::Error::other("no such disk")));
         assert_eq!(failure.causes(), ["cannot read the record", "no such disk"]);
-        assert_eq!(Failure::with_exit(ExitCode::Diverged, "both").code, Code::Diverged);
         assert!(Failure::interrupted(2).causes().is_empty());
     }
 }

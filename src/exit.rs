@@ -2,7 +2,7 @@
 
 /// How a run of the binary ends, as the shell sees it.
 ///
-/// 0 to 3 are those of the Python script (tests/it/contract.rs, contract_settings.rs); new numbers start at 4.
+/// 0 to 3 are those of the Python script (tests/it/contract.rs, contract_settings.rs); 4 was both sides changed, which is no state any more, and stays reserved; new numbers start at 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
     /// Done, or nothing to do.
@@ -13,8 +13,6 @@ pub enum ExitCode {
     PrimaryRefusesPull,
     /// Push refused: this node is secondary.
     SecondaryRefusesPush,
-    /// Both sides hold rows that the other lacks.
-    Diverged,
     /// Stopped by a signal (its number).
     Interrupted(i32),
 }
@@ -39,7 +37,6 @@ impl ExitCode {
             Self::Error => 1,
             Self::PrimaryRefusesPull => 2,
             Self::SecondaryRefusesPush => 3,
-            Self::Diverged => 4,
             Self::Interrupted(signal) => 128 + signal,
         }
     }
@@ -56,7 +53,6 @@ mod tests {
             (ExitCode::Error, 1),
             (ExitCode::PrimaryRefusesPull, 2),
             (ExitCode::SecondaryRefusesPush, 3),
-            (ExitCode::Diverged, 4),
             (ExitCode::Interrupted(2), 130),
             (ExitCode::Interrupted(15), 143),
         ];

@@ -19,6 +19,7 @@ use crate::lock::local::known_machine_token;
 use crate::lock::{Lock, Sight};
 use crate::outcome::Outcome;
 use crate::python::head::{self, Head};
+use crate::rows::Tally;
 use crate::rows::glance::glance;
 use crate::rows::log::RowLog;
 use crate::rows::node::NodeRecord;
@@ -53,7 +54,12 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         )),
     };
     let observations = observations(&real).await;
-    let (standing, unsent) = glance(&config.paths.state, &bucket.store.name(), &config.project.cid, &real)?;
+    let (standing, unsent) = glance(&config.paths.state, &bucket.store.name(), &config.project.cid, &real)
+        .unwrap_or_else(|error| {
+            // A database that cannot be read is said below.
+            tracing::debug!(%error, "no glance at the rows");
+            (None, Tally::default())
+        });
     let outlook = Outlook {
         observations: *observations.as_ref().unwrap_or(&None),
         unsent,
@@ -91,7 +97,10 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
                 show_failure(ui, "store", failure);
             }
             report.exit = ExitCode::Error;
-            report = report.with("error", failure.message.clone()).with("hints", failure.hints.clone());
+            report = report
+                .with("error", failure.message.clone())
+                .with("code", failure.code.word())
+                .with("hints", failure.hints.clone());
         }
     }
     Ok(show_hooks(ui, &Journal::of(&config.paths.home).last_results(), report))

@@ -93,13 +93,8 @@ fn config_env_example_names_every_setting_with_its_default() {
 #[test]
 fn the_readme_lists_the_exit_codes_the_required_variables_and_the_test_command() {
     let readme = read("README.md");
-    for code in [
-        ExitCode::Ok,
-        ExitCode::Error,
-        ExitCode::PrimaryRefusesPull,
-        ExitCode::SecondaryRefusesPush,
-        ExitCode::Diverged,
-    ] {
+    for code in [ExitCode::Ok, ExitCode::Error, ExitCode::PrimaryRefusesPull, ExitCode::SecondaryRefusesPush]
+    {
         let row = format!("| {} |", code.code());
         assert!(readme.contains(&row), "the README's table lacks exit code {row}");
     }

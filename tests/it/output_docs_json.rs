@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::hooks::until;
 use super::output_docs::document;
-use crate::support::claude_mem::Version;
+use crate::support::claude_mem::{MemDb, Version};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
+use crate::support::python_node;
 use crate::support::s3::{Fault, Op, S3Server};
 
 /// A row of docs/json.md: the path of a field, and the types that it may have.
@@ -132,7 +133,9 @@ impl Comparison {
     /// Whether there is more to look at inside.
     fn check(&mut self, section: &str, path: &str, value: &Value) -> bool {
         let kind = kind(value);
-        for place in [section, "every object"] {
+        let of_sync = ["push_sqlite", "pull_sqlite", "sync"].contains(&section);
+        let every = ["every object", if of_sync { "every sync" } else { section }];
+        for place in [section].into_iter().chain(every) {
             let fields = self.sections.get_mut(place).into_iter().flatten();
             for field in fields {
                 if !field.names(path) {
@@ -212,22 +215,30 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     said.take(&beta, "pull_sqlite --dry-run");
     said.take(&beta, "sync --dry-run");
     said.take(&beta, "pull_sqlite");
-    // Rows of its own that a secondary loses to a backup.
+    // Rows of its own on a secondary, changed and deleted rows.
     for command in ["pull_sqlite", "sync"] {
         beta.db().add_session(command).add_observations(1);
-        alpha.db().add_observations(1);
+        alpha.db().add_observations(1).execute("UPDATE observations SET narrative = 'anew' WHERE id = 1");
         alpha.cmd("push_sqlite").run().assert_code(0);
         said.take(&beta, command);
     }
-    // Rows that somebody deleted.
     for command in ["push_sqlite", "sync"] {
         alpha.db().execute("DELETE FROM observations WHERE id = (SELECT max(id) FROM observations)");
         said.take(&alpha, command);
+        said.take(&beta, "sync");
     }
+    // Everything vanishes at once: it is held.
+    beta.db().add_session("many").add_observations(60);
+    said.take(&beta, "sync");
+    beta.db().execute("DELETE FROM observations");
+    said.take(&beta, "sync");
+    said.take(&beta, "status");
+    said.take(&beta, "sync --put-back");
+    said.take(&beta, "restore 1 --yes");
     let listed = said.take(&beta, "restore-backup");
     let name = listed["backups"][0]["name"].as_str().unwrap().to_owned();
     said.take(&beta, &format!("restore-backup {name} --dry-run"));
-    said.take(&beta, &format!("restore-backup {name}"));
+    said.take(&beta, &format!("restore-backup {name} --yes"));
     for command in [
         "history",
         "history --limit 1",
@@ -236,7 +247,7 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
         "verify --all",
         "restore 1 --dry-run",
         "restore 1 --to earlier.db",
-        "restore 1",
+        "restore 1 --yes",
         "restore 99",
         "completions bash",
         "man",
@@ -275,6 +286,17 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     zeta.db().add_session("z").add_observations(1);
     said.take(&zeta, "push_sqlite");
     said.take(&delta, "push_sqlite");
+    // A Python node takes part, in a store of its own.
+    let other = S3Server::start();
+    let theta = Machine::new("theta", &other);
+    theta.create_db(Version::V13_25_3).add_session("t").add_observations(2);
+    theta.cmd("push_sqlite").run().assert_code(0);
+    let python = theta.path("python.db");
+    std::fs::write(&python, python_node::snapshot(&theta.db_path())).unwrap();
+    MemDb::open(&python, "python").add_session("python").add_observations(2);
+    python_node::push(&other, "mem", "python", &python, jiff::Timestamp::now().as_second());
+    other.remove("projects/6fe2e0f6071ac2bb/locks/active.lock");
+    said.take(&theta, "sync");
     said.take(&Machine::new("epsilon", &S3Server::start()), "sync");
     server.reset_log();
     let watching = delta.cmd("watch --json").spawn();
