@@ -4,10 +4,7 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use sha2::{Digest, Sha256};
 
-use super::compare::natural_key;
-use super::tables::{Table, columns, quote, tables};
 use super::{DatabaseError, digest, open_foreign};
 
 /// Rows of one table.
@@ -70,53 +67,10 @@ fn collect(path: &Path, rows: &Connection, side: &str) -> Result<(), DatabaseErr
     connection.execute_batch("BEGIN").map_err(fail)?;
     let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2, ?3)");
     let mut insert = rows.prepare(&insert).map_err(fail)?;
-    let all = tables(&connection, path)?;
-    for table in all.iter().filter(|table| digest::is_content(table)) {
-        let mut failed = None;
-        for_each(&connection, table, |key, row| {
-            if let Err(error) = insert.execute((&table.name, key.as_slice(), row.as_slice())) {
-                failed.get_or_insert(error);
-            }
-        })
-        .map_err(fail)?;
-        if let Some(error) = failed {
-            return Err(fail(error));
-        }
-    }
-    Ok(())
-}
-
-/// Calls `visit` with the digest of each row's key and of its content; where no key is known, the content is the key.
-fn for_each(
-    connection: &Connection,
-    table: &Table,
-    mut visit: impl FnMut([u8; 32], [u8; 32]),
-) -> rusqlite::Result<()> {
-    let there = columns(connection, "main", &table.name)?;
-    let has = |name: &str| there.iter().any(|column| column == name);
-    let Some(key) = natural_key(&table.name, &has) else {
-        return digest::for_each_row(connection, "main", &table.name, |row| visit(row, row));
-    };
-    let mut names: Vec<&String> =
-        (there.iter()).filter(|name| !digest::HOUSEKEEPING_COLUMNS.contains(&name.as_str())).collect();
-    names.sort();
-    let list: Vec<String> =
-        (key.iter().cloned()).chain(names.iter().map(|name| format!("t.{}", quote(name)))).collect();
-    let query = format!("SELECT {} FROM {} AS t", list.join(", "), quote(&table.name));
-    let mut statement = connection.prepare(&query)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (mut of_key, mut of_row) = (Sha256::new(), Sha256::new());
-        for index in 0..key.len() {
-            digest::hash_value(&mut of_key, "", row.get_ref(index)?);
-            of_key.update([0xff]);
-        }
-        for (index, name) in (key.len()..).zip(&names) {
-            digest::hash_value(&mut of_row, name, row.get_ref(index)?);
-        }
-        visit(of_key.finalize().into(), of_row.finalize().into());
-    }
-    Ok(())
+    digest::for_each_row(&connection, |table, key, row| {
+        insert.execute((table, key, row.as_slice())).map(|_| ())
+    })
+    .map_err(fail)
 }
 
 #[cfg(test)]

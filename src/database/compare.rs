@@ -5,9 +5,8 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use sha2::{Digest, Sha256};
 
-use super::tables::{Table, columns, quote, tables};
+use super::content::{Part, Uid};
 use super::{DatabaseError, digest, open_foreign};
 
 /// Rows of one table, by where they are.
@@ -128,74 +127,12 @@ fn collect(connection: &Connection, path: &Path, keys: &Connection, side: &str) 
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2)");
     let mut insert = keys.prepare(&insert).map_err(fail)?;
-    for table in tables(connection, path)?.iter().filter(|table| digest::is_content(table)) {
-        let mut failed = None;
-        for_each_key(connection, table, |key| {
-            if let Err(error) = insert.execute((&table.name, key.as_slice())) {
-                failed.get_or_insert(error);
-            }
-        })
-        .map_err(fail)?;
-        if let Some(error) = failed {
-            return Err(fail(error));
+    digest::for_each_row(connection, |table, key, row| {
+        if insert.execute((table, key))? == 0 {
+            // Two rows with one key are two: the second is told by its content.
+            insert.execute((table, Uid::of(table, [Some(Part::Bytes(&key.0)), Some(Part::Bytes(&row))])))?;
         }
-    }
-    Ok(())
-}
-
-fn for_each_key(
-    connection: &Connection,
-    table: &Table,
-    mut visit: impl FnMut([u8; 32]),
-) -> rusqlite::Result<()> {
-    let there = columns(connection, "main", &table.name)?;
-    let has = |name: &str| there.iter().any(|column| column == name);
-    let Some(expressions) = natural_key(&table.name, &has) else {
-        return digest::for_each_row(connection, "main", &table.name, visit);
-    };
-    let list = expressions.join(", ");
-    let mut statement = connection.prepare(&format!("SELECT {list} FROM {} AS t", quote(&table.name)))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let mut hasher = Sha256::new();
-        for index in 0..expressions.len() {
-            let value: rusqlite::types::Value = row.get(index)?;
-            hasher.update(format!("{value:?}|").as_bytes());
-        }
-        visit(hasher.finalize().into());
-    }
-    Ok(())
-}
-
-/// The SQL expressions that name a row the same on every machine; `None` for tables that we do not know, whose
-/// whole content is then the key.
-pub(super) fn natural_key(table: &str, has: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
-    let or_null = |name: &str| {
-        if has(name) { format!("t.{}", quote(name)) } else { "NULL".to_owned() }
-    };
-    // memory_session_id is unique in a database but may change; its session's own id does not.
-    let session = "coalesce((SELECT s.content_session_id FROM sdk_sessions s \
-        WHERE s.memory_session_id = t.memory_session_id), t.memory_session_id)";
-    let key = match table {
-        "sdk_sessions" => {
-            let platform =
-                if has("platform_source") { "coalesce(t.platform_source, 'claude')" } else { "'claude'" };
-            vec![platform.to_owned(), "t.content_session_id".to_owned()]
-        }
-        "observations" => vec![
-            session.to_owned(),
-            or_null("title"),
-            "t.created_at_epoch".to_owned(),
-            or_null("type"),
-            or_null("narrative"),
-            or_null("facts"),
-        ],
-        "session_summaries" => {
-            vec![session.to_owned(), "t.created_at_epoch".to_owned(), or_null("prompt_number")]
-        }
-        "user_prompts" => vec!["t.content_session_id".to_owned(), "t.prompt_number".to_owned()],
-        "tool_uses" => vec!["t.content_session_id".to_owned(), "t.tool_use_id".to_owned()],
-        _ => return None,
-    };
-    Some(key)
+        Ok(())
+    })
+    .map_err(fail)
 }

@@ -336,10 +336,10 @@ impl Content {
         printer.finish(with_state)
     }
 
-    /// The digest of the memory in it that readers of the bucket may compare: SHA-256.
-    pub fn digest(&self) -> [u8; 32] {
+    /// The digest of the memory in it that readers of the bucket may compare: SHA-256. `with_state`: a session's state too.
+    pub fn digest(&self, with_state: bool) -> [u8; 32] {
         let mut hasher = Sha256::new();
-        self.parts(false, |name, tag, bytes| {
+        self.parts(with_state, |name, tag, bytes| {
             hasher.update((name.len() as u64).to_le_bytes());
             hasher.update(name);
             hasher.update([tag]);
@@ -378,7 +378,7 @@ pub fn key(table: &str, content: &Content, declared: &[String]) -> Uid {
         "session_summaries" => of(&[session, column("created_at_epoch"), column("prompt_number")]),
         "observations" => of(&[session, column("created_at_epoch"), column("type"), column("title")]),
         "tool_uses" => of(&[session, column("tool_use_id")]),
-        _ if declared.is_empty() => Uid::of(table, [Some(Part::Bytes(&content.digest()))]),
+        _ if declared.is_empty() => Uid::of(table, [Some(Part::Bytes(&content.digest(false)))]),
         _ => Uid::of(
             table,
             declared.iter().map(|name| column(name).or(content.refs.get(name).map(Part::Reference))),
@@ -388,7 +388,7 @@ pub fn key(table: &str, content: &Content, declared: &[String]) -> Uid {
 
 /// A key that is taken, told apart by the content.
 pub fn extended(table: &str, key: Uid, content: &Content, attempt: u32) -> Uid {
-    let (digest, attempt) = (content.digest(), attempt.to_le_bytes());
+    let (digest, attempt) = (content.digest(false), attempt.to_le_bytes());
     Uid::of(table, [Some(Part::Bytes(&key.0)), Some(Part::Bytes(&digest)), Some(Part::Bytes(&attempt))])
 }
 
@@ -444,7 +444,7 @@ mod tests {
         ];
         for other in others {
             assert_ne!(base.print(false), other.print(false), "{other:?}");
-            assert_ne!(base.digest(), other.digest(), "{other:?}");
+            assert_ne!(base.digest(false), other.digest(false), "{other:?}");
         }
         let state = Content { state: [("status".to_owned(), Value::text("done"))].into(), ..base.clone() };
         assert_eq!(base.print(false), state.print(false));

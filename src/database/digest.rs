@@ -1,16 +1,11 @@
 //! The content digest: one number for all memory in a database. It does not depend on the SQLite version, on row
 //! order, column order, row ids or page layout, nor on what the worker does by itself, so that two machines with
-//! the same memory agree on it (F31).
-//!
-//! What counts as content: every row of every ordinary table, by column name, without
-//! - the tables of [`HOUSEKEEPING_TABLES`] and those whose name starts with `sync_`;
-//! - the columns of [`HOUSEKEEPING_COLUMNS`]: integer ids and references (another machine's differ), what the
-//!   worker counts or marks, and `content_hash` (derived, and its formula changes between releases);
-//! - columns that hold NULL, so that a migration that adds columns changes nothing.
+//! the same memory agree on it (F31). A fold over the one stream of rows ([`rows`]), which says what counts as memory.
 //!
 //! Tables that a later claude-mem adds count as content until we know better: a false "changed" costs an
-//! upload, a false "same" would cost a memory.
+//! upload, a false "same" would cost a memory. That goes for those too whose rows travel in images only.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -18,86 +13,80 @@ use rusqlite::types::ValueRef;
 use sha2::{Digest, Sha256};
 
 use super::DatabaseError;
-use super::tables::{Table, columns, quote};
+use super::content::{Part, Uid};
+use super::rows::{self, Told};
+use super::shape::Shapes;
+use super::tables::{columns, quote};
 use crate::context::hex;
-
-/// Tables that hold no memory.
-pub const HOUSEKEEPING_TABLES: [&str; 3] = ["pending_messages", "schema_versions", "telegram_wrapups"];
-
-/// Columns that hold no memory, in any table.
-pub const HOUSEKEEPING_COLUMNS: [&str; 11] = [
-    "id",
-    "session_db_id",
-    "observation_id",
-    "worker_port",
-    "relevance_count",
-    "content_hash",
-    "synced_at",
-    "origin_device_id",
-    "origin_local_id",
-    "sync_rev",
-    "prompt_counter",
-];
-
-/// Whether rows of this table are memory.
-pub fn is_content(table: &Table) -> bool {
-    !table.is_virtual
-        && !HOUSEKEEPING_TABLES.contains(&table.name.as_str())
-        && !table.name.starts_with("sync_")
-}
 
 /// The digest of all memory rows, 64 hex digits. One pass, flat memory.
 ///
 /// # Errors
 /// SQLite's own.
-pub fn content(connection: &Connection, tables: &[Table], path: &Path) -> Result<String, DatabaseError> {
+pub fn content(connection: &Connection, path: &Path) -> Result<String, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
-    let mut whole = Sha256::new();
-    for table in tables.iter().filter(|table| is_content(table)) {
-        let mut sum = RowSum::default();
-        for_each_row(connection, "main", &table.name, |row| sum.add(row)).map_err(fail)?;
-        if sum.rows > 0 {
-            whole.update(table.name.as_bytes());
-            whole.update([0]);
-            whole.update(sum.rows.to_le_bytes());
-            whole.update(sum.bytes());
+    let mut sums: BTreeMap<String, RowSum> = BTreeMap::new();
+    for_each_row(connection, |table, _, digest| {
+        match sums.get_mut(table) {
+            Some(sum) => sum.add(digest),
+            None => sums.entry(table.to_owned()).or_default().add(digest),
         }
+        Ok(())
+    })
+    .map_err(fail)?;
+    let mut whole = Sha256::new();
+    for (table, sum) in sums {
+        whole.update(table.as_bytes());
+        whole.update([0]);
+        whole.update(sum.rows.to_le_bytes());
+        whole.update(sum.bytes());
     }
     Ok(hex(&whole.finalize()))
 }
 
-/// Calls `visit` with the digest of each row's content.
+/// Calls `visit` with the table of each row, what tells it from the table's others, and the digest of its content.
 ///
 /// # Errors
-/// SQLite's own.
+/// SQLite's own; what `visit` returns.
 pub fn for_each_row(
     connection: &Connection,
-    schema: &str,
-    table: &str,
-    mut visit: impl FnMut([u8; 32]),
+    mut visit: impl FnMut(&str, Uid, [u8; 32]) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let mut names = columns(connection, schema, table)?;
-    names.retain(|name| !HOUSEKEEPING_COLUMNS.contains(&name.as_str()));
-    names.sort();
-    if names.is_empty() {
-        return Ok(());
+    let shapes = Shapes::read(connection)?;
+    rows::stream(connection, &shapes, |shape, Told { key, content }| {
+        visit(&shape.name, key, content.digest(true))
+    })?;
+    for table in &shapes.images_only {
+        as_it_lies(connection, table, |digest| {
+            visit(table, Uid::of(table, [Some(Part::Bytes(&digest))]), digest)
+        })?;
     }
+    Ok(())
+}
+
+/// The digests of the rows of a table of which it is not declared what they point to: of everything in them.
+fn as_it_lies(
+    connection: &Connection,
+    table: &str,
+    mut visit: impl FnMut([u8; 32]) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut names = columns(connection, "main", table)?;
+    names.sort();
     let list = names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
-    let mut statement =
-        connection.prepare(&format!("SELECT {list} FROM {}.{}", quote(schema), quote(table)))?;
+    let mut statement = connection.prepare(&format!("SELECT {list} FROM main.{}", quote(table)))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let mut hasher = Sha256::new();
         for (index, name) in names.iter().enumerate() {
             hash_value(&mut hasher, name, row.get_ref(index)?);
         }
-        visit(hasher.finalize().into());
+        visit(hasher.finalize().into())?;
     }
     Ok(())
 }
 
 /// Adds one value under its column's name; NULL adds nothing.
-pub(super) fn hash_value(hasher: &mut Sha256, name: &str, value: ValueRef<'_>) {
+fn hash_value(hasher: &mut Sha256, name: &str, value: ValueRef<'_>) {
     let (tag, bytes): (u8, &[u8]) = match value {
         ValueRef::Null => return,
         ValueRef::Integer(number) => (1, &number.to_le_bytes()),
@@ -140,15 +129,13 @@ impl RowSum {
 #[cfg(test)]
 mod tests {
     use super::content;
-    use crate::database::tables::tables;
     use rusqlite::Connection;
     use std::path::Path;
 
     fn digest(sql: &str) -> String {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(sql).unwrap();
-        let tables = tables(&connection, Path::new("x")).unwrap();
-        content(&connection, &tables, Path::new("x")).unwrap()
+        content(&connection, Path::new("x")).unwrap()
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn read(connection: &Connection, path: &Path) -> Result<Facts, DatabaseError
     Ok(Facts {
         counts: counts(connection, path)?,
         schema_version: schema_version(connection, &tables, path)?,
-        digest: digest::content(connection, &tables, path)?,
+        digest: digest::content(connection, path)?,
         tables: tables.into_iter().map(|table| table.name).collect(),
     })
 }

@@ -1,11 +1,13 @@
 //! The one stream of rows: what every look at rows goes through, be it a digest, a comparison or a scan. A row is read once, as
 //! it lies; nothing is copied that nobody asks for. Knows no uids: who calls says which row has which.
 
+use std::collections::HashMap;
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::content::{Content, Print, Printer, Reference, SESSION, STATE_TAG, Uid, Value, birth};
-use super::shape::{Role, Shape};
+use super::content::{Content, Print, Printer, Reference, SESSION, STATE_TAG, Uid, Value, birth, key};
+use super::shape::{Role, Shape, Shapes};
 
 /// Says the uid of a row by table and local id, where it travels.
 pub type Resolve<'a> = &'a dyn Fn(&str, i64) -> Option<Uid>;
@@ -31,6 +33,41 @@ pub fn for_each<E: From<rusqlite::Error>>(
     let mut rows = statement.query([above])?;
     while let Some(row) = rows.next()? {
         visit(Lying { shape, row })?;
+    }
+    Ok(())
+}
+
+/// A row with what tells it apart.
+#[derive(Debug)]
+pub struct Told {
+    /// Its key: the same on every machine.
+    pub key: Uid,
+    /// What travels of it.
+    pub content: Content,
+}
+
+/// Calls `visit` with each row of every table, parents before children. What a row points to is told by its key.
+///
+/// # Errors
+/// SQLite's own; what `visit` returns.
+pub fn stream<E: From<rusqlite::Error>>(
+    connection: &Connection,
+    shapes: &Shapes,
+    mut visit: impl FnMut(&Shape, Told) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut keys: HashMap<&str, HashMap<i64, Uid>> = HashMap::new();
+    for shape in &shapes.all {
+        let pointed = shape.is_sessions() || shapes.all.iter().any(|other| other.points_to(&shape.name));
+        let mut own = HashMap::new();
+        for_each(connection, shape, i64::MIN, |row| {
+            let content = row.content(&|table, id| keys.get(table)?.get(&id).copied())?;
+            let key = key(&shape.name, &content, &shape.key);
+            if pointed {
+                own.insert(row.id()?, key);
+            }
+            visit(shape, Told { key, content })
+        })?;
+        keys.insert(&shape.name, own);
     }
     Ok(())
 }

@@ -112,6 +112,11 @@ impl Shape {
             .map(|column| column.name.as_str())
     }
 
+    /// Whether its rows point to rows of that table by their ids.
+    pub fn points_to(&self, table: &str) -> bool {
+        self.columns.iter().any(|column| matches!(&column.role, Role::Points(to) if to == table))
+    }
+
     /// Whether it is the table of sessions.
     pub fn is_sessions(&self) -> bool {
         self.name == "sdk_sessions"
@@ -159,13 +164,14 @@ impl Shapes {
             .filter_map(|(name, (_, columns))| Some((name.clone(), rowid_alias(columns)?)))
             .collect();
         let mut shapes = Self::default();
+        let sessions = tables.get(ORDER[0]).map_or(&[][..], |(_, columns)| columns);
         for (name, (without_rowid, columns)) in &tables {
             let known = ORDER.contains(&name.as_str());
             let foreign = if known { BTreeMap::new() } else { points(connection, name, &integer_keys)? };
             let travels = !without_rowid && (known || columns.iter().all(|column| column.is_clear(&foreign)));
             if travels {
                 let key = if known { Vec::new() } else { declared_key(connection, name, columns)? };
-                shapes.all.push(shape(name, columns, &foreign, key));
+                shapes.all.push(shape(name, columns, &foreign, key, sessions));
             } else {
                 shapes.images_only.push(name.clone());
             }
@@ -214,7 +220,14 @@ fn stays(name: &str) -> bool {
     NEITHER.contains(&name) || name.starts_with("origin_") || name.starts_with("sync_")
 }
 
-fn shape(name: &str, declared: &[Declared], foreign: &BTreeMap<String, String>, key: Vec<String>) -> Shape {
+/// `in_sessions`: the columns of the table of sessions, where there is one.
+fn shape(
+    name: &str,
+    declared: &[Declared],
+    foreign: &BTreeMap<String, String>,
+    key: Vec<String>,
+    in_sessions: &[Declared],
+) -> Shape {
     let has = |column: &str| declared.iter().any(|other| other.name == column);
     let sessions = name == ORDER[0];
     let link = match (has("memory_session_id"), has("content_session_id"), has("session_db_id")) {
@@ -246,20 +259,20 @@ fn shape(name: &str, declared: &[Declared], foreign: &BTreeMap<String, String>, 
     columns.sort_by(|a, b| a.name.cmp(&b.name));
     let births = ["created_at_epoch", "started_at_epoch"];
     let births = if sessions { [births[1], births[0]] } else { births };
-    let by_content =
-        "(SELECT min(s.id) FROM main.sdk_sessions AS s WHERE s.content_session_id = t.content_session_id)";
+    let found_by = |column: &str| {
+        let there = |name: &str| in_sessions.iter().any(|other| other.name == name);
+        let sought = format!("(SELECT min(s.id) FROM main.sdk_sessions AS s WHERE s.{column} = t.{column})");
+        if there("id") && there(column) { sought } else { "NULL".to_owned() }
+    };
     let session = match link {
         Link::None => "NULL".to_owned(),
-        Link::Memory => {
-            "(SELECT min(s.id) FROM main.sdk_sessions AS s WHERE s.memory_session_id = t.memory_session_id)"
-                .to_owned()
-        }
-        Link::Content => by_content.to_owned(),
-        Link::Database => {
-            format!(
-                "coalesce((SELECT s.id FROM main.sdk_sessions AS s WHERE s.id = t.session_db_id), {by_content})"
-            )
-        }
+        _ if in_sessions.is_empty() => "NULL".to_owned(),
+        Link::Memory => found_by("memory_session_id"),
+        Link::Content => found_by("content_session_id"),
+        Link::Database => format!(
+            "coalesce((SELECT s.id FROM main.sdk_sessions AS s WHERE s.id = t.session_db_id), {})",
+            found_by("content_session_id")
+        ),
     };
     let list: Vec<String> = columns.iter().map(|column| format!("t.{}", quote(&column.name))).collect();
     let select = format!("SELECT t.rowid, {session}, {} FROM main.{} AS t", list.join(", "), quote(name));

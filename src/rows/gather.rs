@@ -81,7 +81,7 @@ pub async fn gather(
         desk.shadow
             .db
             .execute(
-                "INSERT INTO writers VALUES (?1, 0, 1) ON CONFLICT(writer) DO UPDATE SET ahead = 1",
+                "INSERT INTO writers(writer, number, ahead) VALUES (?1, 0, 1) ON CONFLICT(writer) DO UPDATE SET ahead = 1",
                 [writer],
             )
             .map_err(ShadowError)?;

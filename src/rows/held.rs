@@ -9,9 +9,9 @@ const SHARE: u64 = 20;
 const MANY: u64 = 50;
 const FEW: u64 = 10;
 
-/// Whether so many rows gone, of those that were known, with those that are left, are no ordinary deletion.
+/// Whether so many rows gone, of those that were known, are no ordinary deletion. `left`: of those that the last scan saw.
 pub fn in_mass(gone: u64, known: u64, left: u64) -> bool {
-    (gone > MANY && gone.saturating_mul(SHARE) > known) || (left == 0 && known > FEW)
+    (gone > MANY && gone.saturating_mul(SHARE) > known) || (left == 0 && gone > FEW)
 }
 
 /// Holds the rows of a table that are gone.

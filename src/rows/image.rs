@@ -11,7 +11,7 @@ use super::compose;
 use super::desk::{Desk, clear_arrival};
 use super::header::Kind;
 use super::intake;
-use super::live::Live;
+use super::live::{Live, Names};
 use super::log::RowLog;
 use super::publish::{self, About, Emptied, Part, Segment};
 use super::record::Record;
@@ -19,8 +19,8 @@ use super::segment::Effort;
 use super::shadow::{Known, ShadowError};
 use super::stamp::{Stamp, Writer};
 use super::went_back;
-use crate::database::content::{Content, Print, Uid, extended, key};
-use crate::database::rows::{for_each, view};
+use crate::database::content::{Content, Uid, extended, key};
+use crate::database::rows::{for_each, one, view};
 use crate::database::shape::Shape;
 use crate::failpoint;
 
@@ -112,7 +112,7 @@ fn find(desk: Desk<'_>, image: &Path, modified_ms: i64, tool_uses: bool) -> Resu
             };
             used.insert(uid);
             identified.push((seen.id, uid));
-            if let Some(record) = record(here, uid, known.as_ref(), seen, modified_ms) {
+            if let Some(record) = record(desk, shape, here, uid, known.as_ref(), seen, modified_ms)? {
                 let line = record.line().map_err(|error| RowsError::Segment(error.to_string()))?;
                 intake::note(desk, &record, &line)?;
                 found += 1;
@@ -137,11 +137,17 @@ fn identify(
     let local = view(here, &seen.content);
     let key = key(table, &local, &here.key);
     let candidates = with_key(desk, table, key)?;
-    let print = local.print(false);
-    let exact = candidates.iter().find(|known| says(known, print) && !used.contains(&known.entry.uid));
-    let found = match exact.or(candidates.first()) {
-        Some(known) => known.entry.uid,
-        None => alone(desk, here, &local, seen.birth)?.unwrap_or(key),
+    let free: Vec<&Known> = candidates.iter().filter(|known| !used.contains(&known.entry.uid)).collect();
+    let mut found = None;
+    for known in &free {
+        if found.is_none() && says(desk, shape, here, known, &local)? {
+            found = Some(known.entry.uid);
+        }
+    }
+    let found = match found.or(free.first().map(|known| known.entry.uid)) {
+        Some(uid) => uid,
+        None if candidates.is_empty() => alone(desk, here, &local, seen.birth)?.unwrap_or(key),
+        None => key,
     };
     let found = if used.contains(&found) { extended(table, key, &local, 0) } else { found };
     if used.contains(&found) {
@@ -150,8 +156,34 @@ fn identify(
     Ok(Some((found, desk.shadow.by_uid(table, found)?)))
 }
 
-fn says(known: &Known, print: Print) -> bool {
-    known.entry.bare == Some(print.0) || known.entry.seen.is(print)
+/// Whether a row says what the image says, in the columns that the image has.
+fn says(
+    desk: Desk<'_>,
+    theirs: &Shape,
+    here: &Shape,
+    known: &Known,
+    local: &Content,
+) -> Result<bool, RowsError> {
+    let print = local.print(false);
+    if known.entry.bare == Some(print.0) || known.entry.seen.is(print) {
+        return Ok(true);
+    }
+    let Some(mut ours) = ours(desk, here, known)? else {
+        return Ok(false);
+    };
+    ours.columns.retain(|name, _| theirs.digests(name));
+    Ok(ours.print(false) == print)
+}
+
+/// The row as it is here.
+fn ours(desk: Desk<'_>, here: &Shape, known: &Known) -> Result<Option<Content>, RowsError> {
+    let Some(lid) = known.entry.lid else {
+        return Ok(None);
+    };
+    let names = Names::new(desk.shadow);
+    let content = one(&desk.live.db, here, lid, |row| row.content(&|table, id| names.get(table, id)))?;
+    names.check()?;
+    Ok(content)
 }
 
 /// The rows that have or had a key, those that are alive first.
@@ -189,21 +221,31 @@ fn alone(desk: Desk<'_>, here: &Shape, content: &Content, birth: i64) -> Result<
 }
 
 /// The record of a row that is new, or that a Python node changed after a Python node wrote it.
-fn record(here: &Shape, uid: Uid, known: Option<&Known>, seen: Seen, modified_ms: i64) -> Option<Record> {
-    let stamp = match known {
-        None => Stamp::without_history(Writer::Python),
-        Some(known) => {
-            let stamp = Stamp(modified_ms, 0, Writer::Python);
-            let theirs =
-                !known.entry.dead && known.entry.stamp.2 == Writer::Python && known.entry.stamp < stamp;
-            let says_else = !says(known, view(here, &seen.content).print(false));
-            (theirs && says_else).then_some(stamp)?
+fn record(
+    desk: Desk<'_>,
+    theirs: &Shape,
+    here: &Shape,
+    uid: Uid,
+    known: Option<&Known>,
+    mut seen: Seen,
+    modified_ms: i64,
+) -> Result<Option<Record>, RowsError> {
+    let mut stamp = Stamp::without_history(Writer::Python);
+    if let Some(known) = known {
+        stamp.0 = modified_ms;
+        let last = known.entry.stamp;
+        let may = !known.entry.dead && last.2 == Writer::Python && last < stamp;
+        if !may || says(desk, theirs, here, known, &view(here, &seen.content))? {
+            return Ok(None);
         }
-    };
+        // What the image has no column for is not what it says.
+        let ours = ours(desk, here, known)?.unwrap_or_default().columns;
+        seen.content.columns.extend(ours.into_iter().filter(|(name, _)| theirs.column(name).is_none()));
+    }
     let home = known.and_then(|known| known.entry.home).or(here.is_sessions().then_some(Writer::Python));
     let key = key(&here.name, &seen.content, &here.key);
     let former = known.map(|known| known.entry.key).filter(|former| *former != key && *former != uid);
-    Some(Record {
+    Ok(Some(Record {
         table: here.name.clone(),
         uid,
         stamp,
@@ -214,5 +256,5 @@ fn record(here: &Shape, uid: Uid, known: Option<&Known>, seen: Seen, modified_ms
         home,
         content: Some(seen.content),
         deleted: false,
-    })
+    }))
 }

@@ -11,7 +11,7 @@ use super::RowsError;
 use super::shadow::{Shadow, ShadowError};
 use crate::database::content::{Uid, Value};
 use crate::database::shape::Shapes;
-use crate::database::{DatabaseError, open_read_only, open_read_write};
+use crate::database::{DatabaseError, open_foreign, open_read_write};
 
 /// The project that claude-mem's own observer works in; claude-mem purges it itself.
 const OBSERVER: &str = "observer-sessions";
@@ -50,7 +50,7 @@ impl Live {
     /// # Errors
     /// See [`DatabaseError`].
     pub fn open_image(path: &Path, tool_uses: bool) -> Result<Self, DatabaseError> {
-        Self::of(open_read_only(path)?, path, tool_uses)
+        Self::of(open_foreign(path, false)?, path, tool_uses)
     }
 
     fn of(db: Connection, path: &Path, tool_uses: bool) -> Result<Self, DatabaseError> {

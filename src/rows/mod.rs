@@ -26,6 +26,7 @@ mod intake;
 mod live;
 pub mod log;
 pub mod merge;
+mod news;
 pub mod node;
 pub mod places;
 mod publish;
@@ -59,6 +60,7 @@ use gather::{After, Reached};
 use header::Covers;
 use live::{Excluded, Live, Schema};
 use log::RowLog;
+use node::NodeRecord;
 use places::Places;
 use publish::{About, Emptied};
 use shadow::{Shadow, ShadowError};
@@ -250,6 +252,24 @@ impl<'a> Rows<'a> {
         Ok(synced && !outbox && self.live.is_some() && self.run.depth == Depth::Whole)
     }
 
+    /// Puts this machine's node record: what `record` says, completed with what the log knows of this installation. From
+    /// then on others learn of its segments by it; after each segment, else at most every fifteen minutes.
+    ///
+    /// # Errors
+    /// The store's, the shadow's.
+    pub async fn put_node(&mut self, mut record: NodeRecord) -> Result<(), RowsError> {
+        let standing = self.standing()?;
+        record.writer = self.me.to_string();
+        record.last = standing.segment;
+        record.seen = standing.seen.iter().map(|(writer, number)| (writer.to_string(), *number)).collect();
+        record.waiting = standing.waiting.values().sum();
+        record.held = standing.held.total();
+        record.folds = standing.folds;
+        let etag = Box::pin(self.log().put_node(&record)).await?;
+        self.shadow.set("node_etag", &etag.0)?;
+        Ok(())
+    }
+
     /// What is known without asking the store or the database.
     ///
     /// # Errors
@@ -259,24 +279,28 @@ impl<'a> Rows<'a> {
         Ok(standing.unwrap_or_else(|| Standing { writer: Some(self.me), ..Standing::default() }))
     }
 
-    /// The next scan publishes what vanished in mass as deleted.
+    /// The next scan publishes what vanished in mass as deleted. The last wish counts.
     ///
     /// # Errors
     /// The shadow's.
     pub fn accept_deletions(&mut self) -> Result<(), RowsError> {
         self.shadow.transaction(|| {
             held::release(&self.shadow)?;
+            self.shadow.set("put_back", &false)?;
             self.shadow.set("accept", &true)
         })?;
         Ok(())
     }
 
-    /// The next scan puts back what vanished in mass.
+    /// The next scan puts back what vanished in mass. The last wish counts.
     ///
     /// # Errors
     /// The shadow's.
     pub fn put_back(&mut self) -> Result<(), RowsError> {
-        self.shadow.set("put_back", &true)?;
+        self.shadow.transaction(|| {
+            self.shadow.set("accept", &false)?;
+            self.shadow.set("put_back", &true)
+        })?;
         Ok(())
     }
 
@@ -462,6 +486,7 @@ impl<'a> Rows<'a> {
             self.shadow.set("published", &0)?;
             self.shadow.unset("published_sha256")?;
             self.shadow.unset("folds")?;
+            self.shadow.unset("node_etag")?;
             self.shadow.unset("fold_looked")?;
             self.shadow.set("writer", &new)?;
             publish::drop_outbox(&self.shadow)
@@ -489,33 +514,40 @@ impl<'a> Rows<'a> {
     async fn try_collect(&mut self) -> Result<Collected, RowsError> {
         let mut report = Collected::default();
         let log = self.log();
-        let listed = gather::list(&log).await?;
+        let mut news = news::ask(&log, &self.shadow, self.me, self.run.first, self.now_ms()).await?;
+        report.store_proved = news.proved;
         let published: u64 = self.shadow.get("published")?.unwrap_or(0);
-        let own = listed.get(&self.me).and_then(|numbers| numbers.last().copied()).unwrap_or(0);
-        if own > published && self.run.first {
+        if news.own > published && self.run.first {
             // The shadow was lost; the folder is ours.
-            self.shadow.set("published", &own)?;
-        } else if own > published {
+            self.shadow.set("published", &news.own)?;
+        } else if news.own > published {
             self.open_live()?;
             self.take_new_writer()?;
             report.new_writer = true;
+            news = news::all(&log, self.me).await?;
         }
-        let mut news = self.run.first;
-        for (writer, numbers) in listed.iter().filter(|(writer, _)| **writer != self.me) {
-            news |= numbers.last().copied().unwrap_or(0) > self.shadow.collected(*writer)?;
+        let mut any = self.run.first;
+        for (writer, numbers) in news.listed.iter().filter(|(writer, _)| **writer != self.me) {
+            any |= numbers.last().copied().unwrap_or(0) > self.shadow.collected(*writer)?;
         }
-        if news || !self.run.untouched {
+        if any || !self.run.untouched {
             self.open_live()?;
             let desk = self.desk()?;
             desk::clear_arrival(&self.shadow)?;
             let after = if self.run.first { After::Everything } else { After::News };
-            let reached = gather::gather(desk, &log, &listed, after, &mut report).await?;
+            let mut reached = gather::gather(desk, &log, &news.listed, after, &mut report).await?;
+            if news.lacks(&reached) {
+                // Folded meanwhile, or a record that ran ahead of its segment: what is there says it.
+                news = news::all(&log, self.me).await?;
+                reached = gather::gather(desk, &log, &news.listed, after, &mut report).await?;
+            }
             self.arrive(desk, &mut report).await?;
             self.keep_reached(&reached)?;
             if self.run.first {
                 self.unpack_extras()?;
             }
         }
+        news.done(&self.shadow, self.now_ms())?;
         report.waiting = self.count_waiting()?;
         Ok(report)
     }

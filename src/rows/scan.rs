@@ -79,11 +79,12 @@ impl Scan<'_> {
             (false, false) => self.desk.shadow.high(&shape.name)?,
             (false, true) => known_high(self.desk, &shape.name)?,
         };
-        let (mut rows_here, mut lost) = (0_u64, Vec::new());
+        // What came since the last scan says nothing about those that were here then.
+        let high = self.desk.shadow.high(&shape.name)?;
+        let (mut left, mut lost) = (0_u64, Vec::new());
         let mut walk = self.desk.shadow.walk(&shape.name, above)?;
         let mut known = walk.rows()?.peekable();
         for_each(&self.desk.live.db, shape, above, |row| {
-            rows_here += 1;
             let id = row.id()?;
             let mut mine = None;
             while let Some(next) =
@@ -100,7 +101,10 @@ impl Scan<'_> {
                 return Err(ShadowError(error).into());
             }
             match mine {
-                Some(known) if self.is_same(&known, shape, &row)? => self.compare(shape, &row, &known),
+                Some(known) if self.is_same(&known, shape, &row)? => {
+                    left += u64::from(id <= high);
+                    self.compare(shape, &row, &known)
+                }
                 mine => {
                     lost.extend(mine);
                     self.unknown(shape, &row, id)
@@ -127,7 +131,7 @@ impl Scan<'_> {
         })?;
         if whole {
             note_gone(self.desk, &mut lost)?;
-            self.gone(shape, rows_here)?;
+            self.gone(shape, left)?;
         }
         Ok(())
     }
@@ -226,7 +230,7 @@ impl Scan<'_> {
     }
 
     /// Rows that the shadow knows and the database lacks.
-    fn gone(&mut self, shape: &Shape, rows_here: u64) -> Result<(), RowsError> {
+    fn gone(&mut self, shape: &Shape, left: u64) -> Result<(), RowsError> {
         let desk = self.desk;
         if shape.name == "observations" && desk.migrated && !failpoint::planted("twins") {
             for step in twins::find(desk)? {
@@ -250,7 +254,7 @@ impl Scan<'_> {
             .prepare_cached(sql)
             .and_then(|mut count| count.query_row([&shape.name], |row| row.get(0)))
             .map_err(ShadowError)?;
-        if held::in_mass(gone, known, rows_here) && !self.accept && !failpoint::planted("held") {
+        if held::in_mass(gone, known, left) && !self.accept && !failpoint::planted("held") {
             held::hold(desk, &shape.name)?;
             self.report.held.add_many(&shape.name, gone);
             return Ok(());

@@ -1,0 +1,119 @@
+//! Which segments there are that we do not have. One listing of the node records says it; the segments themselves are listed
+//! at a first sync, once a day, and where one is missing that should be there.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::RowsError;
+use super::gather::{self, Listed};
+use super::log::RowLog;
+use super::shadow::{Shadow, ShadowError};
+use super::stamp::Writer;
+use super::wanted::wanted;
+
+/// All segments are listed at least this often (milliseconds).
+const LIST_EVERY: i64 = 24 * 60 * 60 * 1000;
+
+/// What is new in the log.
+#[derive(Debug, Default)]
+pub struct News {
+    /// What is to be read, by writer.
+    pub listed: Listed,
+    /// The highest number in our own folder, as far as it was looked at.
+    pub own: u64,
+    /// Node records that were read: their versions are kept once their segments are here.
+    versions: Vec<(Writer, String)>,
+    /// All segments were listed.
+    all: bool,
+    /// Our own node record is there as we put it: it is the store that we know.
+    pub proved: bool,
+}
+
+/// Asks the store what is new.
+///
+/// # Errors
+/// The store's.
+pub async fn ask(
+    log: &RowLog<'_>,
+    shadow: &Shadow,
+    me: Writer,
+    first: bool,
+    now_ms: i64,
+) -> Result<News, RowsError> {
+    let listed_ms: Option<i64> = shadow.get("listed_ms")?;
+    let fresh = listed_ms.is_some_and(|at| (0..LIST_EVERY).contains(&now_ms.saturating_sub(at)));
+    let ours: Option<String> = shadow.get("node_etag")?;
+    if first || !fresh || ours.is_none() {
+        return all(log, me).await;
+    }
+    let mut news = News::default();
+    for node in Box::pin(log.nodes()).await? {
+        let Ok(writer) = node.writer.parse::<Writer>() else {
+            continue;
+        };
+        let version = node.etag.map(|etag| etag.0);
+        if writer == me {
+            news.proved = version.is_some() && version == ours;
+            if news.proved {
+                continue;
+            }
+        } else if version.is_some() && version == known_version(shadow, writer)? {
+            continue;
+        }
+        let record = match Box::pin(log.node(&node.writer)).await {
+            Ok(record) => record,
+            Err(error) if error.is_damage() => {
+                tracing::warn!(%error, "rows: a node record cannot be used");
+                return all(log, me).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some((record, etag)) = record else {
+            continue;
+        };
+        if writer == me {
+            news.own = record.last;
+            continue;
+        }
+        let numbers = wanted(shadow.collected(writer)?, record.last, &record.folds);
+        news.listed.insert(writer, numbers.into_iter().collect());
+        news.versions.push((writer, etag.0));
+    }
+    Ok(news)
+}
+
+/// Everything that is there.
+///
+/// # Errors
+/// The store's.
+pub async fn all(log: &RowLog<'_>, me: Writer) -> Result<News, RowsError> {
+    let listed = gather::list(log).await?;
+    let own = listed.get(&me).and_then(|numbers| numbers.last().copied()).unwrap_or(0);
+    Ok(News { listed, own, all: true, ..News::default() })
+}
+
+impl News {
+    /// Whether a segment that a node record names was not there.
+    pub fn lacks(&self, reached: &gather::Reached) -> bool {
+        !self.all && self.listed.iter().any(|(writer, numbers)| numbers.last() > reached.get(writer))
+    }
+
+    /// Everything of it is here.
+    ///
+    /// # Errors
+    /// The shadow's.
+    pub fn done(&self, shadow: &Shadow, now_ms: i64) -> Result<(), ShadowError> {
+        for (writer, version) in &self.versions {
+            let sql = "INSERT INTO writers(writer, number, node) VALUES (?1, 0, ?2) ON CONFLICT(writer) DO UPDATE SET node = ?2";
+            shadow.db.prepare_cached(sql)?.execute(params![writer, version])?;
+        }
+        if self.all {
+            shadow.set("listed_ms", &now_ms)?;
+        }
+        Ok(())
+    }
+}
+
+fn known_version(shadow: &Shadow, writer: Writer) -> Result<Option<String>, ShadowError> {
+    let mut statement = shadow.db.prepare_cached("SELECT node FROM writers WHERE writer = ?1")?;
+    Ok(statement.query_row([writer], |row| row.get(0)).optional()?.flatten())
+}
