@@ -223,6 +223,7 @@ impl<'a> Rows<'a> {
         {
             return Ok(None);
         }
+        self.open_live()?;
         let (desk, about) = (self.desk()?, self.about()?);
         let folded = base::fold(desk, &self.log(), &about, &self.places.outbox).await;
         let folded = folded.map_err(|error| error.of(&self.site.database))?;
@@ -240,20 +241,20 @@ impl<'a> Rows<'a> {
         }
         let last: u64 = self.shadow.get("published")?.unwrap_or(0);
         let covers = Covers { first: 1, last };
+        self.open_live()?;
         let (desk, about) = (self.desk()?, self.about()?);
         let folded = base::base(desk, &self.log(), &about, &self.places.outbox, covers).await;
         folded.map_err(|error| error.of(&self.site.database))
     }
 
-    /// Only after a whole sync, and never from a shadow that is being rebuilt.
+    /// Never from a shadow that is being rebuilt.
     fn may_fold(&self) -> Result<bool, RowsError> {
         let synced = self.shadow.flag("synced")? && !self.shadow.flag("went_back")?;
-        let outbox = self.shadow.get::<publish::Outbox>("outbox")?.is_some();
-        Ok(synced && !outbox && self.live.is_some() && self.run.depth == Depth::Whole)
+        Ok(synced && self.shadow.get::<publish::Outbox>("outbox")?.is_none())
     }
 
     /// Puts this machine's node record: what `record` says, completed with what the log knows of this installation. From
-    /// then on others learn of its segments by it; after each segment, else at most every fifteen minutes.
+    /// then on others learn of its segments by it: after each segment, else at most every fifteen minutes.
     ///
     /// # Errors
     /// The store's, the shadow's.
@@ -267,7 +268,16 @@ impl<'a> Rows<'a> {
         record.folds = standing.folds;
         let etag = Box::pin(self.log().put_node(&record)).await?;
         self.shadow.set("node_etag", &etag.0)?;
+        self.shadow.set("node_record", &record)?;
         Ok(())
+    }
+
+    /// The node record that was put last.
+    ///
+    /// # Errors
+    /// The shadow's.
+    pub fn last_node(&self) -> Result<Option<NodeRecord>, RowsError> {
+        Ok(self.shadow.get("node_record")?)
     }
 
     /// What is known without asking the store or the database.
@@ -463,7 +473,8 @@ impl<'a> Rows<'a> {
     /// Whether something was sent.
     async fn send_outbox(&mut self) -> Result<bool, RowsError> {
         let went_back = self.shadow.flag("went_back")?;
-        let sent = publish::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back).await?;
+        let sent =
+            Box::pin(publish::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back)).await?;
         if sent == Emptied::Taken {
             self.take_new_writer()?;
         }
@@ -487,6 +498,7 @@ impl<'a> Rows<'a> {
             self.shadow.unset("published_sha256")?;
             self.shadow.unset("folds")?;
             self.shadow.unset("node_etag")?;
+            self.shadow.unset("node_record")?;
             self.shadow.unset("fold_looked")?;
             self.shadow.set("writer", &new)?;
             publish::drop_outbox(&self.shadow)
@@ -514,7 +526,8 @@ impl<'a> Rows<'a> {
     async fn try_collect(&mut self) -> Result<Collected, RowsError> {
         let mut report = Collected::default();
         let log = self.log();
-        let mut news = news::ask(&log, &self.shadow, self.me, self.run.first, self.now_ms()).await?;
+        let (me, first, now_ms) = (self.me, self.run.first, self.now_ms());
+        let mut news = Box::pin(news::ask(&log, &self.shadow, me, first, now_ms)).await?;
         report.store_proved = news.proved;
         let published: u64 = self.shadow.get("published")?.unwrap_or(0);
         if news.own > published && self.run.first {
@@ -524,7 +537,7 @@ impl<'a> Rows<'a> {
             self.open_live()?;
             self.take_new_writer()?;
             report.new_writer = true;
-            news = news::all(&log, self.me).await?;
+            news = Box::pin(news::all(&log, self.me)).await?;
         }
         let mut any = self.run.first;
         for (writer, numbers) in news.listed.iter().filter(|(writer, _)| **writer != self.me) {
@@ -535,11 +548,11 @@ impl<'a> Rows<'a> {
             let desk = self.desk()?;
             desk::clear_arrival(&self.shadow)?;
             let after = if self.run.first { After::Everything } else { After::News };
-            let mut reached = gather::gather(desk, &log, &news.listed, after, &mut report).await?;
+            let mut reached = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
             if news.lacks(&reached) {
                 // Folded meanwhile, or a record that ran ahead of its segment: what is there says it.
-                news = news::all(&log, self.me).await?;
-                reached = gather::gather(desk, &log, &news.listed, after, &mut report).await?;
+                news = Box::pin(news::all(&log, self.me)).await?;
+                reached = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
             }
             self.arrive(desk, &mut report).await?;
             self.keep_reached(&reached)?;
@@ -625,7 +638,7 @@ impl<'a> Rows<'a> {
         let listed = gather::list(&log).await?;
         let mut report = Collected::default();
         let desk = Desk { first: true, ..self.desk()? };
-        gather::gather(desk, &log, &listed, After::Asked, &mut report).await?;
+        Box::pin(gather::gather(desk, &log, &listed, After::Asked, &mut report)).await?;
         self.arrive(desk, &mut report).await?;
         self.shadow.set("put_back", &false)?;
         Ok(())
@@ -637,7 +650,7 @@ impl<'a> Rows<'a> {
         }
         failpoint::reach("rows.publish");
         let (desk, about) = (self.desk()?, self.about()?);
-        let published = publish::publish(desk, &self.log(), &about, &self.places.outbox).await?;
+        let published = Box::pin(publish::publish(desk, &self.log(), &about, &self.places.outbox)).await?;
         if published.new_writer {
             self.take_new_writer()?;
             return Ok(published);

@@ -6,8 +6,7 @@ use super::gate::Standing;
 use super::session::Session;
 use super::wish::Wish;
 use crate::error::CommandResult;
-use crate::rows;
-use crate::rows::log::RowLog;
+use crate::rows::Rows;
 use crate::rows::node::{LastSync, NodeRecord, SCHEMA};
 use crate::storage::records::iso;
 
@@ -20,19 +19,11 @@ pub(super) async fn keep(
     wish: Wish,
     standing: Option<&Standing>,
     done: &Exchanged,
-    at: &rows::Standing,
+    rows: &mut Rows<'_>,
 ) -> CommandResult {
-    let Some(writer) = at.writer.map(|writer| writer.to_string()) else {
-        return Ok(());
-    };
-    let log = RowLog::new(&session.bucket, &session.config.paths.tmp());
+    let at = rows.standing()?;
     let published = at.segment > done.standing.segment || done.published.segments > 0 || done.begun.finished;
-    let before = match log.node(&writer).await {
-        Ok(found) => found.map(|(record, _)| record),
-        // Ours, and of no use to anybody: it is written anew.
-        Err(error) if error.is_damage() => None,
-        Err(error) => return Err(error.into()),
-    };
+    let before = rows.last_node()?;
     let now = session.bucket.context.server_now();
     let young = before
         .as_ref()
@@ -44,9 +35,6 @@ pub(super) async fn keep(
     let facts = session.facts_for_people().await?;
     let record = NodeRecord {
         schema: SCHEMA,
-        last: at.segment,
-        folds: at.folds.clone(),
-        seen: at.seen.iter().map(|(writer, number)| (writer.to_string(), *number)).collect(),
         time: iso(now),
         node_id: session.config.node.id.clone(),
         host: session.config.node.host.clone(),
@@ -62,10 +50,7 @@ pub(super) async fn keep(
         ),
         configured_primary: session.config.leadership.primary.clone(),
         last_sync: Some(LastSync { time: iso(now), outcome: "ok".to_owned() }),
-        waiting: at.waiting.values().sum(),
-        held: at.held.total(),
         ..before.unwrap_or_default()
     };
-    log.put_node(&NodeRecord { writer, ..record }).await?;
-    Ok(())
+    Ok(rows.put_node(record).await?)
 }
