@@ -102,7 +102,7 @@ pub(super) async fn close(
             let folded = rows.fold().await?;
             tracing::info!(?folded, "segments folded");
         }
-        node::keep(session, wish, standing, done, &mut rows).await
+        node::keep(session, wish, standing, done, rows).await
     };
     if let Err(failure) = end.await {
         tracing::warn!(%failure, "the record of this machine is behind");
