@@ -210,6 +210,14 @@ pub enum Command {
         #[command(flatten)]
         plan: PlanArgs,
     },
+    /// List what travelled between the machines, newest first: who, when, what (titles with -v)
+    Log {
+        /// How many segments
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// List the machines of this project: last seen, rows, how many segments they are behind; changes nothing
+    Nodes,
     /// List the pushes that the bucket keeps, newest first
     History {
         /// How many of them
@@ -414,6 +422,8 @@ impl Command {
             Self::Completions { .. } => "completions",
             Self::Man => "man",
             Self::RestoreBackup { .. } => "restore-backup",
+            Self::Log { .. } => "log",
+            Self::Nodes => "nodes",
             Self::History { .. } => "history",
             Self::Restore { .. } => "restore",
             Self::Mirror { .. } => "mirror",

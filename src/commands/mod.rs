@@ -8,8 +8,10 @@ mod history;
 mod hook;
 mod hooks;
 mod leadership;
+mod log;
 mod man;
 mod mirror;
+mod nodes;
 mod project;
 mod promote;
 mod restore_backup;
@@ -102,6 +104,7 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
     Ok(Run {
         context: Arc::new(Context::new(offset)),
         ui,
+        verbose: cli.verbose > 0,
         settings,
         file_problem,
         config_target,
@@ -162,6 +165,8 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::RestoreBackup { name, means, plan } => {
             restore_backup::run(run, name, means, plan.dry_run).await
         }
+        Command::Log { limit } => log::run(run, limit).await,
+        Command::Nodes => nodes::run(run).await,
         Command::History { limit } => history::history(run, limit).await,
         Command::Restore { what, to, plan, .. } if plan.dry_run => {
             history::restore_preview(run, &what, to.as_deref()).await

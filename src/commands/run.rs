@@ -16,6 +16,8 @@ pub struct Run {
     pub context: Arc<Context>,
     /// The person.
     pub ui: Ui,
+    /// Whether they want to see more (`-v`).
+    pub verbose: bool,
     /// Settings as texts.
     pub settings: Settings,
     /// Why config.env is not among them, where a command can do without.

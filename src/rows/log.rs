@@ -259,6 +259,11 @@ impl<'a> RowLog<'a> {
         Ok(reader)
     }
 
+    /// A segment that could not be read on.
+    pub fn broken(&self, segment: &ListedSegment, error: SegmentError) -> LogError {
+        LogError::Segment { key: self.bucket.keys.segment(&segment.writer, segment.number), error }
+    }
+
     /// The object in a file without a name, its size and its SHA-256.
     async fn download(&self, key: &str) -> Result<Option<(File, u64, String)>, LogError> {
         let local = |error| LogError::Local { folder: self.scratch.clone(), error };

@@ -6,6 +6,7 @@
 //!
 //! - [`segment`] is the format of rows on the wire, [`header`] what a segment says about itself;
 //! - [`node`] is what a machine says about itself; [`wanted`] which segments are still to be read;
+//! - [`fleet`] tells from them who is behind;
 //! - [`fold`] decides when many small segments become one, [`merge`] is how;
 //! - [`log`] is the place of all of them in the bucket, [`store_identity`] tells one bucket from another.
 
@@ -16,6 +17,7 @@ mod conflict;
 mod desk;
 mod error;
 mod extras;
+pub mod fleet;
 pub mod fold;
 mod gather;
 pub mod glance;

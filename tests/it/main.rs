@@ -54,6 +54,7 @@ mod output_docs_json;
 mod output_setup;
 mod real_worker;
 mod remote_text;
+mod rows_commands;
 mod rows_log;
 mod safety_copies;
 mod sealed_format;

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::hooks::until;
 use super::output_docs::document;
+use crate::rows_commands::leave_rows;
+use crate::rows_log::{CID, WRITER};
 use crate::support::claude_mem::{MemDb, Version};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
@@ -187,6 +189,7 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     let beta = Machine::new("beta", &server);
     let mut said = Comparison::new();
     said.take(&beta, "pull_sqlite");
+    rows(&mut said);
     for command in [
         "doctor",
         "status",
@@ -316,6 +319,20 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
         said.take(&alpha, command);
     }
     said.finish();
+}
+
+/// What the row log has to say, on a server of its own.
+fn rows(said: &mut Comparison) {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    said.take(&alpha, "log");
+    said.take(&alpha, "nodes");
+    leave_rows(&server);
+    let folder = format!("projects/{CID}/membridge");
+    server.put(&format!("{folder}/rows/{WRITER}/0000000009.seg"), "no segment");
+    server.put(&format!("{folder}/nodes/{}.json", "0".repeat(32)), "no record");
+    said.take(&alpha, "log -v");
+    said.take(&alpha, "nodes");
 }
 
 /// A new command gets its section.

@@ -15,36 +15,40 @@ use crate::stores::{Subject, open};
 use crate::support::machine::Store;
 use crate::support::s3::{Fault, Op, S3Server};
 
-const CID: &str = "6fe2e0f6071ac2bb";
-const WRITER: &str = "0123456789abcdef0123456789abcdef";
+pub const CID: &str = "6fe2e0f6071ac2bb";
+pub const WRITER: &str = "0123456789abcdef0123456789abcdef";
 
 /// A machine's way to the log.
-struct Site {
+pub struct Site {
     state: tempfile::TempDir,
     bucket: Bucket,
 }
 
 impl Site {
-    fn new(store: &Store) -> Self {
+    pub fn new(store: &Store) -> Self {
         let state = tempfile::tempdir().unwrap();
         let bucket = Bucket::new(open(store), CID, Arc::new(Context::default()), state.path());
         Self { state, bucket }
     }
 
-    fn log(&self) -> RowLog<'_> {
+    pub fn log(&self) -> RowLog<'_> {
         RowLog::new(&self.bucket, &self.state.path().join("tmp"))
     }
 
     /// A segment with these lines, ready to be put.
     fn segment(&self, number: u64, lines: &[&str]) -> Prepared {
+        self.segment_of(header(number), lines)
+    }
+
+    pub fn segment_of(&self, header: Header, lines: &[&str]) -> Prepared {
         let mut writer = SegmentWriter::new(&self.state.path().join("tmp"), Effort::Usual).unwrap();
         for line in lines {
             writer.line(line.as_bytes()).unwrap();
         }
-        self.log().finish(writer, header(number)).unwrap()
+        self.log().finish(writer, header).unwrap()
     }
 
-    async fn publish(&self, segment: &Prepared) -> Result<Published, LogError> {
+    pub async fn publish(&self, segment: &Prepared) -> Result<Published, LogError> {
         let header = &segment.header;
         self.log().publish(&header.writer, header.number, &segment.path, &segment.digests).await
     }
@@ -65,7 +69,7 @@ impl Site {
     }
 }
 
-fn header(number: u64) -> Header {
+pub fn header(number: u64) -> Header {
     let json = serde_json::json!({
         "schema": SCHEMA, "project": CID, "writer": WRITER, "number": number, "kind": Kind::Rows,
         "part": 1, "parts": 1, "rows": BTreeMap::from([("observations", 2)]),
