@@ -49,6 +49,21 @@ pub fn rows(database: &Path) -> Vec<String> {
     all
 }
 
+/// The same without what differs from machine to machine: ids and what the worker counts.
+pub fn memory(database: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for sql in [
+        "SELECT 'session', content_session_id, project, user_prompt, started_at_epoch FROM sdk_sessions",
+        "SELECT 'observation', type, title, narrative, facts, created_at_epoch FROM observations",
+        "SELECT 'summary', request, learned, completed, created_at_epoch FROM session_summaries",
+        "SELECT 'prompt', content_session_id, prompt_number, prompt_text FROM user_prompts",
+    ] {
+        all.extend(claude_mem::dump(database, sql));
+    }
+    all.sort();
+    all
+}
+
 /// The database is whole, and so are its search indexes.
 #[track_caller]
 pub fn assert_whole(database: &Path) {

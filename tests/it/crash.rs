@@ -1,7 +1,7 @@
-//! SIGKILL at every step of a push and of a pull. After it the local database is the old or the new one, whole; no
-//! memory is in no copy; the next normal run finishes the work and leaves no temporary file.
+//! SIGKILL at every step of a push, of a sync and of a first pull. After it the local database is whole and no memory is
+//! lost; the next normal run finishes the work, publishes nothing twice and leaves no temporary file.
 
-use crate::common::{assert_no_leftovers, assert_whole, failpoints, rows, titles_anywhere};
+use crate::common::{assert_no_leftovers, assert_whole, failpoints, memory, rows};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node;
@@ -49,7 +49,7 @@ fn a_push_killed_anywhere_leaves_a_bucket_that_the_next_push_completes() {
         assert_no_leftovers(&alpha);
         let beta = Machine::new("beta", &server);
         beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
-        assert_eq!(rows(&beta.db_path()), here, "{point}");
+        assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()), "{point}");
         alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
         let commits = server.keys(&python_node::key("mem", "membridge/commits/"));
         assert_eq!(commits.len(), 2, "{point}: one commit for one change");
@@ -59,60 +59,69 @@ fn a_push_killed_anywhere_leaves_a_bucket_that_the_next_push_completes() {
     }
 }
 
-/// Beta has what alpha pushed first; alpha has pushed more since.
-fn beta_behind(server: &S3Server) -> Machine {
+/// Beta has what alpha pushed first; alpha has pushed more since, changed one row and deleted another.
+fn beta_behind(server: &S3Server) -> (Machine, Machine) {
     let alpha = alpha_with_news(server);
     let beta = Machine::new("beta", server);
     beta.cmd("pull_sqlite").run().assert_code(0);
+    alpha.db().execute("UPDATE observations SET narrative = 'anew' WHERE id = 2");
+    alpha.db().execute("DELETE FROM observations WHERE id = 3");
     alpha.cmd("push_sqlite").run().assert_code(0);
-    beta
+    (alpha, beta)
 }
 
 /// … and beta has recorded memories of its own.
-fn beta_diverged(server: &S3Server) -> Machine {
-    let beta = beta_behind(server);
+fn both_have_news(server: &S3Server) -> (Machine, Machine) {
+    let (alpha, beta) = beta_behind(server);
     beta.db().add_session("mine").add_observations(4);
-    beta
+    (alpha, beta)
 }
 
+/// Beta's sync, killed at each point that it passes: the next one finishes it, and both machines hold the same.
 #[track_caller]
-fn a_pull_killed_anywhere(make: impl Fn(&S3Server) -> Machine) {
+fn a_sync_killed_anywhere(make: impl Fn(&S3Server) -> (Machine, Machine), passes: &[&str]) {
     let server = S3Server::start();
-    let points = failpoints(&make(&server), "pull_sqlite");
-    assert!(points.len() >= 12, "{points:?}");
-    assert!(points.iter().any(|point| point == "history.base-copied"), "by delta: {points:?}");
+    let points = failpoints(&make(&server).1, "sync");
+    for point in passes {
+        assert!(points.iter().any(|passed| passed == point), "{point} is not among {points:?}");
+    }
     for point in &points {
         let server = S3Server::start();
-        let beta = make(&server);
-        let (old, old_titles) = (rows(&beta.db_path()), claude_mem::titles(beta.db_path()));
-        let bucket = server.get(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap();
-        let new = rows(&beta.write("bucket.db", &bucket));
+        let (alpha, beta) = make(&server);
+        let mut all = claude_mem::titles(alpha.db_path());
+        all.extend(claude_mem::titles(beta.db_path()));
 
-        beta.cmd("pull_sqlite").env("MEMBRIDGE_FAILPOINT", point).run().assert_code(SIGKILL);
+        beta.cmd("sync").env("MEMBRIDGE_FAILPOINT", point).run().assert_code(SIGKILL);
         assert_whole(&beta.db_path());
-        let now = rows(&beta.db_path());
-        assert!(now == old || now == new, "{point}: neither the old nor the new database");
-
-        beta.cmd("pull_sqlite").run().assert_code(0);
-        assert_whole(&beta.db_path());
-        assert_eq!(rows(&beta.db_path()), new, "{point}");
-        let everywhere = titles_anywhere(&beta);
-        for title in &old_titles {
-            assert!(everywhere.contains(title), "{point}: {title} is in no copy");
+        for machine in [&beta, &alpha, &beta] {
+            machine.cmd("sync").run().assert_code(0);
+            assert_whole(&machine.db_path());
+            assert_no_leftovers(machine);
         }
-        assert_no_leftovers(&beta);
-        assert_eq!(server.get(&python_node::key("mem", "sqlite/claude-mem.db")).unwrap(), bucket, "{point}");
+        assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()), "{point}");
+        let there = claude_mem::titles(beta.db_path());
+        let deleted =
+            all.iter().filter(|title| !there.contains(title)).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(deleted.len(), 1, "{point}: only what alpha deleted is gone: {deleted:?}");
+        let segments = |server: &S3Server| server.keys(&python_node::key("mem", "membridge/rows/")).len();
+        let before = segments(&server);
+        for machine in [&alpha, &beta] {
+            machine.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+        }
+        assert_eq!(segments(&server), before, "{point}: nothing is published twice");
     }
 }
 
 #[test]
-fn a_fast_forward_killed_anywhere_loses_nothing() {
-    a_pull_killed_anywhere(beta_behind);
+fn a_sync_that_collects_killed_anywhere_loses_nothing() {
+    a_sync_killed_anywhere(beta_behind, &["rows.arriving", "rows.arrived", "rows.entered"]);
 }
 
 #[test]
-fn a_replacement_of_diverged_rows_killed_anywhere_loses_nothing() {
-    a_pull_killed_anywhere(beta_diverged);
+fn a_sync_that_collects_and_publishes_killed_anywhere_loses_nothing() {
+    let publishes =
+        ["rows.outbox", "rows.segment-put", "rows.published", "rows.published-entered", "rows.finished"];
+    a_sync_killed_anywhere(both_have_news, &publishes);
 }
 
 #[test]
@@ -120,7 +129,7 @@ fn a_first_pull_killed_anywhere_is_finished_by_the_next() {
     let server = S3Server::start();
     alpha_with_news(&server).cmd("push_sqlite").run().assert_code(0);
     let points = failpoints(&Machine::new("beta", &server), "pull_sqlite");
-    assert!(points.iter().any(|point| point == "pull.placed"), "{points:?}");
+    assert!(points.iter().any(|point| point == "sync.placed"), "{points:?}");
     for point in &points {
         let beta = Machine::new("beta", &server);
         beta.cmd("pull_sqlite").env("MEMBRIDGE_FAILPOINT", point).run().assert_code(SIGKILL);
