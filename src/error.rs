@@ -190,7 +190,7 @@ pub type CommandResult<T = ()> = Result<T, Failure>;
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, ExitCode, Failure};
+    use super::{Code, Failure};
 
     #[test]
     fn a_word_is_given_once_and_is_typed_easily() {

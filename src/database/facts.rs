@@ -33,11 +33,22 @@ impl Counts {
 
     /// As people read them.
     pub fn describe(&self) -> String {
-        format!(
-            "{} observations, {} summaries, {} prompts, {} sessions",
-            self.observations, self.session_summaries, self.user_prompts, self.sdk_sessions
-        )
+        format!("{}, {}", counted(self.observations, "observation", "observations"), self.describe_rest())
     }
+
+    /// As people read them, the observations left out.
+    pub fn describe_rest(&self) -> String {
+        [
+            counted(self.session_summaries, "summary", "summaries"),
+            counted(self.user_prompts, "prompt", "prompts"),
+            counted(self.sdk_sessions, "session", "sessions"),
+        ]
+        .join(", ")
+    }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Everything that we say about a database.

@@ -46,10 +46,7 @@ fn observations(evidence: &Evidence) -> Finding {
     match &evidence.local {
         Local::Sound(sound) => {
             let counts = &sound.facts.counts;
-            Finding::ok(format!(
-                "observations: {} ({} summaries, {} prompts, {} sessions)",
-                counts.observations, counts.session_summaries, counts.user_prompts, counts.sdk_sessions
-            ))
+            Finding::ok(format!("observations: {} ({})", counts.observations, counts.describe_rest()))
         }
         Local::Missing(_) | Local::NotConfigured => Finding::skipped("observations: no database"),
         Local::Broken(_) => Finding::skipped("observations: the database cannot be read"),

@@ -126,6 +126,11 @@ impl Evidence {
         })
     }
 
+    /// Whether there is a database here that rows can come into.
+    pub fn has_database(&self) -> bool {
+        matches!(self.local, Local::Sound(_))
+    }
+
     /// claude-mem's version: what runs, else what is installed.
     pub fn claude_mem(&self) -> Option<String> {
         let running = self.worker.running().and_then(|worker| worker.version.clone());

@@ -67,8 +67,12 @@ fn version(evidence: &Evidence) -> Finding {
         _ => None,
     };
     match facts::gate(local.as_deref(), migrated, head.claude_mem_version(), schema) {
+        // Rows travel between versions; a whole image does not.
+        Gate::Closed { knows } if evidence.has_database() => Finding::info(format!(
+            "claude-mem: {shown} knows schema {knows}, the archive has schema {schema}: rows come all the same, what is new in them is kept until claude-mem is updated here"
+        )),
         Gate::Closed { knows } => Finding::warning(format!(
-            "claude-mem: {shown} knows schema {knows}, the bucket's database has schema {schema}: it cannot be pulled"
+            "claude-mem: {shown} knows schema {knows}, the bucket's database has schema {schema}: it cannot be fetched as the first one"
         )),
         Gate::Open if local.is_none() => Finding::ok(format!(
             "claude-mem: version not known here; its database has come as far as the bucket's (schema {schema})"
@@ -105,13 +109,8 @@ fn vector_store(evidence: &Evidence) -> Finding {
         .filter(|name| site.data_dir.join(name).symlink_metadata().is_ok())
         .copied()
         .collect();
-    let pulled = evidence.record.as_ref().and_then(|record| record.last_sync.as_ref());
-    match (there.as_slice(), pulled) {
-        ([], _) => Finding::ok("vector store: none"),
-        (names, None) => Finding::ok(format!("vector store: {}", names.join(", "))),
-        (names, Some(at)) => Finding::info(format!(
-            "vector store: {}; it may point at rows from before the pull of {at}",
-            names.join(", ")
-        )),
+    match there.as_slice() {
+        [] => Finding::ok("vector store: none"),
+        names => Finding::ok(format!("vector store: {}", names.join(", "))),
     }
 }

@@ -12,6 +12,7 @@ use super::publish::Outbox;
 use super::report::{Standing, Tally};
 use super::shadow::ShadowError;
 use super::stamp::Writer;
+use crate::database::files;
 use crate::database::look::look;
 use crate::database::tables::tables;
 use crate::database::{DatabaseError, tables};
@@ -31,13 +32,25 @@ pub fn glance(
     if !places.shadow.exists() {
         return Ok((None, Tally::default()));
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let shadow = Connection::open_with_flags(&places.shadow, flags).map_err(ShadowError)?;
+    let shadow = open(&places.shadow).map_err(ShadowError)?;
     let standing = standing(&shadow, &places).map_err(ShadowError)?;
     let highs = highs(&shadow).map_err(ShadowError)?;
     let unsent = if database.exists() { unsent(database, &highs)? } else { Tally::default() };
     Ok((standing, unsent))
 }
+
+/// Opens a shadow for reading, and leaves no side files of SQLite's behind: where no log lies beside it nobody writes.
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let logged = std::fs::metadata(files::beside(path, "-wal")).is_ok_and(|meta| meta.len() > 0);
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let name = percent_encoding::utf8_percent_encode(&path.to_string_lossy(), PATH).to_string();
+    let query = if logged { "" } else { "?immutable=1" };
+    Connection::open_with_flags(format!("file:{name}{query}"), flags)
+}
+
+/// What must not stand for itself in the path of a URI.
+const PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'?').add(b'#').add(b'%').add(b' ');
 
 /// How the database of a shadow stands; `None`: it has never synced to the end.
 ///

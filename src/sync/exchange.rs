@@ -53,6 +53,7 @@ pub(super) async fn rows(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> 
             .ui
             .warn("the state of this machine is a copy of another one's: it goes on under an id of its own");
     }
+    tracing::debug!(?done.begun, ?done.published, "rows exchanged");
     failpoint::reach("sync.published");
     done.standing = rows.standing()?;
     Ok(done)

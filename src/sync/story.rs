@@ -46,6 +46,9 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
         _ => Some(gate::role(session, wish).await),
     };
     failpoint::reach("sync.gated");
+    if wish == Wish::Push {
+        session.ui.step("1/6", format!("Local database: {}", session.database.display()));
+    }
     if !session.database.exists() {
         if wish == Wish::Push {
             return Err(DatabaseError::Missing(session.database.clone()).into());

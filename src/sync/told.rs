@@ -70,29 +70,26 @@ impl<'a> Told<'a> {
         }
         let (new, changed, deleted) =
             (&exchanged.collected.new, &exchanged.collected.changed, &exchanged.collected.deleted);
-        let (received, sent) = match self.wish {
-            Wish::Push => ("2/6", "2/6"),
-            _ => ("3/7", "5/7"),
-        };
-        for (tally, what) in [
+        let received = [
             (new, "received"),
             (changed, "changed by other machines"),
             (deleted, "deleted by other machines"),
-        ] {
-            if tally.total() > 0 {
-                ui.step(received, format!("{what}: {}", tally.describe()));
-            }
-        }
-        for (tally, what) in [
+        ];
+        let sent = [
             (&exchanged.scanned.new, "sent"),
             (&exchanged.scanned.changed, "changed here"),
             (&exchanged.scanned.deleted, "deleted here"),
-        ] {
-            if tally.total() > 0 {
-                ui.step(sent, format!("{what}: {}", tally.describe()));
-                for (table, count) in &tally.0 {
-                    self.sent.add_many(table, *count);
-                }
+        ];
+        let (at_receiving, at_sending) =
+            if self.wish == Wish::Push { ("2/6", "2/6") } else { ("3/7", "5/7") };
+        for (step, tallies) in [(at_receiving, &received), (at_sending, &sent)] {
+            for (tally, what) in tallies.iter().filter(|(tally, _)| tally.total() > 0) {
+                ui.step(step, format!("{what}: {}", tally.describe()));
+            }
+        }
+        for (tally, _) in sent {
+            for (table, count) in &tally.0 {
+                self.sent.add_many(table, *count);
             }
         }
         for title in &exchanged.collected.titles {
@@ -283,6 +280,7 @@ impl<'a> Told<'a> {
         if primary && foreign && !same && self.installed.is_none() && !session.config.overrides.primary_pull {
             return Err(self.keeps_its_own(head));
         }
+        session.ui.step("7/7", format!("Here now: {}", counts.describe()));
         session.ui.line(format!("SYNC COMPLETE ({})", counts.describe()));
         Ok(self.report(Outcome::Pulled, counts).with("sha256", json!(head.sha256())))
     }

@@ -70,7 +70,7 @@ fn a_healthy_primary() {
         .check("reach", "ok", "the bucket answers")
         .check("conditional_writes", "ok", "conditional writes work")
         .check("lock", "ok", "free (last held by alpha)")
-        .check("observations", "ok", "observations: 5 (1 summaries, 2 prompts, 1 sessions)")
+        .check("observations", "ok", "observations: 5 (1 summary, 2 prompts, 1 session)")
         .check("schema", "ok", "version 52")
         .check("worker", "ok", "claude-mem 13.25.3")
         .check("hook_session_start", "ok", "claude-mem-hook-pull")
@@ -78,7 +78,7 @@ fn a_healthy_primary() {
         .check("role", "ok", "role: primary")
         .check("primary", "info", "primary: alpha")
         .check("epoch", "ok", "epoch: 1")
-        .check("sync_state", "ok", "in sync (5 observations)")
+        .check("sync_state", "ok", "safe: everything recorded here (5 observations)")
         .check("free_space", "ok", "the next pull needs");
     let text = alpha.cmd("doctor").run();
     text.assert_code(0);
@@ -113,8 +113,8 @@ fn a_healthy_secondary() {
         .status("ok")
         .check("role", "ok", "role: secondary")
         .check("primary", "info", "primary: alpha")
-        .check("sync_state", "ok", "in sync (5 observations)")
-        .check("last_pull", "info", "last pull to here: 20");
+        .check("sync_state", "ok", "safe: everything recorded here (5 observations)")
+        .check("last_sync", "info", "last sync: 20");
 }
 
 #[test]

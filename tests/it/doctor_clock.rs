@@ -47,7 +47,7 @@ fn f48_a_clock_two_hours_behind_the_store() {
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     server.set_clock_offset(7200);
-    assert_report!(report(&alpha), @r"
+    assert_report!(report(&alpha), @r#"
     [1/5] Project identity
       ok       project_name: mem
       ok       canonical_project_id: 6fe2e0f6071ac2bb
@@ -64,7 +64,7 @@ fn f48_a_clock_two_hours_behind_the_store() {
       ok       lock: free (last held by alpha)
     [4/5] SQLite DB health
       ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
-      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       observations: 5 (1 summary, 2 prompts, 1 session)
       ok       schema: version 52
       ok       free space: [SIZE], the next pull needs [SIZE]
       ok       temporary files: none left over
@@ -83,19 +83,20 @@ fn f48_a_clock_two_hours_behind_the_store() {
       ok       epoch: 1
       ok       lease: ran out 60 min ago; this node's next push renews it
     [+] Sync
-      ok       sync: in sync (5 observations)
-      info     last push from here: [TIME]
-      info     last pull to here: none on record
-      ok       interrupted: nothing
+      ok       sync: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
+      info     last archive from here: [TIME]
+      info     last sync: [TIME]
+      ok       waiting: nothing
+      ok       clocks: no record is ahead of the store's clock
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)
-      ok       bucket: 8 objects, [SIZE]
+      ok       bucket: 11 objects, [SIZE]
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
       ok       settings: complete
       ok       file modes: private
     STATUS: DEGRADED — 1 warning above
-    ");
+    "#);
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     server.set_clock_offset(-7200);
-    assert_report!(report(&alpha), @r"
+    assert_report!(report(&alpha), @r#"
     [1/5] Project identity
       ok       project_name: mem
       ok       canonical_project_id: 6fe2e0f6071ac2bb
@@ -121,7 +122,7 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
       ok       lock: free (last held by alpha)
     [4/5] SQLite DB health
       ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
-      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       observations: 5 (1 summary, 2 prompts, 1 session)
       ok       schema: version 52
       ok       free space: [SIZE], the next pull needs [SIZE]
       ok       temporary files: none left over
@@ -140,19 +141,20 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
       ok       epoch: 1
       ok       lease: valid for another [N] min
     [+] Sync
-      ok       sync: in sync (5 observations)
-      info     last push from here: [TIME]
-      info     last pull to here: none on record
-      ok       interrupted: nothing
+      ok       sync: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
+      info     last archive from here: [TIME]
+      info     last sync: [TIME]
+      ok       waiting: nothing
+      ok       clocks: no record is ahead of the store's clock
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)
-      ok       bucket: 8 objects, [SIZE]
+      ok       bucket: 11 objects, [SIZE]
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
       ok       settings: complete
       ok       file modes: private
     STATUS: DEGRADED — 1 warning above
-    ");
+    "#);
 }
 
 /// A store that goes on refusing: the remedy is the clock's.

@@ -68,24 +68,25 @@ fn push_first_again_and_after_new_memory() {
     alpha$ membridge push_sqlite
     [0/6] Leadership: role=primary (primary: alpha)
     [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
-    [2/6] Snapshot: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [2/6] sent: 5 observations, 1 summary, 2 prompts, 1 session
+    [2/6] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
-    [4/6] Decision: the bucket lacks what is here: upload
-    [5/6] Upload: [SIZE]
+    [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
     [6/6] Verified: commit 1 sha256 [SHORT]
-    PUSH COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
-    alpha$ membridge push_sqlite
-    [0/6] Leadership: role=primary (primary: alpha)
-    already up to date (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    PUSH COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     alpha$ membridge push_sqlite
     [0/6] Leadership: role=primary (primary: alpha)
     [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
-    [2/6] Snapshot: 7 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    already up to date (5 observations, 1 summary, 2 prompts, 1 session)
+    alpha$ membridge push_sqlite
+    [0/6] Leadership: role=primary (primary: alpha)
+    [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
+    [2/6] sent: 2 observations
+    [2/6] Snapshot: 7 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
-    [4/6] Decision: the bucket lacks what is here: upload
-    [5/6] Upload: [SIZE]
+    [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
     [6/6] Verified: commit 2 sha256 [SHORT]
-    PUSH COMPLETE (7 observations, 1 summaries, 2 prompts, 1 sessions)
+    PUSH COMPLETE (7 observations, 1 summary, 2 prompts, 1 session)
     alpha$ membridge push_sqlite --quiet
     alpha$ membridge push_sqlite --json
     {
@@ -93,7 +94,13 @@ fn push_first_again_and_after_new_memory() {
       "command": "push_sqlite",
       "exit_code": 0,
       "outcome": "up_to_date",
-      "observations": 7
+      "observations": 7,
+      "received": {},
+      "changed": {},
+      "deleted": {},
+      "sent": {},
+      "conflicts": 0,
+      "moved": ""
     }
     "#);
 }
@@ -117,25 +124,21 @@ fn pull_first_again_and_after_somebody_pushed() {
     [exit code 1]
     beta$ membridge pull_sqlite
     [1/7] Remote: 5 observations, pushed by alpha at [TIME]
-    [2/7] Leadership: not asked, there is no local database
-    [3/7] Fetched and checked: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
-    [4/7] Worker: not asked, it has no database to hold on to
-    [5/7] Backup: none, there is nothing to save
+    [2/7] Leadership: role=secondary (primary: alpha)
+    [3/7] Fetched and checked: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
-    [7/7] Worker: left as it is
-    SYNC COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    [7/7] Here now: 5 observations, 1 summary, 2 prompts, 1 session
+    SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge pull_sqlite
-    already up to date (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    [1/7] Remote: 5 observations, pushed by alpha at [TIME]
+    [2/7] Leadership: role=secondary (primary: alpha)
+    already up to date (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge pull_sqlite
     [1/7] Remote: 7 observations, pushed by alpha at [TIME]
-    [2/7] Leadership: role=secondary
-    [3/7] Fetched and checked: 7 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
-    [4/7] Worker: not running
-    [5/7] Backup: [HOME]/.claude-mem/backups/pull-overwrite/[TIME]/claude-mem.db (5 observations, 1 summaries, 2 prompts, 1 sessions)
-    [6/7] Replaced: 7 observations, 1 summaries, 2 prompts, 1 sessions
-    [7/7] Worker: left as it is
-          the backup is removed again: all of it is in the bucket's history too
-    SYNC COMPLETE (7 observations, 1 summaries, 2 prompts, 1 sessions)
+    [2/7] Leadership: role=secondary (primary: alpha)
+    [3/7] received: 2 observations
+    [7/7] Here now: 7 observations, 1 summary, 2 prompts, 1 session
+    SYNC COMPLETE (7 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge restore-backup
     no backups in [HOME]/.claude-mem/backups/pull-overwrite
     beta$ membridge pull_sqlite --json
@@ -143,8 +146,18 @@ fn pull_first_again_and_after_somebody_pushed() {
       "schema": 1,
       "command": "pull_sqlite",
       "exit_code": 0,
-      "outcome": "local_ahead",
-      "observations": 8
+      "outcome": "pulled",
+      "observations": 8,
+      "received": {},
+      "changed": {},
+      "deleted": {},
+      "sent": {
+        "observations": 1,
+        "sdk_sessions": 1
+      },
+      "conflicts": 0,
+      "moved": "sent 1 observation, 1 session",
+      "sha256": "[HASH]"
     }
     "#);
 }
@@ -157,32 +170,31 @@ fn sync_on_both_sides() {
     assert_told!(said, @r#"
     alpha$ membridge sync
     [0/6] Leadership: role=primary (primary: alpha)
-    [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
-    [2/6] Snapshot: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
+    [5/7] sent: 5 observations, 1 summary, 2 prompts, 1 session
+    [2/6] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
-    [4/6] Decision: the bucket lacks what is here: upload
-    [5/6] Upload: [SIZE]
+    [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
     [6/6] Verified: commit 1 sha256 [SHORT]
-    PUSH COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
+    SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge sync
-    [1/7] Remote: 5 observations, pushed by alpha at [TIME]
-    [2/7] Leadership: not asked, there is no local database
-    [3/7] Fetched and checked: 5 observations, 1 summaries, 2 prompts, 1 sessions ([SIZE])
-    [4/7] Worker: not asked, it has no database to hold on to
-    [5/7] Backup: none, there is nothing to save
-    [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
-    [7/7] Worker: left as it is
-    SYNC COMPLETE (5 observations, 1 summaries, 2 prompts, 1 sessions)
     [0/6] Leadership: role=secondary (primary: alpha)
-    not pushed: push refused: this node (beta) is secondary, alpha is primary
+    [3/7] Fetched and checked: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
+    [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
+    SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge sync --json
     {
       "schema": 1,
       "command": "sync",
       "exit_code": 0,
-      "outcome": "synced",
-      "pulled": "up_to_date",
-      "pushed": "refused_secondary"
+      "outcome": "up_to_date",
+      "observations": 5,
+      "received": {},
+      "changed": {},
+      "deleted": {},
+      "sent": {},
+      "conflicts": 0,
+      "moved": "",
+      "segment": 0
     }
     "#);
 }
@@ -195,38 +207,24 @@ fn status_before_and_after() {
     said += &told(&fleet.alpha, &["status"]);
     fleet.server.reset_log();
     fleet.alpha.cmd("status").run().assert_code(0);
-    assert_eq!(fleet.server.requests().len(), 6, "{:?}", fleet.server.requests());
+    assert_eq!(fleet.server.requests().len(), 8, "{:?}", fleet.server.requests());
     said += &told(&fleet.beta, &["status", "status --json"]);
     assert_told!(said, @r#"
     alpha$ membridge status
-    project: mem (6fe2e0f6071ac2bb)
-    node: alpha
-    role: primary (no lease yet)
-    sync: never pushed: 5 observations here, nothing in the bucket
-      → membridge push_sqlite
-    last push: none on record
-    last pull: none on record
-    lock: free
-    head: nothing in the bucket
+    only here: 5 observations, never synced
+      → membridge sync
+      last sync: never
+      archive: none yet; kept by nobody yet
     alpha$ membridge status
-    project: mem (6fe2e0f6071ac2bb)
-    node: alpha
-    role: primary (primary: alpha, epoch: 1)
-    sync: in sync (5 observations)
-    last push: [TIME]
-    last pull: none on record
-    lock: free
-    head: [SHORT], pushed by alpha at [TIME]
+    ok: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
+      last sync: just now
+      archive: just now, kept by alpha (this machine)
     beta$ membridge status
-    project: mem (6fe2e0f6071ac2bb)
-    node: beta
-    role: secondary (primary: alpha, epoch: 1)
-    sync: never pulled: no database here, 5 observations in the bucket
-      → membridge pull_sqlite
-    last push: none on record
-    last pull: none on record
-    lock: free
-    head: [SHORT], pushed by alpha at [TIME]
+    the memory of your other machines is in the store, and not here yet
+      → membridge sync
+      alpha: 5 observations, seen just now
+      last sync: never
+      archive: just now, kept by alpha
     beta$ membridge status --json
     {
       "schema": 1,
@@ -237,20 +235,30 @@ fn status_before_and_after() {
       "canonical_project_id": "6fe2e0f6071ac2bb",
       "node_id": "beta",
       "store": "http://127.0.0.1:[PORT]/membridge-test",
+      "sync": "only_there",
+      "observations": null,
+      "unsent": {},
+      "machines": [
+        {
+          "node_id": "alpha",
+          "host": "alpha",
+          "observations": 5,
+          "last_seen": "[TIME]",
+          "behind": 0,
+          "role": "primary"
+        }
+      ],
+      "last_sync": null,
+      "last_push": null,
       "role": "secondary",
       "primary": "alpha",
-      "sync": "only_there",
-      "certain": true,
-      "observations": null,
-      "observations_in_bucket": 5,
-      "last_push": null,
-      "last_pull": null,
-      "lock": null,
       "head": {
         "sha256": "[HASH]",
         "source_host": "alpha",
         "timestamp": "[TIME]"
-      }
+      },
+      "lock": null,
+      "warnings": []
     }
     "#);
 }

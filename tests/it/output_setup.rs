@@ -24,7 +24,7 @@ fn doctor_on_a_machine_without_a_worker() {
       ok       lock: free (last held by alpha)
     [4/5] SQLite DB health
       ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
-      ok       observations: 5 (1 summaries, 2 prompts, 1 sessions)
+      ok       observations: 5 (1 summary, 2 prompts, 1 session)
       ok       schema: version 52
       ok       free space: [SIZE], the next pull needs [SIZE]
       ok       temporary files: none left over
@@ -46,13 +46,14 @@ fn doctor_on_a_machine_without_a_worker() {
       ok       epoch: 1
       ok       lease: valid for another [N] min
     [+] Sync
-      ok       sync: in sync (5 observations)
-      info     last push from here: [TIME]
-      info     last pull to here: none on record
-      ok       interrupted: nothing
+      ok       sync: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
+      info     last archive from here: [TIME]
+      info     last sync: [TIME]
+      ok       waiting: nothing
+      ok       clocks: no record is ahead of the store's clock
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)
-      ok       bucket: 8 objects, [SIZE]
+      ok       bucket: 11 objects, [SIZE]
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
       ok       settings: complete
@@ -98,6 +99,9 @@ fn config_shows_sources_and_hides_secrets() {
     CLAUDE_CONFIG_DIR is not set
     BUN is not set
     BUN_PATH is not set
+    MEMBRIDGE_SYNC_TOOL_USES=0 (default)
+    MEMBRIDGE_EXCLUDE_PROJECTS is not set
+    MEMBRIDGE_HOOK_MESSAGES=1 (default)
     MEMBRIDGE_PUSH_INTERVAL_SECONDS=60 (default)
     HTTP_PROXY is not set
     HTTPS_PROXY is not set
