@@ -38,21 +38,14 @@ pub fn search(desk: Desk<'_>) -> Result<(), RowsError> {
         if unknown(desk, shape, &names)? == 0 {
             continue;
         }
-        let sought = |dead: bool| sought(desk, &shape.name, dead);
-        for record in sought(false)? {
-            exact(desk, &shape.name, &record)?;
-        }
-        for record in sought(false)? {
-            by_key(desk, &shape.name, &record)?;
-        }
-        for record in sought(false)? {
-            alone(desk, &shape.name, &record, false)?;
-        }
-        for record in sought(true)? {
-            if !by_key(desk, &shape.name, &record)? {
-                alone(desk, &shape.name, &record, true)?;
-            }
-        }
+        let table = shape.name.as_str();
+        each(desk, table, false, |record| exact(desk, table, record))?;
+        each(desk, table, false, |record| by_key(desk, table, record).map(|_| ()))?;
+        each(desk, table, false, |record| alone(desk, table, record, false))?;
+        each(desk, table, true, |record| match by_key(desk, table, record)? {
+            true => Ok(()),
+            false => alone(desk, table, record, true),
+        })?;
         name(desk, &shape.name, &names)?;
     }
     Ok(())
@@ -88,12 +81,33 @@ fn unknown(desk: Desk<'_>, shape: &Shape, names: &Names<'_>) -> Result<u64, Rows
     Ok(found)
 }
 
-/// The records of a table that are looked for and not found yet.
-fn sought(desk: Desk<'_>, table: &str, dead: bool) -> Result<Vec<Sought>, ShadowError> {
-    let sql = "SELECT uid, key, print, of, birth FROM temp.incoming AS i WHERE tab = ?1 AND seek AND dead = ?2 \
-               AND NOT EXISTS (SELECT 1 FROM temp.placed AS p WHERE p.uid = i.uid AND p.tab = i.tab) ORDER BY uid";
+/// Calls `find` with each record of a table that is looked for and not found yet.
+fn each(
+    desk: Desk<'_>,
+    table: &str,
+    dead: bool,
+    mut find: impl FnMut(&Sought) -> Result<(), RowsError>,
+) -> Result<(), RowsError> {
+    let mut after = None;
+    loop {
+        let page = sought(desk, table, dead, after)?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = Some(last.uid);
+        for record in &page {
+            find(record)?;
+        }
+    }
+}
+
+/// The next some of them.
+fn sought(desk: Desk<'_>, table: &str, dead: bool, after: Option<Uid>) -> Result<Vec<Sought>, ShadowError> {
+    let sql = "SELECT uid, key, print, of, birth FROM temp.incoming AS i WHERE tab = ?1 AND seek AND dead = ?2 AND uid > ?3 \
+               AND NOT EXISTS (SELECT 1 FROM temp.placed AS p WHERE p.uid = i.uid AND p.tab = i.tab) ORDER BY uid LIMIT 500";
     let mut statement = desk.shadow.db.prepare_cached(sql)?;
-    let rows = statement.query_map(params![table, dead], |row| {
+    let after = after.map_or(Vec::new(), |uid| uid.0.to_vec());
+    let rows = statement.query_map(params![table, dead, after], |row| {
         let (uid, key): (Uid, Uid) = (row.get(0)?, row.get(1)?);
         Ok(Sought { uid, keys: vec![key, uid], print: row.get(2)?, of: row.get(3)?, birth: row.get(4)? })
     })?;

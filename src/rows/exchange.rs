@@ -1,0 +1,197 @@
+//! The middle and the end of a run: taking in what is new, finding what changed here, publishing it.
+
+use std::path::Path;
+
+use rusqlite::TransactionBehavior;
+
+use super::desk::{self, Desk};
+use super::gather::{self, After, Reached};
+use super::publish::{self, Emptied};
+use super::report::{Collected, Published, Scanned, TakenIn};
+use super::shadow::ShadowError;
+use super::{Depth, Rows, RowsError, arrive, extras, image, intake, news, scan};
+use crate::database::files::Fingerprint;
+use crate::failpoint;
+
+/// How often what waits is tried again in one run, as long as something came of it.
+const ROUNDS: u32 = 3;
+
+impl Rows<'_> {
+    pub(super) async fn try_collect(&mut self) -> Result<Collected, RowsError> {
+        let mut report = Collected::default();
+        let log = self.log();
+        let (me, first, now_ms) = (self.me, self.run.first, self.now_ms());
+        let mut news = Box::pin(news::ask(&log, &self.shadow, me, first, now_ms)).await?;
+        report.store_proved = news.proved;
+        let published: u64 = self.shadow.get("published")?.unwrap_or(0);
+        if news.own > published && self.run.first {
+            // The shadow was lost; the folder is ours.
+            self.shadow.set("published", &news.own)?;
+        } else if news.own > published {
+            self.open_live()?;
+            self.take_new_writer()?;
+            report.new_writer = true;
+            news = Box::pin(news::all(&log, self.me)).await?;
+        }
+        let mut any = self.run.first;
+        for (writer, numbers) in news.listed.iter().filter(|(writer, _)| **writer != self.me) {
+            any |= numbers.last().copied().unwrap_or(0) > self.shadow.collected(*writer)?;
+        }
+        if any || !self.run.untouched {
+            self.open_live()?;
+            let desk = self.desk()?;
+            desk::clear_arrival(&self.shadow)?;
+            let after = if self.run.first { After::Everything } else { After::News };
+            let mut reached = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
+            if news.lacks(&reached) {
+                // Folded meanwhile, or a record that ran ahead of its segment: what is there says it.
+                news = Box::pin(news::all(&log, self.me)).await?;
+                reached = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
+            }
+            self.arrive(desk, &mut report).await?;
+            self.keep_reached(&reached)?;
+            if self.run.first {
+                self.unpack_extras()?;
+            }
+        }
+        news.done(&self.shadow, self.now_ms())?;
+        report.waiting = self.count_waiting()?;
+        Ok(report)
+    }
+
+    /// Takes in what was noted and what waits; again, as long as something came of it.
+    pub(super) async fn arrive(&self, desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsError> {
+        for _ in 0..ROUNDS {
+            let before = report.new.total() + report.changed.total() + report.deleted.total();
+            self.shadow.transaction(|| intake::note_waiting(desk))?;
+            arrive::arrive(desk, report).await?;
+            desk::clear_arrival(&self.shadow)?;
+            let done = report.new.total() + report.changed.total() + report.deleted.total();
+            if done == before || self.count_waiting()? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_waiting(&self) -> Result<u64, RowsError> {
+        let sql = "SELECT count(*) FROM waiting";
+        Ok(self.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?)
+    }
+
+    pub(super) fn keep_reached(&self, reached: &Reached) -> Result<(), RowsError> {
+        self.shadow.transaction(|| {
+            for (writer, number) in reached.iter().filter(|(writer, _)| **writer != self.me) {
+                self.shadow.set_collected(*writer, *number)?;
+            }
+            Ok::<_, ShadowError>(())
+        })?;
+        Ok(())
+    }
+
+    pub(super) async fn try_scan(&mut self) -> Result<Scanned, RowsError> {
+        if self.run.untouched && self.live.is_none() {
+            return Ok(Scanned { untouched: true, ..Scanned::default() });
+        }
+        self.run.print = Fingerprint::take(&self.site.database);
+        let mut found = self.look_for_changes()?;
+        if self.shadow.flag("put_back")? {
+            let sql = "INSERT OR IGNORE INTO temp.asked SELECT tab, uid FROM rows WHERE held AND NOT dead";
+            found.asked += self.shadow.db.execute(sql, []).map_err(ShadowError)? as u64;
+        }
+        if found.asked > 0 {
+            self.ask_the_log().await?;
+            found = self.look_for_changes()?;
+        }
+        failpoint::reach("rows.scanned");
+        Ok(found.report)
+    }
+
+    pub(super) fn look_for_changes(&mut self) -> Result<scan::Found, RowsError> {
+        let desk = self.desk()?;
+        scan::drop_childless(desk)?;
+        // One moment of all tables.
+        let moment = rusqlite::Transaction::new_unchecked(&desk.live.db, TransactionBehavior::Deferred)?;
+        let highs = desk.live.sequences()?;
+        let found = scan::scan(desk, self.run.depth, self.run.accept)?;
+        moment.commit()?;
+        self.run.highs = highs;
+        Ok(found)
+    }
+
+    /// Rows of which the log knows better: they are forgotten here, and what the log says of them is taken in.
+    pub(super) async fn ask_the_log(&mut self) -> Result<(), RowsError> {
+        self.shadow.transaction(|| {
+            self.shadow
+                .db
+                .execute("DELETE FROM rows WHERE EXISTS (SELECT 1 FROM temp.asked AS a WHERE a.uid = rows.uid AND a.tab = rows.tab)", [])
+                .map_err(ShadowError)
+        })?;
+        failpoint::reach("rows.asked");
+        let log = self.log();
+        let listed = gather::list(&log).await?;
+        let mut report = Collected::default();
+        let desk = Desk { first: true, ..self.desk()? };
+        Box::pin(gather::gather(desk, &log, &listed, After::Asked, &mut report)).await?;
+        self.arrive(desk, &mut report).await?;
+        self.shadow.set("put_back", &false)?;
+        Ok(())
+    }
+
+    pub(super) async fn try_publish(&mut self, scanned: &Scanned) -> Result<Published, RowsError> {
+        if scanned.untouched {
+            return Ok(Published::default());
+        }
+        failpoint::reach("rows.publish");
+        let (desk, about) = (self.desk()?, self.about()?);
+        let published = Box::pin(publish::publish(desk, &self.log(), &about, &self.places.outbox)).await?;
+        if published.new_writer {
+            self.take_new_writer()?;
+            return Ok(published);
+        }
+        self.finish_run()?;
+        Ok(published)
+    }
+
+    pub(super) async fn try_take_image(
+        &mut self,
+        image: &Path,
+        modified_ms: i64,
+    ) -> Result<TakenIn, RowsError> {
+        self.open_live()?;
+        let (desk, about, log) = (self.desk()?, self.about()?, self.log());
+        let (outbox, tool_uses) = (&self.places.outbox, self.site.tool_uses);
+        let sent = image::publish(desk, &log, &about, outbox, image, modified_ms, tool_uses).await?;
+        let mut report = Collected::default();
+        match sent {
+            Emptied::Nothing => {}
+            Emptied::Sent(..) => self.arrive(desk, &mut report).await?,
+            Emptied::Taken => self.take_new_writer()?,
+        }
+        Ok(TakenIn { new: report.new, changed: report.changed })
+    }
+
+    /// Everything that was found is in the bucket: the next scan goes on from here.
+    pub(super) fn finish_run(&mut self) -> Result<(), RowsError> {
+        let lists = extras::lists(&self.desk()?.live.shapes);
+        let now_ms = self.now_ms();
+        self.shadow.transaction(|| {
+            for (table, high) in &self.run.highs {
+                self.shadow.set_high(table, *high)?;
+            }
+            self.shadow.set("columns", &lists)?;
+            self.shadow.set("synced", &true)?;
+            self.shadow.set("migrated", &false)?;
+            self.shadow.set("accept", &false)?;
+            self.shadow.unset("restored")?;
+            self.shadow.set("turn_print", &self.run.print)?;
+            if self.run.depth == Depth::Whole {
+                self.shadow.set("whole_ms", &now_ms)?;
+                self.shadow.set("whole_print", &self.run.print)?;
+            }
+            Ok::<_, ShadowError>(())
+        })?;
+        failpoint::reach("rows.finished");
+        Ok(())
+    }
+}
