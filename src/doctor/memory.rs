@@ -4,6 +4,7 @@
 use super::evidence::{Evidence, Local};
 use super::finding::{Check, Finding};
 use super::questions::Asked;
+use crate::history::log;
 use crate::storage::Entry;
 use crate::storage::keys::Keys;
 use crate::sync::outlook::Answer;
@@ -147,6 +148,10 @@ fn history(evidence: &Evidence) -> Finding {
     let (commits, packs) = (under(&keys.commits()), under(&keys.packs()));
     let size = packs.iter().map(|pack| pack.size).sum();
     let line = format!("history: {} pushes can be restored ({} in packs)", commits.len(), human_bytes(size));
+    if let Some(hole) = log::hole(commits.iter().filter_map(|commit| keys.commit_of(&commit.key))) {
+        return Finding::warning(format!("history: {hole}"))
+            .remedy("find what deletes objects there, an expiry (lifecycle) rule or a script; then: membridge verify --all");
+    }
     match (commits.is_empty(), packs.is_empty()) {
         (true, _) => Finding::info("history: none yet"),
         (false, true) => {

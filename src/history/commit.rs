@@ -261,6 +261,8 @@ impl Commit {
             Some("its parent is not the commit before")
         } else if self.seen.len() > MAX_WRITERS || self.seen.keys().any(|writer| writer.len() > 64) {
             Some("it names more writers than there can be")
+        } else if self.epoch.is_some_and(|epoch| epoch.unsigned_abs() > records::MOST) {
+            Some("its epoch is beyond 2^53")
         } else if !self.page_size.is_power_of_two() || !(512..=65536).contains(&self.page_size) {
             Some("its page size makes no sense")
         } else if self.page_count == 0 || self.page_count == u32::MAX {

@@ -1,6 +1,6 @@
 //! The commit log in the store. Commits are numbered without gaps; creating number N+1 is the atomic act of a push:
-//! one wins, the others find out. Retention removes from the oldest end only, so what is there is always one
-//! unbroken run of numbers, and a commit without a successor is the head.
+//! one wins, the others find out. Retention removes from the oldest end only. Where a number in the middle is missing,
+//! somebody else removed it: the newest of those that are listed is the head all the same, and the hole is named.
 
 use super::commit::Commit;
 use super::spool::Spooled;
@@ -11,8 +11,8 @@ use crate::progress::Progress;
 use crate::seal::{Fleet, Place, Seal, Sealed, Seen, Standing, sha256};
 use crate::storage::{Body, Bucket, Entry, Outcome, StoreErrorKind};
 
-/// Steps from a remembered head to the present one, before a listing is cheaper.
-const STEPS: u64 = 4;
+/// The largest number: ten digits hold no larger one, and with more of them the order of keys is not that of numbers.
+pub const LAST: u64 = 9_999_999_999;
 
 /// One commit; `None` when there is none of that number.
 ///
@@ -43,8 +43,8 @@ pub async fn get(bucket: &Bucket, number: u64) -> Result<Option<Commit>, History
     }
 }
 
-/// The newest commit; `None` when there is none at all. `hint` is the number of the head as last seen: while it is
-/// still the head, this takes two small requests, without a hint a listing and one.
+/// The newest commit; `None` when there is none at all. `hint` is the number of the head as last seen, and spares listing
+/// what came before it.
 ///
 /// # Errors
 /// The store's; a head that cannot be used.
@@ -76,36 +76,27 @@ fn note(fleet: &Fleet, commit: &Commit) -> Result<Standing, HistoryError> {
 }
 
 async fn newest(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, HistoryError> {
-    if let Some(hint) = hint.filter(|hint| *hint > 0)
-        && let Some(head) = head_after(bucket, hint).await?
-    {
-        return Ok(Some(head));
-    }
     // The head is never removed, so one that vanishes between listing and reading was superseded.
     for _ in 0..3 {
-        let Some(newest) = numbers(bucket).await?.pop() else {
+        let Some(number) = last_number(bucket, hint).await? else {
             return Ok(None);
         };
-        if let Some(head) = get(bucket, newest.number).await? {
+        if let Some(head) = get(bucket, number).await? {
             return Ok(Some(head));
         }
     }
     Err(HistoryError::Gone { key: bucket.keys.commits(), wanted_by: "its own listing".to_owned() })
 }
 
-/// Follows the numbers behind `hint`; `None` when that does not lead to the head.
-async fn head_after(bucket: &Bucket, hint: u64) -> Result<Option<Commit>, HistoryError> {
-    let mut newest = None;
-    for step in 1..=STEPS {
-        match get(bucket, hint.saturating_add(step)).await? {
-            Some(commit) => newest = Some(commit),
-            // No successor: the head, if it is there at all. It may be gone because everything behind it was
-            // removed long ago, and then a missing successor says nothing.
-            None if newest.is_some() => return Ok(newest),
-            None => return get(bucket, hint).await,
+async fn last_number(bucket: &Bucket, hint: Option<u64>) -> Result<Option<u64>, HistoryError> {
+    // With the hint's own number: when even that is gone, nothing is known of what is there.
+    if let Some(before) = hint.and_then(|hint| hint.checked_sub(1)).filter(|before| *before < LAST) {
+        let entries = bucket.store.list_after(&bucket.keys.commits(), &bucket.keys.commit(before)).await?;
+        if let Some(newest) = entries.iter().filter_map(|entry| number_of(bucket, entry)).max() {
+            return Ok(Some(newest));
         }
     }
-    Ok(None)
+    Ok(numbers(bucket).await?.pop().map(|newest| newest.number))
 }
 
 /// A commit in the listing.
@@ -122,18 +113,52 @@ pub struct Listed {
 /// # Errors
 /// The store's.
 pub async fn numbers(bucket: &Bucket) -> Result<Vec<Listed>, HistoryError> {
-    let folder = bucket.keys.commits();
-    let entries = bucket.store.list(&folder).await?;
-    let mut listed: Vec<Listed> = entries.iter().filter_map(|entry| listed(entry, &folder)).collect();
+    let entries = bucket.store.list(&bucket.keys.commits()).await?;
+    let listed = |entry: &Entry| Some(Listed { number: number_of(bucket, entry)?, modified: entry.modified });
+    let mut listed: Vec<Listed> = entries.iter().filter_map(listed).collect();
     listed.sort_by_key(|commit| commit.number);
     Ok(listed)
 }
 
-fn listed(entry: &Entry, folder: &str) -> Option<Listed> {
-    let digits = entry.key.strip_prefix(folder)?.strip_suffix(".json")?;
-    let plain = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits.parse().ok().filter(|number| plain && *number > 0)?;
-    Some(Listed { number, modified: entry.modified })
+fn number_of(bucket: &Bucket, entry: &Entry) -> Option<u64> {
+    bucket.keys.commit_of(&entry.key)
+}
+
+/// Numbers that are missing in the middle of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The first of them.
+    pub from: u64,
+    /// The last of them.
+    pub to: u64,
+}
+
+impl std::fmt::Display for Hole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.to.saturating_sub(self.from) {
+            0 => write!(f, "commit {} is missing between {} and {}", self.from, self.from - 1, self.to + 1),
+            _ => write!(
+                f,
+                "commits {} to {} are missing between {} and {}",
+                self.from,
+                self.to,
+                self.from - 1,
+                self.to + 1
+            ),
+        }
+    }
+}
+
+/// The oldest hole in these numbers, which rise.
+pub fn hole(numbers: impl IntoIterator<Item = u64>) -> Option<Hole> {
+    let mut before: Option<u64> = None;
+    for number in numbers {
+        match before.replace(number) {
+            Some(before) if before + 1 < number => return Some(Hole { from: before + 1, to: number - 1 }),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Uploads a pack and makes sure that the store has what was sent (F22). Always written anew, even when a pack of
@@ -175,6 +200,9 @@ pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, History
     let broken = |problem: String| HistoryError::Commit { key: key.clone(), problem };
     let bytes = serde_json::to_vec(commit).map_err(|error| broken(error.to_string()))?;
     // A commit that nobody could read again must never become the head.
+    if commit.number > LAST {
+        return Err(broken(format!("its number is larger than {LAST}")));
+    }
     let again = Commit::parse(&bytes, commit.number).map_err(&broken)?;
     if again != *commit || bytes.len() as u64 > crate::storage::RECORD_LIMIT {
         return Err(broken("it does not survive its own format".to_owned()));
@@ -195,7 +223,7 @@ pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, History
     Ok(if written == Outcome::Lost { Created::Lost } else { Created::Won })
 }
 
-/// The commits from `newest` downwards, at most `limit`. Those that retention removed end the walk.
+/// The commits from `newest` downwards, at most `limit`. Those that retention removed end the walk; a hole does not.
 ///
 /// # Errors
 /// The store's; a commit that cannot be used.
@@ -208,10 +236,15 @@ pub async fn walk(bucket: &Bucket, newest: &Commit, limit: usize) -> Result<Vec<
         let Some(parent) = child.parent else {
             break;
         };
-        let Some(commit) = get(bucket, parent).await? else {
+        let commit = match get(bucket, parent).await? {
+            Some(commit) => Some(commit),
+            None => below(bucket, parent).await?,
+        };
+        let Some(commit) = commit else {
             break;
         };
-        if child.prev.is_some() && child.prev != commit.stored {
+        let follows = commit.number == parent;
+        if follows && child.prev.is_some() && child.prev != commit.stored {
             return Err(HistoryError::Content {
                 what: bucket.keys.commit(parent),
                 problem: format!("commit {} was made on another one", child.number),
@@ -221,6 +254,16 @@ pub async fn walk(bucket: &Bucket, newest: &Commit, limit: usize) -> Result<Vec<
     }
     commits.truncate(limit);
     Ok(commits)
+}
+
+/// The newest commit below a number that is missing.
+async fn below(bucket: &Bucket, number: u64) -> Result<Option<Commit>, HistoryError> {
+    let older =
+        numbers(bucket).await?.into_iter().map(|commit| commit.number).filter(|older| *older < number);
+    match older.max() {
+        Some(older) => get(bucket, older).await,
+        None => Ok(None),
+    }
 }
 
 /// The word for a pack's kind in listings.

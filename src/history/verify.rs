@@ -35,11 +35,7 @@ pub async fn verify(fetch: Fetch<'_>, all: bool) -> Result<Verified, HistoryErro
     let mut verified = Verified::default();
     let mut left: BTreeSet<u64> =
         log::numbers(fetch.bucket).await?.iter().map(|commit| commit.number).collect();
-    if let (Some(first), Some(last)) = (left.first(), left.last())
-        && last - first + 1 != left.len() as u64
-    {
-        verified.problems.push(format!("commits are missing between {first} and {last}"));
-    }
+    verified.problems.extend(log::hole(left.iter().copied()).map(|hole| hole.to_string()));
     // Newest first: its chain covers its ancestors' images too.
     while let Some(number) = left.pop_last() {
         let commit = match log::get(fetch.bucket, number).await {

@@ -209,6 +209,7 @@ impl Leadership<'_> {
             Err(error) => return Err(error.into()),
         };
         let mirrored = manifest.as_ref().and_then(|extra| extra.epoch);
+        let mirrored = mirrored.filter(|epoch| epoch.unsigned_abs() <= records::MOST);
         let hint = manifest.as_ref().and_then(|extra| extra.commit);
         let head = log::head(self.bucket, hint).await?;
         let committed = head.and_then(|commit| commit.epoch);

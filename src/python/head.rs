@@ -5,6 +5,7 @@ use super::announcements::{self, Announced};
 use super::manifest::{Manifest, ManifestExtra};
 use crate::error::{Code, Failure};
 use crate::history::{Commit, HistoryError, log};
+use crate::storage::records::MOST;
 use crate::storage::{Bucket, StoreError, StoreErrorKind};
 
 /// The newest memory in the bucket.
@@ -111,7 +112,11 @@ impl Head {
 
     /// The fencing token of the push (F24).
     pub fn epoch(&self) -> Option<i64> {
-        self.commit().map_or_else(|| self.extra()?.epoch, |commit| commit.epoch)
+        match self.commit() {
+            Some(commit) => commit.epoch,
+            // One that nothing could follow fences nobody.
+            None => self.extra()?.epoch.filter(|epoch| epoch.unsigned_abs() <= MOST),
+        }
     }
 
     /// The claude-mem that wrote it, when a membridge node pushed it and knew.

@@ -60,6 +60,14 @@ impl Keys {
         format!("{}{number:010}.json", self.commits())
     }
 
+    /// The number of the commit that a key names; `None` for every other key. Ten digits, no more: the order of keys is the
+    /// order of numbers.
+    pub fn commit_of(&self, key: &str) -> Option<u64> {
+        let digits = key.strip_prefix(&self.commits())?.strip_suffix(".json")?;
+        let plain = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|number| plain && *number > 0)
+    }
+
     /// The folder of packs.
     pub fn packs(&self) -> String {
         format!("{}/membridge/packs/", self.root)

@@ -242,6 +242,7 @@ async fn locked(
     let mirrored = refresh(session, record, shot, (head, &commit), terms, over, verifier).await?;
     let before = head.and_then(Head::newest);
     commit::collect(session, before.map(|commit| commit.number), commit.number).await;
+    commit::mind_holes(session).await;
     session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, short(&commit.sha256)));
     let warning = fewer(parent.as_deref(), &commit);
     Ok(Done::Committed { commit: Box::new(commit), mirrored, warning })

@@ -204,6 +204,20 @@ pub(super) async fn collect(session: &Session, before: Option<u64>, number: u64)
     }
 }
 
+/// Tells the person of commits that somebody else has removed. What is left can be restored; what removes them goes on.
+pub(super) async fn mind_holes(session: &Session) {
+    match log::numbers(&session.bucket).await {
+        Ok(listed) => {
+            if let Some(hole) = log::hole(listed.iter().map(|commit| commit.number)) {
+                session
+                    .ui
+                    .warn(format!("{hole}: something deletes objects in the bucket (see: membridge doctor)"));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the history was not looked through for holes"),
+    }
+}
+
 fn collection_due(before: Option<u64>, number: u64) -> bool {
     number / COLLECT_EVERY > before.unwrap_or(0) / COLLECT_EVERY
 }

@@ -185,7 +185,7 @@ fn f22_verify_names_what_is_damaged_and_goes_on() {
     server.put(&record, "{}");
     alpha.cmd("verify --all").run().assert_code(1).stdout_has("0000000002.json is not a commit");
     server.remove(&record);
-    alpha.cmd("verify --all").run().assert_code(1).stdout_has("commits are missing between 1 and 3");
+    alpha.cmd("verify --all").run().assert_code(1).stdout_has("commit 2 is missing between 1 and 3");
     server.put(&record, &text);
     alpha.cmd("verify --all").run().assert_code(0);
     assert_eq!(second.number, 2);

@@ -40,6 +40,7 @@ mod fresh;
 mod fuzz;
 mod history_commands;
 mod history_flow;
+mod holes;
 mod hooks;
 mod hostile_images;
 mod layers;
