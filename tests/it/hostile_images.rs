@@ -2,6 +2,7 @@
 //! person's database, and what they ask for ends in words: exit code, memory and time are bounded, the live database is
 //! untouched, signals are obeyed.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,13 +20,13 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
 
-use crate::common::{assert_no_leftovers, assert_whole, rows};
+use crate::common::{assert_no_leftovers, assert_whole, memory, rows};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
 use crate::support::python_node;
 
-/// What a pull may allocate, in kilobytes: the kernel refuses more.
+/// What a restore or a pull may allocate, in kilobytes: the kernel refuses more.
 const MEMORY: u32 = 64 << 10;
 
 /// A bucket in a folder, a machine that is in step with it, and the image that is to be forged.
@@ -34,6 +35,8 @@ struct Trap {
     store: PathBuf,
     victim: Machine,
     image: PathBuf,
+    /// The command that takes what was laid out.
+    taking: RefCell<String>,
 }
 
 impl Trap {
@@ -57,7 +60,7 @@ impl Trap {
         db.execute_batch("PRAGMA journal_mode = DELETE").unwrap();
         drop(db);
         claude_mem::MemDb::open(&image, "evil").add_session("evil").add_observations(1);
-        Trap { _folder: folder, store, victim, image }
+        Trap { _folder: folder, store, victim, image, taking: RefCell::default() }
     }
 
     /// Does something to the image that SQLite lets anybody do who has the file.
@@ -91,6 +94,7 @@ impl Trap {
             let mut commit = Commit::following(Some(&parent), &pack, &self.facts(&parent), author);
             change(&mut commit);
             log::create(&bucket, &commit).await.unwrap();
+            self.taking.replace(format!("restore {} --yes", commit.number));
         });
         self
     }
@@ -115,16 +119,20 @@ impl Trap {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         };
+        self.taking.replace("pull_sqlite".to_owned());
         put("sqlite/claude-mem.db", &bytes);
         put("sqlite/claude-mem.db.sha256", format!("{sha256}  claude-mem.db\n").as_bytes());
         put("sqlite/manifest.json", format!(r#"{{"sha256": "{sha256}", "source_host": "evil"}}"#).as_bytes());
         self
     }
 
-    /// A pull with so much memory and no more.
-    fn pull(&self, flags: &str) -> Outcome {
-        let told =
-            format!("ulimit -d {MEMORY} && exec {} pull_sqlite {flags}", env!("CARGO_BIN_EXE_membridge"));
+    /// Takes it, with so much memory and no more.
+    fn take(&self, flags: &str) -> Outcome {
+        let told = format!(
+            "ulimit -d {MEMORY} && exec {} {} {flags}",
+            env!("CARGO_BIN_EXE_membridge"),
+            self.taking.borrow()
+        );
         self.victim.program("/bin/sh").arg("-c").arg(told).timeout(Duration::from_mins(1)).run()
     }
 
@@ -132,7 +140,7 @@ impl Trap {
     #[track_caller]
     fn is_refused(&self, name: &str, words: &str) {
         let before = whole(&self.victim.db_path());
-        let end = self.pull("");
+        let end = self.take("");
         assert_eq!(end.code, 1, "{name}: {end:?}");
         assert!(end.stdout.contains(words), "{name}: {words}: {end:?}");
         assert!(!end.stdout.contains('\u{1b}') && !end.stderr.contains('\u{1b}'), "{name}");
@@ -162,10 +170,10 @@ fn f60_an_honest_image_of_any_release_comes_in() {
         alpha.cmd("push_sqlite").run().assert_code(0);
         let beta = Machine::new("beta", folder.path());
         beta.cmd("pull_sqlite").run().assert_code(0);
-        assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()), "{}", version.number());
+        assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()), "{}", version.number());
     }
     let trap = Trap::new();
-    trap.commit(|_| {}).pull("").assert_code(0);
+    trap.commit(|_| {}).take("").assert_code(0);
     assert_eq!(claude_mem::counts(trap.victim.db_path()).observations, 21);
 }
 
@@ -252,17 +260,28 @@ fn f60_code_that_nobody_knows_is_refused_by_name() {
 }
 
 #[test]
-fn f60_a_python_nodes_image_is_refused_as_a_commit_is() {
-    for (name, sql) in [
-        (
-            "trigger evil",
-            "CREATE TRIGGER evil AFTER INSERT ON observations BEGIN DELETE FROM observations; END",
-        ),
-        ("view v", "CREATE VIEW v AS SELECT 1"),
+fn f60_of_a_python_nodes_image_the_rows_come_in_and_no_code() {
+    for sql in [
+        "CREATE TRIGGER evil AFTER INSERT ON observations BEGIN DELETE FROM observations; END",
+        "CREATE VIEW v AS SELECT 1",
     ] {
         let trap = Trap::new();
-        trap.forge(sql).announce().is_refused(name, name);
+        let schema =
+            |database: &Path| claude_mem::dump(database, "SELECT type, name, sql FROM sqlite_schema");
+        let before = schema(&trap.victim.db_path());
+        trap.forge(sql).announce().take("").assert_code(0);
+        assert_eq!(schema(&trap.victim.db_path()), before, "{sql}");
+        assert_eq!(claude_mem::counts(trap.victim.db_path()).observations, 21, "{sql}");
     }
+}
+
+#[test]
+fn f60_a_view_in_the_place_of_a_table_of_a_python_node_is_not_read() {
+    let view = format!(
+        "DROP TABLE user_prompts_fts; DROP TABLE user_prompts; CREATE VIEW user_prompts AS SELECT x AS id, 'x' AS content_session_id, x AS prompt_number, 'p' AS prompt_text, 1 AS created_at_epoch FROM ({ENDLESS})"
+    );
+    let trap = Trap::new();
+    trap.forge(&view).announce().is_refused("view user_prompts", "user_prompts");
 }
 
 #[test]
@@ -342,11 +361,11 @@ fn f60_a_person_may_take_it_all_the_same() {
     trap.forge("CREATE VIEW v AS SELECT count(*) FROM observations")
         .commit(|_| {})
         .is_refused("view v", "--accept-schema");
-    trap.pull("--accept-schema").assert_code(0);
+    trap.take("--accept-schema").assert_code(0);
     assert_eq!(claude_mem::counts(trap.victim.db_path()).observations, 21);
     // What is here now is known here.
     trap.forge("DELETE FROM user_prompts WHERE id = 1").commit(|_| {});
-    trap.pull("").assert_code(0);
+    trap.take("").assert_code(0);
 }
 
 #[test]
@@ -371,7 +390,7 @@ fn f60_what_was_accepted_still_runs_within_bounds() {
         let back =
             format!("UPDATE sqlite_schema SET sql = '{}' WHERE name = 'zi'", sql.split("; ").nth(1).unwrap());
         trap.forge(&back).commit(|_| {});
-        let end = trap.pull("--accept-schema");
+        let end = trap.take("--accept-schema");
         assert_eq!(end.code, 1, "{name}: {end:?}");
         assert!(end.stdout.contains(words), "{name}: {end:?}");
     }
@@ -383,8 +402,8 @@ fn f60_a_signal_ends_the_reading_of_a_hostile_image() {
     trap.forge("CREATE TABLE z(x); CREATE INDEX zi ON z(x); WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000) INSERT INTO z SELECT i FROM c");
     trap.forge("UPDATE sqlite_schema SET sql = 'CREATE INDEX zi ON z(length(hex(zeroblob(1000000))))' WHERE name = 'zi'");
     trap.commit(|_| {});
-    let running = trap.victim.cmd("pull_sqlite --accept-schema").spawn();
-    running.wait_for_stdout("[1/7]");
+    let running = trap.victim.cmd(&format!("{} --accept-schema", trap.taking.borrow())).spawn();
+    running.wait_for_stdout("[1/6]");
     let asked = Instant::now();
     running.sigterm();
     let end = running.wait();
