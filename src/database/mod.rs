@@ -218,6 +218,17 @@ pub fn open_foreign(path: &Path, write: bool) -> Result<Connection, DatabaseErro
     Ok(connection)
 }
 
+/// Whether the file begins as no database does; an empty one is one.
+fn is_something_else(path: &Path) -> bool {
+    use std::io::Read as _;
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let mut start = [0; MAGIC.len()];
+    match std::fs::File::open(path).and_then(|mut file| file.read(&mut start)) {
+        Ok(0) | Err(_) => false,
+        Ok(_) => start != *MAGIC,
+    }
+}
+
 fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}
@@ -230,6 +241,11 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
         Err(error) => return Err(DatabaseError::io("open", path, error)),
     }
     let fail = |error| DatabaseError::sqlite("open", path, error);
+    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) && is_something_else(path) {
+        // SQLite would find that out as well, and delete the log beside it: the only trace of rows there may be.
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        return Err(fail(rusqlite::Error::SqliteFailure(error, Some("file is not a database".to_owned()))));
+    }
     let connection =
         Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
     connection.busy_timeout(BUSY).map_err(fail)?;

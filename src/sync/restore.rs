@@ -11,8 +11,8 @@ use super::{exchange, gate};
 use crate::config::Config;
 use crate::database::changes;
 use crate::database::code::Admits;
-use crate::database::facts::Facts;
-use crate::database::{self, DatabaseError, files, install as into};
+use crate::database::facts::{self, Facts};
+use crate::database::{self, DatabaseError, files, install as into, tables};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
@@ -155,7 +155,21 @@ pub async fn to_file(fetch: Fetch<'_>, commit: &Commit, file: &Path) -> CommandR
 pub async fn may_come_back(config: &Config, commit: &Commit, schema: Option<i64>) -> CommandResult {
     gate::store_is_ours_to_sync(&Site::of(config))?;
     let version = worker::local_version(config, &worker::probe(config).await);
-    gate::schema(schema, commit.claude_mem_version.as_deref(), version.as_deref(), None)
+    let here = schema_here(config).await?;
+    gate::schema(schema, commit.claude_mem_version.as_deref(), version.as_deref(), here)
+}
+
+/// The schema version of the database that is here: how far its claude-mem had come when it last ran.
+async fn schema_here(config: &Config) -> CommandResult<Option<i64>> {
+    let path = config.database.clone();
+    if !path.exists() {
+        return Ok(None);
+    }
+    database::blocking(move || {
+        let connection = database::open_read_only(&path)?;
+        facts::schema_version(&connection, &tables::tables(&connection, &path)?, &path)
+    })
+    .await
 }
 
 /// The content digest of the last archived state, where a commit that the bucket still holds has the same. An old

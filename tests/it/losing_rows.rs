@@ -1,7 +1,7 @@
 //! The ways in which rows get lost, by their ids in docs/failures.md: each of these fails when the guard is taken out.
 //! Here: what must not be pushed or pulled, and what need not be. losing_rows_files.rs: the files of a replacement.
 
-use crate::common::{assert_no_leftovers, backups, pushed, rows, titles_anywhere};
+use crate::common::{assert_no_leftovers, assert_whole, backups, memory, pushed, rows};
 use crate::support::claude_mem::{self, MemDb, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::{self, PythonNode};
@@ -21,17 +21,18 @@ fn f02_a_pull_never_overwrites_rows_that_were_not_pushed() {
     let beta = pulled(&server);
     beta.db().add_session("mine").add_observations(5);
     let before = rows(&beta.db_path());
-    // Nothing new in the bucket: the rows here stay, and that is no error.
-    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("nothing to pull").stdout_has("push_sqlite");
+    // Nothing new in the bucket: the rows here stay, and go out.
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("sent: 5 observations, 1 session");
     assert_eq!(rows(&beta.db_path()), before);
-    // Something new on both sides: a secondary replaces only after a verified backup, and says where the rows are.
+    // Something new on both sides: both are everywhere after, and nothing was replaced.
     alpha.db().add_observations(1);
+    beta.db().add_observations(1);
     alpha.cmd("push_sqlite").run().assert_code(0);
-    let mine = claude_mem::titles(beta.db_path());
-    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("restore-backup").stdout_has("5 observations");
-    let everywhere = titles_anywhere(&beta);
-    assert!(mine.iter().all(|title| everywhere.contains(title)));
-    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("received: 1 observation\n");
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("received: 1 observation\n");
+    assert_eq!(claude_mem::counts(beta.db_path()).observations, 17);
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
+    assert!(backups(&beta).is_empty(), "nothing was taken from it");
 }
 
 #[test]
@@ -94,40 +95,49 @@ fn f31_a_second_push_with_nothing_new_takes_no_snapshot() {
     alpha.create_db(Version::V13_25_3).add_session("one").add_observations(20);
     let push = || alpha.cmd("push_sqlite").env("MEMBRIDGE_LOG", "info").run();
     push().assert_code(0).stderr_has("snapshot taken");
-    // Once the file system's clock has moved on, the fingerprint alone says so; until then the content does.
-    push()
-        .assert_code(0)
-        .stdout_has("already up to date")
-        .stderr_has("snapshot skipped")
-        .stderr_lacks("snapshot taken");
+    push().assert_code(0).stdout_has("already up to date").stderr_lacks("snapshot taken");
     server.reset_log();
-    let third = push();
-    third.assert_code(0).stderr_has("as they were at the last sync").stderr_lacks("snapshot taken");
-    // A person's push looks at the copy for Python nodes too; a hook's asks for the lease and for the newest commit.
+    push().assert_code(0).stdout_has("already up to date").stderr_lacks("snapshot taken");
+    // A person's push looks at the lease and at the copy for Python nodes too; a hook's at the rows only.
     let asked = server.requests();
-    assert!(asked.len() <= 6, "a push without news: {asked:?}");
+    assert!(asked.len() <= 11, "a push without news: {asked:?}");
     server.reset_log();
-    alpha.cmd("push_sqlite --background").run().assert_code(0);
+    alpha.cmd("sync --for turn").run().assert_code(0);
     let asked = server.requests();
-    assert!(asked.len() <= 3, "a hook's push without news: {asked:?}");
+    assert!(asked.len() <= 4, "a hook's sync without news: {asked:?}");
 }
 
 #[test]
-fn f44_a_newer_schema_is_refused_and_an_older_one_is_not() {
+fn f44_rows_of_a_newer_claude_mem_come_in_and_its_image_does_not() {
     let server = S3Server::start();
-    pushed(&server, 10);
+    let alpha = pushed(&server, 10);
+    let install = |machine: &Machine| {
+        let folder = ".claude/plugins/cache/thedotmack/claude-mem/10.3.3";
+        machine.write(&format!("{folder}/package.json"), "{\"version\": \"10.3.3\"}");
+        machine.write(&format!("{folder}/scripts/worker-service.cjs"), "");
+    };
     let beta = Machine::new("beta", &server);
     beta.create_db(Version::V10_3_3).add_session("old").add_observations(3);
-    beta.write(
-        ".claude/plugins/cache/thedotmack/claude-mem/10.3.3/package.json",
-        "{\"version\": \"10.3.3\"}",
-    );
-    beta.write(".claude/plugins/cache/thedotmack/claude-mem/10.3.3/scripts/worker-service.cjs", "");
-    let before = rows(&beta.db_path());
-    let refused = beta.cmd("pull_sqlite").run();
+    install(&beta);
+    let schema =
+        |machine: &Machine| claude_mem::dump(machine.db_path(), "SELECT name, sql FROM sqlite_schema");
+    let before = schema(&beta);
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("received: 10 observations");
+    assert_eq!(schema(&beta), before, "rows come, the tables stay as its claude-mem made them");
+    assert_whole(&beta.db_path());
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("received: 3 observations");
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
+    // A whole database of the newer one would be unreadable to the older.
+    let whole = rows(&beta.db_path());
+    let refused = beta.cmd("restore 1 --yes").run();
     refused.assert_code(1).stdout_has("schema 52").stdout_has("10.3.3").stdout_has("update claude-mem");
-    assert_eq!(rows(&beta.db_path()), before);
-    assert_no_leftovers(&beta);
+    assert_eq!(rows(&beta.db_path()), whole);
+    let gamma = Machine::new("gamma", &server);
+    install(&gamma);
+    let refused = gamma.cmd("pull_sqlite").run();
+    refused.assert_code(1).stdout_has("schema 52").stdout_has("10.3.3").stdout_has("update claude-mem");
+    assert!(!gamma.db_path().exists());
+    assert_no_leftovers(&gamma);
 
     // The other direction: a new claude-mem migrates what an old one wrote.
     let server = S3Server::start();
@@ -149,7 +159,8 @@ fn f44_without_a_known_claude_mem_the_local_database_says_how_far_it_has_come() 
     pushed(&server, 10);
     let beta = Machine::new("beta", &server);
     beta.create_db(Version::V10_6_3).add_session("old").add_observations(3);
-    beta.cmd("pull_sqlite").run().assert_code(1).stdout_has("schema 52").stdout_has("schema 23");
+    beta.cmd("restore 1 --yes").run().assert_code(1).stdout_has("schema 52").stdout_has("schema 23");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("received: 10 observations");
 }
 
 #[test]

@@ -3,12 +3,11 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use crate::common::{assert_no_leftovers, assert_whole, backups, pushed, rows};
+use crate::common::{assert_no_leftovers, assert_whole, backups, memory, pushed, rows};
 use crate::losing_rows::pulled;
 use crate::support::claude_mem::{self, IdleHolder, MemDb, Version};
 use crate::support::fake_worker::{Behaviour, FakeWorker};
 use crate::support::machine::Machine;
-use crate::support::python_node::PythonNode;
 use crate::support::s3::S3Server;
 
 #[test]
@@ -24,7 +23,16 @@ fn f03_stale_wal_beside_a_replaced_database_undoes_nothing() {
     beta.cmd("pull_sqlite").run().assert_code(0);
     drop(holder);
     assert_whole(&beta.db_path());
-    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
+    alpha.cmd("pull_sqlite").run().assert_code(0).stdout_has("received: 3 observations");
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
+    // Its whole database is replaced while the log has frames.
+    let holder = IdleHolder::with_rows(beta.db_path(), "again", 3);
+    let one = beta.path("one.db");
+    beta.cmd("restore 1 --to").arg(&one).run().assert_code(0);
+    beta.cmd("restore 1 --yes").run().assert_code(0).stdout_has("RESTORE COMPLETE");
+    drop(holder);
+    assert_whole(&beta.db_path());
+    assert_eq!(rows(&beta.db_path()), rows(&one));
 }
 
 #[test]
@@ -53,13 +61,11 @@ fn f03_an_orphaned_wal_is_not_replayed_into_a_first_pull() {
 #[test]
 fn f04_the_backup_holds_the_rows_that_were_in_the_wal_only() {
     let server = S3Server::start();
-    let alpha = pushed(&server, 10);
+    pushed(&server, 10);
     let beta = pulled(&server);
-    alpha.db().add_observations(1);
-    alpha.cmd("push_sqlite").run().assert_code(0);
     let holder = IdleHolder::with_rows(beta.db_path(), "walonly", 40);
     let before = claude_mem::titles(beta.db_path());
-    beta.cmd("pull_sqlite").run().assert_code(0);
+    beta.cmd("restore 1 --yes").run().assert_code(0);
     drop(holder);
     let all = backups(&beta);
     let [backup] = all.as_slice() else { panic!("one backup, not {all:?}") };
@@ -91,15 +97,14 @@ fn f04_the_backup_holds_the_rows_that_were_in_the_wal_only() {
 #[test]
 fn f09_a_worker_that_cannot_be_started_again_says_nothing_about_the_database() {
     let server = S3Server::start();
-    let alpha = pushed(&server, 10);
+    pushed(&server, 10);
     let mut beta = pulled(&server);
-    alpha.db().add_observations(4);
-    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.db().add_observations(4);
     let before = rows(&beta.db_path());
     let worker = FakeWorker::start(Behaviour { database: Some(beta.db_path()), ..Behaviour::default() });
     beta.set("CLAUDE_MEM_WORKER_PORT", worker.port().to_string());
-    // The script that it is restarted with is not there: the pull says so, and the new database stays.
-    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("Worker: stopped").stdout_has("SYNC COMPLETE");
+    // The script that it is restarted with is not there: the restore says so, and the new database stays.
+    beta.cmd("restore 1 --yes").run().assert_code(0).stdout_has("Worker: stopped").stdout_has("COMPLETE");
     assert_ne!(rows(&beta.db_path()), before);
     assert_whole(&beta.db_path());
 }
@@ -109,27 +114,26 @@ fn f09_a_check_that_fails_after_the_replacement_puts_the_old_database_back() {
     let server = S3Server::start();
     let alpha = pushed(&server, 10);
     let beta = pulled(&server);
-    alpha.db().add_observations(4);
-    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.db().add_observations(4);
     let before = rows(&beta.db_path());
     let gate = beta.write("gate", "");
     let running = beta
-        .cmd("pull_sqlite")
+        .cmd("restore 1 --yes")
         .env("MEMBRIDGE_FAILPOINT", "pull.check=wait")
         .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
         .spawn();
-    running.wait_for_stdout("[6/7]");
+    running.wait_for_stdout("[5/6]");
     // What was installed loses rows before it is looked at.
     beta.db().execute("DELETE FROM observations WHERE id > 5");
     std::fs::remove_file(&gate).unwrap();
     let end = running.wait();
-    end.assert_code(1).stdout_has("the old database was put back").stdout_lacks("SYNC COMPLETE");
+    end.assert_code(1).stdout_has("the old database was put back").stdout_lacks("COMPLETE");
     assert_eq!(rows(&beta.db_path()), before);
     assert_whole(&beta.db_path());
     assert_no_leftovers(&beta);
-    // And the next pull does what this one could not.
-    beta.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
+    // And the next one does what this one could not.
+    beta.cmd("restore 1 --yes").run().assert_code(0);
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
 }
 
 #[test]
@@ -187,8 +191,7 @@ fn f15_a_dangling_link_names_the_file_that_a_first_pull_makes() {
 #[test]
 fn f16_retention_never_deletes_the_backup_just_made_nor_foreign_folders() {
     let server = S3Server::start();
-    let alpha = pushed(&server, 10);
-    let mut beta = pulled(&server);
+    let mut beta = pushed(&server, 10);
     beta.set("PULL_BACKUP_MAX_COUNT", "1").set("PULL_BACKUP_MAX_DAYS", "0");
     beta.write(".claude-mem/backups/pull-overwrite/my-notes/claude-mem.db", "mine");
     beta.write(".claude-mem/backups/pull-overwrite/20200101-000000/claude-mem.db", "old");
@@ -196,12 +199,11 @@ fn f16_retention_never_deletes_the_backup_just_made_nor_foreign_folders() {
         ".claude-mem/backups/pull-overwrite/20200101-000000/manifest.json",
         r#"{"local_ahead": false}"#,
     );
-    let python = PythonNode::new(&server, "mem", "alpha");
     for _ in 0..3 {
-        // What a Python node pushed is not known to build on a commit: each such pull leaves its backup.
-        alpha.db().add_observations(1);
-        assert_eq!(python.push(&alpha.db_path(), jiff::Timestamp::now().as_second()), 0);
-        let newest = beta.cmd("pull_sqlite --json").run().json()["backup"].as_str().unwrap().to_owned();
+        // What replaces a database leaves a copy of what was there: here of what is in the history as well.
+        beta.db().add_observations(1);
+        beta.cmd("push_sqlite").run().assert_code(0);
+        let newest = beta.cmd("restore 1 --yes --json").run().json()["backup"].as_str().unwrap().to_owned();
         assert!(std::path::Path::new(&newest).is_file(), "the newest is kept");
     }
     let left = backups(&beta);

@@ -11,13 +11,12 @@ use crate::support::claude_mem;
 use crate::support::fake_worker::{Behaviour, FakeWorker};
 use crate::support::machine::Machine;
 use crate::support::process::Outcome;
-use crate::support::python_node::PythonNode;
 use crate::support::s3::S3Server;
 
 /// Alpha has pushed, beta has pulled that and recorded four of its own, alpha has pushed more: beta, a secondary, is
-/// about to lose its rows from the live database.
+/// about to go back to the first commit, which has none of it.
 struct Fleet {
-    server: S3Server,
+    _server: S3Server,
     alpha: Machine,
     beta: Machine,
     /// Titles that only beta has.
@@ -35,7 +34,7 @@ impl Fleet {
         let mut mine = claude_mem::titles(beta.db_path());
         mine.retain(|title| !theirs.contains(title));
         assert_eq!(mine.len(), 4);
-        let fleet = Fleet { server, alpha, beta, mine };
+        let fleet = Fleet { _server: server, alpha, beta, mine };
         fleet.alpha_pushes();
         fleet
     }
@@ -45,11 +44,9 @@ impl Fleet {
         self.alpha.cmd("push_sqlite").run().assert_code(0);
     }
 
-    /// The backup that a pull of beta makes now: its name, as `restore-backup` takes it.
-    fn diverged_pull(&self) -> String {
-        let said = self.beta.cmd("pull_sqlite --json").run();
-        said.assert_code(0);
-        name(&said.json()["backup"])
+    /// The backup that a restore on beta makes now: its name, as `restore-backup` takes it.
+    fn replaced(&self) -> String {
+        goes_back(&self.beta)
     }
 
     #[track_caller]
@@ -59,6 +56,12 @@ impl Fleet {
             assert!(everywhere.contains(title), "{title} is in no copy");
         }
     }
+}
+
+fn goes_back(machine: &Machine) -> String {
+    let said = machine.cmd("restore 1 --yes --json").run();
+    said.assert_code(0);
+    name(&said.json()["backup"])
 }
 
 fn name(backup: &Value) -> String {
@@ -78,27 +81,26 @@ fn check(machine: &Machine, check: &str) -> (String, String) {
 fn f16_the_only_copy_of_rows_outlives_any_number_of_pulls() {
     let mut fleet = Fleet::new();
     fleet.beta.set("PULL_BACKUP_MAX_COUNT", "1").set("PULL_BACKUP_MAX_DAYS", "0");
-    let precious = fleet.diverged_pull();
+    let precious = fleet.replaced();
     for _ in 0..3 {
         fleet.alpha_pushes();
         let said = fleet.beta.cmd("pull_sqlite --json").run().json();
         assert_eq!(said["outcome"], "pulled");
-        assert!(said["backup"].is_null(), "the bucket's history holds it: {said}");
+        assert!(said["backup"].is_null(), "nothing is replaced: {said}");
         fleet.nothing_is_lost();
     }
-    assert_eq!(backups(&fleet.beta).len(), 1, "copies of commits do not pile up");
-    // Weeks later, and it is not the newest any more: this pull's copy is of the same kind.
+    assert_eq!(backups(&fleet.beta).len(), 1);
+    // Weeks later, and it is not the newest any more.
     fleet.beta.db().add_session("later").add_observations(1);
-    fleet.alpha_pushes();
-    fleet.beta.cmd("pull_sqlite").env("MEMBRIDGE_TEST_CLOCK_OFFSET", "8640000").run().assert_code(0);
+    fleet.beta.cmd("restore 1 --yes").env("MEMBRIDGE_TEST_CLOCK_OFFSET", "8640000").run().assert_code(0);
     fleet.nothing_is_lost();
 
     let (result, text) = check(&fleet.beta, "backups");
     assert_eq!(result, "warning");
-    assert!(text.contains(&format!("{precious} (10 observations)")), "{text}");
+    assert!(text.contains(&format!("{precious} (11 observations)")), "{text}");
     fleet.beta.cmd("restore-backup").run().assert_code(0).stdout_has("kept for good").stdout_has("rm -r");
     // Put back, its rows are live: it may age as others do, and another has taken its place.
-    fleet.beta.cmd(&format!("restore-backup {precious}")).run().assert_code(0);
+    fleet.beta.cmd(&format!("restore-backup {precious} --yes")).run().assert_code(0);
     let listed = fleet.beta.cmd("restore-backup --json").run().json();
     let all = listed["backups"].as_array().unwrap();
     let local_ahead = |wanted: &str| {
@@ -108,50 +110,28 @@ fn f16_the_only_copy_of_rows_outlives_any_number_of_pulls() {
     assert!(matches!(local_ahead(&precious), None | Some(Value::Bool(false))));
     let live = claude_mem::titles(fleet.beta.db_path());
     assert!(fleet.mine.iter().all(|title| live.contains(title)));
+    // They are memory again: the other machine has them too.
+    fleet.beta.cmd("sync").run().assert_code(0);
+    fleet.alpha.cmd("sync").run().assert_code(0);
+    let there = claude_mem::titles(fleet.alpha.db_path());
+    assert!(fleet.mine.iter().all(|title| there.contains(title)));
 }
 
 #[test]
 fn f16_backups_whose_rows_are_elsewhere_are_counted_beside_the_kept_one() {
-    let mut fleet = Fleet::new();
-    fleet.beta.set("PULL_BACKUP_MAX_COUNT", "2");
-    let precious = fleet.diverged_pull();
-    // What a Python node pushed is not known to build on a commit: each such pull leaves its backup.
-    let python = PythonNode::new(&fleet.server, "mem", "alpha");
+    let server = S3Server::start();
+    let mut alpha = pushed(&server, 6);
+    alpha.set("PULL_BACKUP_MAX_COUNT", "2");
+    alpha.db().add_observations(4);
+    let precious = goes_back(&alpha);
     for _ in 0..5 {
-        fleet.alpha.db().add_observations(1);
-        let now = jiff::Timestamp::now().as_second();
-        assert_eq!(python.push(&fleet.alpha.db_path(), now), 0);
-        fleet.beta.cmd("pull_sqlite").run().assert_code(0);
+        alpha.db().add_observations(1);
+        alpha.cmd("push_sqlite").run().assert_code(0);
+        goes_back(&alpha);
     }
-    assert_eq!(rows(&fleet.beta.db_path()), rows(&fleet.alpha.db_path()));
-    let left = backups(&fleet.beta);
+    let left = backups(&alpha);
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(left.iter().any(|path| path.contains(&precious)), "{left:?}");
-    fleet.nothing_is_lost();
-}
-
-#[test]
-fn f12_a_hook_that_replaced_rows_of_our_own_says_where_they_are() {
-    let fleet = Fleet::new();
-    let start = r#"{"session_id": "s", "cwd": "/", "hook_event_name": "SessionStart", "source": "startup"}"#;
-    fleet.beta.cmd("hook session-start").stdin(start).run().assert_code(0);
-    let last = fleet.beta.path(".membridge/last-result.json");
-    until(|| last.exists());
-    let last: Value = serde_json::from_slice(&std::fs::read(last).unwrap()).unwrap();
-    let entry = &last["session-start"];
-    assert_eq!((&entry["outcome"], &entry["code"]), (&"replaced_diverged".into(), &0.into()));
-    let kept = backups(&fleet.beta);
-    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
-    let kept = Path::new(kept).parent().unwrap().file_name().unwrap();
-    let way_back = format!("membridge restore-backup {}", kept.to_str().unwrap());
-    assert!(entry["message"].as_str().unwrap().contains(&way_back), "{entry}");
-    let log = std::fs::read_to_string(fleet.beta.path(".claude-mem-minio/hook.log")).unwrap();
-    assert!(log.contains(&way_back), "{log}");
-    let (result, text) = check(&fleet.beta, "last_hooks");
-    assert_eq!(result, "warning");
-    assert!(text.contains(&way_back), "{text}");
-    fleet.beta.cmd("status").run().stdout_has(&way_back);
-    fleet.nothing_is_lost();
 }
 
 fn until(mut reached: impl FnMut() -> bool) {
@@ -177,7 +157,7 @@ fn f09_a_worker_that_does_not_get_ready_loses_nothing_that_it_recorded() {
     let started = beta.path("started");
     let bun = beta.write(".bun/bin/bun", format!("#!/bin/sh\n: > '{}'\n", started.display()));
     std::fs::set_permissions(&bun, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let pull = beta.cmd("pull_sqlite --json").env("MEMBRIDGE_TEST_READY_MS", "3000").spawn();
+    let pull = beta.cmd("restore 1 --yes --json").env("MEMBRIDGE_TEST_READY_MS", "3000").spawn();
     until(|| started.exists());
     let before = claude_mem::titles(beta.db_path());
     beta.db().add_session("meanwhile").add_observations(1);
@@ -201,14 +181,15 @@ fn f09_a_worker_that_does_not_get_ready_loses_nothing_that_it_recorded() {
 fn f09_what_was_recorded_before_the_way_back_is_in_a_backup() {
     let fleet = Fleet::new();
     let beta = &fleet.beta;
+    beta.cmd("sync").run().assert_code(0);
     let before = rows(&beta.db_path());
     let gate = beta.write("gate", "");
     let pull = beta
-        .cmd("pull_sqlite")
+        .cmd("restore 1 --yes")
         .env("MEMBRIDGE_FAILPOINT", "pull.check=wait")
         .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
         .spawn();
-    pull.wait_for_stdout("[6/7]");
+    pull.wait_for_stdout("[5/6]");
     // What was installed loses a row, and somebody records one: the first makes the check fail.
     beta.db().execute("DELETE FROM observations WHERE id = 1");
     beta.db().add_session("between").add_observations(1);
@@ -232,7 +213,7 @@ fn f09_what_was_recorded_before_the_way_back_is_in_a_backup() {
 #[test]
 fn f03_each_orphaned_log_is_kept_in_a_folder_of_its_own() {
     let fleet = Fleet::new();
-    let name = fleet.diverged_pull();
+    let name = fleet.replaced();
     let logs = ["the first log", "the second log", "the third log"];
     for (command, log) in
         [format!("restore-backup {name}"), "restore 1".to_owned(), "pull_sqlite".to_owned()].iter().zip(logs)
@@ -298,11 +279,10 @@ fn assert_steps(said: &Outcome, of: usize) {
 fn each_command_that_replaces_a_database_counts_its_own_steps() {
     let fleet = Fleet::new();
     let beta = &fleet.beta;
-    assert_steps(&beta.cmd("pull_sqlite").run(), 7);
+    assert_steps(&beta.cmd("restore 1 --yes").run(), 6);
     let listed = beta.cmd("restore-backup --json").run().json();
     let name = listed["backups"][0]["name"].as_str().unwrap().to_owned();
-    assert_steps(&beta.cmd(&format!("restore-backup {name}")).run(), 5);
-    assert_steps(&beta.cmd("restore 1").run(), 6);
+    assert_steps(&beta.cmd(&format!("restore-backup {name} --yes")).run(), 5);
     for (command, of) in [(format!("restore-backup {name}"), 2), ("restore 1".to_owned(), 3)] {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(beta.path(&format!(".claude-mem/claude-mem.db{end}")));
@@ -314,13 +294,13 @@ fn each_command_that_replaces_a_database_counts_its_own_steps() {
 #[test]
 fn restore_backup_reports_what_it_put_back_and_what_it_kept() {
     let fleet = Fleet::new();
-    let put_back = fleet.diverged_pull();
+    let put_back = fleet.replaced();
     let theirs = rows(&fleet.beta.db_path());
-    let said = fleet.beta.cmd(&format!("restore-backup {put_back} --json")).run().json();
+    let said = fleet.beta.cmd(&format!("restore-backup {put_back} --yes --json")).run().json();
     assert_eq!(said["name"], put_back.as_str());
     let kept = Path::new(said["backup"].as_str().unwrap());
     assert_eq!(rows(kept), theirs);
     let manifest = std::fs::read(kept.with_file_name("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!(manifest["local_ahead"], false, "the bucket's history holds it");
+    assert_eq!(manifest["local_obs"], 6);
 }
