@@ -159,16 +159,22 @@ impl Rows<'_> {
         modified_ms: i64,
     ) -> Result<TakenIn, RowsError> {
         self.open_live()?;
-        let (desk, about, log) = (self.desk()?, self.about()?, self.log());
-        let (outbox, tool_uses) = (&self.places.outbox, self.site.tool_uses);
-        let sent = image::publish(desk, &log, &about, outbox, image, modified_ms, tool_uses).await?;
+        let mut sent = self.publish_image(image, modified_ms).await?;
+        if sent == Emptied::Taken {
+            self.take_new_writer()?;
+            sent = self.publish_image(image, modified_ms).await?;
+        }
         let mut report = Collected::default();
-        match sent {
-            Emptied::Nothing => {}
-            Emptied::Sent(..) => self.arrive(desk, &mut report).await?,
-            Emptied::Taken => self.take_new_writer()?,
+        if let Emptied::Sent(..) = sent {
+            self.arrive(self.desk()?, &mut report).await?;
         }
         Ok(TakenIn { new: report.new, changed: report.changed })
+    }
+
+    async fn publish_image(&self, image: &Path, modified_ms: i64) -> Result<Emptied, RowsError> {
+        let (desk, about, log) = (self.desk()?, self.about()?, self.log());
+        let (outbox, tool_uses) = (&self.places.outbox, self.site.tool_uses);
+        Box::pin(image::publish(desk, &log, &about, outbox, image, modified_ms, tool_uses)).await
     }
 
     /// Everything that was found is in the bucket: the next scan goes on from here.

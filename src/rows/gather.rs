@@ -126,7 +126,7 @@ async fn segment(
                 ahead.insert(record.stamp.2);
             }
             clock.witness(record.stamp, desk.now_ms);
-            intake::note(desk, &record, &line)?;
+            intake::note(desk, &record, &line, after == After::Asked)?;
         }
         Ok::<_, RowsError>(())
     })?;

@@ -114,7 +114,7 @@ fn find(desk: Desk<'_>, image: &Path, modified_ms: i64, tool_uses: bool) -> Resu
             identified.push((seen.id, uid));
             if let Some(record) = record(desk, shape, here, uid, known.as_ref(), seen, modified_ms)? {
                 let line = record.line().map_err(|error| RowsError::Segment(error.to_string()))?;
-                intake::note(desk, &record, &line)?;
+                intake::note(desk, &record, &line, false)?;
                 found += 1;
             }
             Ok::<_, RowsError>(())

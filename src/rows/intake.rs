@@ -13,11 +13,11 @@ use crate::database::content::key;
 use crate::database::rows::view;
 
 /// Notes a record; one that is older than what is here, or than another one that came, is left aside. Its keys are learnt
-/// all the same.
+/// all the same. `again`: it was asked for, and is noted also where it is here already.
 ///
 /// # Errors
 /// The shadow's.
-pub fn note(desk: Desk<'_>, record: &Record, line: &[u8]) -> Result<(), RowsError> {
+pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result<(), RowsError> {
     let shadow = desk.shadow;
     let (table, uid) = (record.table.as_str(), record.uid);
     let shape = desk.live.shapes.get(table);
@@ -27,7 +27,8 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8]) -> Result<(), RowsErro
         shadow.learn_key(table, *key, uid)?;
     }
     let known = shadow.by_uid(table, uid)?;
-    if known.as_ref().is_some_and(|known| known.entry.stamp >= record.stamp) || !newer(desk, record)? {
+    let old = !again && known.as_ref().is_some_and(|known| known.entry.stamp >= record.stamp);
+    if old || !newer(desk, record)? {
         return Ok(());
     }
     let seek = known.is_none_or(|known| known.entry.dead || known.entry.lid.is_none());
@@ -85,7 +86,7 @@ pub fn note_waiting(desk: Desk<'_>) -> Result<u64, RowsError> {
         statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(ShadowError)?;
     for line in &lines {
         match Record::read(line) {
-            Ok(record) => note(desk, &record, line)?,
+            Ok(record) => note(desk, &record, line, false)?,
             Err(error) => tracing::warn!(%error, "rows: a record that waits cannot be read"),
         }
     }

@@ -45,6 +45,7 @@ mod shadow;
 pub mod stamp;
 pub mod store_identity;
 mod twins;
+mod verdict;
 pub mod wanted;
 mod went_back;
 mod write;

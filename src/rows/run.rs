@@ -10,7 +10,7 @@ use super::publish::{self, About, Emptied};
 use super::report::{Begun, WentBack};
 use super::shadow::{self, Shadow, ShadowError};
 use super::stamp::{self, Writer};
-use super::{Depth, Rows, RowsError, Site, extras, recover, went_back};
+use super::{Depth, Rows, RowsError, Site, extras, recover, twins, went_back};
 use crate::database::files::Fingerprint;
 use crate::failpoint;
 use crate::storage::records::iso;
@@ -114,6 +114,9 @@ impl<'a> Rows<'a> {
         report.depth = self.run.depth;
         if !self.run.untouched && !self.run.first {
             self.unpack_extras()?;
+        }
+        if self.run.migrated && !self.run.first && !failpoint::planted("twins") {
+            Box::pin(twins::unite(self.desk()?, &self.log())).await?;
         }
         Ok(report)
     }

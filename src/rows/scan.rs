@@ -7,9 +7,9 @@ use super::compose;
 use super::desk::Desk;
 use super::live::Names;
 use super::report::Scanned;
-use super::shadow::{Known, Mark, Seen, ShadowError};
+use super::shadow::{Known, Mark, ShadowError};
 use super::stamp::{Clock, Stamp};
-use super::{Depth, RowsError, held, twins, went_back};
+use super::{Depth, RowsError, held, went_back};
 use crate::database::content::{self, Content, Print, Printer, Uid, key};
 use crate::database::rows::{Lying, for_each, one};
 use crate::database::shape::Shape;
@@ -232,11 +232,6 @@ impl Scan<'_> {
     /// Rows that the shadow knows and the database lacks.
     fn gone(&mut self, shape: &Shape, left: u64) -> Result<(), RowsError> {
         let desk = self.desk;
-        if shape.name == "observations" && desk.migrated && !failpoint::planted("twins") {
-            for step in twins::find(desk)? {
-                self.unite(shape, &step)?;
-            }
-        }
         let sql = "SELECT count(*) FROM temp.gone WHERE tab = ?1";
         let gone: u64 = desk
             .shadow
@@ -272,32 +267,6 @@ impl Scan<'_> {
             self.report.deleted.add(&shape.name);
             self.leave(shape, uid, None, stamp)?;
         }
-        Ok(())
-    }
-
-    /// The smallest uid of some twins takes over the row that stayed; the other uids go.
-    fn unite(&mut self, shape: &Shape, step: &twins::Step) -> Result<(), RowsError> {
-        let shadow = self.desk.shadow;
-        shadow.transaction(|| shadow.relink(&shape.name, step.uid, Some(step.lid)))?;
-        remove_gone(self.desk, &shape.name, step.uid)?;
-        self.names.set(&shape.name, step.lid, step.uid);
-        let sql = "DELETE FROM temp.leaving WHERE uid = ?1 AND tab = ?2";
-        shadow
-            .db
-            .prepare_cached(sql)
-            .and_then(|mut delete| delete.execute(params![step.other, shape.name]))
-            .map_err(ShadowError)?;
-        let known = shadow.by_uid(&shape.name, step.uid)?.map(|known| known.entry);
-        if let Some(entry) = known.filter(|entry| entry.seen != Seen::Unknown) {
-            self.report.changed.add(&shape.name);
-            self.leave(shape, step.uid, Some(step.lid), entry.stamp.one_higher(self.desk.me))?;
-        }
-        let sql = "INSERT OR IGNORE INTO temp.gone VALUES (?1, ?2, NULL)";
-        shadow
-            .db
-            .prepare_cached(sql)
-            .and_then(|mut insert| insert.execute(params![shape.name, step.other]))
-            .map_err(ShadowError)?;
         Ok(())
     }
 

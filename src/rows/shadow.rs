@@ -211,8 +211,8 @@ impl Shadow {
             Mark::Filled => 2,
         };
         let optional = |columns: &Option<Columns>| columns.as_ref().map(to_json).transpose();
-        // A local id is one row's only.
-        if let Some(lid) = entry.lid {
+        // A local id is one row's only; below 1 it says that there is no row.
+        if let Some(lid) = entry.lid.filter(|lid| *lid > 0) {
             self.db
                 .prepare_cached("UPDATE rows SET lid = NULL WHERE tab = ?1 AND lid = ?2 AND uid <> ?3")?
                 .execute(params![entry.table, lid, entry.uid])?;
