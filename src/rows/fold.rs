@@ -5,9 +5,12 @@
 use super::header::{Covers, Kind};
 use super::log::ListedSegment;
 use super::node::{Fold, MAX_FOLDS};
+use crate::failpoint;
 
 /// So many of one size become one of the next.
-pub const TOGETHER: usize = 16;
+const TOGETHER: usize = 16;
+/// So many where a test sets the time: lives are short.
+const TOGETHER_WHERE_TIME_IS_SET: usize = 3;
 /// Below each of these (bytes) a segment is of that size; above the last it is not folded again.
 const SIZES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
 /// Below this (bytes) a first base is not worth its upload.
@@ -50,6 +53,11 @@ impl Unit {
     }
 }
 
+/// How many segments of one size become one of the next.
+pub fn together() -> usize {
+    if failpoint::set_time().is_some() { TOGETHER_WHERE_TIME_IS_SET } else { TOGETHER }
+}
+
 /// Decides from our own segments as they are listed, and from the folds that our node record names.
 pub fn decide(own: &[ListedSegment], folds: &[Fold]) -> Decision {
     let units = units(own, folds);
@@ -67,7 +75,7 @@ pub fn decide(own: &[ListedSegment], folds: &[Fold]) -> Decision {
         return Decision::Base { covers };
     }
     for class in 0..SIZES.len() {
-        let run = after.windows(TOGETHER).find(|run| run.iter().all(|unit| unit.class() == Some(class)));
+        let run = after.windows(together()).find(|run| run.iter().all(|unit| unit.class() == Some(class)));
         if let Some([first, .., last]) = run {
             let numbers = run.into_iter().flatten().flat_map(|unit| unit.numbers.clone()).collect();
             return Decision::Fold {

@@ -100,60 +100,104 @@ fn find(desk: Desk<'_>, image: &Path, modified_ms: i64, tool_uses: bool) -> Resu
             continue;
         };
         let mut used = HashSet::new();
-        let mut identified = Vec::new();
-        for_each(&theirs.db, shape, i64::MIN, |row| {
-            let resolve = |table: &str, id: i64| names.get(&(table.to_owned(), id)).copied();
-            let seen = Seen { id: row.id()?, birth: row.birth()?, content: row.content(&resolve)? };
-            if went_back::stays_here(&theirs, desk.excluded, shape, seen.id)? {
-                return Ok(());
+        // Rows that say exactly what a row here says come first, so that of two rows of one key neither takes the other's
+        // place.
+        let mut identified = HashMap::new();
+        walk(desk, &theirs, shape, &names, |seen| {
+            if let Some(uid) = exact(desk, shape, here, &seen, &used)? {
+                used.insert(uid);
+                identified.insert(seen.id, uid);
             }
-            let Some((uid, known)) = identify(desk, shape, here, &seen, &used)? else {
-                return Ok(());
+            Ok(())
+        })?;
+        walk(desk, &theirs, shape, &names, |seen| {
+            let uid = match identified.get(&seen.id) {
+                Some(uid) => *uid,
+                None => match identify(desk, here, &seen, &used)? {
+                    Some(uid) => uid,
+                    None => return Ok(()),
+                },
             };
             used.insert(uid);
-            identified.push((seen.id, uid));
+            identified.insert(seen.id, uid);
+            let known = desk.shadow.by_uid(&shape.name, uid)?;
             if let Some(record) = record(desk, shape, here, uid, known.as_ref(), seen, modified_ms)? {
                 let line = record.line().map_err(|error| RowsError::Segment(error.to_string()))?;
                 intake::note(desk, &record, &line, false)?;
                 found += 1;
             }
-            Ok::<_, RowsError>(())
+            Ok(())
         })?;
         names.extend(identified.into_iter().map(|(id, uid)| ((shape.name.clone(), id), uid)));
     }
     Ok(found)
 }
 
-/// Which row it is: exactly the same content first, then the key that a row has or had, then the only row of its session and
-/// birth instant. `None`: it is there twice.
-fn identify(
+/// Hands every row of a table of the image to `visit` that does not stay with the Python node.
+fn walk(
+    desk: Desk<'_>,
+    theirs: &Live,
+    shape: &Shape,
+    names: &HashMap<(String, i64), Uid>,
+    mut visit: impl FnMut(Seen) -> Result<(), RowsError>,
+) -> Result<(), RowsError> {
+    for_each(&theirs.db, shape, i64::MIN, |row| {
+        let resolve = |table: &str, id: i64| names.get(&(table.to_owned(), id)).copied();
+        let seen = Seen { id: row.id()?, birth: row.birth()?, content: row.content(&resolve)? };
+        if went_back::stays_here(theirs, desk.excluded, shape, seen.id)? { Ok(()) } else { visit(seen) }
+    })
+}
+
+/// The row of this key that says exactly the same, if no other row of the image is it.
+fn exact(
     desk: Desk<'_>,
     shape: &Shape,
     here: &Shape,
     seen: &Seen,
     used: &HashSet<Uid>,
-) -> Result<Option<(Uid, Option<Known>)>, RowsError> {
-    let table = &shape.name;
+) -> Result<Option<Uid>, RowsError> {
     let local = view(here, &seen.content);
-    let key = key(table, &local, &here.key);
-    let candidates = with_key(desk, table, key)?;
-    let free: Vec<&Known> = candidates.iter().filter(|known| !used.contains(&known.entry.uid)).collect();
-    let mut found = None;
-    for known in &free {
-        if found.is_none() && says(desk, shape, here, known, &local)? {
-            found = Some(known.entry.uid);
+    for known in candidates(desk, here, seen)? {
+        if !used.contains(&known.entry.uid) && says(desk, shape, here, &known, &local)? {
+            return Ok(Some(known.entry.uid));
         }
     }
-    let found = match found.or(free.first().map(|known| known.entry.uid)) {
-        Some(uid) => uid,
-        None if candidates.is_empty() => alone(desk, here, &local, seen.birth)?.unwrap_or(key),
-        None => key,
-    };
-    let found = if used.contains(&found) { extended(table, key, &local, 0) } else { found };
-    if used.contains(&found) {
-        return Ok(None);
+    Ok(None)
+}
+
+/// Which row it is, where none says the same: one that has or had its key and that no other row of the image is; then the
+/// only row of its session and birth instant; else a new one. `None`: it is there twice.
+fn identify(
+    desk: Desk<'_>,
+    here: &Shape,
+    seen: &Seen,
+    used: &HashSet<Uid>,
+) -> Result<Option<Uid>, RowsError> {
+    let free = |uid: &Uid| !used.contains(uid);
+    let candidates = candidates(desk, here, seen)?;
+    if let Some(known) = candidates.iter().find(|known| free(&known.entry.uid)) {
+        return Ok(Some(known.entry.uid));
     }
-    Ok(Some((found, desk.shadow.by_uid(table, found)?)))
+    // From the whole content: every machine that takes the image in gives the same.
+    let key = key(&here.name, &seen.content, &here.key);
+    if candidates.is_empty() {
+        let alone = alone(desk, here, &view(here, &seen.content), seen.birth)?;
+        if let Some(uid) = alone.or(Some(key)).filter(free) {
+            return Ok(Some(uid));
+        }
+    }
+    Ok(Some(extended(&here.name, key, &seen.content, 0)).filter(free))
+}
+
+/// The rows that have or had the key of a row of the image, as this release or as that of the image makes it.
+fn candidates(desk: Desk<'_>, here: &Shape, seen: &Seen) -> Result<Vec<Known>, RowsError> {
+    let whole = key(&here.name, &seen.content, &here.key);
+    let local = key(&here.name, &view(here, &seen.content), &here.key);
+    let mut found = with_key(desk, &here.name, whole)?;
+    if local != whole {
+        found.extend(with_key(desk, &here.name, local)?);
+    }
+    Ok(found)
 }
 
 /// Whether a row says what the image says, in the columns that the image has.

@@ -197,7 +197,7 @@ impl<'a> Rows<'a> {
         let published: u64 = self.shadow.get("published")?.unwrap_or(0);
         let (looked, looked_ms): (u64, i64) = self.shadow.get("fold_looked")?.unwrap_or_default();
         let now_ms = self.now_ms();
-        if published < looked + fold::TOGETHER as u64
+        if published < looked + fold::together() as u64
             && (0..fold::STAY * 1000).contains(&(now_ms - looked_ms))
         {
             return Ok(None);

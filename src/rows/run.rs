@@ -172,6 +172,10 @@ impl<'a> Rows<'a> {
 
     /// Whether something was sent.
     pub(super) async fn send_outbox(&mut self) -> Result<bool, RowsError> {
+        if failpoint::planted("outbox") {
+            publish::drop_outbox(&self.shadow)?;
+            return Ok(false);
+        }
         let went_back = self.shadow.flag("went_back")?;
         let sent =
             Box::pin(publish::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back)).await?;

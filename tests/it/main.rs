@@ -57,6 +57,7 @@ mod real_worker;
 mod remote_text;
 mod rows_commands;
 mod rows_log;
+mod rows_model;
 mod safety_copies;
 mod sealed_format;
 mod session_start;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::read::{Counts, counts, dump, fts_ok, fts_search, integrity, journal_mode, titles};
 pub use self::rows::{Random, title};
-pub use self::schema::Version;
+pub use self::schema::{Table, Version};
 use self::table::Tables;
 pub use self::writer::{IdleHolder, Writer};
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 const SCHEMAS: &str = include_str!("../../data/claude-mem-schemas.json");
 
 /// A claude-mem release whose schema is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     V9_1_1,
     V10_3_3,

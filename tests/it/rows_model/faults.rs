@@ -1,0 +1,60 @@
+//! The judge judged: each rule of the row log is broken in turn, and the random lives, the same ones, show it.
+
+use super::seeds;
+use super::troubles::Troubles;
+
+/// Lives in which a broken rule has to show.
+const CASES: usize = 300;
+
+#[track_caller]
+fn shows(fault: &'static str) {
+    let seed = seeds::finds(fault, CASES, Troubles::ALL);
+    let seed = seed.unwrap_or_else(|| panic!("{CASES} lives go well without the rule {fault:?}"));
+    println!("without the rule {fault:?} the life {seed} goes wrong");
+    assert!(seeds::goes_well(seed, Troubles::ALL), "the life {seed} goes wrong with all rules");
+}
+
+#[test]
+fn lives_without_stamps_go_wrong() {
+    shows("stamps");
+}
+
+#[test]
+fn lives_without_identity_by_birth_go_wrong() {
+    shows("birth identity");
+}
+
+#[test]
+fn lives_without_a_look_at_whether_the_database_went_back_go_wrong() {
+    shows("went back");
+}
+
+#[test]
+fn lives_without_an_outbox_go_wrong() {
+    shows("outbox");
+}
+
+#[test]
+fn lives_with_cascades_go_wrong() {
+    shows("no cascade");
+}
+
+#[test]
+fn lives_with_incomplete_records_go_wrong() {
+    shows("complete records");
+}
+
+#[test]
+fn lives_in_which_nothing_is_held_go_wrong() {
+    shows("held");
+}
+
+#[test]
+fn lives_without_care_for_twins_go_wrong() {
+    shows("twins");
+}
+
+#[test]
+fn lives_in_which_every_scan_is_quick_go_wrong() {
+    shows("quick scan");
+}
