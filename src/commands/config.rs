@@ -11,6 +11,7 @@ use super::run::Run;
 use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
 use crate::config::{self, Config, ConfigError, Settings, Source};
+use crate::database::files;
 use crate::error::{Code, CommandResult, Failure};
 use crate::outcome::Outcome;
 use crate::private_files::make_private_folder;
@@ -113,7 +114,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
         ui.line(format!("left out: {name}, which is for single runs or not used at all"));
     }
     let observations = there.as_ref().and_then(Head::observations);
-    let next = match (&there, checked.database.exists()) {
+    let next = match (&there, files::has_content(&checked.database)) {
         (None, _) => "membridge push_sqlite",
         (Some(_), false) => "membridge pull_sqlite",
         (Some(_), true) => "membridge sync",
@@ -127,7 +128,7 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
             ui.line(format!("the bucket holds a database for project {}", checked.project.name));
         }
     }
-    if there.is_none() && !checked.database.exists() {
+    if there.is_none() && !files::has_content(&checked.database) {
         ui.line(format!(
             "there is no database at {} yet: claude-mem makes it in the first Claude session, so start one first",
             checked.database.display()

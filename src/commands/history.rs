@@ -128,7 +128,7 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
     }
     let target = match to {
         Some(file) => format!("write {} with", file.display()),
-        None if past.config.database.exists() => {
+        None if files::has_content(&past.config.database) => {
             format!("back up {} and replace it by", past.config.database.display())
         }
         None => format!("install {} with", past.config.database.display()),

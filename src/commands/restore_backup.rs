@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::run::Run;
 use crate::cli::RestoreArgs;
 use crate::config::Config;
-use crate::database::{self, look};
+use crate::database::{self, files, look};
 use crate::error::CommandResult;
 use crate::install::backups;
 use crate::outcome::Outcome;
@@ -33,7 +33,7 @@ pub(super) async fn run(
 fn preview(run: &Run, name: &str) -> CommandResult<Report> {
     let config = Config::new(&run.settings)?;
     let root = config.paths.pull_backups();
-    let listed = backups::list(&root);
+    let listed = backups::list_of(&root, &config.database);
     let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
         return Err(restore_backup::unknown(name, &listed, &root));
     };
@@ -42,7 +42,7 @@ fn preview(run: &Run, name: &str) -> CommandResult<Report> {
         database::integrity_check(connection, &path)?;
         database::facts::read(connection, &path)
     })?;
-    let what = if config.database.exists() {
+    let what = if files::has_content(&config.database) {
         format!("back up {} and replace it by", config.database.display())
     } else {
         format!("install {} with", config.database.display())
@@ -56,9 +56,13 @@ fn preview(run: &Run, name: &str) -> CommandResult<Report> {
 fn list(run: &Run) -> CommandResult<Report> {
     let config = Config::new(&run.settings)?;
     let root = config.paths.pull_backups();
-    let listed = backups::list(&root);
+    let listed = backups::list_of(&root, &config.database);
     if listed.is_empty() {
-        run.ui.line(format!("no backups in {}", root.display()));
+        run.ui.line(format!("no backups of {} in {}", config.database.display(), root.display()));
+    }
+    let others = backups::list(&root).len().saturating_sub(listed.len());
+    if others > 0 {
+        run.ui.line(format!("{others} of other databases (CLAUDE_MEM_DB) are not shown"));
     }
     let (mut all, mut any_precious) = (Vec::new(), false);
     for backup in &listed {

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::DatabaseError;
+use super::files;
 use super::look::look;
 use super::tables::CORE_TABLES;
 use crate::context::hex;
@@ -47,7 +48,7 @@ impl Admits {
     /// # Errors
     /// See [`DatabaseError`].
     pub fn of(path: &Path) -> Result<Self, DatabaseError> {
-        if !path.exists() {
+        if !files::has_content(path) {
             return Ok(Self::Known(Vec::new()));
         }
         look(path, |connection| read(connection, path)).map(Self::Known)

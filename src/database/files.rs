@@ -169,6 +169,12 @@ pub fn free_space(folder: &Path) -> Result<u64, DatabaseError> {
     Ok((stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64))
 }
 
+/// Whether there is a database. A file of 0 bytes (a power cut, `touch`, a bind mount) is none: SQLite writes the first page
+/// before it begins a log.
+pub fn has_content(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0)
+}
+
 /// Bytes of a database with its write-ahead log; 0 where there is none.
 pub fn size_with_wal(path: &Path) -> u64 {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode};
 
+use super::check;
 use super::code::{self, Admits};
 use super::compare::{self, Relation};
 use super::{
@@ -46,10 +48,11 @@ pub fn swap(
     approve: impl FnOnce(&Facts) -> Result<bool, DatabaseError>,
     progress: &Progress,
 ) -> Result<Swapped, DatabaseError> {
-    let source = open_read_only(image)?;
     let mut target = open_read_write(live)?;
+    fit(image, live, &target)?;
+    let source = open_read_only(image)?;
     let fail = |error| DatabaseError::sqlite("replace", live, error);
-    patiently(|| prepare(&source, &target)).map_err(fail)?;
+    let before = patiently(|| prepare(&target)).map_err(fail)?;
     let swapped = under_write_lock(&source, &mut target, live, |copy| {
         failpoint::reach("install.locked");
         // Nobody can commit any more; readers, and so the backup, still see the last committed state.
@@ -64,7 +67,14 @@ pub fn swap(
         failpoint::reach("install.half");
         snapshot::run_steps(copy, progress, |_| false).map_err(fail)?;
         Ok(Swapped { old, replaced: true, queue_left })
-    })?;
+    });
+    let swapped = match swapped {
+        Ok(swapped) if swapped.replaced => swapped,
+        other => {
+            leave(&target, &before);
+            return other;
+        }
+    };
     failpoint::reach("install.committed");
     // It is committed: trouble with folding in the log must not be taken for a failed replacement.
     if let Err(error) = finish(target, live) {
@@ -86,26 +96,65 @@ pub fn put_back(
     let source = open_read_only(image)?;
     let mut target = open_read_write(live)?;
     let fail = |error| DatabaseError::sqlite("replace", live, error);
-    patiently(|| prepare(&source, &target)).map_err(fail)?;
-    under_write_lock(&source, &mut target, live, |copy| {
+    let before = patiently(|| prepare(&target)).map_err(fail)?;
+    let done = under_write_lock(&source, &mut target, live, |copy| {
         keep()?;
         snapshot::run_steps(copy, &Progress::hidden(), |_| false).map_err(fail)
-    })?;
+    });
+    if done.is_err() {
+        leave(&target, &before);
+        return done;
+    }
     finish(target, live)
 }
 
-/// WAL mode lets us read the last committed state while holding the write lock. The worker sets the mode that it
-/// likes when it starts. A different page size cannot be written in WAL mode; without other connections the
-/// mode can be left.
-fn prepare(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
-    let size =
-        |connection: &Connection| connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
-    let wanted = if size(source)? == size(target)? { "wal" } else { "delete" };
-    let mode: String = target.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-    if mode != wanted {
-        target.query_row(&format!("PRAGMA journal_mode = {wanted}"), [], |_| Ok(()))?;
+/// Gives an image the page size of the live database: another one cannot be written into a file that others have open,
+/// nor while its last committed state is read.
+///
+/// # Errors
+/// See [`DatabaseError`]; texts in another encoding, which no file can take over.
+fn fit(image: &Path, live: &Path, target: &Connection) -> Result<(), DatabaseError> {
+    let source = open_foreign(image, true)?;
+    let of = |connection: &Connection, path: &Path| -> Result<(i64, String), DatabaseError> {
+        let read = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, Value>(0));
+        match (read("PRAGMA page_size"), read("PRAGMA encoding")) {
+            (Ok(Value::Integer(size)), Ok(Value::Text(encoding))) => Ok((size, encoding)),
+            (Err(error), _) | (_, Err(error)) => Err(DatabaseError::sqlite("read", path, error)),
+            _ => Ok((0, String::new())),
+        }
+    };
+    let ((size, encoding), (wanted, here)) = (of(&source, image)?, of(target, live)?);
+    if encoding != here {
+        return Err(DatabaseError::Encoding { path: live.to_owned(), encoding: here });
     }
-    target.execute_batch("PRAGMA synchronous = FULL;")
+    if size == wanted {
+        return Ok(());
+    }
+    tracing::info!(size, wanted, "the image gets the page size of the database that is here");
+    source
+        .execute_batch(&format!("PRAGMA journal_mode = DELETE; PRAGMA page_size = {wanted}; VACUUM"))
+        .map_err(|error| DatabaseError::sqlite("change the page size of", image, error))?;
+    source.close().map_err(|(_, error)| DatabaseError::sqlite("close", image, error))?;
+    files::sync_file(image)
+}
+
+/// WAL mode lets us read the last committed state while holding the write lock. The worker sets the mode that it likes
+/// when it starts. Returns the mode that was there.
+fn prepare(target: &Connection) -> rusqlite::Result<String> {
+    let mode: String = target.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode != "wal" {
+        target.query_row("PRAGMA journal_mode = wal", [], |_| Ok(()))?;
+    }
+    target.execute_batch("PRAGMA synchronous = FULL;")?;
+    Ok(mode)
+}
+
+/// Nothing was replaced: the journal mode is not ours to change.
+fn leave(target: &Connection, before: &str) {
+    if before != "wal" {
+        let left = target.query_row(&format!("PRAGMA journal_mode = {before}"), [], |_| Ok(()));
+        tracing::debug!(?left, before, "install: the journal mode as it was");
+    }
 }
 
 /// Repeats what another connection is in the way of, more often than SQLite's own busy handler, which is not asked for
@@ -185,7 +234,7 @@ pub fn back_up(live: &Path, target: &Path) -> Result<Facts, DatabaseError> {
     Ok(after)
 }
 
-/// Puts an image where there is no database yet. An old log without its database is moved away first: beside a new
+/// Puts an image where there is no database yet, or a file of 0 bytes. An old log without its database is moved away first: beside a new
 /// main file it would be replayed into it (F03). Returns where it went: `aside`, or a folder beside it where there is
 /// one of that name, for such a log can hold rows.
 ///
@@ -204,6 +253,9 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Opt
             .or_else(|_| std::fs::copy(orphan, &kept).and_then(|_| std::fs::remove_file(orphan)))
             .map_err(|error| DatabaseError::io("move aside", orphan, error))?;
     }
+    if live.exists() {
+        return fill(&image, live).map(|()| aside);
+    }
     in_wal_mode(&image)?;
     failpoint::reach("install.place");
     match image.persist_noclobber(live) {
@@ -213,6 +265,21 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Opt
         }
         Err(error) => Err(DatabaseError::io("put the database at", live, error.error)),
     }
+}
+
+/// Puts an image into a file of 0 bytes. Somebody may have opened it meanwhile, so it goes in through SQLite, and only
+/// while nothing is there.
+fn fill(image: &Path, live: &Path) -> Result<(), DatabaseError> {
+    fit(image, live, &open_read_write(live)?)?;
+    put_back(image, live, || {
+        let tables: u64 = open_read_only(live)?
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(|error| DatabaseError::sqlite("read", live, error))?;
+        if tables == 0 {
+            return Ok(());
+        }
+        Err(DatabaseError::Busy { path: live.to_owned(), doing: "a database appeared there meanwhile" })
+    })
 }
 
 /// claude-mem's own choice for new databases (claude-mem.md section 1): readers and the writer do not wait for each
@@ -232,7 +299,10 @@ fn in_wal_mode(image: &Path) -> Result<(), DatabaseError> {
 /// What is wrong with it.
 pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Result<Facts, DatabaseError> {
     let connection = open_read_only(live)?;
-    integrity_check(&connection, live)?;
+    if let Some(index) = integrity_check(&connection, live)?.first() {
+        let problem = format!("the search index {index} is damaged");
+        return Err(DatabaseError::Damaged { path: live.to_owned(), problem });
+    }
     let facts = facts::read(&connection, live)?;
     if facts.digest == wanted.digest {
         return Ok(facts);
@@ -251,7 +321,7 @@ pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Resul
 }
 
 /// Checks an image before anything live is touched (F09): SQLite, without code that is not `admitted`, whole,
-/// claude-mem's. An image that says WAL mode is made to say rollback journal: it has no log, and readers would leave one
+/// claude-mem's. A search index that is damaged over whole rows is made anew. An image that says WAL mode is made to say rollback journal: it has no log, and readers would leave one
 /// beside it.
 ///
 /// # Errors
@@ -260,8 +330,25 @@ pub fn inspect(image: &Path, admitted: &Admits) -> Result<Facts, DatabaseError> 
     require_header(image)?;
     snapshot::say_rollback_journal(image).map_err(|error| DatabaseError::io("prepare", image, error))?;
     let connection = open_foreign(image, false)?;
+    let encoding: String = connection
+        .query_row("PRAGMA encoding", [], |row| row.get(0))
+        .map_err(|error| DatabaseError::sqlite("read", image, error))?;
+    if encoding != "UTF-8" {
+        return Err(DatabaseError::Encoding { path: image.to_owned(), encoding });
+    }
     admitted.judge(&code::read(&connection, image)?)?;
-    integrity_check(&connection, image)?;
+    let damaged = integrity_check(&connection, image)?;
+    if damaged.is_empty() {
+        return facts::read(&connection, image);
+    }
+    drop(connection);
+    tracing::warn!(?damaged, "search indexes of the image are made anew");
+    let connection = open_foreign(image, true)?;
+    check::rebuild(&connection, &damaged).map_err(|error| DatabaseError::sqlite("rebuild", image, error))?;
+    if let Some(index) = integrity_check(&connection, image)?.first() {
+        let problem = format!("the search index {index} cannot be made anew");
+        return Err(DatabaseError::Damaged { path: image.to_owned(), problem });
+    }
     facts::read(&connection, image)
 }
 

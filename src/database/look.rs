@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::files::beside;
-use super::{DatabaseError, guard, open_read_only};
+use super::{DatabaseError, guard, open_as_it_is};
 
 /// What a path may hold in an SQLite URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
@@ -30,7 +30,7 @@ pub fn look<T>(
             return result;
         }
     }
-    let connection = open_read_only(path)?;
+    let connection = open_as_it_is(path)?;
     connection.execute_batch("BEGIN").map_err(|error| DatabaseError::sqlite("read", path, error))?;
     work(&connection)
 }

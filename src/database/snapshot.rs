@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::TempPath;
 
-use super::{DatabaseError, Facts, facts, files, integrity_check, open_read_only};
+use super::{DatabaseError, Facts, check, facts, files, integrity_check, open_foreign, open_read_only};
 use crate::progress::Progress;
 
 /// Pages per step of a copy: small enough to show progress, large enough not to matter.
@@ -80,11 +80,11 @@ impl Pinned {
         facts::read(&self.connection, &self.path)
     }
 
-    /// SQLite's full check.
+    /// SQLite's full check; returns the search indexes that are damaged over whole rows.
     ///
     /// # Errors
     /// See [`DatabaseError`].
-    pub fn integrity_check(&self) -> Result<(), DatabaseError> {
+    pub fn integrity_check(&self) -> Result<Vec<String>, DatabaseError> {
         integrity_check(&self.connection, &self.path)
     }
 
@@ -240,7 +240,8 @@ fn fix_header(image: &Path, cookie: u32) -> std::io::Result<()> {
     file.write_all(&header)
 }
 
-/// Makes the object that Python nodes read: a compact copy, without free pages, of an image. Synced to the disk.
+/// Makes the object that Python nodes read: a compact copy, without free pages, of an image, with whole search indexes.
+/// Synced to the disk.
 ///
 /// # Errors
 /// See [`DatabaseError`].
@@ -252,6 +253,11 @@ pub fn vacuum_into(image: &Path, target: &Path) -> Result<(), DatabaseError> {
     connection
         .execute("VACUUM INTO ?1", [name])
         .map_err(|error| DatabaseError::sqlite("compact", image, error))?;
+    drop(connection);
+    let compact = open_foreign(target, true)?;
+    let damaged = integrity_check(&compact, target)?;
+    check::rebuild(&compact, &damaged).map_err(|error| DatabaseError::sqlite("rebuild", target, error))?;
+    drop(compact);
     files::sync_file(target)
 }
 

@@ -2,7 +2,7 @@
 
 use super::evidence::{Evidence, Local};
 use super::finding::{Check, Finding};
-use crate::database::files;
+use crate::database::{files, rebuild_command};
 use crate::python::Head;
 use crate::ui::human_bytes;
 
@@ -34,11 +34,16 @@ fn database(evidence: &Evidence) -> Finding {
             }
         }
         Local::Broken(failure) => Finding::failed(failure),
-        Local::Sound(sound) => Finding::ok(format!(
-            "database: {} ({}), integrity ok",
-            sound.path.display(),
-            human_bytes(sound.size)
-        )),
+        Local::Sound(sound) => {
+            let line = format!("database: {} ({})", sound.path.display(), human_bytes(sound.size));
+            match sound.damaged.first() {
+                None => Finding::ok(format!("{line}, integrity ok")),
+                Some(index) => Finding::warning(format!(
+                    "{line}: all rows are whole, the search index {index} is damaged"
+                ))
+                .remedy(rebuild_command(&sound.path, index)),
+            }
+        }
     }
 }
 

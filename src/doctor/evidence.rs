@@ -60,6 +60,8 @@ pub struct Sound {
     pub facts: Facts,
     /// Bytes, with the log.
     pub size: u64,
+    /// Search indexes that are damaged over whole rows.
+    pub damaged: Vec<String>,
 }
 
 /// Everything that the checks judge.
@@ -193,7 +195,7 @@ pub async fn gather(
         private: private_files(&settings, &paths),
         leftovers: swept.sum(),
         free: folder.as_deref().and_then(|folder| files::free_space(folder).ok()),
-        local: read_database(database).await,
+        local: read_database(database.clone()).await,
         hooks: HookSettings::read(
             &claude_dir.join("settings.json"),
             &paths.home,
@@ -201,7 +203,10 @@ pub async fn gather(
         ),
         machine: known_machine_token(&paths.state, context).unwrap_or_default(),
         results: Journal::of(&paths.home).last_results(),
-        backups: backups::list(&paths.pull_backups()),
+        backups: match &database {
+            Some(database) => backups::list_of(&paths.pull_backups(), database),
+            None => backups::list(&paths.pull_backups()),
+        },
         node: config::node(&settings).ok(),
         settings,
         file_problem,
@@ -256,20 +261,22 @@ async fn read_database(path: Option<PathBuf>) -> Local {
         return Local::NotConfigured;
     };
     let real = match files::resolve(&path) {
-        Ok(real) if !real.exists() => return Local::Missing(path),
+        Ok(real) if !files::has_content(&real) => return Local::Missing(path),
         Ok(real) => real,
         Err(error) => return Local::Broken(error.into()),
     };
     let file = real.clone();
     match database::blocking(move || inspect(&file)).await {
-        Ok(facts) => Local::Sound(Box::new(Sound { size: files::size_with_wal(&real), path: real, facts })),
+        Ok((facts, damaged)) => {
+            Local::Sound(Box::new(Sound { size: files::size_with_wal(&real), path: real, facts, damaged }))
+        }
         Err(failure) => Local::Broken(failure),
     }
 }
 
-fn inspect(path: &Path) -> Result<Facts, DatabaseError> {
+fn inspect(path: &Path) -> Result<(Facts, Vec<String>), DatabaseError> {
     look(path, |connection| {
-        database::integrity_check(connection, path)?;
-        facts::read(connection, path)
+        let damaged = database::integrity_check(connection, path)?;
+        Ok((facts::read(connection, path)?, damaged))
     })
 }

@@ -2,7 +2,7 @@
 //! them out, a bounded number of deletions at a time. Commits go from the oldest end only; a pack goes when no kept
 //! commit needs it and it is old enough not to belong to a push that is just being made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::HistoryError;
 use super::commit::{Commit, Link};
@@ -111,6 +111,21 @@ pub async fn collect(
     }
     tracing::debug!(?collected, "history collected");
     Ok(collected)
+}
+
+/// Whether every pack that a commit needs is there, as large as the commit says.
+///
+/// # Errors
+/// The store's.
+pub async fn has_packs(bucket: &Bucket, commit: &Commit) -> Result<bool, HistoryError> {
+    let sizes: BTreeMap<String, u64> = bucket
+        .store
+        .list(&bucket.keys.packs())
+        .await?
+        .into_iter()
+        .map(|entry| (entry.key, entry.size))
+        .collect();
+    Ok(commit.chain.iter().all(|link| sizes.get(&bucket.keys.pack(&link.pack)) == Some(&link.size)))
 }
 
 async fn packs(bucket: &Bucket) -> Result<Vec<ListedPack>, HistoryError> {

@@ -1,9 +1,9 @@
 //! The safety backups of pulls: `~/.claude-mem/backups/pull-overwrite/YYYYMMDD-HHMMSS/`, in the layout of the
-//! Python script. Makes them and lists them; which of them are forgotten is said in `retention`.
+//! Python script. Makes them and lists them; which of them are asked about is said in `retention`, which go in `proof`.
 
 mod retention;
 
-pub use retention::retain;
+pub use retention::candidates;
 
 use std::path::{Path, PathBuf};
 
@@ -156,6 +156,8 @@ pub struct Listed {
     pub told: bool,
     /// Its manifest, when it can be read.
     pub manifest: Option<BackupManifest>,
+    /// The database that it is of, as its manifest says.
+    pub of: Option<PathBuf>,
     /// What its manifest says under `local_ahead`: it holds rows that were nowhere else. `None` when nothing.
     pub local_ahead: Option<bool>,
     /// Bytes of its database; `None` where there is none.
@@ -163,10 +165,16 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Its rows may be nowhere else: everything but a clear word that they are. Only a person removes such a one. A
+    /// Its rows may be nowhere else: everything but a clear word that they are. For people; what goes is proved. A
     /// manifest is written before the database is replaced, so a copy that has none is of one that never was.
     pub fn is_precious(&self) -> bool {
         self.told && self.local_ahead != Some(false)
+    }
+
+    /// Whether it is one of this database, as far as anybody says. All databases of a home share the folder.
+    pub fn is_of(&self, database: &Path) -> bool {
+        let real = |path: &Path| files::resolve(path).unwrap_or_else(|_| path.to_owned());
+        self.of.as_ref().is_none_or(|of| real(of) == real(database))
     }
 
     /// For people: how much is in it.
@@ -199,6 +207,13 @@ fn told(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&text).ok()
 }
 
+/// The backups of one database, newest first.
+pub fn list_of(root: &Path, database: &Path) -> Vec<Listed> {
+    let mut listed = list(root);
+    listed.retain(|backup| backup.is_of(database));
+    listed
+}
+
 /// All backups, newest first. Foreign folders are not listed.
 pub fn list(root: &Path) -> Vec<Listed> {
     let Ok(children) = std::fs::read_dir(root) else {
@@ -213,9 +228,11 @@ pub fn list(root: &Path) -> Vec<Listed> {
             let folder = child.path();
             let told = told(&folder);
             let local_ahead = told.as_ref().and_then(|told| told.get("local_ahead")?.as_bool());
+            let of = told.as_ref().and_then(|told| told.get("db_path")?.as_str().map(PathBuf::from));
             let manifest = told.and_then(|told| serde_json::from_value(told).ok());
             let size = std::fs::metadata(folder.join(DATABASE)).ok().map(|meta| meta.len());
-            Some(Listed { name, told: folder.join(MANIFEST).exists(), folder, manifest, local_ahead, size })
+            let told = folder.join(MANIFEST).exists();
+            Some(Listed { name, told, folder, manifest, of, local_ahead, size })
         })
         .collect();
     listed.sort_by_key(|backup| std::cmp::Reverse(sort_key(&backup.name)));

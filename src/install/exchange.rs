@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::backups::{self, Backup, BackupManifest};
 use super::way_back::roll_back;
-use super::{Door, Incoming, Installed, NotInstalled, Why};
+use super::{Door, Incoming, Installed, NotInstalled, Why, proof};
 use crate::database::install::{self, Swapped};
 use crate::database::{self, DatabaseError, Facts, files};
 use crate::error::{Code, CommandResult, Failure};
@@ -16,13 +16,17 @@ use crate::worker::{self, Quiesced, WorkerError};
 /// Stops the worker, backs up, replaces, checks, lets the worker go on. On any failure the old database is there.
 pub(super) async fn exchange(door: &Door<'_>, incoming: Incoming) -> Result<Installed, NotInstalled> {
     let untouched = |failure| NotInstalled { failure, untouched: true };
+    let in_history = match incoming.base {
+        Some(number) => proof::restorable(door, number).await,
+        None => None,
+    };
     let quiesced = worker::quiesce(door.config, &door.bucket.context)
         .await
         .map_err(|error| untouched(Failure::from(error)))?;
     let said = if quiesced.was_running.is_some() { "Worker: stopped" } else { "Worker: not running" };
     door.ui.step(&door.steps.label(0), said);
     failpoint::reach("pull.quiesced");
-    let (backup, swapped) = match back_up_and_replace(door, &incoming).await {
+    let (backup, swapped) = match back_up_and_replace(door, &incoming, in_history).await {
         Ok(done) => done,
         Err(failure) => {
             // Nothing was changed; the worker goes on as before.
@@ -61,8 +65,8 @@ async fn conclude(
     let trouble = let_go_on(door, incoming, quiesced, &backup).await?;
     failpoint::reach("pull.resumed");
     let folder = install::folder_of(&backup);
-    let root = door.config.paths.pull_backups();
-    backups::retain(&root, door.config.backups, door.bucket.context.now(), &folder);
+    let image = incoming.image.of_commit.then_some(&*incoming.image.path);
+    proof::forget(door, image, &folder).await;
     Ok(Installed { backup: Some(backup), counts: facts.counts, trouble })
 }
 
@@ -87,7 +91,11 @@ fn vectors(door: &Door<'_>, why: Why, backup: &Path) {
 }
 
 /// Backs up and replaces, under one write lock.
-async fn back_up_and_replace(door: &Door<'_>, incoming: &Incoming) -> CommandResult<(PathBuf, Swapped)> {
+async fn back_up_and_replace(
+    door: &Door<'_>,
+    incoming: &Incoming,
+    in_history: Option<String>,
+) -> CommandResult<(PathBuf, Swapped)> {
     let image = &incoming.image;
     failpoint::reach("pull.before-swap");
     let backup = Backup::begin(&door.config.paths.pull_backups(), door.bucket.context.now())?;
@@ -97,7 +105,7 @@ async fn back_up_and_replace(door: &Door<'_>, incoming: &Incoming) -> CommandRes
     let progress = door.ui.progress("replace", image.size);
     let mut manifest = manifest(door, incoming);
     let (only_over, folder) = (incoming.only_over.clone(), backup.folder.clone());
-    let (why, in_history) = (incoming.why, incoming.in_history.clone());
+    let why = incoming.why;
     let vectors = door.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3");
     let swapped = database::blocking(move || {
         let unfinished = copy.to_path_buf();

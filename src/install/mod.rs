@@ -6,12 +6,13 @@
 pub mod backups;
 mod exchange;
 pub mod image;
+mod proof;
 mod way_back;
 
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::database::{self, Counts, install};
+use crate::database::{self, Counts, files, install};
 use crate::error::{CommandResult, Failure};
 use crate::storage::Bucket;
 use crate::ui::Ui;
@@ -79,8 +80,8 @@ pub struct Incoming {
     pub why: Why,
     /// Only when the local database still has this content digest.
     pub only_over: Option<String>,
-    /// Content digest of a state that a commit in the bucket holds too.
-    pub in_history: Option<String>,
+    /// Number of the commit that held the same as the local database when both last agreed: a hint, looked into.
+    pub base: Option<u64>,
 }
 
 /// The new database is in place.
@@ -127,7 +128,7 @@ impl Door<'_> {
     /// # Errors
     /// See [`NotInstalled`].
     pub async fn install(&self, incoming: Incoming) -> Result<Installed, NotInstalled> {
-        if self.database.exists() {
+        if files::has_content(self.database) {
             return exchange::exchange(self, incoming).await;
         }
         let counts = incoming.image.facts.counts;

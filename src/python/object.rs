@@ -50,7 +50,7 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
             .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
     })?;
     failpoint::reach("fetch.inspected");
-    Ok(Image { path, facts, size, sha256, map: None })
+    Ok(Image { path, facts, size, sha256, of_commit: false, map: None })
 }
 
 fn missing(bucket: &Bucket, key: &str) -> Failure {

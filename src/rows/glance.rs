@@ -35,7 +35,7 @@ pub fn glance(
     let shadow = open(&places.shadow).map_err(ShadowError)?;
     let standing = standing(&shadow, &places).map_err(ShadowError)?;
     let highs = highs(&shadow).map_err(ShadowError)?;
-    let unsent = if database.exists() { unsent(database, &highs)? } else { Tally::default() };
+    let unsent = if files::has_content(database) { unsent(database, &highs)? } else { Tally::default() };
     Ok((standing, unsent))
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn install(
     // From here on a signal waits until the database is whole.
     let _critical = session.bucket.context.critical();
     let map = image.map.take();
-    let incoming = Incoming { image, why: Why::First, only_over: None, in_history: None };
+    let incoming = Incoming { image, why: Why::First, only_over: None, base: None };
     let installed = session.door(Steps { first: 4, of: 7 }).install(incoming).await?;
     failpoint::reach("sync.placed");
     ui.step("6/7", format!("Installed: {}", session.database.display()));

@@ -16,7 +16,6 @@ use crate::database::{self, DatabaseError, files, install as into, tables};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
-use crate::history::log;
 use crate::history::{Commit, fetch as history};
 use crate::install::{Incoming, Steps, Why, image};
 use crate::outcome::Outcome;
@@ -31,7 +30,7 @@ use crate::worker::find::Site;
 /// Whatever failed; the local database is then as it was.
 pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit) -> CommandResult<Report> {
     may_come_back(&session.config, commit, commit.schema_version).await?;
-    let present = session.database.exists();
+    let present = session.has_database();
     let of = if present { 6 } else { 3 };
     if present {
         // What was recorded here is in the log before any of it is replaced.
@@ -46,8 +45,8 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
     agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
-    let incoming =
-        Incoming { image, why: Why::Restore, only_over: None, in_history: in_history(session, record).await };
+    let base = record.record.base.as_ref().map(|base| base.commit);
+    let incoming = Incoming { image, why: Why::Restore, only_over: None, base };
     let done = session.door(Steps { first: 3, of }).install(incoming).await?;
     failpoint::reach("restore.replaced");
     exchange::restored(session).await?;
@@ -76,7 +75,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
 /// # Errors
 /// The person does not want it, or cannot be asked.
 pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult {
-    if session.add_only || !session.database.exists() {
+    if session.add_only || !session.has_database() {
         return Ok(());
     }
     let (live, image, tmp) = (session.database.clone(), image.to_owned(), session.config.paths.tmp());
@@ -170,18 +169,4 @@ async fn schema_here(config: &Config) -> CommandResult<Option<i64>> {
         facts::schema_version(&connection, &tables::tables(&connection, &path)?, &path)
     })
     .await
-}
-
-/// The content digest of the last archived state, where a commit that the bucket still holds has the same. An old
-/// database with this digest is nowhere only here. Whatever cannot be found out counts as no.
-pub(super) async fn in_history(session: &Session, record: &RecordFile) -> Option<String> {
-    let base = record.record.base.as_ref()?;
-    let commit = match log::get(&session.bucket, base.commit).await {
-        Ok(commit) => commit?,
-        Err(error) => {
-            tracing::debug!(%error, "the commit of the last archive cannot be read");
-            return None;
-        }
-    };
-    (commit.sha256 == base.sha256 && commit.content_digest == base.digest).then_some(commit.content_digest)
 }

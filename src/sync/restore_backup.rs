@@ -2,7 +2,6 @@
 //! bucket holds was not here when the backup was made, so the next push or pull compares the rows.
 
 use super::record::RecordFile;
-use super::restore::in_history;
 use super::session::Session;
 use crate::database::{self, DatabaseError, files, install as into, snapshot};
 use crate::error::{Code, CommandResult, Failure};
@@ -17,21 +16,20 @@ use crate::ui::{Progress, Report};
 /// There is no such backup; it is damaged; whatever the replacement meets. The local database is then as it was.
 pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> CommandResult<Report> {
     let root = session.config.paths.pull_backups();
-    let listed = backups::list(&root);
+    let listed = backups::list_of(&root, &session.database);
     let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
         return Err(unknown(name, &listed, &root));
     };
     let image = image(session, backup).await?;
     let counts = image.facts.counts;
-    let present = session.database.exists();
+    let present = session.has_database();
     let of = if present { 5 } else { 2 };
     session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
     super::restore::agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
-    let in_history = in_history(session, record).await;
-    record.record.base = None;
+    let base = record.record.base.take().map(|base| base.commit);
     record.save()?;
-    let incoming = Incoming { image, why: Why::Restore, only_over: None, in_history };
+    let incoming = Incoming { image, why: Why::Restore, only_over: None, base };
     let done = session.door(Steps { first: 2, of }).install(incoming).await?;
     if !present {
         session.ui.step("2/2", format!("Installed: {}", session.database.display()));
@@ -59,7 +57,7 @@ async fn image(session: &Session, backup: &Listed) -> CommandResult<Image> {
         snapshot::Pinned::new(&source)?.copy_to(&path, &Progress::hidden())?;
         let facts = into::inspect(&path, &admits)?;
         let size = std::fs::metadata(&path).map_err(|error| DatabaseError::io("read", &path, error))?.len();
-        Ok(Image { path, facts, size, sha256: String::new(), map: None })
+        Ok(Image { path, facts, size, sha256: String::new(), of_commit: false, map: None })
     })
     .await
 }

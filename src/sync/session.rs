@@ -140,6 +140,7 @@ impl Session {
             .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
             _ => state_error(error),
         })?;
+        crate::database::mend(&database);
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
         files::sweep(&install::folder_of(&database));
@@ -258,6 +259,11 @@ impl Session {
         Mirror { config: &self.config, bucket: &self.bucket, ui: &self.ui, note }
     }
 
+    /// Whether there is a database here.
+    pub fn has_database(&self) -> bool {
+        files::has_content(&self.database)
+    }
+
     /// Leadership of this project, as this node sees it.
     pub fn leadership(&self) -> Leadership<'_> {
         Leadership::of(&self.config, &self.bucket)
@@ -306,7 +312,7 @@ impl Session {
     /// # Errors
     /// See [`crate::database::DatabaseError`].
     pub async fn has_memory(&self) -> CommandResult<bool> {
-        Ok(self.database.exists() && self.counts().await?.any())
+        Ok(self.has_database() && self.counts().await?.any())
     }
 
     /// Whether the local database has just the content of the bucket's image.

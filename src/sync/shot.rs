@@ -72,20 +72,24 @@ pub(super) async fn take(
     let progress = session.ui.progress("snapshot", size);
     let LocalState { pinned, facts, fingerprint } = local;
     let sealing = session.bucket.sealing()?;
-    let shot = history::blocking(move || {
+    let (shot, damaged) = history::blocking(move || {
         let base = parent.as_ref().map(|map| map.sha256.clone());
         let pack = spool(&pinned, parent, &folder, &progress, sealing)?;
         failpoint::reach("push.spooled");
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
-        if checked {
-            pinned.integrity_check()?;
-        }
+        let damaged = if checked { pinned.integrity_check()? } else { Vec::new() };
         let object = if wanted.object { Some(object(&pinned, &facts, &folder, size)?) } else { None };
         progress.done();
         let parent = base.filter(|_| pack.kind == Kind::Delta);
-        Ok(Shot { facts, fingerprint, pack, parent, object, checked })
+        Ok((Shot { facts, fingerprint, pack, parent, object, checked }, damaged))
     })
     .await?;
+    for index in damaged {
+        session.ui.warn(format!(
+            "the search index {index} is damaged, all rows are whole and are sent; it is rebuilt with: {}",
+            database::rebuild_command(&session.database, &index)
+        ));
+    }
     Ok(shot)
 }
 
@@ -105,7 +109,6 @@ fn object(
     drop(image);
     failpoint::reach("push.compacted");
     let checked = database::open_read_only(&path)?;
-    database::integrity_check(&checked, &path)?;
     let counts = database::facts::counts(&checked, &path)?;
     if counts != facts.counts {
         let problem =

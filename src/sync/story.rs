@@ -49,7 +49,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     if wish == Wish::Push {
         session.ui.step("1/6", format!("Local database: {}", session.database.display()));
     }
-    if !session.database.exists() {
+    if !session.has_database() {
         if wish == Wish::Push {
             return Err(DatabaseError::Missing(session.database.clone()).into());
         }

@@ -331,7 +331,10 @@ fn f60_a_commit_that_says_something_else_than_its_image_holds_is_refused() {
         ("its commit says 999 observations", |commit| commit.counts.observations = 999),
         ("schema version", |commit| commit.schema_version = Some(1)),
         ("schema version", |commit| commit.schema_version = None),
-        ("another digest", |commit| commit.content_digest = "ab".repeat(32)),
+        ("another digest", |commit| {
+            commit.content_digest = "ab".repeat(32);
+            commit.seen.insert("ab".repeat(16), 1);
+        }),
     ];
     for (words, lie) in lies {
         let trap = Trap::new();

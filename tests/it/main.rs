@@ -19,6 +19,7 @@ mod contract;
 mod contract_settings;
 mod crash;
 mod cuts;
+mod database_states;
 mod dist;
 mod docs;
 mod doctor;

@@ -1,25 +1,16 @@
-//! Which safety backups are forgotten: those that are too old or too many, and only where the manifest says that their
-//! rows are elsewhere. Never the newest, never what is not ours (F16).
-
-use std::path::Path;
+//! Which safety backups are asked about: those that are too old or too many. Whether one goes is not said by its manifest but
+//! proved (`proof`). Never the newest, never what is not ours (F16).
 
 use jiff::Timestamp;
 
-use super::{list, made_at, remove};
+use super::{Listed, made_at};
 use crate::config::BackupRetention;
 
-/// Removes backups that are too old or too many; never `made`, the one just made, whatever the clock says, and never one
-/// whose rows may be nowhere else: those neither count nor go.
-pub fn retain(root: &Path, retention: BackupRetention, now: Timestamp, made: &Path) {
-    let mut listed = list(root);
-    listed.retain(|backup| !backup.is_precious());
+/// The backups among these (newest first) that may go once all their rows are proved to be elsewhere.
+pub fn candidates(listed: Vec<Listed>, retention: BackupRetention, now: Timestamp) -> Vec<Listed> {
     let names: Vec<&str> = listed.iter().map(|backup| backup.name.as_str()).collect();
-    for name in expired(&names, retention, now) {
-        let folder = root.join(name);
-        if folder != made {
-            remove(&folder);
-        }
-    }
+    let expired: Vec<String> = expired(&names, retention, now).into_iter().map(str::to_owned).collect();
+    listed.into_iter().filter(|backup| expired.contains(&backup.name)).collect()
 }
 
 /// Which of these backups (newest first) go. The newest stays whatever the settings say.
@@ -42,21 +33,13 @@ fn expired<'a>(names: &[&'a str], retention: BackupRetention, now: Timestamp) ->
 #[cfg(test)]
 mod tests {
     use super::super::{Backup, list, made_at};
-    use super::{expired, retain};
+    use super::{candidates, expired};
     use crate::config::BackupRetention;
     use std::path::Path;
 
     fn now() -> jiff::Timestamp {
         "2026-03-15T12:00:00Z".parse().unwrap()
     }
-
-    /// The least that a manifest can say.
-    fn told(folder: &Path, manifest: &str) {
-        std::fs::create_dir_all(folder).unwrap();
-        std::fs::write(folder.join("manifest.json"), manifest).unwrap();
-    }
-
-    const ELSEWHERE: &str = r#"{"local_ahead": false}"#;
 
     #[test]
     fn f16_retention_keeps_the_newest_and_counts_only_ours() {
@@ -81,8 +64,10 @@ mod tests {
         let mut made = Vec::new();
         for _ in 0..4 {
             let backup = Backup::begin(root.path(), now()).unwrap();
-            told(&backup.folder, ELSEWHERE);
-            retain(root.path(), BackupRetention { max_days: 0, max_count: 1 }, now(), &backup.folder);
+            let keep = BackupRetention { max_days: 0, max_count: 1 };
+            for old in candidates(list(root.path()), keep, now()) {
+                Backup { folder: old.folder }.discard();
+            }
             assert!(backup.folder.is_dir());
             assert_eq!(list(root.path()).len(), 1);
             made.push(backup.folder);
@@ -107,45 +92,26 @@ mod tests {
         }
         let root = tempfile::tempdir().unwrap();
         for name in ["20200101-000000", "20200102-000000", "mine", "20200103-000000.bak"] {
-            told(&root.path().join(name), ELSEWHERE);
+            std::fs::create_dir(root.path().join(name)).unwrap();
         }
         std::fs::write(root.path().join("20200104-000000"), "a file").unwrap();
-        retain(root.path(), BackupRetention { max_days: 0, max_count: 1 }, now(), Path::new(""));
-        let mut left: Vec<_> = std::fs::read_dir(root.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["20200102-000000", "20200103-000000.bak", "20200104-000000", "mine"]);
-        assert_eq!(list(root.path()).len(), 1);
+        let names: Vec<_> = list(root.path()).into_iter().map(|backup| backup.name).collect();
+        assert_eq!(names, ["20200102-000000", "20200101-000000"]);
     }
 
     #[test]
-    fn f16_what_may_be_the_only_copy_is_never_forgotten_and_does_not_count() {
+    fn a_backup_of_another_database_is_known_by_its_manifest() {
         let root = tempfile::tempdir().unwrap();
-        let manifests = [
-            // As membridge and the script write them, as an interrupted run leaves them, as nobody wrote them.
-            ("20200101-000000", Some(r#"{"local_obs": 5, "local_ahead": true}"#), true),
-            ("20200102-000000", Some(r#"{"local_obs": null, "local_ahead": false}"#), false),
-            ("20200103-000000", None, false),
-            ("20200104-000000", Some("{\"local_ahead\": fal"), true),
-            ("20200105-000000", Some("{}"), true),
-            ("20200106-000000", Some(r#"{"local_ahead": "no"}"#), true),
-            ("20200107-000000", Some(ELSEWHERE), true),
-            ("20200108-000000", Some(r#"{"local_ahead": true}"#), true),
-        ];
-        for (name, manifest, _) in manifests {
-            let folder = root.path().join(name);
-            std::fs::create_dir(&folder).unwrap();
-            std::fs::write(folder.join("claude-mem.db"), "rows").unwrap();
-            if let Some(manifest) = manifest {
-                told(&folder, manifest);
-            }
-        }
-        let keep = BackupRetention { max_days: 1, max_count: 1 };
-        retain(root.path(), keep, now(), Path::new(""));
-        for (name, manifest, stays) in manifests {
-            assert_eq!(root.path().join(name).is_dir(), stays, "{name}: {manifest:?}");
-        }
+        let here = root.path().join("claude-mem.db");
+        let told = |name: &str, manifest: &str| {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+            std::fs::write(root.path().join(name).join("manifest.json"), manifest).unwrap();
+        };
+        let path = |path: &Path| format!(r#"{{"db_path": "{}", "local_ahead": false}}"#, path.display());
+        told("20200101-000000", &path(&here));
+        told("20200102-000000", &path(Path::new("/elsewhere/claude-mem.db")));
+        told("20200103-000000", "{}");
+        let ours: Vec<_> = list(root.path()).into_iter().map(|backup| backup.is_of(&here)).collect();
+        assert_eq!(ours, [true, false, true], "newest first");
     }
 }

@@ -1,0 +1,108 @@
+//! SQLite's own full check, read for what it means: damaged rows are one thing, a damaged search index over whole rows is
+//! another, and an extension that is not here is a third.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::DatabaseError;
+use super::tables::quote;
+
+/// Complaints that are read: the first of the rows decides, wherever it stands.
+const COMPLAINTS: u32 = 100;
+
+/// Checks everything but CHECK constraints. Returns the search indexes that are damaged although all rows are whole:
+/// [`rebuild`] makes them anew from the rows.
+///
+/// # Errors
+/// [`DatabaseError::Damaged`] with the first complaint about anything else.
+pub fn integrity_check(connection: &Connection, path: &Path) -> Result<Vec<String>, DatabaseError> {
+    let read = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare(&format!("PRAGMA integrity_check({COMPLAINTS})"))?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect()
+    };
+    let complaints = match read().map_err(|error| DatabaseError::sqlite("check", path, error)) {
+        Err(DatabaseError::Extension { path, problem }) => {
+            let problem = named(connection, &problem);
+            return Err(DatabaseError::Extension { path, problem });
+        }
+        other => other?,
+    };
+    let mut damaged = Vec::new();
+    for complaint in complaints.iter().filter(|complaint| *complaint != "ok") {
+        match search_index(complaint) {
+            Some(index) if !damaged.iter().any(|known| known == index) => damaged.push(index.to_owned()),
+            Some(_) => {}
+            None => {
+                let problem = format!("integrity check: {complaint}");
+                return Err(DatabaseError::Damaged { path: path.to_owned(), problem });
+            }
+        }
+    }
+    Ok(damaged)
+}
+
+/// Makes search indexes anew from the rows that they are about.
+///
+/// # Errors
+/// SQLite's own.
+pub(super) fn rebuild(connection: &Connection, indexes: &[String]) -> rusqlite::Result<()> {
+    for index in indexes {
+        let name = quote(index);
+        connection.execute(&format!("INSERT INTO {name}({name}) VALUES ('rebuild')"), [])?;
+    }
+    Ok(())
+}
+
+/// What a person types to have a search index made anew.
+pub fn rebuild_command(database: &Path, index: &str) -> String {
+    format!("sqlite3 '{}' \"INSERT INTO {index}({index}) VALUES('rebuild')\"", database.display())
+}
+
+/// The FTS5 table that a complaint of the full check is about.
+fn search_index(complaint: &str) -> Option<&str> {
+    if let Some((_, name)) = complaint.split_once("FTS5 table main.") {
+        return name.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+    }
+    let (_, name) = complaint.strip_prefix("fts5: ")?.split_once("table \"")?;
+    name.split('"').next()
+}
+
+/// Adds which table of the schema it is that needs what is missing.
+fn named(connection: &Connection, problem: &str) -> String {
+    let missing = problem.rsplit(": ").next().unwrap_or_default();
+    let table = connection.query_row(
+        "SELECT tbl_name FROM sqlite_schema WHERE instr(lower(sql), lower(?1)) > 0 ORDER BY rowid LIMIT 1",
+        [missing],
+        |row| row.get::<_, String>(0),
+    );
+    match table {
+        Ok(table) if table != missing => format!("{problem} (table {table})"),
+        _ => problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::search_index;
+
+    #[test]
+    fn a_complaint_about_a_search_index_is_not_one_about_rows() {
+        for (complaint, index) in [
+            ("malformed inverted index for FTS5 table main.observations_fts", Some("observations_fts")),
+            (
+                "unable to validate the inverted index for FTS5 table main.x_fts: database disk image is malformed",
+                Some("x_fts"),
+            ),
+            (
+                "fts5: corruption found reading blob 137438953473 from table \"observations_fts\"",
+                Some("observations_fts"),
+            ),
+            ("row 3 missing from index i", None),
+            ("Tree 4 page 12: btreeInitPage() returns error code 11", None),
+        ] {
+            assert_eq!(search_index(complaint), index, "{complaint}");
+        }
+    }
+}
