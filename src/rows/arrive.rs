@@ -16,6 +16,7 @@ use super::report::Collected;
 use super::search;
 use super::shadow::{Did, Entry, Known, Mark, Seen, ShadowError};
 use super::stamp::Stamp;
+use super::vectors;
 use super::verdict::{Place, Verdict, decide, decide_restoring};
 use super::write::{self, Manner, Written};
 use crate::database::content::{Content, Print, Printer};
@@ -123,7 +124,10 @@ fn enter(desk: Desk<'_>, record: &Record, line: &[u8], outcome: &Outcome) -> Res
     let shadow = desk.shadow;
     let (table, uid, Stamp(ms, counter, writer)) = (&record.table, record.uid, record.stamp);
     match outcome {
-        Outcome::Entered(_, entry) => shadow.enter(entry)?,
+        Outcome::Entered(did, entry) => {
+            shadow.enter(entry)?;
+            vectors::note(shadow, *did, entry)?;
+        }
         Outcome::Refused => shadow.raise(table, uid, record.stamp)?,
         Outcome::Waits(reason) => {
             shadow

@@ -83,6 +83,7 @@ pub fn standing(shadow: &Connection, places: &Places) -> rusqlite::Result<Option
         conflicts: conflicts as u64,
         whole_scan_ms: get("whole_ms")?.and_then(|value| value.as_i64()),
         outbox: get("outbox")?.and_then(|value| serde_json::from_value::<Outbox>(value).ok()).is_some(),
+        unembedded: shadow.query_row("SELECT count(*) FROM unembedded", [], |row| row.get(0))?,
         folds: get("folds")?.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default(),
         ahead,
     }))

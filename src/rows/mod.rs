@@ -45,6 +45,7 @@ mod shadow;
 pub mod stamp;
 pub mod store_identity;
 mod twins;
+mod vectors;
 mod verdict;
 pub mod wanted;
 mod went_back;
@@ -55,6 +56,7 @@ use std::path::{Path, PathBuf};
 
 use crate::identity::Node;
 use crate::storage::Bucket;
+use crate::worker::watermarks::Foreign;
 
 use header::Covers;
 use live::{Excluded, Live};
@@ -253,6 +255,22 @@ impl<'a> Rows<'a> {
         self.shadow.set("node_etag", &etag.0)?;
         self.shadow.set("node_record", &record)?;
         Ok(())
+    }
+
+    /// Rows that arrived here and that claude-mem's search may not find yet: it is told before its next start.
+    ///
+    /// # Errors
+    /// The shadow's; the database cannot be read.
+    pub fn unembedded(&self) -> Result<Vec<Foreign>, RowsError> {
+        vectors::list(&self.shadow, &self.site.database)
+    }
+
+    /// claude-mem was told of all of them.
+    ///
+    /// # Errors
+    /// The shadow's.
+    pub fn told_of_unembedded(&mut self) -> Result<(), RowsError> {
+        Ok(vectors::forget(&self.shadow)?)
     }
 
     /// The node record that was put last.

@@ -4,6 +4,7 @@ use super::RowsError;
 use super::desk::Desk;
 use super::live::Names;
 use super::shadow::{Did, Entry, ShadowError};
+use super::vectors;
 use crate::database::content::Printer;
 use crate::database::rows::one;
 
@@ -19,10 +20,11 @@ pub fn recover(desk: Desk<'_>) -> Result<(), RowsError> {
     let committed = proved(desk, &batch)?;
     tracing::info!(rows = batch.len(), committed, "rows: a batch was arriving when a run was cut off");
     desk.shadow.transaction(|| {
-        for (_, entry) in batch.iter().filter(|_| committed) {
+        for (did, entry) in batch.iter().filter(|_| committed) {
             let known = desk.shadow.by_uid(&entry.table, entry.uid)?;
             if known.is_none_or(|known| known.entry.stamp < entry.stamp) {
                 desk.shadow.enter(entry)?;
+                vectors::note(desk.shadow, *did, entry)?;
             }
         }
         desk.shadow.db.execute("DELETE FROM arriving", [])?;

@@ -218,6 +218,8 @@ pub struct Standing {
     pub whole_scan_ms: Option<i64>,
     /// Whether there is something that a scan found and that is not in the bucket yet.
     pub outbox: bool,
+    /// Rows that arrived and that claude-mem's search may not find before its next start.
+    pub unembedded: u64,
     /// What of ours stands for what, for the node record.
     pub folds: Vec<super::node::Fold>,
     /// Writers whose last record was more than a day ahead of the store's clock.

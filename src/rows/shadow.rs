@@ -34,6 +34,7 @@ CREATE TABLE waiting(tab TEXT NOT NULL, uid BLOB NOT NULL, ms INTEGER NOT NULL, 
   reason TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY(uid, tab)) WITHOUT ROWID;
 CREATE TABLE arriving(id INTEGER PRIMARY KEY, did INTEGER NOT NULL, entry TEXT NOT NULL);
 CREATE TABLE outgoing(id INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE unembedded(tab TEXT NOT NULL, lid INTEGER NOT NULL, PRIMARY KEY(tab, lid)) WITHOUT ROWID;
 ";
 
 /// Something went wrong with the shadow.

@@ -10,7 +10,7 @@ use crate::failpoint;
 use crate::install::image;
 use crate::python::Head;
 use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
-use crate::worker;
+use crate::worker::{self, watermarks};
 
 /// What was exchanged.
 #[derive(Debug, Default)]
@@ -108,6 +108,18 @@ pub(super) async fn close(
     if let Err(failure) = end.await {
         tracing::warn!(%failure, "the record of this machine is behind");
     }
+    if let Err(failure) = embed(session, rows).await {
+        tracing::warn!(%failure, "claude-mem is not told yet which rows its search lacks");
+    }
+}
+
+/// Where the worker is stopped, its next start is told which of the rows that arrived it has to embed.
+async fn embed(session: &Session, rows: &mut Rows<'_>) -> CommandResult {
+    let foreign = rows.unembedded()?;
+    if foreign.is_empty() || !watermarks::tell(&session.config, &session.bucket.context, &foreign).await? {
+        return Ok(());
+    }
+    Ok(rows.told_of_unembedded()?)
 }
 
 /// Opens the log of this database.

@@ -53,6 +53,31 @@ pub const WORKER_SCRIPT: &str = "scripts/worker-service.cjs";
 /// What belongs to the local row ids in the data directory.
 pub const VECTOR_STORES: &[&str] = &["chroma", "vector-db", "chroma-sync-state.json"];
 
+/// How claude-mem's next start is told of rows that did not come through its worker and lie below the last id that it has
+/// embedded: those above it finds by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Embedding {
+    /// Their ids are listed in `pending` of chroma-sync-state.json.
+    Pending,
+    /// The project's last id there is lowered below the first of them.
+    Watermark,
+    /// There is no such file: it compares everything with the vector store.
+    Compares,
+}
+
+/// Which of them a release needs (read in the worker scripts of 12.4.9, 13.12.0, 13.12.2, 13.15.3, 13.25.3). `None`: not a
+/// version.
+pub fn embedding(version_text: &str) -> Option<Embedding> {
+    let version = version(version_text)?;
+    Some(if version >= (13, 12, 2) {
+        Embedding::Pending
+    } else if version >= (12, 5, 0) {
+        Embedding::Watermark
+    } else {
+        Embedding::Compares
+    })
+}
+
 /// How long the worker may take, per step.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {

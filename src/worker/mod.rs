@@ -12,6 +12,7 @@ pub mod settings;
 mod spawn_lock;
 mod start;
 pub mod vectors;
+pub mod watermarks;
 
 pub use control::{Quiesced, Resumed, quiesce, quiesce_site};
 pub use facts::{Gate, gate, knows};
@@ -30,6 +31,14 @@ pub enum WorkerError {
     /// spawn.lock cannot be made.
     #[error("cannot create {}: {problem}", path.display())]
     SpawnLock {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        problem: String,
+    },
+    /// Its note of what its vector store holds.
+    #[error("cannot tell claude-mem in {} what its search lacks: {problem}", path.display())]
+    SyncState {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -75,7 +84,9 @@ impl WorkerError {
     /// What to type, or look at, next.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::SpawnLock { .. } => "check that claude-mem's data directory exists and is yours",
+            Self::SpawnLock { .. } | Self::SyncState { .. } => {
+                "check that claude-mem's data directory exists and is yours"
+            }
             Self::Starting { .. } => "try again in a minute",
             Self::DoesNotStop { .. } => "stop the worker yourself, then try again",
             Self::ComesBack => "close open Claude sessions, then try again",

@@ -69,6 +69,7 @@ mod stores;
 mod support_smoke;
 mod terminal;
 mod untrue;
+mod vectors;
 mod watch;
 mod way_back;
 mod worker;
