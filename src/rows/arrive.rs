@@ -9,7 +9,7 @@ use super::RowsError;
 use super::compose;
 use super::conflict;
 use super::desk::Desk;
-use super::intake;
+use super::intake::{self, Queue};
 use super::live::Names;
 use super::record::Record;
 use super::report::Collected;
@@ -33,6 +33,8 @@ const ROWS_WHERE_TIME_IS_SET: usize = 8;
 const PAUSE: Duration = Duration::from_millis(25);
 /// The id of a row that the log has and a restored database lacks.
 const NOWHERE: i64 = -1;
+/// After so many rows a first sync writes down what it has done.
+const LATER: usize = 5000;
 /// Titles that a report names.
 const TITLES: usize = 20;
 /// Columns that only ever go from NULL to a value: a value beats NULL, whichever is newer.
@@ -64,59 +66,86 @@ pub async fn arrive(desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsEr
         return Ok(());
     }
     search::search(desk)?;
-    while batch(desk, report)? {
+    let mut queue = Queue::default();
+    queue.fill(desk, ROWS)?;
+    // A first sync that is cut off is a first sync again: it needs no notes, and what it enters may be entered later.
+    let (mut later, mut entered) = (None, 0);
+    while !queue.is_empty() {
+        if desk.first && later.is_none() {
+            later = Some(desk.shadow.db.unchecked_transaction().map_err(ShadowError)?);
+        }
+        entered += batch(desk, &mut queue, report)?;
+        queue.fill(desk, ROWS)?;
+        if queue.is_empty() || entered > LATER {
+            entered = 0;
+            later.take().map_or(Ok(()), rusqlite::Transaction::commit).map_err(ShadowError)?;
+        }
         // In a life whose time a test sets nobody waits.
-        if failpoint::set_time().is_none() {
+        if !queue.is_empty() && failpoint::set_time().is_none() {
             tokio::time::sleep(PAUSE).await;
         }
     }
     Ok(())
 }
 
-/// One transaction; whether there is more.
-fn batch(desk: Desk<'_>, report: &mut Collected) -> Result<bool, RowsError> {
+/// One transaction; how many records it dealt with.
+fn batch(desk: Desk<'_>, queue: &mut Queue, report: &mut Collected) -> Result<usize, RowsError> {
     let live = &desk.live.db;
     let transaction = rusqlite::Transaction::new_unchecked(live, rusqlite::TransactionBehavior::Immediate)?;
-    let (began, mut done, mut more) = (Instant::now(), Vec::new(), true);
+    let (began, mut done) = (Instant::now(), Vec::new());
     let names = Names::new(desk.shadow);
     let set = failpoint::set_time().is_some();
     let rows = if set { ROWS_WHERE_TIME_IS_SET } else { ROWS };
     while done.len() < rows && (set || began.elapsed() < TIME) {
-        let Some((record, bytes)) = intake::next(desk)? else {
-            more = false;
+        let Some((record, bytes)) = queue.next() else {
             break;
         };
         let outcome = take_in(desk, &names, &record, report)?;
         done.push((record, bytes, outcome));
     }
     names.check()?;
-    if done.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Entered(..)))
-        && !failpoint::planted("arriving")
-    {
-        desk.shadow.transaction(|| {
-            for (_, _, outcome) in &done {
-                if let Outcome::Entered(did, entry) = outcome {
-                    desk.shadow.note_arriving(*did, entry)?;
-                }
-            }
-            Ok::<_, ShadowError>(())
-        })?;
+    if !desk.first && !failpoint::planted("arriving") {
+        note(desk, &done)?;
     }
     failpoint::reach("rows.arriving");
     transaction.commit()?;
     failpoint::reach("rows.arrived");
-    desk.shadow.transaction(|| {
-        for (record, line, outcome) in &done {
-            enter(desk, record, line, outcome)?;
-        }
-        desk.shadow.db.execute("DELETE FROM arriving", [])?;
-        failpoint::reach("rows.entered");
-        Ok::<_, ShadowError>(())
-    })?;
+    if desk.first {
+        enter_all(desk, &done)?;
+    } else {
+        desk.shadow.transaction(|| {
+            enter_all(desk, &done)?;
+            desk.shadow.db.execute("DELETE FROM arriving", [])?;
+            failpoint::reach("rows.entered");
+            Ok::<_, ShadowError>(())
+        })?;
+    }
     for (record, _, outcome) in &done {
         count(report, record, outcome);
     }
-    Ok(more)
+    Ok(done.len())
+}
+
+/// Writes down what is about to be committed.
+fn note(desk: Desk<'_>, done: &[(Record, Vec<u8>, Outcome)]) -> Result<(), ShadowError> {
+    if !done.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Entered(..))) {
+        return Ok(());
+    }
+    desk.shadow.transaction(|| {
+        for (_, _, outcome) in done {
+            if let Outcome::Entered(did, entry) = outcome {
+                desk.shadow.note_arriving(*did, entry)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn enter_all(desk: Desk<'_>, done: &[(Record, Vec<u8>, Outcome)]) -> Result<(), ShadowError> {
+    for (record, line, outcome) in done {
+        enter(desk, record, line, outcome)?;
+    }
+    Ok(())
 }
 
 /// Writes down in the shadow what became of a record.

@@ -1,6 +1,8 @@
 //! Records that came, before anything is done with them: of each row the newest one only. Where a row is not known here,
 //! what it takes to find it among the rows that are.
 
+use std::collections::VecDeque;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::RowsError;
@@ -102,27 +104,48 @@ pub fn is_empty(desk: Desk<'_>) -> Result<bool, ShadowError> {
     Ok(statement.query_row([], |_| Ok(())).optional()?.is_none())
 }
 
-/// The next record in the order of arrival: parents first, then what goes, children first. It is noted no longer.
-///
-/// # Errors
-/// The shadow's.
-pub fn next(desk: Desk<'_>) -> Result<Option<(Record, Vec<u8>)>, RowsError> {
-    let sql = "SELECT rowid, record FROM temp.incoming ORDER BY dead, rank, birth, uid LIMIT 1";
-    loop {
-        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
-        let next = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
-        let Some((id, line)) = next.optional().map_err(ShadowError)? else {
-            return Ok(None);
-        };
-        let mut statement = desk
-            .shadow
-            .db
-            .prepare_cached("DELETE FROM temp.incoming WHERE rowid = ?1")
-            .map_err(ShadowError)?;
-        statement.execute([id]).map_err(ShadowError)?;
-        match Record::read(&line) {
-            Ok(record) => return Ok(Some((record, line))),
-            Err(error) => tracing::warn!(%error, "rows: a record was damaged on its way"),
+/// The noted records in the order of arrival: parents first, then what goes, children first.
+#[derive(Debug, Default)]
+pub struct Queue {
+    read: VecDeque<(Record, Vec<u8>)>,
+    /// Where the next page begins.
+    after: Option<(bool, i64, i64, Vec<u8>)>,
+}
+
+impl Queue {
+    /// Reads ahead, so that nothing has to be read and told apart while the database is locked.
+    ///
+    /// # Errors
+    /// The shadow's.
+    pub fn fill(&mut self, desk: Desk<'_>, count: usize) -> Result<(), RowsError> {
+        if self.read.len() >= count {
+            return Ok(());
         }
+        let (dead, rank, birth, uid) = self.after.clone().unwrap_or((false, i64::MIN, i64::MIN, Vec::new()));
+        let sql = "SELECT dead, rank, birth, uid, record FROM temp.incoming WHERE (dead, rank, birth, uid) > (?1, ?2, ?3, ?4) \
+                   ORDER BY dead, rank, birth, uid LIMIT ?5";
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let wanted = i64::try_from(count - self.read.len()).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![dead, rank, birth, uid, wanted]).map_err(ShadowError)?;
+        while let Some(row) = rows.next().map_err(ShadowError)? {
+            let get = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            self.after = Some(get(row).map_err(ShadowError)?);
+            let line: Vec<u8> = row.get(4).map_err(ShadowError)?;
+            match Record::read(&line) {
+                Ok(record) => self.read.push_back((record, line)),
+                Err(error) => tracing::warn!(%error, "rows: a record was damaged on its way"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left of what was read.
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// The next of those that were read.
+    pub fn next(&mut self) -> Option<(Record, Vec<u8>)> {
+        self.read.pop_front()
     }
 }

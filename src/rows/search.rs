@@ -42,9 +42,8 @@ pub fn search(desk: Desk<'_>) -> Result<(), RowsError> {
         each(desk, table, false, |record| exact(desk, table, record))?;
         each(desk, table, false, |record| by_key(desk, table, record).map(|_| ()))?;
         each(desk, table, false, |record| alone(desk, table, record, false))?;
-        each(desk, table, true, |record| match by_key(desk, table, record)? {
-            true => Ok(()),
-            false => alone(desk, table, record, true),
+        each(desk, table, true, |record| {
+            if by_key(desk, table, record)? { Ok(()) } else { alone(desk, table, record, true) }
         })?;
         name(desk, &shape.name, &names)?;
     }

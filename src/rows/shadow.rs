@@ -26,6 +26,8 @@ CREATE TABLE rows(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, 
   was BLOB NOT NULL DEFAULT x'');
 CREATE UNIQUE INDEX rows_uid ON rows(uid, tab);
 CREATE INDEX rows_lid ON rows(tab, lid) WHERE lid IS NOT NULL;
+CREATE INDEX rows_kept ON rows(uid) WHERE mark = 1;
+CREATE INDEX rows_held ON rows(tab) WHERE held;
 CREATE TABLE keys(key BLOB NOT NULL, tab TEXT NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(key, tab, uid)) WITHOUT ROWID;
 CREATE INDEX keys_uid ON keys(uid, tab);
 CREATE TABLE writers(writer BLOB PRIMARY KEY, number INTEGER NOT NULL, ahead INTEGER NOT NULL DEFAULT 0, node TEXT) WITHOUT ROWID;

@@ -11,7 +11,7 @@ use super::RowsError;
 use super::compose;
 use super::desk::{Desk, clear_arrival};
 use super::gather::{self, After};
-use super::intake;
+use super::intake::Queue;
 use super::live::Names;
 use super::log::RowLog;
 use super::record::Record;
@@ -56,7 +56,12 @@ pub async fn unite(desk: Desk<'_>, log: &RowLog<'_>) -> Result<(), RowsError> {
     }
     let listed = gather::list(log).await?;
     gather::gather(desk, log, &listed, After::Asked, &mut Collected::default()).await?;
-    while let Some((record, _)) = intake::next(desk)? {
+    let mut queue = Queue::default();
+    loop {
+        queue.fill(desk, 100)?;
+        let Some((record, _)) = queue.next() else {
+            break;
+        };
         if let Some(step) = steps.get(&record.uid) {
             take_over(desk, shape, step, &record)?;
         }
