@@ -203,7 +203,11 @@ async fn locked(
     let head = if fresh.since(&session.bucket.context, work.seen_at) {
         work.head
     } else {
-        look(session, record, work.wish).await?
+        let now = look(session, record, work.wish).await?;
+        if came_since(now.as_ref(), work.head.as_ref()) {
+            return Ok(Done::Overtaken);
+        }
+        now
     };
     let head = head.as_ref();
     if let Some(commit) =
@@ -246,6 +250,14 @@ async fn locked(
     session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, short(&commit.sha256)));
     let warning = fewer(parent.as_deref(), &commit);
     Ok(Done::Committed { commit: Box::new(commit), mirrored, warning })
+}
+
+/// Whether a Python node pushed what was not there at the first look: its rows are taken in before it becomes history.
+fn came_since(now: Option<&Head>, before: Option<&Head>) -> bool {
+    let foreign = |head: Option<&Head>| {
+        head.filter(|head| head.commit().is_none()).map(|head| head.announced().map(str::to_owned))
+    };
+    foreign(now).is_some() && foreign(now) != foreign(before)
 }
 
 /// Brings the objects for Python nodes up to date, where the shot has one for them, over what was there (`over`) before

@@ -53,6 +53,7 @@ pub(super) async fn rows(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> 
             .ui
             .warn("the state of this machine is a copy of another one's: it goes on under an id of its own");
     }
+    node::announce(session, rows).await?;
     tracing::debug!(?done.begun, ?done.published, "rows exchanged");
     failpoint::reach("sync.published");
     done.standing = rows.standing()?;
@@ -91,19 +92,13 @@ pub(super) async fn take_image(
 
 /// The end of a sync: segments are folded where it is time, and this machine's record says how it stands. Trouble with
 /// either never fails a sync: the segments are there.
-pub(super) async fn close(
-    session: &Session,
-    rows: &mut Rows<'_>,
-    wish: Wish,
-    standing: Option<&Standing>,
-    done: &Exchanged,
-) {
+pub(super) async fn close(session: &Session, rows: &mut Rows<'_>, wish: Wish, standing: Option<&Standing>) {
     let end = async {
         if wish.depth() == rows::Depth::Whole {
             let folded = rows.fold().await?;
             tracing::info!(?folded, "segments folded");
         }
-        node::keep(session, wish, standing, done, rows).await
+        node::keep(session, wish, standing, rows).await
     };
     if let Err(failure) = end.await {
         tracing::warn!(%failure, "the record of this machine is behind");

@@ -1,7 +1,6 @@
 //! This machine's record in the bucket: what it holds, how far it has collected, how its last sync went. Others see by it
 //! that there is something new; people see by it who is behind. Says what the others steps found out; asks nothing itself.
 
-use super::exchange::Exchanged;
 use super::gate::Standing;
 use super::session::Session;
 use super::wish::Wish;
@@ -13,25 +12,41 @@ use crate::storage::records::iso;
 /// A record that says nothing new is written again after this long (seconds), so that others see when we were last here.
 const AT_MOST_EVERY: i64 = 900;
 
-/// Writes the record where it is due: after each segment, else now and then.
+/// Writes the record where the bucket has a segment of ours that others do not know of yet: before anything is built on it.
+/// A machine that was killed in between does so at its next sync.
+pub(super) async fn announce(session: &Session, rows: &mut Rows<'_>) -> CommandResult {
+    match is_announced(rows)? {
+        true => Ok(()),
+        false => put(session, None, rows).await,
+    }
+}
+
+/// Writes the record where it is due: what `announce` left, else now and then.
 pub(super) async fn keep(
     session: &Session,
     wish: Wish,
     standing: Option<&Standing>,
-    done: &Exchanged,
     rows: &mut Rows<'_>,
 ) -> CommandResult {
-    let at = rows.standing()?;
-    let published = at.segment > done.standing.segment || done.published.segments > 0 || done.begun.finished;
-    let before = rows.last_node()?;
     let now = session.bucket.context.server_now();
-    let young = before
-        .as_ref()
-        .and_then(NodeRecord::at)
+    let young = (rows.last_node()?.as_ref().and_then(NodeRecord::at))
         .is_some_and(|at| (0..AT_MOST_EVERY).contains(&(now.as_second() - at)));
-    if young && !published && !wish.is_typed() {
+    if young && is_announced(rows)? && !wish.is_typed() {
         return Ok(());
     }
+    put(session, standing, rows).await
+}
+
+fn is_announced(rows: &Rows<'_>) -> CommandResult<bool> {
+    let at = rows.standing()?;
+    Ok(match rows.last_node()? {
+        Some(record) => record.last == at.segment && record.folds == at.folds,
+        None => at.segment == 0,
+    })
+}
+
+async fn put(session: &Session, standing: Option<&Standing>, rows: &mut Rows<'_>) -> CommandResult {
+    let (before, now) = (rows.last_node()?, session.bucket.context.server_now());
     let facts = session.facts_for_people().await?;
     let record = NodeRecord {
         schema: SCHEMA,

@@ -68,7 +68,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
         }
         let archived = archived(session, record, wish, &mut rows, &mut standing, &mut told).await?;
         if !matches!(archived, Archived::Overtaken) {
-            exchange::close(session, &mut rows, wish, standing.as_ref(), &exchanged).await;
+            exchange::close(session, &mut rows, wish, standing.as_ref()).await;
             return told.conclude(record, standing.as_ref(), image.as_ref(), archived, &exchanged).await;
         }
         session.ui.line("another machine archived first: looking again");

@@ -101,6 +101,7 @@ fn the_objects_of_a_push_have_the_keys_texts_and_shapes_of_the_contract() {
         .iter()
         .map(|key| key.trim_start_matches(ROOT))
         .filter(|key| !key.starts_with("membridge/commits/") && !key.starts_with("membridge/packs/"))
+        .filter(|key| !key.starts_with("membridge/rows/") && !key.starts_with("membridge/nodes/"))
         .filter(|key| !key.starts_with("leadership/audit/"))
         .collect();
     assert_eq!(
@@ -108,6 +109,7 @@ fn the_objects_of_a_push_have_the_keys_texts_and_shapes_of_the_contract() {
         [
             "leadership/lease.json",
             "locks/active.lock",
+            "membridge/store.json",
             "sqlite/claude-mem.db",
             "sqlite/claude-mem.db.sha256",
             "sqlite/manifest.json"

@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::common::{memory, restored};
 use crate::fencing::{bucket_is, lock_is_free, machine, push_stopped_at, two_in_step};
-use crate::support::claude_mem::Version;
+use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::process::{Outcome, Running};
 use crate::support::python_node::{self, PythonNode};
@@ -46,8 +47,14 @@ fn f20_what_changed_before_the_lock_was_held_is_seen_under_it() {
             python_node::Stop::Never,
         );
     });
-    alpha.cmd("push_sqlite").run().assert_code(4);
-    bucket_is(&server, &beta);
+    let theirs = claude_mem::titles(beta.db_path());
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("the push of beta is taken in");
+    // What came in between is memory of all, and a commit of its own.
+    let here = claude_mem::titles(alpha.db_path());
+    assert!(theirs.iter().all(|title| here.contains(title)), "{here:?}");
+    assert_eq!(here.len(), 26);
+    bucket_is(&server, &alpha);
+    assert_eq!(restored(&alpha, 2), theirs);
 }
 
 #[test]
@@ -86,7 +93,6 @@ fn forced_python_push(server: &crate::support::s3::Handle, database: &Path) {
     server.put(&python_node::key("mem", "locks/active.lock"), lock);
 }
 
-/// Sixteen machines: one push gets in, the others are refused, and nobody reports a success that is not there.
 /// All of them at once; each ends with success, a refusal or an error.
 pub fn push_all(machines: &[Machine]) -> Vec<Outcome> {
     let runs: Vec<_> = machines
@@ -95,7 +101,7 @@ pub fn push_all(machines: &[Machine]) -> Vec<Outcome> {
         .collect();
     let ends: Vec<_> = runs.into_iter().map(Running::wait).collect();
     for end in &ends {
-        assert!([0, 1, 4].contains(&end.code), "{end:?}");
+        assert!([0, 1].contains(&end.code), "{end:?}");
     }
     ends
 }
@@ -111,10 +117,21 @@ fn f18_sixteen_machines_pushing_at_once() {
         })
         .collect();
     let ends = push_all(&machines);
-    let won: Vec<_> = ends.iter().zip(&machines).filter(|(end, _)| end.code == 0).collect();
-    assert_eq!(won.len(), 1, "{ends:#?}");
-    bucket_is(&server, won[0].1);
+    let won = ends.iter().filter(|end| end.code == 0).count();
+    assert!(won >= 1, "{ends:#?}");
     lock_is_free(&server);
+    // The archive is one machine's at a time; the rows are everybody's, whoever archived them.
+    for machine in &machines {
+        machine.cmd("sync --for turn").run().assert_code(0);
+    }
+    let all = memory(&machines[15].db_path());
+    assert_eq!(claude_mem::counts(machines[15].db_path()).observations, (0..16).map(|n| 5 + n).sum::<i64>());
+    for machine in &machines {
+        machine.cmd("sync --for start").run().assert_code(0);
+        assert_eq!(memory(&machine.db_path()), all, "{}", machine.name);
+    }
+    machines[3].cmd("push_sqlite").run().assert_code(0);
+    bucket_is(&server, &machines[3]);
 }
 
 /// Sixteen processes of one machine: they wait for each other, one pushes, the others find nothing to do.

@@ -1,7 +1,7 @@
 //! Pushes as commits: small on the wire, adopted from Python nodes, with a copy for them that may lag or be switched
 //! off.
 
-use crate::common::{COMMITS, assert_whole, now, rows};
+use crate::common::{COMMITS, assert_whole, memory, now, rows};
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
 use crate::support::python_node::{self, PythonNode, Stop};
@@ -39,7 +39,7 @@ fn with_the_mirror_off_a_session_costs_its_changed_pages_both_ways() {
     beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
     let received: u64 = server.requests().iter().map(|request| request.bytes_out).sum();
     assert!(received < whole / 10, "{received} bytes received");
-    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
     assert_whole(&beta.db_path());
 
     alpha.cmd("mirror on").run().assert_code(0);
@@ -47,32 +47,6 @@ fn with_the_mirror_off_a_session_costs_its_changed_pages_both_ways() {
     alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
     alpha.cmd("mirror status").run().assert_code(0).stdout_has("up to date");
     assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(3040));
-}
-
-#[test]
-fn a_background_push_leaves_the_mirror_to_the_next_whole_one() {
-    let server = S3Server::start();
-    let alpha = alpha(&server, 20);
-    alpha.db().add_observations(2);
-    alpha.cmd("push_sqlite --background").run().assert_code(0).stdout_has("commit 2");
-    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(20));
-    alpha.cmd("push_sqlite --background").run().assert_code(0).stdout_has("already up to date");
-    // Where no session end ever refreshes it, a hook's push does after an hour.
-    alpha.db().add_observations(1);
-    alpha
-        .cmd("push_sqlite --background")
-        .env("LEADERSHIP_ENABLED", "0")
-        .env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7200")
-        .run()
-        .assert_code(0);
-    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(23));
-    alpha.db().add_observations(1);
-    alpha.cmd("push_sqlite --background").env("MEMBRIDGE_TEST_CLOCK_OFFSET", "7300").run().assert_code(0);
-    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(23));
-    // Nothing is new, and the copy is brought up to date all the same.
-    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("already up to date");
-    assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(24));
-    assert_eq!(server.keys(COMMITS).len(), 4);
 }
 
 #[test]
@@ -88,7 +62,7 @@ fn f08_a_python_push_in_between_is_adopted_and_listed() {
     // A reader sees it at once, adopted or not.
     let beta = Machine::new("beta", &server);
     beta.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(rows(&beta.db_path()), theirs);
+    assert_eq!(memory(&beta.db_path()), memory(&python.db_path()));
     alpha.cmd("pull_sqlite").env("ALLOW_PRIMARY_PULL_OVERRIDE", "1").run().assert_code(0);
     alpha.db().add_observations(1);
     alpha
@@ -109,7 +83,7 @@ fn f08_a_python_push_in_between_is_adopted_and_listed() {
     alpha.db().add_observations(1);
     alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("commit 4").stdout_lacks("became");
     beta.cmd("pull_sqlite").run().assert_code(0);
-    assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
 }
 
 #[test]
@@ -119,13 +93,13 @@ fn thirty_pushes_from_two_nodes_can_all_be_restored() {
     let beta = Machine::new("beta", &server);
     for round in 0..15 {
         alpha.db().add_observations(1 + round % 4);
-        alpha.cmd("push_sqlite --background").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
+        alpha.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
         beta.cmd("pull_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
         beta.db().add_observations(1 + round % 3);
-        beta.cmd("push_sqlite --background").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
+        beta.cmd("push_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
         alpha.cmd("pull_sqlite").env("LEADERSHIP_ENABLED", "0").run().assert_code(0);
     }
-    assert_eq!(rows(&alpha.db_path()), rows(&beta.db_path()));
+    assert_eq!(memory(&alpha.db_path()), memory(&beta.db_path()));
     assert_eq!(server.keys(COMMITS).len(), 31);
     alpha.cmd("verify --all").run().assert_code(0);
     assert!(newest_commit(&server)["chain"].as_array().unwrap().len() < 31, "chains start anew");
@@ -135,19 +109,17 @@ fn thirty_pushes_from_two_nodes_can_all_be_restored() {
 fn f17_the_vector_index_is_reported_and_moved_away_on_request() {
     let server = S3Server::start();
     let alpha = alpha(&server, 10);
-    let beta = Machine::new("beta", &server);
-    let diverge = |round: &str| {
-        alpha.db().add_observations(1);
-        alpha.cmd("push_sqlite").run().assert_code(0);
-        beta.db().add_session(round).add_observations(1);
-    };
-    beta.cmd("pull_sqlite").run().assert_code(0).stdout_lacks("vector index");
-    beta.write(".claude-mem/chroma/index.bin", "vectors");
-    diverge("a");
-    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("vector index").stdout_has("--reset-vectors");
-    assert!(beta.path(".claude-mem/chroma/index.bin").exists(), "only on request");
-    diverge("b");
-    beta.cmd("pull_sqlite --reset-vectors").run().assert_code(0).stdout_has("vector index: moved to");
-    assert!(!beta.path(".claude-mem/chroma").exists());
-    assert!(beta.files().iter().any(|file| file.ends_with("vectors/chroma/index.bin")));
+    alpha.db().add_observations(1);
+    alpha.write(".claude-mem/chroma/index.bin", "vectors");
+    alpha
+        .cmd("restore 1 --yes")
+        .run()
+        .assert_code(0)
+        .stdout_has("vector index")
+        .stdout_has("--reset-vectors");
+    assert!(alpha.path(".claude-mem/chroma/index.bin").exists(), "only on request");
+    alpha.db().add_observations(1);
+    alpha.cmd("restore 1 --yes --reset-vectors").run().assert_code(0).stdout_has("vector index: moved to");
+    assert!(!alpha.path(".claude-mem/chroma").exists());
+    assert!(alpha.files().iter().any(|file| file.ends_with("vectors/chroma/index.bin")));
 }

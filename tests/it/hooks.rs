@@ -77,10 +77,10 @@ fn f12_a_stop_leaves_a_push_behind_and_its_result() {
     let machine = Machine::new("alpha", store.path());
     machine.create_db(Version::V13_25_3).add_session("one").add_observations(5);
     silent(&machine, "hook stop", STOP);
-    until("the push", || log_has(&machine, "event=stop outcome=pushed code=0"));
+    until("the push", || log_has(&machine, "event=stop outcome=synced code=0"));
     let last: Value =
         serde_json::from_slice(&std::fs::read(machine.path(".membridge/last-result.json")).unwrap()).unwrap();
-    assert_eq!((&last["stop"]["outcome"], &last["stop"]["code"]), (&"pushed".into(), &0.into()));
+    assert_eq!((&last["stop"]["outcome"], &last["stop"]["code"]), (&"synced".into(), &0.into()));
 
     let beta = Machine::new("beta", store.path());
     beta.cmd("pull_sqlite").run().assert_code(0);

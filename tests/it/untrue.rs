@@ -22,44 +22,16 @@ fn alpha(server: &S3Server) -> Machine {
 fn whether_the_lock_may_be_had_is_said_by_all_as_the_push_is_told() {
     // The lock's own time and end, how long ago the store got it → doctor's level and word, status's word, exit code.
     let table = [
-        ("free", now(), None, 0, Some("released"), ("ok", "free (last held by far)", "lock: free", 0)),
-        ("young", now(), None, 0, None, ("warning", "LOCK ACTIVE — held by far", "(free in 72", 1)),
-        (
-            "old",
-            now() - 8000,
-            None,
-            0,
-            None,
-            ("info", "lock: stale, left by far", "lock: stale, left by far", 0),
-        ),
+        ("free", now(), None, 0, Some("released"), ("ok", "free (last held by far)", 0)),
+        ("young", now(), None, 0, None, ("warning", "LOCK ACTIVE — held by far", 1)),
+        ("old", now() - 8000, None, 0, None, ("info", "lock: stale, left by far", 0)),
         // Its holder said that it holds for a day: the push is told so, and so is whoever asks.
-        (
-            "promised",
-            now() - 8000,
-            Some(now() + DAY),
-            8000,
-            None,
-            ("warning", "(free in 784", "(free in 784", 1),
-        ),
-        ("from the future", now() + 900 * DAY, None, 10, None, ("warning", "(free in 72", "(free in 72", 1)),
-        (
-            "from the future, old",
-            now() + 900 * DAY,
-            None,
-            8000,
-            None,
-            ("info", "lock: stale", "lock: stale", 0),
-        ),
-        (
-            "at the end of time",
-            i64::MAX,
-            Some(i64::MAX),
-            8000,
-            None,
-            ("info", "lock: stale", "lock: stale", 0),
-        ),
+        ("promised", now() - 8000, Some(now() + DAY), 8000, None, ("warning", "(free in 784", 1)),
+        ("from the future", now() + 900 * DAY, None, 10, None, ("warning", "(free in 72", 1)),
+        ("from the future, old", now() + 900 * DAY, None, 8000, None, ("info", "lock: stale", 0)),
+        ("at the end of time", i64::MAX, Some(i64::MAX), 8000, None, ("info", "lock: stale", 0)),
     ];
-    for (name, timestamp, expires_at, stored, state, (level, doctor, status, exit)) in table {
+    for (name, timestamp, expires_at, stored, state, (level, doctor, exit)) in table {
         let server = S3Server::start();
         let alpha = alpha(&server);
         let lock =
@@ -67,7 +39,6 @@ fn whether_the_lock_may_be_had_is_said_by_all_as_the_push_is_told() {
         server.put(&key("mem", "locks/active.lock"), lock.to_string());
         server.age(stored);
         Said::by(&alpha, "").check("lock", level, doctor);
-        alpha.cmd("status").run().stdout_has(status);
         alpha.cmd("push_sqlite --dry-run").run().assert_code(exit);
         let pushed = alpha.cmd("push_sqlite").run();
         pushed.assert_code(exit).stdout_has(if exit == 0 {
@@ -111,6 +82,7 @@ fn a_lease_from_the_future_ends_as_if_it_began_when_it_came() {
     alpha.cmd("push_sqlite").run().assert_code(3);
     alpha.set("PRIMARY_NODE_ID", "alpha");
     alpha.cmd("push_sqlite").run().assert_code(3);
+    alpha.db().add_observations(1);
     // An hour after the store got it, its term is over.
     server.age(3700);
     Said::by(&alpha, "").check("lease", "info", "ran out");

@@ -220,6 +220,22 @@ impl Running {
         }
     }
 
+    /// Lets it go on, again and again where it stops again, until it ends.
+    #[track_caller]
+    pub fn let_go(self) -> Outcome {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let limit = Instant::now() + Duration::from_secs(50);
+        loop {
+            let text = std::fs::read_to_string(&stat).unwrap_or_default();
+            match text.rsplit_once(") ").and_then(|(_, after_name)| after_name.chars().next()) {
+                None | Some('Z') => return self.wait(),
+                Some('T') => drop(self.sigcont()),
+                Some(_) => assert!(Instant::now() < limit, "never ended"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn sigcont(&self) -> &Running {
         self.signal(Signal::SIGCONT)
     }
