@@ -103,6 +103,8 @@ pub struct Standing {
     pub role: Role,
     /// The lease as it stands; `None` when there is none (only where nothing was to be written).
     pub lease: Option<LeaseRecord>,
+    /// When the bucket was asked (see [`crate::context::Context::uptime`]).
+    pub asked: std::time::Duration,
 }
 
 impl Standing {
@@ -139,9 +141,10 @@ impl Leadership<'_> {
     /// # Errors
     /// See [`LeadershipError`].
     pub async fn look(&self) -> Result<Standing, LeadershipError> {
+        let asked = self.bucket.context.uptime();
         let (lease, _) = find(self.bucket).await?;
         let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
-        Ok(Standing { role: decision.role, lease })
+        Ok(Standing { role: decision.role, lease, asked })
     }
 
     /// Our role, after creating or renewing the lease where that is our business.
@@ -151,14 +154,15 @@ impl Leadership<'_> {
     pub async fn stand(&self) -> Result<Standing, LeadershipError> {
         const ATTEMPTS: u32 = 4;
         for _ in 0..ATTEMPTS {
+            let asked = self.bucket.context.uptime();
             let (lease, etag) = find(self.bucket).await?;
             let decision = decide(lease.as_ref(), &self.node.id, self.config.primary.as_deref(), self.now());
             let Some(term) = decision.write else {
-                return Ok(Standing { role: decision.role, lease });
+                return Ok(Standing { role: decision.role, lease, asked });
             };
             let term = self.full(&term, lease.as_ref()).await?;
             if let Some(lease) = self.write(&term, etag.as_ref()).await? {
-                return Ok(Standing { role: decision.role, lease: Some(lease) });
+                return Ok(Standing { role: decision.role, lease: Some(lease), asked });
             }
             // Somebody else wrote first: their lease decides.
         }

@@ -85,14 +85,15 @@ pub(super) async fn python_wrote(session: &Session, record: &RecordFile) -> Comm
     Ok(manifest.map(|meta| meta.etag.0) != record.record.manifest_etag)
 }
 
-/// Brings the archive up to date with what is here, where that is this node's to do.
+/// Brings the archive up to date with what is here, where that is this node's to do; `head` was read at `seen_at` (see
+/// [`crate::context::Context::uptime`]).
 pub(super) async fn make(
     session: &Session,
     record: &mut RecordFile,
     wish: Wish,
     standing: Option<&Standing>,
     seen: &rows::Standing,
-    head: Option<Head>,
+    (head, seen_at): (Option<Head>, Duration),
 ) -> CommandResult<Archived> {
     let first = head.as_ref().and_then(Head::newest).is_none();
     let ours = standing.is_none_or(|standing| standing.role == Role::Primary)
@@ -100,7 +101,6 @@ pub(super) async fn make(
     if !ours && !first {
         return Ok(Archived::NotOurs);
     }
-    let seen_at = session.bucket.context.uptime();
     let rewrite = session.config.overrides.force_push && wish.is_typed();
     let local = session.read_local().await?;
     let counts = local.facts.counts;
@@ -130,8 +130,12 @@ pub(super) async fn make(
         record.record.checked_at = session.bucket.context.now().as_second();
     }
     let claude_mem = worker::local_version(&session.config, &worker::probe(&session.config).await);
-    let terms =
-        Terms { epoch: standing.and_then(Standing::epoch), gated: seen_at, claude_mem, seen: seen.vector() };
+    let terms = Terms {
+        epoch: standing.and_then(Standing::epoch),
+        gated: standing.map_or(seen_at, |standing| standing.asked),
+        claude_mem,
+        seen: seen.vector(),
+    };
     let work = Work { shot: &shot, head, seen_at, rewrite, wish, terms: &terms };
     let done = under_the_lock(session, record, work).await?;
     failpoint::reach("push.before-record");

@@ -98,6 +98,7 @@ async fn archived(
         // An image is whole: it would take the excluded projects along.
         return Ok(Archived::NotDue);
     }
+    let seen_at = session.bucket.context.uptime();
     let head = archive::look(session, record, wish).await?;
     if wish == Wish::Turn {
         *standing = gate::role(session, wish).await?;
@@ -113,5 +114,5 @@ async fn archived(
     if !due && foreign.is_none() || wish == Wish::Pull && !first {
         return Ok(Archived::NotDue);
     }
-    archive::make(session, record, wish, standing.as_ref(), &rows.standing()?, head).await
+    archive::make(session, record, wish, standing.as_ref(), &rows.standing()?, (head, seen_at)).await
 }

@@ -114,9 +114,8 @@ fn f18_a_commit_made_meanwhile_takes_the_number() {
         let (alpha, beta) = two_without_mirror(&server);
         let stopped = stopped_at(&alpha, failpoint);
         beta.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0).stdout_has("PUSH COMPLETE");
-        // Its number is taken: it collects, and takes the next one.
-        stopped.let_go().assert_code(0).stdout_has("another machine archived first").stdout_has("commit 3");
-        assert_eq!(commits(&server), 3, "{failpoint}");
+        // Its number is taken: it collects, and archives what the newest commit has not.
+        stopped.let_go().assert_code(0).stdout_has("another machine archived first");
         head_is("reader", &server, &alpha);
         assert_eq!(claude_mem::counts(alpha.db_path()).observations, 306);
     }
