@@ -1,5 +1,6 @@
 //! Edits of a JSON text that leave every other byte as it is: append an item to a container, remove an item. Works on
-//! text that serde_json has accepted; knows nothing of what the items mean.
+//! text that serde_json has accepted; knows nothing of what the items mean. The crate jsonc-parser (0.34, feature cst) does
+//! not take its place: it spreads an object of one line over several, and removing the item does not put that back.
 
 use std::ops::Range;
 
