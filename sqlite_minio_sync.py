@@ -3,7 +3,7 @@
 
 As a program it becomes the binary. As a module it offers the functions that the old agent imports: each returns when
 the command ended with 0 and otherwise raises SystemExit with its exit code, as the script did.
-The binary is $MEMBRIDGE_BIN, or membridge in PATH, or ~/.local/bin/membridge.
+The binary is $MEMBRIDGE_BIN, or ~/.local/bin/membridge, or membridge in PATH; never one that a project brings along.
 """
 
 import os
@@ -12,10 +12,18 @@ import subprocess
 import sys
 
 
+def _in_path():
+    """The binary in PATH, named by its whole path; not one of the folder that we stand in, nor of an npm package."""
+    found = shutil.which("membridge")
+    if found and os.path.isabs(found) and os.sep + "node_modules" + os.sep not in found:
+        return found
+    return None
+
+
 def binary():
     """The path of the binary; SystemExit(1) when there is none."""
     home = os.path.expanduser("~/.local/bin/membridge")
-    found = os.environ.get("MEMBRIDGE_BIN") or shutil.which("membridge") or (os.path.exists(home) and home)
+    found = os.environ.get("MEMBRIDGE_BIN") or (os.path.exists(home) and home) or _in_path()
     if not found:
         print("ERROR: membridge is not installed: neither in PATH nor in ~/.local/bin", flush=True)
         raise SystemExit(1)

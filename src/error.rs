@@ -61,8 +61,12 @@ words! {
     DatabaseBusy = "database_busy",
     /// SQLite refused, or the database is in a state that does not go.
     DatabaseRefused = "database_refused",
+    /// A file system without locks between processes, where they are needed.
+    NoLocks = "no_locks",
     /// The disk has not enough room.
     NoSpace = "no_space",
+    /// This process may have no more descriptors, threads or children.
+    Limits = "limits",
     /// A file or folder of this machine cannot be read or written.
     LocalFile = "local_file",
     /// The history in the store is damaged.

@@ -17,6 +17,12 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Whether a lock was refused because the file system has none.
+pub fn lacks_locks(error: &io::Error) -> bool {
+    let none = [nix::errno::Errno::ENOLCK, nix::errno::Errno::EOPNOTSUPP, nix::errno::Errno::ENOSYS];
+    error.raw_os_error().is_some_and(|code| none.iter().any(|errno| *errno as i32 == code))
+}
+
 /// Writes a small file of ours whole or not at all: 0600, synced, renamed into place.
 ///
 /// # Errors

@@ -1,12 +1,15 @@
 //! `hook` and its detached part: the frame that prints at most one line for the person and always ends with 0.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use super::runtime;
 use crate::cli::Cli;
-use crate::config::{Environment, Settings, settings::SETTINGS};
+use crate::config::{Environment, Paths, Settings, settings::SETTINGS};
 use crate::context::Context;
 use crate::exit::ExitCode;
 use crate::failpoint;
@@ -18,13 +21,21 @@ use crate::jobs::{Detached, Entry, Event, Journal, background};
 use crate::outcome::Outcome;
 use crate::worker::http::Endpoint;
 
+/// The journal, by whatever of the settings can be read; `None` for a user without a home.
+pub(super) fn journal(environment: &Environment, file: Option<&Path>) -> Option<Journal> {
+    environment.home()?;
+    let none = BTreeMap::new();
+    let settings = Settings::load(&none, environment, file);
+    let settings = settings.unwrap_or_else(|_| Settings::without_file(&none, environment, file));
+    Some(Journal::of(&Paths::new(&settings)))
+}
+
 /// What Claude Code waits for.
 pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> ExitCode {
     let started = Instant::now();
-    let Some(home) = environment.home() else {
+    let Some(journal) = journal(environment, cli.config.as_deref()) else {
         return ExitCode::Ok;
     };
-    let journal = Journal::of(home);
     let patience = match event {
         Event::SessionStart => START_INPUT,
         Event::Stop | Event::SessionEnd => STOP_INPUT,
@@ -100,13 +111,17 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
     if event.job().is_humble() {
         background::be_humble();
     }
-    let Some(home) = environment.home() else {
+    let Some(journal) = journal(environment, cli.config.as_deref()) else {
         return ExitCode::Error;
     };
-    let journal = Journal::of(home);
     let prepared = Settings::load(&cli.settings.given(), environment, cli.config.as_deref())
         .map_err(|error| error.to_string())
-        .and_then(|settings| Ok((runtime()?, prepare(&settings, event, journal.clone())?)));
+        .and_then(|settings| {
+            Ok((
+                runtime::start().map_err(|error| format!("cannot start: {error}"))?,
+                prepare(&settings, event, journal.clone())?,
+            ))
+        });
     match prepared {
         Ok((runtime, work)) => {
             let (job, project) = work;
@@ -133,7 +148,7 @@ fn prepare(
 ) -> Result<(Detached, Option<String>), String> {
     let interval = push_interval(settings).map_err(|error| error.to_string())?;
     let database = settings.get("CLAUDE_MEM_DB").unwrap_or_default();
-    let state = settings.home.join(".membridge");
+    let state = Paths::new(settings).state;
     let queue = Queue::of(&state, database, interval)
         .map_err(|error| format!("cannot use {}: {error}", state.display()))?;
     let secret = |name| settings.get(name).map(str::to_owned);
@@ -149,14 +164,6 @@ async fn register(project: Option<&str>) {
     let Some(project) = project else { return };
     let agent = Endpoint { host: "127.0.0.1".to_owned(), port: 8001 };
     let _ = agent.post("/register_project", &serde_json::json!({"project_id": project})).await;
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))
 }
 
 fn context() -> Context {

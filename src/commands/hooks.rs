@@ -127,7 +127,7 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
         run.ui.warn(off.to_string());
         report = report.with("warning", off.to_string());
     }
-    let last = Journal::of(&run.settings.home).last_results();
+    let last = Journal::of(&Paths::new(&run.settings)).last_results();
     for entry in last.each() {
         run.ui.line(format!("last {}: {} at {} {}", entry.event, entry.outcome, entry.time, entry.message));
     }

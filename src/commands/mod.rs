@@ -16,6 +16,7 @@ mod project;
 mod promote;
 mod restore_backup;
 mod run;
+mod runtime;
 mod status;
 mod sync;
 mod usage;
@@ -32,7 +33,7 @@ use crate::config::daemon;
 use crate::config::{Environment, Settings, file_to_write};
 use crate::context::Context;
 use crate::database::files;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::failpoint;
 use crate::jobs::background;
@@ -115,11 +116,10 @@ fn prepare(cli: &Cli, environment: &Environment, ui: Ui) -> CommandResult<Run> {
 
 /// Runs the command on a single-threaded runtime, until it ends or a signal ends it.
 fn execute(run: &Run, command: Command) -> CommandResult<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .build()
-        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    let runtime = runtime::start().map_err(|error| {
+        Failure::of(Code::Limits, format!("cannot start: {error}"))
+            .hint("see what this process may have: ulimit -a (open files, processes)")
+    })?;
     let context = Arc::clone(&run.context);
     let end = runtime.block_on(async {
         let mut command = std::pin::pin!(dispatch(run, command));
@@ -137,9 +137,8 @@ fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     });
     // Blocking work that a signal left behind must not keep us here.
     runtime.shutdown_background();
-    if matches!(end, Err(Failure { exit: ExitCode::Interrupted(_), .. })) {
-        files::abandon();
-    }
+    // What such work has made, too.
+    files::abandon();
     end
 }
 

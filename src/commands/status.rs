@@ -103,7 +103,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
                 .with("hints", failure.hints.clone());
         }
     }
-    Ok(show_hooks(ui, &Journal::of(&config.paths.home).last_results(), report))
+    Ok(show_hooks(ui, &Journal::of(&config.paths).last_results(), report))
 }
 
 async fn observations(path: &std::path::Path) -> CommandResult<Option<u64>> {

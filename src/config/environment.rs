@@ -43,6 +43,9 @@ impl Environment {
             std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(|| {
                 nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
             });
+        // A user without a name has no home; whoever tells us where to keep our state has said enough.
+        let state = environment.values.get("MEMBRIDGE_STATE_DIR").filter(|folder| !folder.is_empty());
+        environment.home = environment.home.take().or_else(|| state.map(PathBuf::from));
         environment
     }
 

@@ -56,7 +56,9 @@ impl From<ConfigError> for Failure {
                 path.display()
             )),
             ConfigError::BadLine { path, .. } => Some(format!("edit {}", path.display())),
-            ConfigError::NoHome => None,
+            ConfigError::NoHome => {
+                Some("set HOME, or MEMBRIDGE_STATE_DIR to a folder that this user can write".to_owned())
+            }
             ConfigError::BadSwitch { .. }
             | ConfigError::BadNumber { .. }
             | ConfigError::NotUtf8 { .. }
@@ -380,11 +382,13 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
     let home = &settings.home;
     let path_of = |name| settings.get(name).map(PathBuf::from);
     let searched = settings.get("PATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+    // Never one that the project brings along, whose folder we are called in.
     let runtimes = (searched.into_iter().flatten())
         .map(|dir| dir.join("bun"))
         .chain(path_of("BUN"))
         .chain(path_of("BUN_PATH"))
         .chain([home.join(".bun/bin/bun")])
+        .filter(|path| path.is_absolute() && !path.iter().any(|part| part == "node_modules"))
         .collect();
     Ok(WorkerConfig {
         port: settings.number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?.and_then(|port| u16::try_from(port).ok()),

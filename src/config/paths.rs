@@ -11,8 +11,10 @@ pub struct Paths {
     pub home: PathBuf,
     /// CLAUDE_MEM_DATA_DIR when it is configured; otherwise the worker's own settings decide.
     pub data_dir: Option<PathBuf>,
-    /// Ours to use for state: `~/.membridge`.
+    /// Ours to use for state: MEMBRIDGE_STATE_DIR, or `~/.membridge`.
     pub state: PathBuf,
+    /// How the hooks went: `~/.claude-mem-minio/hook.log`, or in MEMBRIDGE_STATE_DIR where the home may be read-only.
+    pub hook_log: PathBuf,
     /// Configuration and wrapper scripts: `~/.claude-mem-minio`.
     pub minio: PathBuf,
     /// The fleet's key: MEMBRIDGE_KEY_FILE, or `fleet.key` there.
@@ -24,12 +26,14 @@ impl Paths {
     pub fn new(settings: &Settings) -> Self {
         let home = settings.home.clone();
         let minio = home.join(".claude-mem-minio");
+        let told = settings.get("MEMBRIDGE_STATE_DIR").map(|dir| expand_home(dir, &home));
         Self {
             key: settings
                 .get("MEMBRIDGE_KEY_FILE")
                 .map_or_else(|| minio.join("fleet.key"), |path| expand_home(path, &home)),
             data_dir: settings.get("CLAUDE_MEM_DATA_DIR").map(|dir| expand_home(dir, &home)),
-            state: home.join(".membridge"),
+            state: told.clone().unwrap_or_else(|| home.join(".membridge")),
+            hook_log: told.unwrap_or_else(|| minio.clone()).join("hook.log"),
             minio,
             home,
         }

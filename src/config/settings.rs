@@ -63,6 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("MEMBRIDGE_EXCLUDE_PROJECTS", None),
     setting("MEMBRIDGE_HOOK_MESSAGES", Some("1")),
     setting("MEMBRIDGE_PUSH_INTERVAL_SECONDS", Some("60")),
+    setting("MEMBRIDGE_STATE_DIR", None),
     setting("HTTP_PROXY", None),
     setting("HTTPS_PROXY", None),
     setting("ALL_PROXY", None),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::guard;
+use super::{guard, locks};
 use crate::error::{Code, Failure};
 
 /// What can be wrong with a database.
@@ -74,6 +74,9 @@ pub enum DatabaseError {
         /// What we wanted to do.
         doing: &'static str,
     },
+    /// Nobody can keep others from it: the file system has no locks.
+    #[error("{}: this file system has no locks between processes, and without them no database on it is safe", .0.display())]
+    NoLocks(PathBuf),
     /// The disk has not enough room.
     #[error("not enough free space in {}: {needed} bytes needed, {free} free", path.display())]
     NoSpace {
@@ -127,6 +130,9 @@ impl DatabaseError {
             }
             Some(ErrorCode::TooBig) => Self::Excess { path, problem: format!("{doing}: {error}") },
             Some(ErrorCode::ReadOnly) => Self::NeedsWriter { path, doing, error },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) if locks::are_missing(&path) => {
+                Self::NoLocks(path)
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, doing },
             _ if needs_extension(&error) => Self::Extension { path, problem: error.to_string() },
             _ => Self::Sqlite { doing, path, error },
@@ -149,6 +155,7 @@ impl DatabaseError {
             }
             Self::MissingTables { .. } => Code::DatabaseForeign,
             Self::Busy { .. } => Code::DatabaseBusy,
+            Self::NoLocks(_) => Code::NoLocks,
             Self::NoSpace { .. } => Code::NoSpace,
             Self::Io { .. } => Code::LocalFile,
             Self::Sqlite { .. } => Code::DatabaseRefused,
@@ -190,6 +197,9 @@ impl DatabaseError {
                 "check CLAUDE_MEM_DB; start claude-mem once if the file is new".to_owned()
             }
             Self::Busy { .. } => "try again; see who has it open: fuser -v FILE".to_owned(),
+            Self::NoLocks(_) => "keep claude-mem's data on a disk of this machine, or mount the share with locks \
+                 (NFS: without nolock; SMB: without nobrl; SSHFS has none)"
+                .to_owned(),
             Self::NoSpace { path, .. } => format!("free space: df -h {}", path.display()),
             Self::Io { path, .. } | Self::Sqlite { path, .. } => {
                 format!("check the rights and the free space: ls -l {0}; df -h {0}", path.display())

@@ -1,46 +1,23 @@
-//! The files around a database: private temporary ones that name their maker, free space, syncing, sweeping up
-//! after a killed run (F33), and the fingerprint that tells without SQLite that nothing was written. No SQL here.
+//! The files around a database: where it is, free space, syncing, and the fingerprint that tells without SQLite that
+//! nothing was written. No SQL here.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tempfile::TempPath;
 
 use super::DatabaseError;
 use crate::failpoint;
-use crate::private_files::{PREFIX, make_private_folder};
+use crate::private_files::make_private_folder;
 
+pub use super::temporary::{abandon, leftovers, sweep, temporary};
 pub use crate::private_files::write_private;
 
 /// How many folders of one name are tried.
 const SAME_NAME: u32 = 1000;
-
-/// Makes an empty file, 0600, that vanishes with the returned path.
-///
-/// # Errors
-/// The folder cannot be written.
-pub fn temporary(folder: &Path, what: &'static str) -> Result<TempPath, DatabaseError> {
-    make_private_folder(folder).map_err(|error| DatabaseError::io("make", folder, error))?;
-    let fail = |error| DatabaseError::io("make a temporary file in", folder, error);
-    // Held while the file is made: one that is made while a signal ends us would stay.
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(made) = made.as_mut() else {
-        return Err(fail(std::io::ErrorKind::Interrupted.into()));
-    };
-    let path = tempfile::Builder::new()
-        .prefix(&format!("{PREFIX}{}-{what}-", std::process::id()))
-        .suffix(".tmp")
-        .tempfile_in(folder)
-        .map(tempfile::NamedTempFile::into_temp_path)
-        .map_err(fail)?;
-    made.push(path.to_path_buf());
-    Ok(path)
-}
 
 /// Makes a folder, 0700, that was not there before: `path`, or `path-1` …, whose former ones hold something to keep.
 ///
@@ -62,54 +39,6 @@ pub fn fresh_folder(path: &Path) -> Result<PathBuf, DatabaseError> {
         }
     }
     Err(DatabaseError::io("make", path, taken))
-}
-
-/// What [`temporary`] has made in this process; `None` once it makes no more.
-static MADE: Mutex<Option<Vec<PathBuf>>> = Mutex::new(Some(Vec::new()));
-
-/// Removes every temporary file of this process and lets none be made any more, when a signal ends it while a task that
-/// owns one cannot be called back (F33).
-pub fn abandon() {
-    let made = MADE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    for path in made.iter().flatten() {
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(beside(path, suffix));
-        }
-    }
-}
-
-/// Removes temporary files whose maker is dead, with the journals that SQLite put beside them.
-pub fn sweep(folder: &Path) {
-    let Ok(children) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for child in children.flatten() {
-        let name = child.file_name();
-        let Some(maker) = name.to_str().and_then(maker) else {
-            continue;
-        };
-        let dead = maker != std::process::id() && !Path::new("/proc").join(maker.to_string()).exists();
-        if dead && let Err(error) = std::fs::remove_file(child.path()) {
-            tracing::debug!(path = %child.path().display(), %error, "a stale temporary file stays");
-        }
-    }
-}
-
-/// How many temporary files of dead runs there are.
-pub fn leftovers(folder: &Path) -> usize {
-    let Ok(children) = std::fs::read_dir(folder) else {
-        return 0;
-    };
-    let makers = children.flatten().filter_map(|child| child.file_name().to_str().and_then(maker));
-    makers.filter(|maker| !Path::new("/proc").join(maker.to_string()).exists()).count()
-}
-
-fn maker(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix(PREFIX)?;
-    if !name.contains(".tmp") {
-        return None;
-    }
-    rest.split('-').next()?.parse().ok()
 }
 
 /// The real file behind a path: links are followed (F15). The file itself may be missing, its folder too.
@@ -256,25 +185,5 @@ impl FilePrint {
         let tick = if coarse { Duration::from_millis(2_500) } else { Duration::from_millis(40) };
         let age = i128::try_from(now).unwrap_or(i128::MAX) - self.modified;
         age > i128::try_from(tick.as_nanos()).unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::maker;
-
-    #[test]
-    fn only_our_own_names_are_swept() {
-        let table = [
-            (".membridge-123-snapshot-abc.tmp", Some(123)),
-            (".membridge-123-snapshot-abc.tmp-journal", Some(123)),
-            (".membridge-x-snapshot-abc.tmp", None),
-            (".membridge-123", None),
-            ("claude-mem.db", None),
-            ("notes.tmp", None),
-        ];
-        for (name, pid) in table {
-            assert_eq!(maker(name), pid, "{name}");
-        }
     }
 }

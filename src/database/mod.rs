@@ -15,12 +15,14 @@ pub mod facts;
 pub mod files;
 pub mod guard;
 pub mod install;
+mod locks;
 pub mod look;
 pub mod queue;
 pub mod rows;
 pub mod shape;
 pub mod snapshot;
 pub mod tables;
+mod temporary;
 
 use std::path::Path;
 use std::time::Duration;

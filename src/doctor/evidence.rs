@@ -202,7 +202,7 @@ pub async fn gather(
             Path::new(hook_settings::MANAGED),
         ),
         machine: known_machine_token(&paths.state, context).unwrap_or_default(),
-        results: Journal::of(&paths.home).last_results(),
+        results: Journal::of(&paths).last_results(),
         backups: match &database {
             Some(database) => backups::list_of(&paths.pull_backups(), database),
             None => backups::list(&paths.pull_backups()),

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
+use crate::config::Paths;
 use crate::context::Context;
 use crate::outcome::Outcome;
 use crate::private_files::make_private_folder;
@@ -115,9 +116,9 @@ impl LastResults {
 }
 
 impl Journal {
-    /// The journal of this home: `~/.claude-mem-minio/hook.log` and `~/.membridge/last-result.json`.
-    pub fn of(home: &Path) -> Self {
-        Self { log: home.join(".claude-mem-minio/hook.log"), last: home.join(".membridge/last-result.json") }
+    /// The journal of this machine: `~/.claude-mem-minio/hook.log` and `~/.membridge/last-result.json`.
+    pub fn of(paths: &Paths) -> Self {
+        Self { log: paths.hook_log.clone(), last: paths.state.join("last-result.json") }
     }
 
     /// Appends a line to the log.
@@ -191,8 +192,16 @@ fn lock(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Journal, Outcome};
+    use super::{Entry, Journal, Outcome, Path, Paths};
+    use crate::config::{Environment, Settings};
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
+
+    fn journal(home: &Path) -> Journal {
+        let variables = [("HOME".to_owned(), home.display().to_string())];
+        let environment = Environment::from_values(variables);
+        Journal::of(&Paths::new(&Settings::without_file(&BTreeMap::new(), &environment, None)))
+    }
 
     fn entry(event: &str, message: &str) -> Entry {
         Entry {
@@ -209,7 +218,7 @@ mod tests {
     #[test]
     fn f12_an_event_is_one_line_with_outcome_code_and_duration() {
         let home = tempfile::tempdir().unwrap();
-        let journal = Journal::of(home.path());
+        let journal = journal(home.path());
         journal.note(&entry("stop", "")).unwrap();
         journal.note(&entry("stop", "two\nlines \"quoted\"")).unwrap();
         let log = home.path().join(".claude-mem-minio/hook.log");
@@ -226,7 +235,7 @@ mod tests {
     #[test]
     fn the_log_rotates_and_one_old_part_is_kept() {
         let home = tempfile::tempdir().unwrap();
-        let journal = Journal::of(home.path());
+        let journal = journal(home.path());
         let log = home.path().join(".claude-mem-minio/hook.log");
         for round in ["first", "second"] {
             journal.note(&entry("stop", round)).unwrap();
@@ -248,7 +257,7 @@ mod tests {
     #[test]
     fn the_last_result_of_each_kind_is_kept() {
         let home = tempfile::tempdir().unwrap();
-        let journal = Journal::of(home.path());
+        let journal = journal(home.path());
         assert_eq!(journal.last_results(), super::LastResults::default());
         journal.conclude(&entry("stop", "old")).unwrap();
         journal.conclude(&entry("session-start", "pull")).unwrap();

@@ -118,11 +118,19 @@ impl Session {
     pub async fn open(config: Config, bucket: Bucket, ui: Ui) -> CommandResult<(Self, RecordFile)> {
         let state = config.paths.state.clone();
         let state_error = |error: std::io::Error| {
+            if crate::private_files::lacks_locks(&error) {
+                return Failure::of(
+                    Code::NoLocks,
+                    format!("{}: this file system has no locks between processes", state.display()),
+                )
+                .hint("keep our state on a disk of this machine: MEMBRIDGE_STATE_DIR=/path/to/a/folder");
+            }
             Failure::of(
                 Code::LocalFile,
                 format!("cannot use the state directory {}: {error}", state.display()),
             )
             .hint(format!("it must be a folder of yours: ls -ld {}", state.display()))
+            .hint("or keep our state elsewhere: MEMBRIDGE_STATE_DIR=/path/to/a/folder")
         };
         crate::private_files::make_private_folder(&state).map_err(state_error)?;
         let database = files::resolve(&config.database)?;

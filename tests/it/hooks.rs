@@ -363,3 +363,36 @@ fn an_edit_of_another_program_and_a_link_that_leads_nowhere_survive_the_installe
     assert!(settings.symlink_metadata().unwrap().is_symlink());
     machine.cmd("doctor --no-network").run().stdout_has("is a link to /nonexistent/claude.json");
 }
+
+#[test]
+fn a_binary_that_the_project_brings_along_is_never_run() {
+    let store = tempfile::tempdir().unwrap();
+    let mut machine = Machine::new("alpha", store.path());
+    machine.cmd("hooks install").run().assert_code(0);
+    let trap = "#!/bin/sh\n: > \"$HOME/trapped\"\n";
+    for place in [
+        "project/membridge",
+        "project/bin/membridge",
+        "project/node_modules/.bin/membridge",
+        "node_modules/.bin/membridge",
+    ] {
+        let file = machine.write(place, trap);
+        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let project = machine.path("project");
+    let path = format!(
+        ".:bin:{0}/bin:{0}/node_modules/.bin:{1}/node_modules/.bin:/usr/bin:/bin",
+        project.display(),
+        machine.home().display()
+    );
+    machine.set("PATH", path);
+    let script = machine.path(".claude-mem-minio/bin/claude-mem-status");
+    let status = |machine: &Machine| machine.program(&script).current_dir(&project).run();
+    status(&machine).assert_code(1).stdout_has("membridge not found");
+    assert!(!machine.path("trapped").exists());
+    std::fs::create_dir_all(machine.path(".local/bin")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_membridge"), machine.path(".local/bin/membridge"))
+        .unwrap();
+    status(&machine).stdout_has("canonical_project_id");
+    assert!(!machine.path("trapped").exists());
+}

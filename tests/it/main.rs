@@ -46,6 +46,7 @@ mod hooks;
 mod hostile_images;
 mod layers;
 mod lease;
+mod limits;
 mod live;
 mod lock_race;
 mod losing_rows;
