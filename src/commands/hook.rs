@@ -21,21 +21,22 @@ use crate::jobs::{Detached, Entry, Event, Journal, background};
 use crate::outcome::Outcome;
 use crate::worker::http::Endpoint;
 
-/// The journal, by whatever of the settings can be read; `None` for a user without a home.
-pub(super) fn journal(environment: &Environment, file: Option<&Path>) -> Option<Journal> {
+/// Where files are, by whatever of the settings can be read; `None` for a user without a home.
+pub(super) fn paths(environment: &Environment, file: Option<&Path>) -> Option<Paths> {
     environment.home()?;
     let none = BTreeMap::new();
     let settings = Settings::load(&none, environment, file);
     let settings = settings.unwrap_or_else(|_| Settings::without_file(&none, environment, file));
-    Some(Journal::of(&Paths::new(&settings)))
+    Some(Paths::new(&settings))
 }
 
 /// What Claude Code waits for.
 pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> ExitCode {
     let started = Instant::now();
-    let Some(journal) = journal(environment, cli.config.as_deref()) else {
+    let Some(paths) = paths(environment, cli.config.as_deref()) else {
         return ExitCode::Ok;
     };
+    let journal = Journal::of(&paths);
     let patience = match event {
         Event::SessionStart => START_INPUT,
         Event::Stop | Event::SessionEnd => STOP_INPUT,
@@ -53,7 +54,7 @@ pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> Exit
             let noted = journal.note(&entry(Outcome::Queued, String::new()));
             if event == Event::SessionStart {
                 wait(child, SESSION_START.saturating_sub(started.elapsed()));
-                tell(cli, environment, &home.join(".membridge"));
+                tell(cli, environment, &paths.state);
             }
             noted
         }
@@ -64,7 +65,7 @@ pub(super) fn called(cli: &Cli, environment: &Environment, event: Event) -> Exit
 }
 
 /// Tells the person what there is to be told, on the one line that Claude Code shows and does not give to the model.
-fn tell(cli: &Cli, environment: &Environment, state: &std::path::Path) {
+fn tell(cli: &Cli, environment: &Environment, state: &Path) {
     let silent = || {
         let settings = Settings::load(&cli.settings.given(), environment, cli.config.as_deref());
         !settings.is_ok_and(|settings| settings.switch("MEMBRIDGE_HOOK_MESSAGES").unwrap_or(true))
@@ -111,9 +112,10 @@ pub(super) fn work(cli: &Cli, environment: &Environment, event: Event) -> ExitCo
     if event.job().is_humble() {
         background::be_humble();
     }
-    let Some(journal) = journal(environment, cli.config.as_deref()) else {
+    let Some(paths) = paths(environment, cli.config.as_deref()) else {
         return ExitCode::Error;
     };
+    let journal = Journal::of(&paths);
     let prepared = Settings::load(&cli.settings.given(), environment, cli.config.as_deref())
         .map_err(|error| error.to_string())
         .and_then(|settings| {

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Cli, Color, Command, ConfigAction};
 use crate::config::daemon;
@@ -122,14 +122,15 @@ fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     })?;
     let context = Arc::clone(&run.context);
     let end = runtime.block_on(async {
+        // Before anything can be seen of the command: whoever sees it may tell it to end.
+        let signals = Signals::watch()?;
         let mut command = std::pin::pin!(dispatch(run, command));
-        let mut stopped = std::pin::pin!(signals(&context));
+        let mut stopped = std::pin::pin!(signals.next(&context));
         tokio::select! {
             end = &mut command => return end,
             result = &mut stopped => match result {
-                Ok(signal) if !context.in_critical() => return Err(Failure::interrupted(signal)),
-                Ok(_) => run.ui.line("stopping, as soon as nothing is left half done"),
-                Err(failure) => return Err(failure),
+                signal if !context.in_critical() => return Err(Failure::interrupted(signal)),
+                _ => run.ui.line("stopping, as soon as nothing is left half done"),
             },
         }
         // In a critical section: it has heard of the signal, gives back what it holds, and ends by itself.
@@ -142,17 +143,29 @@ fn execute(run: &Run, command: Command) -> CommandResult<Report> {
     end
 }
 
-/// Waits for SIGINT or SIGTERM and tells the context.
-async fn signals(context: &Context) -> CommandResult<i32> {
-    let fail = |error: std::io::Error| Failure::new(format!("cannot watch for signals: {error}"));
-    let mut int = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut term = signal(SignalKind::terminate()).map_err(fail)?;
-    let number = tokio::select! {
-        _ = int.recv() => SignalKind::interrupt().as_raw_value(),
-        _ = term.recv() => SignalKind::terminate().as_raw_value(),
-    };
-    context.interrupt(number);
-    Ok(number)
+/// SIGINT and SIGTERM.
+struct Signals {
+    int: Signal,
+    term: Signal,
+}
+
+impl Signals {
+    fn watch() -> CommandResult<Self> {
+        let fail = |error: std::io::Error| Failure::new(format!("cannot watch for signals: {error}"));
+        let int = signal(SignalKind::interrupt()).map_err(fail)?;
+        let term = signal(SignalKind::terminate()).map_err(fail)?;
+        Ok(Self { int, term })
+    }
+
+    /// Waits for one and tells the context.
+    async fn next(mut self, context: &Context) -> i32 {
+        let number = tokio::select! {
+            _ = self.int.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.term.recv() => SignalKind::terminate().as_raw_value(),
+        };
+        context.interrupt(number);
+        number
+    }
 }
 
 async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {

@@ -11,7 +11,7 @@ use crate::config::Environment;
 use crate::context::Context;
 use crate::error::{Code, Failure};
 use crate::exit::ExitCode;
-use crate::jobs::{Entry, Event};
+use crate::jobs::{Entry, Event, Journal};
 use crate::outcome::Outcome;
 use crate::ui::Ui;
 
@@ -42,7 +42,9 @@ pub fn refused(error: &clap::Error, arguments: &[String], environment: &Environm
 
 /// Every event leaves a line (F12), also one whose hook is called with arguments that it does not have.
 fn log(error: &clap::Error, event: Option<&str>, environment: &Environment) {
-    let Some(journal) = super::hook::journal(environment, None) else { return };
+    let Some(journal) = super::hook::paths(environment, None).map(|paths| Journal::of(&paths)) else {
+        return;
+    };
     let known = event.and_then(|name| Event::from_str(name, false).ok());
     let context = Context::new(jiff::SignedDuration::ZERO);
     let message = format!("bad usage: {}", failure(error).message);
