@@ -238,7 +238,7 @@ mod tests {
         }
     }
     #[test]
-    fn a_time_in_the_future_counts_from_when_the_store_first_saw_it() {
+    fn f68_a_time_in_the_future_counts_from_when_the_store_first_saw_it() {
         const NOW: i64 = 1_000_000;
         let held = |age| {
             Verdict::Refuse(Held { host: "other".to_owned(), age, free_in: 161 - age, in_grace: age >= 100 })

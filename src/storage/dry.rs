@@ -32,6 +32,16 @@ pub(super) struct Dry {
     objects: Mutex<BTreeMap<String, Option<Arc<Kept>>>>,
 }
 
+/// What was done to an object so far.
+enum Touched {
+    /// Nothing: the store's own answer counts.
+    No,
+    /// It was deleted.
+    Gone,
+    /// It was written.
+    Kept(Arc<Kept>),
+}
+
 /// An object that would be there.
 #[derive(Debug)]
 struct Kept {
@@ -59,9 +69,12 @@ impl Dry {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was done to the object; `None`: nothing, and the store's own answer counts.
-    fn touched(&self, key: &str) -> Option<Option<Arc<Kept>>> {
-        self.objects().get(key).cloned()
+    fn touched(&self, key: &str) -> Touched {
+        match self.objects().get(key) {
+            None => Touched::No,
+            Some(None) => Touched::Gone,
+            Some(Some(kept)) => Touched::Kept(Arc::clone(kept)),
+        }
     }
 
     fn keep(&self, key: &str, content: Content, meta: Meta) -> Meta {
@@ -82,9 +95,9 @@ impl Dry {
 
     pub(super) async fn get(&self, place: &Place, key: &str) -> Result<Option<(Vec<u8>, Meta)>, StoreError> {
         let kept = match self.touched(key) {
-            None => return place.get(key).await,
-            Some(None) => return Ok(None),
-            Some(Some(kept)) => kept,
+            Touched::No => return place.get(key).await,
+            Touched::Gone => return Ok(None),
+            Touched::Kept(kept) => kept,
         };
         if kept.meta.size > RECORD_LIMIT {
             let detail = format!("it has more than {RECORD_LIMIT} bytes");
@@ -104,8 +117,9 @@ impl Dry {
 
     pub(super) async fn head(&self, place: &Place, key: &str) -> Result<Option<Meta>, StoreError> {
         match self.touched(key) {
-            None => place.head(key).await,
-            Some(kept) => Ok(kept.map(|kept| kept.meta.clone())),
+            Touched::No => place.head(key).await,
+            Touched::Gone => Ok(None),
+            Touched::Kept(kept) => Ok(Some(kept.meta.clone())),
         }
     }
 
@@ -116,9 +130,9 @@ impl Dry {
         sink: &mut Sink,
     ) -> Result<Option<Meta>, StoreError> {
         let kept = match self.touched(key) {
-            None => return place.download(key, sink).await,
-            Some(None) => return Ok(None),
-            Some(Some(kept)) => kept,
+            Touched::No => return place.download(key, sink).await,
+            Touched::Gone => return Ok(None),
+            Touched::Kept(kept) => kept,
         };
         match &kept.content {
             Content::Bytes(bytes) => sink.write(bytes).await.map_err(|error| local(key, &error))?,
@@ -185,12 +199,13 @@ impl Dry {
             StoreError::new(StoreErrorKind::Unexpected, place.name(), operation, "there is no such object")
         };
         let kept = match self.touched(from) {
-            None => {
+            Touched::No => {
                 let meta = place.head(from).await?.ok_or_else(gone)?;
                 self.keep(to, Content::CopyOf(from.to_owned()), meta);
                 return Ok(());
             }
-            Some(kept) => kept.ok_or_else(gone)?,
+            Touched::Gone => return Err(gone()),
+            Touched::Kept(kept) => kept,
         };
         self.objects().insert(to.to_owned(), Some(kept));
         Ok(())

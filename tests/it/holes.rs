@@ -16,7 +16,7 @@ fn archive(machine: &Machine) -> crate::support::process::Outcome {
 }
 
 #[test]
-fn a_commit_that_vanished_from_the_middle_splits_nobody() {
+fn f67_a_commit_that_vanished_from_the_middle_splits_nobody() {
     let server = S3Server::start();
     let alpha = pushed(&server, 6);
     let beta = Machine::new("beta", &server);
@@ -43,7 +43,7 @@ fn a_commit_that_vanished_from_the_middle_splits_nobody() {
 }
 
 #[test]
-fn a_number_that_nothing_could_follow_is_no_commit() {
+fn f67_a_number_that_nothing_could_follow_is_no_commit() {
     let server = S3Server::start();
     let alpha = pushed(&server, 6);
     let text = server.text(&commit(1));

@@ -51,7 +51,7 @@ fn whether_the_lock_may_be_had_is_said_by_all_as_the_push_is_told() {
 }
 
 #[test]
-fn a_claim_that_is_in_the_way_is_named_and_does_not_count_for_ever() {
+fn f68_a_claim_that_is_in_the_way_is_named_and_does_not_count_for_ever() {
     let server = S3Server::start();
     server.fault(Fault::IgnoresConditions).forever();
     let alpha = alpha(&server);
@@ -66,7 +66,7 @@ fn a_claim_that_is_in_the_way_is_named_and_does_not_count_for_ever() {
 }
 
 #[test]
-fn a_lease_from_the_future_ends_as_if_it_began_when_it_came() {
+fn f68_a_lease_from_the_future_ends_as_if_it_began_when_it_came() {
     let server = S3Server::start();
     let mut alpha = Machine::new("alpha", &server);
     with_memory(&alpha);
@@ -91,7 +91,7 @@ fn a_lease_from_the_future_ends_as_if_it_began_when_it_came() {
 }
 
 #[test]
-fn an_epoch_that_nothing_could_follow_is_refused_with_the_way_out() {
+fn f68_an_epoch_that_nothing_could_follow_is_refused_with_the_way_out() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
     with_memory(&alpha);
