@@ -2,6 +2,7 @@
 //! everything that is under way. A journal in the sense that what it promises is on the disk before the act; lost, it is
 //! made anew by a first sync. SQL and types only: decides nothing.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -80,6 +81,9 @@ impl Shadow {
     }
 
     fn try_open(path: &Path) -> Result<Self> {
+        // SQLite would let others read it; its log gets the rights of the file.
+        let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let db = Connection::open(path)?;
         db.set_prepared_statement_cache_capacity(64);
         db.busy_timeout(crate::database::BUSY)?;
@@ -409,4 +413,26 @@ pub fn read_writer(path: &Path) -> Option<Writer> {
 /// The file system's.
 pub fn write_writer(path: &Path, writer: Writer) -> std::io::Result<()> {
     write_private(path, format!("{writer}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shadow;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_is_ours_alone_and_made_anew_where_it_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows").join("x.sqlite");
+        let shadow = Shadow::open(&path).unwrap();
+        shadow.set("word", &"kept").unwrap();
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&path.with_extension("sqlite-wal")), 0o600);
+        drop(shadow);
+        assert_eq!(Shadow::open(&path).unwrap().get::<String>("word").unwrap().as_deref(), Some("kept"));
+        std::fs::write(&path, "no database at all, but long enough to look like a file").unwrap();
+        assert_eq!(Shadow::open(&path).unwrap().get::<String>("word").unwrap(), None);
+        assert!(path.with_extension("sqlite.damaged").exists());
+    }
 }
