@@ -189,7 +189,7 @@ impl Deed<'_> {
     pub fn edit(&mut self) {
         let (table, _) = *self.dice.pick(&TABLES);
         let again =
-            self.ledger.edited_last().filter(|_| self.dice.percent(40)).and_then(|token| self.find(token));
+            self.ledger.edited_last().filter(|_| self.dice.percent(60)).and_then(|token| self.find(token));
         let Some((table, row)) = again.or_else(|| Some((table, self.pick(table)?))) else { return };
         let change = match table {
             "observations" => self.edit_of_observation(&row),

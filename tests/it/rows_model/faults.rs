@@ -58,3 +58,13 @@ fn lives_without_care_for_twins_go_wrong() {
 fn lives_in_which_every_scan_is_quick_go_wrong() {
     shows("quick scan");
 }
+
+#[test]
+fn lives_without_a_note_of_what_arrives_go_wrong() {
+    shows("arriving");
+}
+
+#[test]
+fn lives_in_which_folding_forgets_go_wrong() {
+    shows("folding");
+}

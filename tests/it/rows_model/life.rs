@@ -61,7 +61,7 @@ fn weights(troubles: &Troubles) -> Vec<(Step, usize)> {
         (Step::Clone, when(troubles.clones, 3)),
         (Step::Jump, when(troubles.jumps, 4)),
         (Step::Year, when(troubles.years, 3)),
-        (Step::Fold, when(troubles.folding, 10)),
+        (Step::Fold, when(troubles.folding, 20)),
         (Step::Upgrade, when(troubles.upgrades, 8)),
         (Step::Mirror, when(troubles.python, 7)),
         (Step::PythonRow, when(troubles.python, 14)),
@@ -87,6 +87,15 @@ fn step(world: &mut World, dice: &mut Dice) {
         Step::Crash => {
             let crash = Some(dice.below(POINTS) as u64);
             world.sync(at, Sync { crash, ..Sync::WHOLE }, dice);
+            if world.machines[at].crashed && dice.percent(60) {
+                // While one machine is down, life goes on elsewhere.
+                let other = dice.below(world.machines.len());
+                if other != at {
+                    world.log.push(format!("   meanwhile {other} edits and syncs"));
+                    world.deed(other, dice, |deed| deed.edit());
+                    world.sync(other, Sync::WHOLE, dice);
+                }
+            }
         }
         Step::Fold => world.sync(at, Sync { base: true, ..Sync::WHOLE }, dice),
         Step::Delete if settled => {
@@ -139,7 +148,8 @@ fn step(world: &mut World, dice: &mut Dice) {
 
 /// A table is emptied by nobody's will; a person who is asked says that the rows are to be put back.
 fn vanish(world: &mut World, at: usize, dice: &mut Dice) {
-    world.sync(at, Sync::WHOLE, dice);
+    // What others have deleted meanwhile would make them too few to tell.
+    world.sync(at, Sync::QUIET, dice);
     let machine = &world.machines[at];
     let count = "SELECT count(*) FROM observations";
     let count: i64 = machine.memory().db.query_row(count, [], |row| row.get(0)).expect("a count");

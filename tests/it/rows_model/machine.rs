@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use membridge::config::StoreConfig;
 use membridge::context::Context;
 use membridge::failpoint::script::Crash;
 use membridge::identity::{Node, canonical_id};
+use membridge::rows::node::{NodeRecord, SCHEMA};
 use membridge::rows::{Depth, Rows, RowsError, Site};
 use membridge::storage::{Bucket, Store};
 
@@ -296,6 +297,21 @@ fn run(world: &mut World, at: usize, how: Sync, dice: &mut Dice) -> Result<Repor
     if how.base {
         wait(rows.make_base())?;
     }
+    keep_node_record(&mut rows, world.now_ms())?;
     report.held = rows.standing()?.held.total();
     Ok(report)
+}
+
+/// Says in the bucket how far this machine is, where that has changed or a quarter of an hour has gone by.
+fn keep_node_record(rows: &mut Rows<'_>, now_ms: i64) -> Result<(), RowsError> {
+    let (standing, before) = (rows.standing()?, rows.last_node()?);
+    let told = before.is_some_and(|before| {
+        let young = before.at().is_some_and(|at| (0..900).contains(&(now_ms / 1000 - at)));
+        young && before.last == standing.segment && before.folds == standing.folds
+    });
+    if told {
+        return Ok(());
+    }
+    let time = Timestamp::from_millisecond(now_ms).expect("a time").to_string();
+    wait(rows.put_node(NodeRecord { schema: SCHEMA, time, ..NodeRecord::default() }))
 }

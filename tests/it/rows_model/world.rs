@@ -119,6 +119,11 @@ impl World {
         self.log.push(text);
     }
 
+    /// The time by which all machines go.
+    pub fn now_ms(&self) -> i64 {
+        self.clock + self.skew
+    }
+
     /// Time goes by.
     pub fn tick(&mut self, milliseconds: i64) {
         self.clock += milliseconds;
