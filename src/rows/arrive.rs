@@ -288,6 +288,8 @@ fn place(desk: Desk<'_>, shape: &Shape, alive: Option<&Known>, here: Option<&Her
             Seen::Unknown => Place::Unsure,
             seen if seen.is(here.print) => Place::AsSeen,
             _ if shape.is_sessions() && entry.bare == Some(here.bare.0) => Place::AsSeen,
+            // What a first sync made of both is nobody's change.
+            _ if entry.mark == Mark::Filled => Place::Unsure,
             _ => Place::Changed,
         },
     }
@@ -398,5 +400,6 @@ fn put(
     }
     let mut entry = compose::entry(Some(shape), record, lid, desk.me);
     entry.mark = mark;
+    entry.before = here.filter(|_| verdict == Verdict::Complete).map(|here| here.print.0);
     Ok(Outcome::Entered(did, Box::new(entry)))
 }

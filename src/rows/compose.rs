@@ -57,6 +57,7 @@ pub fn entry(shape: Option<&Shape>, record: &Record, lid: Option<i64>, me: Write
         extra: None,
         twin: None,
         of: record.of.clone(),
+        before: None,
     };
     if let (Some(shape), Some(content)) = (shape, &record.content) {
         let here = view(shape, content);

@@ -120,6 +120,9 @@ pub struct Entry {
     pub twin: Option<Uid>,
     /// The session that it belongs to.
     pub of: Option<Reference>,
+    /// What the row said that was found here, where the log took its place: should it come back, it is an old one.
+    #[serde(default)]
+    pub before: Option<[u8; 16]>,
 }
 
 /// What the shadow says of a row.
@@ -133,12 +136,16 @@ pub struct Known {
     was: Vec<u8>,
 }
 
-impl Known {
-    /// The digests of what it said before, once it says `now`.
-    pub fn earlier(&self, now: Seen) -> Vec<u8> {
-        earlier(&self.was, self.entry.seen, now)
+/// The digests of what a row said before, once it is as `entry` says. `known`: as it was.
+pub fn replaced(known: Option<&Known>, entry: &Entry) -> Vec<u8> {
+    let was = known.map_or_else(Vec::new, |known| earlier(&known.was, known.entry.seen, entry.seen));
+    match entry.before {
+        Some(before) => earlier(&was, Seen::Print(before), entry.seen),
+        None => was,
     }
+}
 
+impl Known {
     /// Whether it once said exactly this.
     pub fn once_said(&self, print: Print) -> bool {
         self.was.as_chunks::<16>().0.contains(&print.0)
@@ -174,6 +181,7 @@ pub fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         extra: json(row, 14)?,
         twin: row.get(15)?,
         of: json(row, 16)?,
+        before: None,
     };
     Ok(Known { entry, held: row.get(17)?, was: row.get(18)? })
 }

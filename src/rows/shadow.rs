@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entry::{KNOWN, json, known, to_json};
+use super::entry::{KNOWN, json, known, replaced, to_json};
 use super::stamp::{Clock, Stamp, Writer};
 
 pub use super::entry::{Did, Entry, Known, Mark, Seen};
@@ -211,7 +211,7 @@ impl Shadow {
     /// SQLite's.
     pub fn enter(&self, entry: &Entry) -> Result<()> {
         let old = self.by_uid(&entry.table, entry.uid)?;
-        let was = old.as_ref().map_or_else(Vec::new, |old| old.earlier(entry.seen));
+        let was = replaced(old.as_ref(), entry);
         let mark = match entry.mark {
             Mark::None => 0,
             Mark::Kept => 1,

@@ -242,3 +242,21 @@ fn what_claude_mem_watches_itself_with_never_travels() {
     let count = "SELECT count(*) || '/' || (SELECT count(*) FROM observations) FROM sdk_sessions";
     assert_eq!(story.values(count), [["2/3"], ["1/1"]]);
 }
+
+#[test]
+fn what_a_first_sync_filled_in_before_a_crash_beats_no_edit() {
+    at_each_crash(|after| {
+        let mut story = Story::new(2);
+        story.session(0, "c", 1);
+        story.sync(&[0, 1]);
+        story.world.lose_shadow(0, true);
+        story.sql(0, "UPDATE observations SET subtitle='ours'");
+        story.sql(1, "UPDATE observations SET narrative='B1'");
+        story.sync(&[1]);
+        let died = story.crash(0, after);
+        story.sql(1, "UPDATE observations SET narrative='B2'");
+        story.sync(&[1, 0, 1, 0]);
+        story.ends_with("SELECT narrative FROM observations", &["B2"]);
+        died
+    });
+}

@@ -170,3 +170,18 @@ fn the_upgrade_of_the_judge_keeps_every_row() {
     assert_eq!(new.shared(Version::V9_1_1), old.shared(Version::V9_1_1));
     assert_eq!(new.unsound(), None);
 }
+
+#[test]
+fn an_old_file_is_known_for_what_a_first_sync_replaced() {
+    let mut story = Story::new(2);
+    story.session(1, "c", 1);
+    story.sync(&[1, 0]);
+    story.world.lose_shadow(0, false);
+    story.sql(1, "UPDATE observations SET narrative='NEW'");
+    story.sync(&[1]);
+    story.world.keep_old_file(0);
+    story.sync(&[0]);
+    story.world.put_old_file_back(0);
+    story.sync(&[0, 1, 0, 1]);
+    story.ends_with("SELECT narrative FROM observations", &["NEW"]);
+}
