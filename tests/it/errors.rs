@@ -87,8 +87,9 @@ impl Ground {
             Vec::new()
         };
         let objects = self.server.keys("");
-        let memory =
-            objects.into_iter().filter(|name| name.contains("/sqlite/") || name.contains("/membridge/"));
+        // Rows are added to the log whatever becomes of the archive.
+        let kept = ["/sqlite/", "/commits/", "/packs/"];
+        let memory = objects.into_iter().filter(|name| kept.iter().any(|part| name.contains(part)));
         let memory = memory.map(|name| (name.clone(), self.server.get(&name))).collect();
         (rows, std::fs::read(&database).ok(), memory)
     }
