@@ -219,7 +219,7 @@ async fn damage_in_the_store_is_found_and_named() {
     let mut huge = second.clone();
     huge.page_count = u32::MAX - 1;
     let no_room = ground.fetch(&huge, None).await.unwrap_err();
-    assert!(no_room.to_string().contains("free space"), "{no_room}");
+    assert!(no_room.to_string().contains("would grow to"), "{no_room}");
 
     let pack = ground.file(&ground.bucket.keys.pack(&second.pack));
     let good = std::fs::read(&pack).unwrap();

@@ -95,7 +95,7 @@ pub(super) async fn make(
     seen: &rows::Standing,
     (head, seen_at): (Option<Head>, Duration),
 ) -> CommandResult<Archived> {
-    let first = head.as_ref().and_then(Head::newest).is_none();
+    let first = head.is_none();
     let ours = standing.is_none_or(|standing| standing.role == Role::Primary)
         || session.config.overrides.secondary_push;
     if !ours && !first {

@@ -14,7 +14,7 @@ use membridge::config::settings::SETTINGS;
 use sha2::{Digest, Sha256};
 
 use super::docs::{python, read, root};
-use crate::common::rows;
+use crate::common::{self, rows};
 use crate::support::claude_mem::{self, MemDb, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::PythonNode;
@@ -105,14 +105,14 @@ impl Scene {
             "this machine is primary" => {
                 self.desk.cmd("promote desk").run().assert_code(0);
             }
-            "a pull that replaced rows" => {
-                let theirs = self.desk.path("theirs.db");
-                let other = MemDb::create_as(&theirs, Version::V13_25_3, "stranger");
-                other.add_session("s").add_observations(80);
-                let node = PythonNode::new(&self.server, "mem", "stranger");
-                node.write(&theirs, 1, crate::support::python_node::Stop::Never);
-                let pull = self.desk.cmd("pull_sqlite").env("ALLOW_PRIMARY_PULL_OVERRIDE", "1");
-                pull.run().assert_code(0).stdout_has("SYNC COMPLETE");
+            "a restore that took rows away" => {
+                self.desk.db().add_session("later").add_observations(5);
+                self.desk.cmd("sync").run().assert_code(0);
+                self.desk
+                    .cmd("restore 1 --yes")
+                    .run()
+                    .assert_code(0)
+                    .stdout_has("this removes 5 observations");
             }
             other => panic!("nobody knows how to prepare: {other}"),
         }
@@ -224,7 +224,7 @@ fn the_migration_guide_takes_over_from_python_and_goes_back() {
     let db = MemDb::create_as(&theirs, Version::V13_25_3, "fleet");
     db.add_session("one").add_observations(60);
     let old_pi = PythonNode::new(&scene.server, "mem", "old-pi");
-    assert_eq!(old_pi.push(&theirs, jiff::Timestamp::now().as_second()), 0);
+    assert_eq!(old_pi.push(&theirs, jiff::Timestamp::now().as_second() - 8000), 0);
     let ours = MemDb::create_as(scene.desk.db_path(), Version::V13_25_3, "fleet");
     ours.add_session("one").add_observations(40);
     scene.desk.write("membridge-python/sqlite_minio_sync.py", "# the old script\n");
@@ -255,7 +255,7 @@ fn the_migration_guide_takes_over_from_python_and_goes_back() {
 fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
     let scene = Scene::new();
     memory(&scene.desk, 50);
-    let before = rows(&scene.desk.db_path());
+    let before = common::memory(&scene.desk.db_path());
     assert!(scene.play("DEPLOYMENT.md") >= 16);
     // The key that was made is the one in config.env, which nobody else can read, and it reaches this bucket only.
     let added = scene.recorded();
@@ -272,9 +272,11 @@ fn the_deployment_guide_runs_from_the_first_install_to_every_recovery() {
         let resource = statement["Resource"][0].as_str().unwrap();
         assert!(resource.starts_with("arn:aws:s3:::membridge-test"), "{resource}");
     }
-    // Through a pull of wrong rows, a lost database and a lost bucket, both ended with what desk had at first.
-    assert_eq!(rows(&scene.desk.db_path()), before);
-    assert_eq!(rows(&scene.board.db_path()), before);
+    // Through a restore that went too far, a lost database and a lost bucket, both ended with all that desk ever had.
+    let (desk, board) = (common::memory(&scene.desk.db_path()), common::memory(&scene.board.db_path()));
+    assert_eq!(desk.len(), before.len() + 6, "five observations and their session");
+    assert!(before.iter().all(|row| desk.contains(row)));
+    assert_eq!(desk, board);
     let calls = scene.recorded();
     for wanted in [
         "mc mb --ignore-existing",

@@ -133,7 +133,11 @@ fn look_back(store: &Store) {
 
     // Into the live database, while somebody holds it open.
     let holder = claude_mem::IdleHolder::with_rows(alpha.db_path(), "alpha", 2);
-    alpha.cmd("restore 2026-01-01T12:00").run().assert_code(0).stdout_has("RESTORE COMPLETE (commit 1)");
+    alpha
+        .cmd("restore 2026-01-01T12:00 --yes")
+        .run()
+        .assert_code(0)
+        .stdout_has("RESTORE COMPLETE (commit 1)");
     drop(holder);
     assert_eq!(alpha.db().counts().observations, 400);
     assert_eq!(claude_mem::integrity(alpha.db_path()), "ok");
