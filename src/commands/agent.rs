@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use super::{Run, watch};
+use super::run::Run;
+use super::watch;
 use crate::agent::{Agent, AgentSettings};
 use crate::cli::{AgentOptions, WatchOptions};
 use crate::config::Config;

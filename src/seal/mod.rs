@@ -5,6 +5,7 @@
 mod base32;
 mod cipher;
 mod envelope;
+mod error;
 mod key;
 mod mac;
 mod memory;
@@ -22,6 +23,7 @@ use crate::context::hex;
 
 pub use cipher::{HEADER, Opener, Sealer, is_sealed, open_bytes, seal_bytes};
 pub use envelope::Envelope;
+pub use error::SealError;
 pub use key::{KeyError, KeyId, Keyring, MasterKey};
 pub use mac::Mac;
 pub use memory::{Known, Memory, Seen, Standing, Watch, judge};
@@ -29,32 +31,6 @@ pub use passphrase::{MIN_PASSPHRASE, ROUNDS, Wrapped};
 pub use place::Place;
 pub use vouched::Vouched;
 pub use words::fingerprint;
-
-/// What is wrong with a sealed object, or with one that should be sealed.
-#[derive(Debug, thiserror::Error)]
-pub enum SealError {
-    /// Changed, cut off, or made for another place, project or key.
-    #[error("it is not authentic: it was changed, cut off, or belongs elsewhere")]
-    NotAuthentic,
-    /// In the clear, where the project is sealed.
-    #[error("it is not sealed, and this project is")]
-    NotSealed,
-    /// Sealed, where this machine has no key at all.
-    #[error("it is sealed with key {0}, and this machine has no key")]
-    NoKey(KeyId),
-    /// Sealed with a key that is not in the key file.
-    #[error("it is sealed with key {0}, which this machine does not have")]
-    OtherKey(KeyId),
-    /// A newer membridge wrote it.
-    #[error("it is sealed in a way (version {0}) that is not known to this membridge")]
-    Version(u16),
-    /// The cipher did not take its input: more bytes than one object may have.
-    #[error("it is too large to be sealed")]
-    TooLarge,
-    /// The disk, or whatever the bytes come from.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
 
 /// Something as it lies in the bucket: bytes, or a file. Nobody can look into it; it has to be opened first.
 #[derive(Debug)]

@@ -103,6 +103,7 @@ fn config_shows_sources_and_hides_secrets() {
     MEMBRIDGE_EXCLUDE_PROJECTS is not set
     MEMBRIDGE_HOOK_MESSAGES=1 (default)
     MEMBRIDGE_PUSH_INTERVAL_SECONDS=60 (default)
+    MEMBRIDGE_STATE_DIR is not set
     HTTP_PROXY is not set
     HTTPS_PROXY is not set
     ALL_PROXY is not set
