@@ -17,6 +17,7 @@ mod capability;
 mod common;
 mod contract;
 mod contract_settings;
+mod convergence;
 mod crash;
 mod cuts;
 mod database_states;

@@ -1,0 +1,123 @@
+//! What is recorded anywhere is everywhere: a fleet in its default configuration, machines that both had memory before they
+//! met, vanished rows, stores that are not the one that they were. rows_model proves the same over random lives.
+
+use crate::common::{assert_whole, memory};
+use crate::support::claude_mem::{self, Version};
+use crate::support::machine::Machine;
+use crate::support::s3::S3Server;
+
+fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
+    let machine = Machine::new(name, server);
+    machine.create_db(Version::V13_25_3).add_session(name).add_observations(observations).add_prompts(2);
+    machine
+}
+
+fn observations(machine: &Machine) -> i64 {
+    claude_mem::counts(machine.db_path()).observations
+}
+
+#[test]
+fn in_the_default_configuration_what_secondaries_record_is_everywhere() {
+    let server = S3Server::start();
+    let fleet = [machine("desk", &server, 10), machine("pi", &server, 5), machine("board", &server, 3)];
+    for round in 0..3 {
+        for machine in &fleet {
+            machine.db().add_session(&format!("{}-{round}", machine.name)).add_observations(2);
+            machine.cmd("sync --for turn").run().assert_code(0);
+        }
+    }
+    for machine in &fleet {
+        machine.cmd("sync --for start").run().assert_code(0);
+    }
+    let all = memory(&fleet[0].db_path());
+    assert_eq!(observations(&fleet[0]), 10 + 5 + 3 + 3 * 3 * 2);
+    for machine in &fleet {
+        assert_eq!(memory(&machine.db_path()), all, "{}", machine.name);
+        assert_whole(&machine.db_path());
+    }
+}
+
+#[test]
+fn two_machines_that_both_had_memory_have_both_after_a_sync_each() {
+    let server = S3Server::start();
+    let (desk, laptop) = (machine("desk", &server, 300), machine("laptop", &server, 40));
+    desk.cmd("sync").run().assert_code(0).stdout_has("sent: 300 observations");
+    laptop.cmd("sync").run().assert_code(0).stdout_has("received: 300 observations");
+    desk.cmd("sync").run().assert_code(0).stdout_has("received: 40 observations");
+    assert_eq!((observations(&desk), observations(&laptop)), (340, 340));
+    assert_eq!(memory(&desk.db_path()), memory(&laptop.db_path()));
+    for machine in [&desk, &laptop] {
+        machine.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_the_real_one_says_and_changes_nothing() {
+    let server = S3Server::start();
+    let (desk, laptop) = (machine("desk", &server, 30), machine("laptop", &server, 4));
+    desk.cmd("sync").run().assert_code(0);
+    let (keys, before, files) = (server.keys(""), memory(&laptop.db_path()), laptop.files());
+    laptop
+        .cmd("sync --dry-run")
+        .run()
+        .assert_code(0)
+        .stdout_has("received: 30 observations")
+        .stdout_has("sent: 4 observations");
+    assert_eq!(server.keys(""), keys);
+    assert_eq!(memory(&laptop.db_path()), before);
+    assert_eq!(laptop.files(), files);
+    laptop
+        .cmd("sync")
+        .run()
+        .assert_code(0)
+        .stdout_has("received: 30 observations")
+        .stdout_has("sent: 4 observations");
+}
+
+#[test]
+fn rows_that_vanish_in_mass_are_held_until_a_person_says_what_is_meant() {
+    for (flag, left) in [("--put-back", 80), ("--accept-deletions", 2)] {
+        let server = S3Server::start();
+        let (desk, laptop) = (machine("desk", &server, 80), Machine::new("laptop", &server));
+        desk.cmd("sync").run().assert_code(0);
+        laptop.cmd("pull_sqlite").run().assert_code(0);
+        desk.db().execute("DELETE FROM observations WHERE id > 2");
+        desk.cmd("sync").run().stdout_has("--put-back").stdout_has("--accept-deletions");
+        laptop.cmd("pull_sqlite").run().assert_code(0);
+        assert_eq!(observations(&laptop), 80, "nothing was deleted elsewhere");
+        desk.cmd(&format!("sync {flag}")).env("FORCE_PUSH", "1").run().assert_code(0);
+        laptop.cmd("pull_sqlite").run().assert_code(0);
+        assert_eq!((observations(&desk), observations(&laptop)), (left, left), "{flag}");
+        assert_eq!(memory(&desk.db_path()), memory(&laptop.db_path()), "{flag}");
+    }
+}
+
+#[test]
+fn a_store_that_is_not_the_one_it_was_gets_nothing_until_a_person_says_that_it_is_meant() {
+    let server = S3Server::start();
+    let desk = machine("desk", &server, 6);
+    desk.cmd("sync").run().assert_code(0);
+    server.clear();
+    desk.db().add_observations(1);
+    for command in ["sync", "push_sqlite", "pull_sqlite"] {
+        desk.cmd(command)
+            .run()
+            .assert_code(1)
+            .stdout_has("is empty")
+            .stdout_has("membridge sync --new-store");
+        assert!(server.keys("").is_empty(), "{command}: {:?}", server.keys(""));
+    }
+    desk.cmd("sync --new-store").run().assert_code(0);
+    let laptop = Machine::new("laptop", &server);
+    laptop.cmd("pull_sqlite").run().assert_code(0);
+    assert_eq!(observations(&laptop), 7);
+    // Another store in its place is no better.
+    let other = S3Server::start();
+    machine("stranger", &other, 3).cmd("sync").run().assert_code(0);
+    server.clear();
+    for key in other.keys("") {
+        server.put(&key, other.get(&key).unwrap());
+    }
+    desk.cmd("sync").run().assert_code(1).stdout_has("is another one").stdout_has("--new-store");
+    assert_eq!(observations(&desk), 7);
+}
