@@ -40,7 +40,7 @@ pub enum DatabaseError {
     },
     /// It was left in a state that only somebody who may write to it can mend: a journal to be rolled back, a log without
     /// its index.
-    #[error("{} cannot be read as it lies there, only by somebody who may write to it: {doing}: {error}", path.display())]
+    #[error("{} cannot be read as it lies there, only by somebody who may write to it: {doing}", path.display())]
     NeedsWriter {
         /// Which file.
         path: PathBuf,
@@ -222,5 +222,39 @@ impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
         let remedy = error.remedy();
         Self::from_error(error.code(), error).hint(remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f63_ground_that_cannot_be_written_to_is_named_and_so_is_what_sqlite_needs() {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DIRECTORY);
+        let text = Some("attempt to write a readonly database".to_owned());
+        let error = rusqlite::Error::SqliteFailure(code, text);
+        let failure = Failure::from(DatabaseError::sqlite("open", Path::new("/mnt/x/claude-mem.db"), error));
+        assert!(failure.message.contains("somebody who may write to it"), "{}", failure.message);
+        assert!(!failure.message.contains("attempt to write"), "a push only reads: {}", failure.message);
+        assert!(failure.hints.iter().any(|hint| hint.contains("-shm") && hint.contains("/mnt/x")));
+    }
+
+    #[test]
+    fn f63_what_needs_an_extension_has_nothing_to_do_with_rights() {
+        for text in [
+            "no such collation sequence: LOCALE",
+            "vtable constructor failed: icu_fts",
+            "no such module: csv",
+        ] {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(1), Some(text.to_owned()));
+            let failure = Failure::from(DatabaseError::sqlite("check", Path::new("x.db"), error));
+            assert!(
+                failure.message.contains("extension") && failure.message.contains(text),
+                "{}",
+                failure.message
+            );
+            assert!(!failure.hints.iter().any(|hint| hint.contains("free space")));
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! encoding, empty, on ground that cannot be written to, with a damaged search index, with tables of a plugin whose extension
 //! is not here. Each comes right, or is refused with the remedy for its cause.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use membridge::database::install;
@@ -117,21 +116,6 @@ fn f63_a_file_of_no_bytes_is_no_database() {
     assert_eq!(rows(&beta.db_path()), rows(&alpha.db_path()));
     assert_whole(&beta.db_path());
     assert_no_leftovers(&beta);
-}
-
-#[test]
-fn f63_ground_that_cannot_be_written_to_is_named() {
-    if nix::unistd::getuid().is_root() {
-        // Rights do not bind root; the immutable case is in shared/cases.
-        return;
-    }
-    let server = S3Server::start();
-    let alpha = pushed(&server, 3);
-    let folder = alpha.db_path().parent().unwrap().to_owned();
-    let rights = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
-    rights(0o555);
-    alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("-shm").stdout_lacks("attempt to write");
-    rights(0o755);
 }
 
 #[test]
