@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LATENCY_ROUNDS ?= 20
 LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem test-servers lint fmt deny demo release bench-bytes bench-memory bench-latency soak fuzz dist \
+.PHONY: help build test test-claude-mem test-servers lint fmt deny demo release bench-bytes bench-memory bench-rows bench-latency soak fuzz dist \
 	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
@@ -53,6 +53,10 @@ bench-bytes: release ## Bytes and requests of a push and a pull on 100 MB, besid
 bench-memory: release ## Peak memory of pushes and pulls of a 1 GB database, full and by delta: under 24 MB or it fails
 	$(CARGO) build --locked --example bench_memory
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_memory $(or $(MEGABYTES),1000) 24
+
+bench-rows: release ## What the row log costs on 100 MB: first publish, a session published and collected, nothing new; a year of folding
+	$(CARGO) build --locked --example bench_rows
+	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_rows $(or $(MEGABYTES),100)
 
 # How long people and Claude Code wait. Figures depend on the machine: read the ratios.
 bench-latency: release ## Milliseconds of status and of the hooks, fastest and median, beside the shortest command
