@@ -151,6 +151,7 @@ impl Session {
         crate::database::mend(&database);
         files::sweep(&config.paths.tmp());
         files::sweep(&state.join("records"));
+        files::sweep(&state.join("rows"));
         files::sweep(&install::folder_of(&database));
         backups::sweep(&config.paths.pull_backups());
         let machine = local::machine_token(&state, &bucket.context).map_err(state_error)?;

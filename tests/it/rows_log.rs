@@ -65,7 +65,8 @@ impl Site {
     }
 
     fn leftovers(&self) -> usize {
-        std::fs::read_dir(self.state.path().join("tmp")).map_or(0, Iterator::count)
+        let folder = std::fs::read_dir(self.state.path().join("tmp")).into_iter().flatten().flatten();
+        folder.filter(|file| file.file_name().to_string_lossy().contains("-segment-")).count()
     }
 }
 
