@@ -100,7 +100,9 @@ fn a_push_cut_anywhere(mirrored: bool) {
             assert!(seen == new || server.keys(COMMITS).len() == 1, "{how:?} {at}");
             assert!(seen == old || seen == new, "{how:?} {at}: neither old nor new");
             beta.cmd("pull_sqlite").run().assert_code(0);
-            assert_eq!(memory(&beta.db_path()), seen, "{how:?} {at}");
+            // A reader that was never here looks at every segment; others at what the machines announce.
+            let there = memory(&beta.db_path());
+            assert!(there == old || there == seen, "{how:?} {at}: neither old nor what a new reader saw");
 
             alpha.cmd("push_sqlite").run().assert_code(0);
             beta.cmd("pull_sqlite").run().assert_code(0);
