@@ -240,7 +240,7 @@ fn show_waiting(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
 fn show_archive(ui: &Ui, config: &Config, there: &There, now: i64, report: Report) -> Report {
     let role = if config.leadership.enabled { there.standing.role.to_string() } else { "off".to_owned() };
     let lease = there.standing.lease.as_ref();
-    let primary = lease.map(|lease| lease.primary_label());
+    let primary = lease.map(crate::leadership::LeaseRecord::primary_label);
     let by = match primary {
         _ if !config.leadership.enabled => "whoever comes first".to_owned(),
         Some(primary) if primary == config.node.id => format!("{primary} (this machine)"),

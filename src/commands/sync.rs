@@ -65,20 +65,14 @@ pub(super) async fn session(run: &Run) -> CommandResult<(Session, RecordFile)> {
 }
 
 pub(super) async fn run(run: &Run, asked: Asked) -> CommandResult<Report> {
-    let (mut session, mut record) = match asked.dry_run {
-        true => rehearsal(run).await?,
-        false => session(run).await?,
-    };
+    let (mut session, mut record) = if asked.dry_run { rehearsal(run).await? } else { session(run).await? };
     session.take_lock = asked.take_lock;
     session.new_store = asked.new_store;
     session.accept_deletions = asked.accept_deletions;
     session.put_back = asked.put_back;
     session.accept_schema = asked.accept_schema;
     let report = sync(&session, &mut record, asked.wish).await?;
-    Ok(match asked.dry_run {
-        true => report.with("dry_run", true),
-        false => report,
-    })
+    Ok(if asked.dry_run { report.with("dry_run", true) } else { report })
 }
 
 async fn rehearsal(run: &Run) -> CommandResult<(Session, RecordFile)> {

@@ -75,14 +75,13 @@ pub fn temporary(folder: &Path, what: &str) -> Result<TempPath, DatabaseError> {
     if made.over {
         return Err(fail(io::ErrorKind::Interrupted.into()));
     }
-    let stem = match made.locks.iter().find(|(locked, _)| locked == folder) {
-        Some((_, held)) => held.stem.clone(),
-        None => {
-            let held = Held::new(folder).map_err(fail)?;
-            let stem = held.stem.clone();
-            made.locks.push((folder.to_owned(), held));
-            stem
-        }
+    let stem = if let Some((_, held)) = made.locks.iter().find(|(locked, _)| locked == folder) {
+        held.stem.clone()
+    } else {
+        let held = Held::new(folder).map_err(fail)?;
+        let stem = held.stem.clone();
+        made.locks.push((folder.to_owned(), held));
+        stem
     };
     let path = tempfile::Builder::new()
         .prefix(&format!("{stem}-{what}-"))

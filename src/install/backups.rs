@@ -232,7 +232,7 @@ pub fn list(root: &Path) -> Vec<Listed> {
             let manifest = told.and_then(|told| serde_json::from_value(told).ok());
             let size = std::fs::metadata(folder.join(DATABASE)).ok().map(|meta| meta.len());
             let told = folder.join(MANIFEST).exists();
-            Some(Listed { name, told, folder, manifest, of, local_ahead, size })
+            Some(Listed { name, folder, told, manifest, of, local_ahead, size })
         })
         .collect();
     listed.sort_by_key(|backup| std::cmp::Reverse(sort_key(&backup.name)));

@@ -53,9 +53,10 @@ pub(super) async fn look(
 ) -> CommandResult<Option<Head>> {
     let (bucket, force) = (&session.bucket, session.config.overrides.force_push);
     let mirrored = setting::read(bucket).await?.is_on();
-    let manifest = match mirrored {
-        true => bucket.store.head(&bucket.keys.manifest()).await?.map(|meta| meta.etag.0),
-        false => None,
+    let manifest = if mirrored {
+        bucket.store.head(&bucket.keys.manifest()).await?.map(|meta| meta.etag.0)
+    } else {
+        None
     };
     let mut head = match head::read(bucket, record.record.knows()).await {
         Err(ReadError::Unreadable(problem)) if force => {
@@ -218,10 +219,8 @@ async fn locked(
         head.and_then(Head::commit).filter(|commit| commit.content_digest == shot.facts.digest)
         && !work.rewrite
     {
-        let mirrored = match head.is_some_and(Head::mirrored) {
-            true => true,
-            false => refresh(session, record, shot, (head, commit), terms, over, verifier).await?,
-        };
+        let mirrored = head.is_some_and(Head::mirrored)
+            || refresh(session, record, shot, (head, commit), terms, over, verifier).await?;
         return Ok(Done::Same { commit: Box::new(commit.clone()), mirrored });
     }
     if head.and_then(Head::newest).is_some_and(|commit| !commit.is_within(&terms.seen)) {

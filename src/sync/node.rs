@@ -15,10 +15,7 @@ const AT_MOST_EVERY: i64 = 900;
 /// Writes the record where the bucket has a segment of ours that others do not know of yet: before anything is built on it.
 /// A machine that was killed in between does so at its next sync.
 pub(super) async fn announce(session: &Session, rows: &mut Rows<'_>) -> CommandResult {
-    match is_announced(rows)? {
-        true => Ok(()),
-        false => put(session, None, rows).await,
-    }
+    if is_announced(rows)? { Ok(()) } else { put(session, None, rows).await }
 }
 
 /// Writes the record where it is due: what `announce` left, else now and then.

@@ -200,8 +200,8 @@ mod tests {
         }
     }
 
-    fn synced(segment: u64) -> Option<Standing> {
-        Some(Standing { writer: Some(writer('a')), segment, ..Standing::default() })
+    fn synced(segment: u64) -> Standing {
+        Standing { writer: Some(writer('a')), segment, ..Standing::default() }
     }
 
     #[test]
@@ -213,37 +213,37 @@ mod tests {
         };
         let at =
             |observations, standing, nodes| Outlook { observations, standing, nodes, ..Outlook::default() };
-        let held = Some(Standing { held: unsent(60), ..synced(3).unwrap() });
+        let held = Some(Standing { held: unsent(60), ..synced(3) });
         let table = [
             (at(None, None, Some(vec![])), Answer::Nothing, "nothing recorded yet"),
             (at(None, None, Some(vec![node('b', "board", 4, 0)])), Answer::OnlyThere, "not here yet"),
             (at(Some(5), None, Some(vec![])), Answer::OnlyHere, "only here: 5 observations"),
-            (at(Some(1), synced(3), None), Answer::Offline, "offline: 1 observation here"),
+            (at(Some(1), Some(synced(3)), None), Answer::Offline, "offline: 1 observation here"),
             (
-                Outlook { unsent: unsent(36), ..at(Some(40), synced(3), None) },
+                Outlook { unsent: unsent(36), ..at(Some(40), Some(synced(3)), None) },
                 Answer::Offline,
                 "offline: 36 observations will be sent",
             ),
             (at(Some(5), held, Some(vec![])), Answer::Held, "60 observations vanished"),
             (
-                Outlook { unsent: unsent(2), ..at(Some(5), synced(3), Some(vec![])) },
+                Outlook { unsent: unsent(2), ..at(Some(5), Some(synced(3)), Some(vec![])) },
                 Answer::Unsent,
                 "2 observations not sent yet",
             ),
-            (at(Some(5), synced(3), Some(vec![])), Answer::Everywhere, "no other machine"),
+            (at(Some(5), Some(synced(3)), Some(vec![])), Answer::Everywhere, "no other machine"),
             (
-                at(Some(5), synced(3), Some(vec![node('b', "board", 4, 3)])),
+                at(Some(5), Some(synced(3)), Some(vec![node('b', "board", 4, 3)])),
                 Answer::Everywhere,
                 "on the other machine",
             ),
             (
-                at(Some(5), synced(3), Some(vec![node('b', "board", 4, 3), node('c', "desk", 1, 2)])),
+                at(Some(5), Some(synced(3)), Some(vec![node('b', "board", 4, 3), node('c', "desk", 1, 2)])),
                 Answer::InStore,
                 "on 1 of 2 other machines",
             ),
             // Our own record is no other machine.
             (
-                at(Some(5), synced(3), Some(vec![node('a', "me", 3, 0)])),
+                at(Some(5), Some(synced(3)), Some(vec![node('a', "me", 3, 0)])),
                 Answer::Everywhere,
                 "no other machine",
             ),
@@ -260,7 +260,7 @@ mod tests {
         let old = NodeRecord { time: "2026-11-01T00:00:00+00:00".to_owned(), ..node('b', "board", 9, 0) };
         let outlook = Outlook {
             observations: Some(1),
-            standing: synced(3),
+            standing: Some(synced(3)),
             nodes: Some(vec![old, node('c', "board", 1, 3)]),
             ..Outlook::default()
         };

@@ -197,10 +197,7 @@ impl<'a> Told<'a> {
         if !self.matters.is_empty() {
             report = report.with("matters", json!(self.matters));
         }
-        match self.warnings.is_empty() {
-            true => report,
-            false => report.with("warning", self.warnings.join("; ")),
-        }
+        if self.warnings.is_empty() { report } else { report.with("warning", self.warnings.join("; ")) }
     }
 
     fn push(

@@ -113,7 +113,7 @@ impl Trap {
     /// Leaves the image where a Python node leaves its database.
     fn announce(&self) -> &Trap {
         let bytes = std::fs::read(&self.image).unwrap();
-        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = membridge::context::hex(&Sha256::digest(&bytes));
         let put = |name: &str, bytes: &[u8]| {
             let path = self.store.join(python_node::key("mem", name));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -313,7 +313,7 @@ fn f60_a_schema_that_sqlite_cannot_read_is_refused_in_words() {
 
 #[test]
 fn f60_a_schema_without_measure_is_refused() {
-    let tables: String = (0..2_500).map(|n| format!("CREATE TABLE t{n}(x);")).collect();
+    let tables = (0..2_500).map(|n| format!("CREATE TABLE t{n}(x);")).collect::<Vec<_>>().concat();
     let long = format!("CREATE TABLE z(x DEFAULT '{}')", "x".repeat(200_000));
     for (name, sql, words) in [
         ("many tables", tables.as_str(), "its schema has 25"),

@@ -18,7 +18,7 @@ fn beta(server: &S3Server, version: &str) -> Machine {
     beta.create_db(Version::V13_25_3).add_session("of beta").add_observations(2);
     beta.write(&format!(".claude/plugins/cache/thedotmack/claude-mem/{version}/package.json"), "{}");
     let known = json!({PROJECT: {"observations": 100, "summaries": 100, "prompts": 100}, "other": {"observations": 7}});
-    beta.write(NOTE, &known.to_string());
+    beta.write(NOTE, known.to_string());
     beta
 }
 
