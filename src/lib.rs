@@ -9,7 +9,7 @@
 //! - [`doctor`] the checks;
 //! - [`agent`] what a node says and does for its fleet over HTTP;
 //! - [`hook`] what Claude Code's hooks call, [`watch`] for machines without them;
-//! - [`sync`] the two stories, push and pull, the plan that decides them and the record of the last one;
+//! - [`sync`] the story of a sync, from top to bottom: rows, then the archive; restoring; what is told of it;
 //! - [`python`] everything that only nodes with the Python script need, [`install`] the one door for whole images;
 //! - [`ui`] the person at the other end;
 //! - [`leadership`] one primary per project, [`lock`] one holder per project;
