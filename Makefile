@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LATENCY_ROUNDS ?= 20
 LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem test-servers lint fmt deny demo release bench-bytes bench-memory bench-rows bench-latency soak fuzz dist \
+.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench-bytes bench-memory bench-rows bench-latency soak fuzz dist \
 	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
@@ -21,6 +21,13 @@ test: ## All tests
 
 test-claude-mem: ## Tests with the real claude-mem worker of three releases, from npm; says so where npm is missing
 	CARGO=$(CARGO) tests/claude-mem/run.sh
+
+test-page: ## The server's page in headless Chromium; says so where chromium or chromedriver is missing
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then \
+	    $(CARGO) test --locked --test it -- --ignored --test-threads=1 fleet_page::; \
+	else \
+	    echo "skipped: no chromium here; on Debian: apt-get install --no-install-recommends chromium chromium-driver"; \
+	fi
 
 # S3 servers: installed, started on random ports, tested, stopped; ends with a table server × property.
 # SERVERS="conforming directory moto rclone s3s-fs" picks some; ROUNDS sets the rounds of the race (20).

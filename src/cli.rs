@@ -314,6 +314,8 @@ pub enum Command {
     Watch(WatchOptions),
     /// Let the fleet's server ask this machine for a push or a pull, and keep it in step meanwhile as watch does
     Agent(AgentOptions),
+    /// Show the whole fleet on one page, and ask its agents for pushes and pulls from there
+    Server(ServerOptions),
     /// The background part of a hook
     #[command(name = "hook-work", hide = true)]
     HookWork {
@@ -345,6 +347,17 @@ pub struct AgentOptions {
     /// Do not push and pull by itself; only what the server asks for
     #[arg(long)]
     pub no_watch: bool,
+}
+
+/// Options of `server`.
+#[derive(Debug, Clone, Args)]
+pub struct ServerOptions {
+    /// Where and from which file.
+    #[command(flatten)]
+    pub daemon: DaemonOptions,
+    /// Ask nobody for a key (on loopback only)
+    #[arg(long)]
+    pub dev: bool,
 }
 
 /// What agent and server can be told.
@@ -395,7 +408,7 @@ impl Command {
     /// Whether it goes on when config.env cannot be read: it says so, writes the file, or does not care.
     pub fn needs_no_file(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Completions { .. } | Self::Man | Self::Agent(_) => true,
+            Self::Doctor(_) | Self::Completions { .. } | Self::Man | Self::Agent(_) | Self::Server(_) => true,
             Self::Config { action } => action.is_some(),
             _ => false,
         }
@@ -405,6 +418,7 @@ impl Command {
     pub fn env_file(&self) -> Option<&Path> {
         match self {
             Self::Agent(options) => options.daemon.env_file.as_deref(),
+            Self::Server(options) => options.daemon.env_file.as_deref(),
             _ => None,
         }
     }
@@ -437,6 +451,7 @@ impl Command {
             Self::Hooks { .. } => "hooks",
             Self::Watch(_) => "watch",
             Self::Agent(_) => "agent",
+            Self::Server(_) => "server",
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,
         }

@@ -88,6 +88,7 @@ fn bodies(agent: &Agent, observations: Option<u64>, address: Option<&str>) -> Ve
             "last_seen": agent.now(),
             "ip_addrs": address.into_iter().collect::<Vec<_>>(),
             "agent_version": API_VERSION,
+            "agent_url": agent.settings.url,
         })
     };
     let projects = agent.projects.all();

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::config::{ConfigError, Environment, Secret, Settings, node};
+use crate::config::{Environment, Secret, Settings};
 use crate::context::Context;
 use crate::http::access::{Keys, Policy};
 use crate::http::client::Client;
@@ -60,18 +60,15 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent with these settings.
-    ///
-    /// # Errors
-    /// The machine has no name.
+    /// An agent with these settings; `node` is who the machine is.
     pub fn new(
         settings: AgentSettings,
         environment: Environment,
         context: Arc<Context>,
         log: Log,
-    ) -> Result<Self, ConfigError> {
-        let node = node(&Settings::without_file(&std::collections::BTreeMap::new(), &environment, None))?;
-        Ok(Self {
+        node: Node,
+    ) -> Self {
+        Self {
             projects: Projects::read(settings.projects_file.clone()),
             results: Results::new(settings.results.clone()),
             turns: Turns::default(),
@@ -83,7 +80,7 @@ impl Agent {
             context,
             log,
             node,
-        })
+        }
     }
 
     /// Serves and beats until a signal comes, and waits for the jobs that run.
@@ -108,7 +105,7 @@ impl Agent {
             place: "agent",
             keys: Keys::new(self.settings.keys.iter().map(Secret::reveal)),
             dev: self.settings.dev,
-            public: &["/health", "/openapi.json"],
+            public: &["/health", "/openapi.json", "/ui"],
             public_folder: None,
             local: &["/register_project", "/projects"],
             side_door: None,

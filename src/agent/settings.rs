@@ -41,6 +41,8 @@ pub struct AgentSettings {
     pub server_key: Option<(&'static str, Secret)>,
     /// MEMBRIDGE_HEARTBEAT_INTERVAL_SECONDS
     pub interval: Duration,
+    /// MEMBRIDGE_AGENT_URL: where the server can ask this agent.
+    pub url: Option<String>,
     /// BLOOM_RUNTIME_URL
     pub runtime_url: Option<String>,
     /// Variables of `--env-file`, which children have to be given.
@@ -119,6 +121,7 @@ impl AgentSettings {
                 .to_owned(),
             server_key,
             interval: Duration::from_secs(u64::try_from(interval).unwrap_or(10)),
+            url: daemon.text("MEMBRIDGE_AGENT_URL").map(|url| url.trim_end_matches('/').to_owned()),
             runtime_url: daemon.text("BLOOM_RUNTIME_URL").map(str::to_owned),
             for_children: from_file
                 .iter()

@@ -8,7 +8,7 @@ use super::run::Run;
 use super::watch;
 use crate::agent::{Agent, AgentSettings};
 use crate::cli::{AgentOptions, WatchOptions};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{CommandResult, Failure};
 use crate::http::log::Log;
 use crate::outcome::Outcome;
@@ -18,7 +18,9 @@ pub(super) async fn run(run: &Run, options: &AgentOptions) -> CommandResult<Repo
     let settings = AgentSettings::new(&run.environment, options.daemon.listen.as_deref(), &run.from_file)?;
     let (listen, dry_run) = (settings.listen, settings.dry_run);
     let log = Log::new(Arc::clone(&run.context), Box::new(Ui::log));
-    let agent = Agent::new(settings, run.environment.clone(), Arc::clone(&run.context), log)?;
+    // The name under which it pushes too: config.env may say it.
+    let node = config::node(&run.settings)?;
+    let agent = Agent::new(settings, run.environment.clone(), Arc::clone(&run.context), log, node);
     let listener = bind(listen, "MEMBRIDGE_AGENT_PORT").await?;
     // SIGTERM is a wish: what runs ends first.
     let _critical = run.context.critical();

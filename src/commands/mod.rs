@@ -17,6 +17,7 @@ mod promote;
 mod restore_backup;
 mod run;
 mod runtime;
+mod server;
 mod status;
 mod sync;
 mod usage;
@@ -202,6 +203,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Hooks { action } => hooks::run(run, action),
         Command::Watch(options) => watch::run(run, options).await,
         Command::Agent(options) => agent::run(run, &options).await,
+        Command::Server(options) => server::run(run, &options).await,
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
             Err(Failure::new("runs before the settings are read"))
         }

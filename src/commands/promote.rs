@@ -20,7 +20,7 @@ pub(super) async fn promote(
         Some(node) => named(&node)?,
         None => config.node.id.clone(),
     };
-    let promotion = Promotion { node, seconds, force };
+    let promotion = Promotion { node, seconds, force, over: None };
     let leadership = Leadership::of(&config, &bucket);
     let handed = Box::pin(leadership.promote(&promotion)).await?;
     announce(run, &config, &handed);

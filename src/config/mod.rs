@@ -314,11 +314,7 @@ impl Config {
                 ttl: settings.number("LOCK_TTL_SECONDS", 1, MAX_SECONDS)?.unwrap_or(lock.ttl),
                 grace: settings.number("STALE_LOCK_GRACE_SECONDS", 0, MAX_SECONDS)?.unwrap_or(lock.grace),
             },
-            leadership: LeadershipConfig {
-                enabled: settings.switch("LEADERSHIP_ENABLED")?,
-                primary: settings.plain("PRIMARY_NODE_ID")?.map(str::to_owned),
-                lease_seconds: settings.number("LEADERSHIP_LEASE_SECONDS", 1, MAX_SECONDS)?.unwrap_or(3600),
-            },
+            leadership: leadership(settings)?,
             overrides: Overrides {
                 force_push: settings.switch("FORCE_PUSH")?,
                 secondary_push: settings.switch("ALLOW_SECONDARY_PUSH")?,
@@ -355,6 +351,18 @@ fn excluded(settings: &Settings) -> Result<Vec<String>, ConfigError> {
 /// CLAUDE_PROJECT_ID is not set, or holds a control character.
 pub fn project(settings: &Settings) -> Result<Project, ConfigError> {
     Ok(Project::new(settings.require_plain("CLAUDE_PROJECT_ID")?))
+}
+
+/// The leadership settings alone.
+///
+/// # Errors
+/// A malformed one.
+pub fn leadership(settings: &Settings) -> Result<LeadershipConfig, ConfigError> {
+    Ok(LeadershipConfig {
+        enabled: settings.switch("LEADERSHIP_ENABLED")?,
+        primary: settings.plain("PRIMARY_NODE_ID")?.map(str::to_owned),
+        lease_seconds: settings.number("LEADERSHIP_LEASE_SECONDS", 1, MAX_SECONDS)?.unwrap_or(3600),
+    })
 }
 
 /// Who this machine is.

@@ -15,6 +15,8 @@ pub struct Promotion {
     pub seconds: Option<i64>,
     /// Also over a lease that cannot be read.
     pub force: bool,
+    /// Only over the term that the person saw: its epoch, 0 for none.
+    pub over: Option<i64>,
 }
 
 /// A hand-over that was written.
@@ -32,7 +34,7 @@ impl Leadership<'_> {
     /// # Errors
     /// See [`LeadershipError`].
     pub async fn promote(&self, promotion: &Promotion) -> Result<Handed, LeadershipError> {
-        self.hand_over(promotion.force, |lease| Ok(promoted(lease, promotion))).await
+        self.hand_over(promotion.force, |lease| promoted(lease, promotion)).await
     }
 
     /// Takes the lease from whoever has it: `to` becomes primary, or, without it, nobody, until the node that is
@@ -86,14 +88,19 @@ fn next_epoch(lease: Option<&LeaseRecord>) -> i64 {
     lease.map_or(0, |lease| lease.epoch).saturating_add(1)
 }
 
-fn promoted(lease: Option<&LeaseRecord>, promotion: &Promotion) -> NewTerm {
-    NewTerm {
+fn promoted(lease: Option<&LeaseRecord>, promotion: &Promotion) -> Result<NewTerm, LeadershipError> {
+    let epoch = lease.map_or(0, |lease| lease.epoch);
+    if promotion.over.is_some_and(|seen| seen != epoch) {
+        let primary = lease.map_or("nobody", |lease| lease.primary_label()).to_owned();
+        return Err(LeadershipError::Overtaken { primary, epoch });
+    }
+    Ok(NewTerm {
         reason: "promoted",
         primary: promotion.node.clone(),
         epoch: next_epoch(lease),
         needs_ui_selection: false,
         seconds: promotion.seconds,
-    }
+    })
 }
 
 fn demoted(
@@ -137,7 +144,7 @@ fn demoted(
 
 #[cfg(test)]
 mod tests {
-    use super::{LeaseRecord, demoted};
+    use super::{LeaseRecord, Promotion, demoted, promoted};
 
     fn lease(primary: &str) -> LeaseRecord {
         LeaseRecord {
@@ -151,6 +158,22 @@ mod tests {
             issued_by: String::new(),
             needs_ui_selection: true,
             nonce: None,
+        }
+    }
+
+    #[test]
+    fn a_choice_goes_only_over_the_term_that_the_person_saw() {
+        let table = [
+            (Some(lease("a")), None, Some(8)),
+            (Some(lease("a")), Some(7), Some(8)),
+            (Some(lease("a")), Some(6), None),
+            (None, Some(0), Some(1)),
+            (None, Some(7), None),
+        ];
+        for (lease, over, expected) in table {
+            let promotion = Promotion { node: "b".to_owned(), seconds: None, force: false, over };
+            let epoch = promoted(lease.as_ref(), &promotion).ok().map(|term| term.epoch);
+            assert_eq!(epoch, expected, "{lease:?} over {over:?}");
         }
     }
 

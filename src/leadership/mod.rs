@@ -31,6 +31,14 @@ pub enum LeadershipError {
     /// Other nodes wrote the lease in each of our attempts.
     #[error("leadership: the lease changed under each of {0} attempts to write it")]
     Contended(u32),
+    /// Somebody else has chosen since the person looked.
+    #[error("the primary has been chosen anew meanwhile: it is {primary} now (epoch {epoch})")]
+    Overtaken {
+        /// Who is primary now.
+        primary: String,
+        /// In which term.
+        epoch: i64,
+    },
     /// The hand-over that was asked for makes no sense; says why.
     #[error("{0}")]
     Senseless(String),
@@ -71,6 +79,9 @@ impl From<LeadershipError> for Failure {
                     }
                     _ => failure,
                 }
+            }
+            LeadershipError::Overtaken { .. } => {
+                of(Code::Contended, error).hint("look again: membridge leadership_info")
             }
             LeadershipError::Contended(_) => of(Code::Contended, error).hint("try again"),
             LeadershipError::Random(_) => of(Code::Other, error).hint("try again"),

@@ -310,6 +310,10 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     until("the agent to listen", || agent.stderr().contains("listening on"));
     agent.sigterm();
     said.hear(&agent.wait());
+    let serving = delta.cmd("server --json --listen 127.0.0.1:0").spawn();
+    until("the server to listen", || serving.stderr().contains("listening on"));
+    serving.sigterm();
+    said.hear(&serving.wait());
     server.fault(Fault::Status(403, "AccessDenied")).forever();
     for command in ["status", "doctor", "push_sqlite"] {
         said.take(&alpha, command);

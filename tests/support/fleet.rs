@@ -65,13 +65,31 @@ pub fn ask(
         text += &format!("Content-Length: {}\r\n", body.len());
     }
     stream.write_all(format!("{text}\r\n{}", body.unwrap_or_default()).as_bytes())?;
-    let mut raw = Vec::new();
-    stream.read_to_end(&mut raw)?;
+    let raw = read_answer(&mut stream)?;
     parse(&raw)
         .ok_or_else(|| std::io::Error::other(format!("no answer: {:?}", String::from_utf8_lossy(&raw))))
 }
 
-/// An answer that ended with its connection.
+/// Reads to the end of the connection, or of the body where its length is told: not everybody closes.
+fn read_answer(stream: &mut TcpStream) -> Result<Vec<u8>, std::io::Error> {
+    let mut raw = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let count = stream.read(&mut chunk)?;
+        raw.extend_from_slice(&chunk[..count]);
+        let head_end = raw.windows(4).position(|window| window == b"\r\n\r\n");
+        let length = head_end.and_then(|end| {
+            let head = String::from_utf8_lossy(&raw[..end]).to_lowercase();
+            let line = head.lines().find_map(|line| line.strip_prefix("content-length:"))?;
+            Some(end + 4 + line.trim().parse::<usize>().ok()?)
+        });
+        if count == 0 || length.is_some_and(|length| raw.len() >= length) {
+            return Ok(raw);
+        }
+    }
+}
+
+/// An answer that has come to its end.
 fn parse(raw: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(raw);
     let (head, body) = text.split_once("\r\n\r\n")?;
