@@ -1,7 +1,10 @@
 #!/bin/sh
 # Installs membridge for this user from the folder that this script lies in (a release, or what `make dist` made).
 #
-#   sh install.sh [--dry-run] [--bin-dir DIR] [--uninstall]
+#   sh install.sh [--dry-run] [--bin-dir DIR] [--uninstall] [agent|server|all|migrate|cleanup]
+#
+# A word at the end goes on to `membridge install WORD` (docs/fleet.md) once the binary is there; migrate and cleanup
+# install nothing.
 #
 # The binary for this machine's architecture goes to ~/.local/bin, after its checksum was compared; the wrapper scripts,
 # where the release has them, to ~/.claude-mem-minio/bin. Nothing else is written: not ~/.claude-mem, not ~/.claude, not
@@ -13,6 +16,7 @@ bin_dir=${HOME:?HOME is not set}/.local/bin
 hook_dir=$HOME/.claude-mem-minio/bin
 action=install
 dry=
+mode=
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'ERROR: %s\n' "$*" >&2; exit 1; }
@@ -33,6 +37,7 @@ while [ $# -gt 0 ]; do
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
+    agent | server | all | migrate | cleanup) mode=$1 ;;
     *) fail "unknown option $1 (see --help)" ;;
     esac
     shift
@@ -98,6 +103,10 @@ found=$(sha256sum "$binary" | awk '{ print $1 }')
 [ "$wanted" = "$found" ] || fail "$name is not what SHA256SUMS says ($found); download it again"
 say "checksum ok: $name"
 
+case $mode in
+migrate | cleanup) exec "$binary" install "$mode" ${dry:+--dry-run} ;;
+esac
+
 # Beside the old one first, then one rename: a hook that starts meanwhile finds the old one or the new one.
 place() {
     if [ -n "$dry" ]; then
@@ -124,3 +133,8 @@ case :$PATH: in
 esac
 [ -e "$HOME/.claude-mem-minio/config.env" ] || say "next: write ~/.claude-mem-minio/config.env (config.env.example shows how)"
 [ -n "$dry" ] || "$bin_dir/membridge" --version || fail "$bin_dir/membridge does not start on this machine"
+[ -n "$mode" ] || exit 0
+if [ -n "$dry" ]; then
+    exec "$binary" install "$mode" --dry-run
+fi
+exec "$bin_dir/membridge" install "$mode"

@@ -316,6 +316,11 @@ pub enum Command {
     Agent(AgentOptions),
     /// Show the whole fleet on one page, and ask its agents for pushes and pulls from there
     Server(ServerOptions),
+    /// Set up agent or server as a service, look at what an old installation left, or stop them
+    Install(InstallOptions),
+    /// Check what the daemons need on this machine; ends with 0 only when all is there
+    #[command(name = "validate-install")]
+    ValidateInstall,
     /// The background part of a hook
     #[command(name = "hook-work", hide = true)]
     HookWork {
@@ -358,6 +363,31 @@ pub struct ServerOptions {
     /// Ask nobody for a key (on loopback only)
     #[arg(long)]
     pub dev: bool,
+}
+
+/// Options of `install`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct InstallOptions {
+    /// What to do
+    pub mode: InstallMode,
+    /// Print what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What `install` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InstallMode {
+    /// Set up the agent
+    Agent,
+    /// Set up the server
+    Server,
+    /// Set up both
+    All,
+    /// Report what an old installation left; change nothing
+    Migrate,
+    /// Stop both services; delete nothing
+    Cleanup,
 }
 
 /// What agent and server can be told.
@@ -408,7 +438,13 @@ impl Command {
     /// Whether it goes on when config.env cannot be read: it says so, writes the file, or does not care.
     pub fn needs_no_file(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Completions { .. } | Self::Man | Self::Agent(_) | Self::Server(_) => true,
+            Self::Doctor(_)
+            | Self::Completions { .. }
+            | Self::Man
+            | Self::Agent(_)
+            | Self::Server(_)
+            | Self::Install(_)
+            | Self::ValidateInstall => true,
             Self::Config { action } => action.is_some(),
             _ => false,
         }
@@ -451,6 +487,8 @@ impl Command {
             Self::Hooks { .. } => "hooks",
             Self::Watch(_) => "watch",
             Self::Agent(_) => "agent",
+            Self::Install(_) => "install",
+            Self::ValidateInstall => "validate-install",
             Self::Server(_) => "server",
             Self::HookWork { .. } => "hook-work",
             Self::BackgroundStart => background::START_COMMAND,

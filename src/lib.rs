@@ -6,7 +6,7 @@
 //!
 //! - [`commands`] one file per command, the only place (with `ui`) that prints a report;
 //! - [`logging`] logs, [`cli`] what can be typed;
-//! - [`doctor`] the checks;
+//! - [`doctor`] the checks, [`setup`] what the installer of the daemons writes and finds;
 //! - [`server`] the fleet on one page, and the place from which its agents are asked;
 //! - [`agent`] what a node says and does for its fleet over HTTP;
 //! - [`hook`] what Claude Code's hooks call, [`watch`] for machines without them;
@@ -56,6 +56,7 @@ pub mod python;
 pub mod rows;
 pub mod seal;
 pub mod server;
+pub mod setup;
 pub mod storage;
 pub mod sync;
 pub mod ui;

@@ -7,6 +7,7 @@ mod doctor;
 mod history;
 mod hook;
 mod hooks;
+mod install;
 mod leadership;
 mod log;
 mod man;
@@ -204,6 +205,8 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Watch(options) => watch::run(run, options).await,
         Command::Agent(options) => agent::run(run, &options).await,
         Command::Server(options) => server::run(run, &options).await,
+        Command::Install(options) => install::run(run, &options).await,
+        Command::ValidateInstall => install::validate(run).await,
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
             Err(Failure::new("runs before the settings are read"))
         }

@@ -37,6 +37,8 @@ mod fencing_races;
 mod files;
 mod first_sync;
 mod fleet_agent;
+mod fleet_install;
+mod fleet_load;
 mod fleet_page;
 mod fleet_requests;
 mod fleet_server;

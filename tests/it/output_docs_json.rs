@@ -314,6 +314,14 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     until("the server to listen", || serving.stderr().contains("listening on"));
     serving.sigterm();
     said.hear(&serving.wait());
+    for command in [
+        "install all --dry-run",
+        "install migrate --dry-run",
+        "install cleanup --dry-run",
+        "validate-install",
+    ] {
+        said.take(&delta, command);
+    }
     server.fault(Fault::Status(403, "AccessDenied")).forever();
     for command in ["status", "doctor", "push_sqlite"] {
         said.take(&alpha, command);
