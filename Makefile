@@ -74,8 +74,8 @@ bench-latency: release ## Milliseconds of status and of the hooks, fastest and m
 soak: ## 300 random pushes of two nodes and a Python node, and each request of a whole push cut (SOAK_SEED, SOAK_PUSHES)
 	$(CARGO) test --locked --test it -- --ignored --nocapture soak:: cuts::
 
-load-fleet: ## What the server bears: 1,000 heartbeats a second for LOAD_SECONDS (30), 10,000 jobs, 10,000 silent connections
-	$(CARGO) test --locked --test it -- --ignored --nocapture fleet_load::
+load-fleet: release ## What the server bears: 1,000 heartbeats a second for LOAD_SECONDS (30), 10,000 jobs, 10,000 silent connections
+	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(CARGO) test --locked --test it -- --ignored --nocapture fleet_load::
 
 fuzz: ## Each decoder's fuzz target for FUZZ_SECONDS (60), on samples that a test writes
 	FUZZ_SEEDS=$(TARGET_DIR)/fuzz/seeds $(CARGO) test --locked --test it -- --exact fuzz::the_decoders_survive_mutated_samples
