@@ -30,7 +30,7 @@ pub(super) async fn run(run: &Run, options: &InstallOptions) -> CommandResult<Re
         InstallMode::Server => install(run, &person, &layout, &[Daemon::Server], options.dry_run),
         InstallMode::All => install(run, &person, &layout, &[Daemon::Server, Daemon::Agent], options.dry_run),
         InstallMode::Migrate => migrate(run, &layout, options.dry_run).await,
-        InstallMode::Cleanup => cleanup(run, &layout, options.dry_run),
+        InstallMode::Cleanup => Ok(cleanup(run, &layout, options.dry_run)),
     }
 }
 
@@ -47,14 +47,12 @@ impl Person {
             Some(name) => User::from_name(name).ok().flatten(),
             None => None,
         };
-        match known {
-            Some(user) => Self { name: user.name, home: user.dir },
-            None => {
-                let name = User::from_uid(getuid()).ok().flatten().map(|user| user.name);
-                let home = run.environment.home().unwrap_or(Path::new("/")).to_owned();
-                Self { name: name.unwrap_or_else(|| "root".to_owned()), home }
-            }
+        if let Some(user) = known {
+            return Self { name: user.name, home: user.dir };
         }
+        let name = User::from_uid(getuid()).ok().flatten().map(|user| user.name);
+        let home = run.environment.home().unwrap_or(Path::new("/")).to_owned();
+        Self { name: name.unwrap_or_else(|| "root".to_owned()), home }
     }
 }
 
@@ -161,7 +159,7 @@ async fn migrate(run: &Run, layout: &Layout, dry_run: bool) -> CommandResult<Rep
 }
 
 /// Stops the services. claude-mem's worker is claude-mem's business, and nothing is deleted.
-fn cleanup(run: &Run, layout: &Layout, dry_run: bool) -> CommandResult<Report> {
+fn cleanup(run: &Run, layout: &Layout, dry_run: bool) -> Report {
     let init = init();
     let mut stopped = Vec::new();
     for daemon in [Daemon::Agent, Daemon::Server] {
@@ -180,7 +178,7 @@ fn cleanup(run: &Run, layout: &Layout, dry_run: bool) -> CommandResult<Report> {
         stopped.push(daemon.service());
     }
     run.ui.line("nothing was deleted");
-    Ok(Report::ok(Outcome::Stopped).with("dry_run", dry_run).with("services", stopped))
+    Report::ok(Outcome::Stopped).with("dry_run", dry_run).with("services", stopped)
 }
 
 /// Ends with 0 only when all is well.

@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn beats_and_records_of_one_node_become_one_line() {
-        let notes = [note("pi", 10.0), note("desk", 50.0), note("desk", 20.0)];
+        let noted = [note("pi", 10.0), note("desk", 50.0), note("desk", 20.0)];
         let lease = lease("desk");
-        let nodes = merge("ab", vec![beat("desk", 40.0), beat("new", 41.0)], &notes, Some(&lease));
+        let nodes = merge("ab", vec![beat("desk", 40.0), beat("new", 41.0)], &noted, Some(&lease));
         let lines: Vec<_> = nodes
             .iter()
             .map(|node| (node.node_id.as_str(), node.role, node.last_seen, node.heard_at))
