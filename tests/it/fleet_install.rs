@@ -51,7 +51,8 @@ fn a_dry_run_of_each_mode_writes_nothing() {
         for mode in ["agent", "server", "all", "migrate", "cleanup"] {
             let outcome = machine.cmd(&format!("install {mode} --dry-run")).run();
             outcome.assert_code(0);
-            if mode != "cleanup" {
+            // Where all is there already, nothing would be done.
+            if mode != "cleanup" && std::ptr::eq(machine, &raw const clean) {
                 outcome.stdout_has("[DRY-RUN] would ");
             }
             assert_eq!(everything(machine), before, "{mode}");

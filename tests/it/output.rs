@@ -140,7 +140,7 @@ fn pull_first_again_and_after_somebody_pushed() {
     [7/7] Here now: 7 observations, 1 summary, 2 prompts, 1 session
     SYNC COMPLETE (7 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge restore-backup
-    no backups in [HOME]/.claude-mem/backups/pull-overwrite
+    no backups of [HOME]/.claude-mem/claude-mem.db in [HOME]/.claude-mem/backups/pull-overwrite
     beta$ membridge pull_sqlite --json
     {
       "schema": 1,
