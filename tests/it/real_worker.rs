@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::claude_mem;
 use crate::support::machine::Machine;
 
 /// One at a time: a 10.6.3 worker that boots kills every other worker that it can see. That is also why
@@ -183,7 +184,8 @@ impl Drop for RealMachine {
     }
 }
 
-/// Push while the worker writes, pull on a machine whose worker runs, and look at what that worker says.
+/// Push while the worker writes, rows into a machine whose worker runs and back, and what these workers say of it; then a
+/// restore, which stops one and starts it again.
 fn round_trip(release: &str) {
     let Some(folder) = folder() else { return };
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,8 +212,8 @@ fn round_trip(release: &str) {
     beta.start();
     let before = beta.pid();
     beta.machine.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
-    beta.until_ready();
-    assert_ne!(beta.pid(), before);
+    // Rows arrive beside it.
+    assert_eq!(beta.pid(), before);
     assert_eq!(beta.stats("observations"), 200);
     assert_eq!(beta.get("/api/health")["version"], release);
     let newest = beta.get("/api/observations?limit=5&offset=0");
@@ -222,12 +224,29 @@ fn round_trip(release: &str) {
         let (status, body) = searched.expect("an answer");
         assert!(status == 200 && body.contains("alpaca-7"), "{status} {body}");
     }
-    nothing_of_ours_is_in_its_environment(&beta);
-    assert!(!beta.machine.path(".claude-mem/spawn.lock").exists());
-
-    // And back, into a worker that takes writes again.
+    // And back, out of a worker that goes on taking writes.
     beta.import("beaver", 0..5);
     assert_eq!(beta.stats("observations"), 205);
+    beta.machine.cmd("sync").run().assert_code(0).stdout_has("sent: 5 observations");
+    alpha.machine.cmd("sync").run().assert_code(0).stdout_has("received: 5 observations");
+    assert_eq!(observations(&alpha), 205);
+    // 10.6.3 ends the workers of others when it starts: alpha's is gone since beta's came.
+    if release != "10.6.3" {
+        assert_eq!((alpha.pid(), alpha.stats("observations")), (pid, 205));
+    }
+
+    beta.machine.cmd("restore head --yes").run().assert_code(0).stdout_has("RESTORE COMPLETE");
+    beta.until_ready();
+    assert_ne!(beta.pid(), before);
+    assert_eq!(beta.stats("observations"), 205);
+    nothing_of_ours_is_in_its_environment(&beta);
+    assert!(!beta.machine.path(".claude-mem/spawn.lock").exists());
+    beta.import("beaver", 5..7);
+    assert_eq!(beta.stats("observations"), 207);
+}
+
+fn observations(machine: &RealMachine) -> i64 {
+    claude_mem::counts(machine.machine.db_path()).observations
 }
 
 fn nothing_of_ours_is_in_its_environment(machine: &RealMachine) {
@@ -268,7 +287,7 @@ fn claude_mem_10_6_3_goes_on_after_a_push_and_a_pull() {
 }
 
 #[test]
-fn f44_an_old_claude_mem_is_not_given_a_newer_database() {
+fn f44_an_old_claude_mem_gets_the_rows_of_a_newer_one_and_not_its_database() {
     let Some(folder) = folder() else { return };
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let store = tempfile::tempdir().unwrap();
@@ -281,6 +300,10 @@ fn f44_an_old_claude_mem_is_not_given_a_newer_database() {
     beta.start();
     beta.import("beaver", 0..3);
     let pid = beta.pid();
-    beta.machine.cmd("pull_sqlite").run().assert_code(1).stdout_has("10.6.3");
-    assert_eq!((beta.pid(), beta.stats("observations")), (pid, 3));
+    beta.machine.cmd("restore head --yes").run().assert_code(1).stdout_has("10.6.3");
+    assert_eq!(beta.pid(), pid);
+    beta.machine.cmd("pull_sqlite").run().assert_code(0).stdout_has("SYNC COMPLETE");
+    assert_eq!((beta.pid(), beta.stats("observations")), (pid, 23));
+    alpha.machine.cmd("sync").run().assert_code(0);
+    assert_eq!(observations(&alpha), 23);
 }
