@@ -89,14 +89,15 @@ fn live_sixteen_machines_pushing_at_once() {
         })
         .collect();
     let ends = fencing_races::push_all(&machines);
-    let won: Vec<_> = ends.iter().zip(&machines).filter(|(end, _)| end.code == 0).collect();
-    // On a store without conditions all may step back; what is never there is a second success.
-    assert!(won.len() <= 1, "{ends:#?}");
-    if let [(_, winner)] = won[..] {
-        let mut reader = Machine::new("reader", &subject.store);
-        reader.set("CLAUDE_PROJECT_ID", &project).set("LEADERSHIP_ENABLED", "0");
-        reader.cmd("pull_sqlite").run().assert_code(0);
-        assert_eq!(claude_mem::titles(reader.db_path()), claude_mem::titles(winner.db_path()));
+    let won = ends.iter().filter(|end| end.code == 0).count();
+    // Each commit is one machine's; whoever archived, the rows are everybody's.
+    for machine in &machines {
+        machine.cmd("sync --for turn").run().assert_code(0);
     }
-    property("16 pushes", &format!("{} won", won.len()));
+    let mut reader = Machine::new("reader", &subject.store);
+    reader.set("CLAUDE_PROJECT_ID", &project).set("LEADERSHIP_ENABLED", "0");
+    reader.cmd("pull_sqlite").run().assert_code(0);
+    let wanted: i64 = (0..16).map(|number| 5 + number).sum();
+    assert_eq!(claude_mem::counts(reader.db_path()).observations, wanted);
+    property("16 pushes", &format!("{won} got in"));
 }
