@@ -197,7 +197,7 @@ fn f40_no_secret_is_in_any_argument() {
 }
 
 #[test]
-fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
+fn twenty_turns_are_two_segments_and_the_last_row_is_in_the_bucket() {
     const INTERVAL: u64 = 12;
     let server = S3Server::start();
     let mut machine = Machine::new("alpha", &server);
@@ -211,14 +211,17 @@ fn twenty_turns_are_two_pushes_and_the_last_state_is_in_the_bucket() {
     }
     let took = started.elapsed().as_secs();
     let in_bucket = || {
-        let commits = server.keys("projects/").into_iter().filter(|key| key.contains("membridge/commits/"));
-        let text = commits.max().and_then(|key| server.get(&key)).unwrap_or_default();
-        let commit: Value = serde_json::from_slice(&text).unwrap_or_default();
-        commit["counts"]["observations"].as_u64()
+        let record = server.keys("projects/").into_iter().find(|key| key.contains("membridge/nodes/"));
+        let text = record.and_then(|key| server.get(&key)).unwrap_or_default();
+        let record: Value = serde_json::from_slice(&text).unwrap_or_default();
+        record["counts"]["observations"].as_u64()
     };
     until("the last state", || in_bucket() == Some(20));
     until("quiet", || !runs(&machine));
-    let pushes = server.keys("projects/").iter().filter(|key| key.contains("membridge/commits/")).count();
+    let reader = Machine::new("beta", &server);
+    reader.cmd("pull_sqlite").run().assert_code(0);
+    assert_eq!(claude_mem::counts(reader.db_path()).observations, 20);
+    let pushes = server.keys("projects/").iter().filter(|key| key.contains("membridge/rows/")).count();
     // Two, and one more for each interval that a busy machine needed for the twenty calls.
     assert!(pushes <= 2 + (took / INTERVAL) as usize, "{pushes} pushes\n{}", log(&machine));
 }
