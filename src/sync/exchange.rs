@@ -87,7 +87,10 @@ pub(super) async fn take_image(
     let key = session.bucket.keys.database();
     let listed = session.bucket.store.list(&key).await?;
     let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
-    Ok(rows.take_image(&image.path, modified.saturating_mul(1000)).await?)
+    let taken = rows.take_image(&image.path, modified.saturating_mul(1000)).await?;
+    // The commit that holds these rows comes next; nobody may find it before the segment that they are in.
+    node::announce(session, rows).await?;
+    Ok(taken)
 }
 
 /// The end of a sync: segments are folded where it is time, and this machine's record says how it stands. Trouble with

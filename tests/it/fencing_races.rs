@@ -58,6 +58,23 @@ fn f20_what_changed_before_the_lock_was_held_is_seen_under_it() {
 }
 
 #[test]
+fn f20_a_machine_that_dies_behind_the_commit_of_a_python_push_holds_nobody_up() {
+    let server = S3Server::start();
+    let (alpha, beta) = two_in_step(&server);
+    let python = machine("python", &server);
+    python.create_db(Version::V13_25_3).add_session("theirs").add_observations(4);
+    PythonNode::new(&server, "mem", "python").write(
+        &python.db_path(),
+        jiff::Timestamp::now().as_second() - 9000,
+        python_node::Stop::Never,
+    );
+    alpha.cmd("push_sqlite").env("MEMBRIDGE_FAILPOINT", "push.before-release").run().assert_code(137);
+    server.set_clock_offset(7200 + 60 + 30);
+    beta.cmd("push_sqlite").run().assert_code(0).stdout_lacks("archived first");
+    assert_eq!(claude_mem::counts(beta.db_path()).observations, 20 + 3 + 3 + 4);
+}
+
+#[test]
 fn f47_a_python_push_just_before_our_commit_is_not_overwritten() {
     // Python forces its way: it neither asks for the lock nor writes it. The moments: before the last reading of the
     // manifest, and between that and the upload.
