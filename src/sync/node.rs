@@ -18,7 +18,8 @@ pub(super) async fn announce(session: &Session, rows: &mut Rows<'_>) -> CommandR
     if is_announced(rows)? { Ok(()) } else { put(session, None, rows).await }
 }
 
-/// Writes the record where it is due: what `announce` left, else now and then.
+/// Writes the record where it is due: what `announce` left, else now and then; and after a command that somebody typed as soon
+/// as it says something new.
 pub(super) async fn keep(
     session: &Session,
     wish: Wish,
@@ -28,7 +29,7 @@ pub(super) async fn keep(
     let now = session.bucket.context.server_now();
     let young = (rows.last_node()?.as_ref().and_then(NodeRecord::at))
         .is_some_and(|at| (0..AT_MOST_EVERY).contains(&(now.as_second() - at)));
-    if young && is_announced(rows)? && !wish.is_typed() {
+    if young && is_announced(rows)? && !(wish.is_typed() && is_news(rows, standing)?) {
         return Ok(());
     }
     put(session, standing, rows).await
@@ -40,6 +41,19 @@ fn is_announced(rows: &Rows<'_>) -> CommandResult<bool> {
         Some(record) => record.last == at.segment && record.folds == at.folds,
         None => at.segment == 0,
     })
+}
+
+/// Whether a record of now would say something else of what was collected, what waits, what is held, and of the role.
+fn is_news(rows: &Rows<'_>, standing: Option<&Standing>) -> CommandResult<bool> {
+    let at = rows.standing()?;
+    let Some(record) = rows.last_node()? else {
+        return Ok(true);
+    };
+    let seen = at.seen.iter().map(|(writer, number)| (writer.to_string(), *number));
+    Ok(!record.seen.iter().map(|(writer, number)| (writer.clone(), *number)).eq(seen)
+        || record.waiting != at.waiting.values().sum::<u64>()
+        || record.held != at.held.total()
+        || standing.is_some_and(|standing| standing.role.to_string() != record.role))
 }
 
 async fn put(session: &Session, standing: Option<&Standing>, rows: &mut Rows<'_>) -> CommandResult {

@@ -76,7 +76,6 @@ fn three_requests_lie_between_the_lock_and_a_confirmed_commit() {
             "GET membridge/commits",
             "GET membridge/commits",
             "PUT locks",
-            "PUT membridge/nodes"
         ],
         "{asked:#?}"
     );
