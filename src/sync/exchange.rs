@@ -3,6 +3,7 @@
 
 use super::gate::Standing;
 use super::node;
+use super::record::RecordFile;
 use super::session::Session;
 use super::wish::Wish;
 use crate::error::CommandResult;
@@ -72,12 +73,17 @@ pub(super) async fn is_anybody_there(session: &Session) -> CommandResult<bool> {
     Ok(!log.nodes().await?.is_empty())
 }
 
-/// Takes in the image that a Python node pushed.
+/// Takes in the image that a Python node pushed; one that was taken in already is not fetched again, however long it takes
+/// until somebody archives it.
 pub(super) async fn take_image(
     session: &Session,
+    record: &mut RecordFile,
     rows: &mut Rows<'_>,
     head: &Head,
 ) -> CommandResult<TakenIn> {
+    if head.sha256().is_some() && head.sha256() == record.record.taken_in.as_deref() {
+        return Ok(TakenIn::default());
+    }
     let image = super::fetch::whatever_is_there(session, Some(head)).await?;
     session.ui.line(format!(
         "      the push of {} is taken in ({})",
@@ -90,6 +96,8 @@ pub(super) async fn take_image(
     let taken = rows.take_image(&image.path, modified.saturating_mul(1000)).await?;
     // The commit that holds these rows comes next; nobody may find it before the segment that they are in.
     node::announce(session, rows).await?;
+    record.record.taken_in = head.sha256().map(str::to_owned);
+    record.save()?;
     Ok(taken)
 }
 

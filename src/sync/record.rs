@@ -43,6 +43,9 @@ pub struct SyncRecord {
     /// What this machine last wrote for Python nodes, or was about to.
     #[serde(default)]
     pub mirror: Option<MirrorNote>,
+    /// SHA-256 of the image of a Python node that was taken in last, row by row.
+    #[serde(default)]
+    pub taken_in: Option<String>,
     /// ISO time of the last commit that this machine made.
     pub last_push: Option<String>,
     /// ISO time of the last sync that ended well.
@@ -115,6 +118,7 @@ impl RecordFile {
             manifest_etag: None,
             checked_at: 0,
             mirror: None,
+            taken_in: None,
             last_push: None,
             last_sync: None,
         };

@@ -94,10 +94,6 @@ async fn archived(
     if !due && !wrote && wish != Wish::Pull {
         return Ok(Archived::NotDue);
     }
-    if !session.config.rows.excluded.is_empty() {
-        // An image is whole: it would take the excluded projects along.
-        return Ok(Archived::NotDue);
-    }
     let seen_at = session.bucket.context.uptime();
     let head = archive::look(session, record, wish).await?;
     if wish == Wish::Turn {
@@ -108,7 +104,11 @@ async fn archived(
     if let Some(foreign) = foreign
         && wish.takes_images(role, session.config.overrides.primary_pull)
     {
-        told.taken_in(exchange::take_image(session, rows, foreign).await?);
+        told.taken_in(exchange::take_image(session, record, rows, foreign).await?);
+    }
+    if !session.config.rows.excluded.is_empty() {
+        // An image is whole: it would take the excluded projects along.
+        return Ok(Archived::NotDue);
     }
     let first = head.is_none();
     if !due && foreign.is_none() || wish == Wish::Pull && !first {

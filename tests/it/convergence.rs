@@ -4,7 +4,8 @@
 use crate::common::{assert_whole, memory};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
-use crate::support::s3::S3Server;
+use crate::support::python_node::{PythonNode, Stop};
+use crate::support::s3::{Op, S3Server};
 
 fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     let machine = Machine::new(name, server);
@@ -90,6 +91,36 @@ fn rows_that_vanish_in_mass_are_held_until_a_person_says_what_is_meant() {
         assert_eq!((observations(&desk), observations(&laptop)), (left, left), "{flag}");
         assert_eq!(memory(&desk.db_path()), memory(&laptop.db_path()), "{flag}");
     }
+}
+
+#[test]
+fn what_a_python_node_pushed_is_fetched_once_also_where_nobody_archives() {
+    let server = S3Server::start();
+    let mut alpha = machine("alpha", &server, 5);
+    alpha.set("MEMBRIDGE_EXCLUDE_PROJECTS", "secret*");
+    alpha.cmd("sync").run().assert_code(0);
+    let python = machine("python", &server, 4);
+    let then = jiff::Timestamp::now().as_second() - 9000;
+    PythonNode::new(&server, "mem", "python").write(&python.db_path(), then, Stop::Never);
+    server.reset_log();
+    alpha.cmd("sync").run().assert_code(0).stdout_has("the push of python is taken in");
+    assert_eq!(observations(&alpha), 9);
+    for _ in 0..3 {
+        alpha.cmd("sync").run().assert_code(0).stdout_lacks("taken in");
+    }
+    assert_eq!(
+        server.count(Op::GetObject, "sqlite/claude-mem.db"),
+        server.count(Op::GetObject, "claude-mem.db.sha256") + 1
+    );
+    assert!(
+        server.keys("projects/").iter().all(|key| !key.contains("/commits/")),
+        "no image of what is excluded"
+    );
+    // A newer push is another image.
+    python.db().add_observations(2);
+    PythonNode::new(&server, "mem", "python").write(&python.db_path(), then + 60, Stop::Never);
+    alpha.cmd("sync").run().assert_code(0).stdout_has("the push of python is taken in");
+    assert_eq!(observations(&alpha), 11);
 }
 
 #[test]

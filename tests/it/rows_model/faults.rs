@@ -61,10 +61,7 @@ fn lives_in_which_every_scan_is_quick_go_wrong() {
     shows("quick scan");
 }
 
-// Not shown by 300 lives so far: it takes a death between the two commits of an arrival that changed a row, and another edit
-// of that row before the next sync. `content_that_had_arrived_before_a_crash_is_no_edit` tells that history by hand.
 #[test]
-#[ignore = "300 lives are too few to show this fault; see above"]
 fn lives_without_a_note_of_what_arrives_go_wrong() {
     shows("arriving");
 }
