@@ -96,7 +96,8 @@ pub(super) async fn take_image(
     let taken = rows.take_image(&image.path, modified.saturating_mul(1000)).await?;
     // The commit that holds these rows comes next; nobody may find it before the segment that they are in.
     node::announce(session, rows).await?;
-    record.record.taken_in = head.sha256().map(str::to_owned);
+    // What came, not what was announced: a push that was cut off has both, and they differ.
+    record.record.taken_in = Some(image.sha256.clone());
     record.save()?;
     Ok(taken)
 }
