@@ -119,13 +119,16 @@ impl Rows<'_> {
         Ok(found)
     }
 
-    /// Rows of which the log knows better: they are forgotten here, and what the log says of them is taken in.
+    /// Rows of which the log knows better: they are forgotten here, and what the log says of them is taken in. One that vanished
+    /// stays known and held until it is back: nothing else would ever ask for it again, when this run dies or a segment
+    /// cannot be read.
     pub(super) async fn ask_the_log(&mut self) -> Result<(), RowsError> {
         self.shadow.transaction(|| {
-            self.shadow
-                .db
-                .execute("DELETE FROM rows WHERE EXISTS (SELECT 1 FROM temp.asked AS a WHERE a.uid = rows.uid AND a.tab = rows.tab)", [])
-                .map_err(ShadowError)
+            let asked = "EXISTS (SELECT 1 FROM temp.asked AS a WHERE a.uid = rows.uid AND a.tab = rows.tab)";
+            let sql = format!(
+                "DELETE FROM rows WHERE NOT held AND {asked}; UPDATE rows SET ms = -1, counter = 0 WHERE held AND {asked};"
+            );
+            self.shadow.db.execute_batch(&sql).map_err(ShadowError)
         })?;
         failpoint::reach("rows.asked");
         let log = self.log();

@@ -94,6 +94,23 @@ fn rows_that_vanish_in_mass_are_held_until_a_person_says_what_is_meant() {
 }
 
 #[test]
+fn a_death_while_vanished_rows_are_put_back_leaves_none_behind() {
+    for failpoint in ["rows.asked", "rows.segment-read", "rows.arriving", "rows.arrived"] {
+        let server = S3Server::start();
+        let (desk, laptop) = (machine("desk", &server, 80), Machine::new("laptop", &server));
+        desk.cmd("sync").run().assert_code(0);
+        laptop.cmd("pull_sqlite").run().assert_code(0);
+        desk.db().execute("DELETE FROM observations WHERE id > 2");
+        desk.cmd("sync --for turn").run().assert_code(0);
+        desk.cmd("sync").run();
+        desk.cmd("sync --put-back").env("MEMBRIDGE_FAILPOINT", failpoint).run().assert_code(137);
+        desk.cmd("sync --for whole").run().assert_code(0);
+        assert_eq!(observations(&desk), 80, "{failpoint}");
+        assert_eq!(memory(&desk.db_path()), memory(&laptop.db_path()), "{failpoint}");
+    }
+}
+
+#[test]
 fn what_a_python_node_pushed_is_fetched_once_also_where_nobody_archives() {
     let server = S3Server::start();
     let mut alpha = machine("alpha", &server, 5);

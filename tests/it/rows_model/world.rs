@@ -169,9 +169,9 @@ impl World {
         let ended = Machine::sync(self, at, how, dice);
         script::crash_after(outer);
         self.shelf.stamp(self.clock + self.skew);
-        if self.troubles.late && !how.alone {
-            let machines: Vec<usize> =
-                (0..self.machines.len()).filter(|other| !self.machines[*other].cloned).collect();
+        if self.troubles.late {
+            let others = |other: &usize| !how.alone && !self.machines[*other].cloned;
+            let machines: Vec<usize> = (0..self.machines.len()).filter(others).collect();
             self.shelf.delay(at, &machines, self.step, dice);
         }
         match ended {
@@ -199,6 +199,8 @@ impl World {
         if self.troubles.interleaved && dice.percent(30) && self.busy.len() < 3 {
             let other = dice.below(self.machines.len());
             if other != at {
+                // What this machine has sent so far it sees itself, whoever looks next.
+                self.shelf.delay(at, &[], self.step, dice);
                 self.note(format!("   meanwhile {other} syncs"));
                 self.sync(other, Sync::WHOLE, dice);
                 self.shelf.show_to(at, self.step);
