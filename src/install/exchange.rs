@@ -130,11 +130,10 @@ async fn back_up_and_replace(
             door.ui.step(&door.steps.label(2), format!("Replaced: {new}"));
             return Ok((target, swapped));
         }
-        Ok(_) => Failure::of(
-            Code::Changed,
-            "new memories were recorded here while the pull was prepared; nothing was replaced",
-        )
-        .hint("try again: membridge pull_sqlite"),
+        Ok(_) => {
+            Failure::of(Code::Changed, "new memories were recorded here meanwhile; nothing was replaced")
+                .hint("type the same command again: it sends them first")
+        }
         Err(failure) => failure,
     };
     backup.discard();

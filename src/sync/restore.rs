@@ -32,10 +32,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     may_come_back(&session.config, commit, commit.schema_version).await?;
     let present = session.has_database();
     let of = if present { 6 } else { 3 };
-    if present {
-        // What was recorded here is in the log before any of it is replaced.
-        exchange::rows(session, &mut exchange::open(session).await?, Wish::Whole).await?;
-    }
+    let only_over = if present { Some(in_the_log(session).await?) } else { None };
     session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
     let image = image::of_past(&session.landing(session.admits().await?), commit).await?;
     session.ui.step(
@@ -46,7 +43,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let base = record.record.base.as_ref().map(|base| base.commit);
-    let incoming = Incoming { image, why: Why::Restore, only_over: None, base };
+    let incoming = Incoming { image, why: Why::Restore, only_over, base };
     let done = session.door(Steps { first: 3, of }).install(incoming).await?;
     failpoint::reach("restore.replaced");
     exchange::restored(session).await?;
@@ -68,6 +65,16 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
         Some(path) => report.with("backup", path.display().to_string()),
         None => report,
     })
+}
+
+/// Sends what was recorded here before any of it is replaced; the content digest of what is in the log then. Rows go out
+/// twice: what is recorded while the digest is taken is not in it, and has to be in the log all the same.
+async fn in_the_log(session: &Session) -> CommandResult<String> {
+    let mut rows = exchange::open(session).await?;
+    exchange::rows(session, &mut rows, Wish::Whole).await?;
+    let digest = session.read_local().await?.facts.digest;
+    exchange::rows(session, &mut rows, Wish::Whole).await?;
+    Ok(digest)
 }
 
 /// Asks before memory goes: what an earlier state lacks is deleted on every machine by the next sync.
