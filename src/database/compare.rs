@@ -1,6 +1,6 @@
 //! Which memories does one database hold that another lacks? Rows are compared by natural key, because
-//! ids differ from machine to machine and claude-mem's content hashes from version to version. Used where the last-sync
-//! record does not tell.
+//! ids differ from machine to machine and claude-mem's content hashes from version to version. Used where a
+//! whole database takes the place of another.
 
 use std::path::Path;
 

@@ -130,9 +130,12 @@ impl<'a> Told<'a> {
         self.received.add(exchanged.collected.clone());
     }
 
+    /// Once, however often a sync that was overtaken comes by.
     fn matter(&mut self, word: &'static str, text: String) {
-        self.matters.insert(word, text.clone());
-        self.warnings.push(text);
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text.clone());
+        }
+        self.matters.insert(word, text);
     }
 
     /// The end: the pinned words, the report, the contract's refusals.
