@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::claude_mem::Version;
@@ -29,10 +29,31 @@ fn open_up(folder: &Path) {
     }
 }
 
+/// A copy of the binary where a user without rights finds it: it may have been built below a home that is closed to others.
+fn open_binary(machine: &Machine) -> PathBuf {
+    let copy = machine.path("bin/membridge");
+    std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    std::fs::copy(BINARY, &copy).unwrap();
+    copy
+}
+
+/// Lets `command` run as a user whom no list of users knows, where we are root: limits do not hold for root.
+fn as_nobody(command: &mut Command, machine: &Machine, store: &Path) {
+    let binary = machine.path("bin/membridge");
+    open_up(machine.home().parent().unwrap());
+    std::fs::set_permissions(binary, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(store, PermissionsExt::from_mode(0o777)).unwrap();
+    command.uid(NOBODY).gid(NOBODY);
+}
+
 /// Runs the binary after `before`, a command of a shell.
 fn limited(machine: &Machine, before: &str, words: &str) -> Command {
+    limited_at(Path::new(BINARY), machine, before, words)
+}
+
+fn limited_at(binary: &Path, machine: &Machine, before: &str, words: &str) -> Command {
     let mut command = machine.bare("/bin/sh");
-    command.arg("-c").arg(format!("{before}; exec {BINARY} {words}"));
+    command.arg("-c").arg(format!("{before}; exec {} {words}", binary.display()));
     command
 }
 
@@ -71,12 +92,11 @@ fn a_user_who_may_have_one_process_gets_an_error() {
     let store = tempfile::tempdir().unwrap();
     let machine = machine(store.path());
     // bash, then dash and ash.
-    let mut command = limited(&machine, "{ ulimit -u 1 || ulimit -p 1; } 2>/dev/null", "push_sqlite");
+    let binary = open_binary(&machine);
+    let mut command =
+        limited_at(&binary, &machine, "{ ulimit -u 1 || ulimit -p 1; } 2>/dev/null", "push_sqlite");
     if nix::unistd::getuid().is_root() {
-        // The limit does not hold for root.
-        open_up(machine.home().parent().unwrap());
-        std::fs::set_permissions(store.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        command.uid(NOBODY).gid(NOBODY);
+        as_nobody(&mut command, &machine, store.path());
     }
     said(&command.output().unwrap(), 1, "cannot start: Resource temporarily unavailable");
 }
@@ -98,12 +118,10 @@ fn without_home_and_name_the_state_directory_is_enough() {
     let store = tempfile::tempdir().unwrap();
     let mut machine = machine(store.path());
     machine.unset("HOME");
-    let mut command = machine.bare(BINARY);
+    let mut command = machine.bare(open_binary(&machine));
     command.arg("push_sqlite");
     if nix::unistd::getuid().is_root() {
-        open_up(machine.home().parent().unwrap());
-        std::fs::set_permissions(store.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        command.uid(NOBODY).gid(NOBODY);
+        as_nobody(&mut command, &machine, store.path());
         said(&command.output().unwrap(), 1, "set HOME, or MEMBRIDGE_STATE_DIR");
     }
     let state = machine.path("state");
