@@ -3,7 +3,7 @@
 
 use super::head::ReadError;
 use super::manifest::Manifest;
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Etag};
 
 /// What is announced.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,17 +21,17 @@ impl Announced {
     }
 }
 
-/// Reads both.
+/// Reads both; with the version of the manifest, by which a later look sees that somebody wrote since.
 ///
 /// # Errors
 /// See [`ReadError`].
-pub(super) async fn read(bucket: &Bucket) -> Result<Option<Announced>, ReadError> {
+pub(super) async fn read(bucket: &Bucket) -> Result<(Option<Announced>, Option<Etag>), ReadError> {
     let manifest = bucket.read::<Manifest>(&bucket.keys.manifest()).await?;
     // In this order: a Python node writes the checksum before the manifest, so whoever has seen a new manifest sees its
     // checksum too (F21, F47).
     let checksum = checksum(bucket).await?;
-    let manifest = manifest.map(|(manifest, _)| Box::new(manifest));
-    Ok(match (manifest, checksum) {
+    let (manifest, version) = manifest.map(|(manifest, version)| (Box::new(manifest), version)).unzip();
+    let announced = match (manifest, checksum) {
         (None, None) => None,
         (Some(manifest), None) => {
             Some(Announced { sha256: manifest.sha256.clone(), manifest: Some(manifest) })
@@ -40,7 +40,8 @@ pub(super) async fn read(bucket: &Bucket) -> Result<Option<Announced>, ReadError
             let manifest = manifest.filter(|manifest| manifest.sha256 == sha256);
             Some(Announced { sha256, manifest })
         }
-    })
+    };
+    Ok((announced, version))
 }
 
 /// The first word of the checksum object.

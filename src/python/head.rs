@@ -6,7 +6,7 @@ use super::manifest::{Manifest, ManifestExtra};
 use crate::error::{Code, Failure};
 use crate::history::{Commit, HistoryError, log};
 use crate::storage::records::MOST;
-use crate::storage::{Bucket, StoreError, StoreErrorKind};
+use crate::storage::{Bucket, Etag, StoreError, StoreErrorKind};
 
 /// The newest memory in the bucket.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,17 +236,26 @@ impl From<ReadError> for Failure {
 /// # Errors
 /// See [`ReadError`].
 pub async fn read(bucket: &Bucket, known: Known<'_>) -> Result<Option<Head>, ReadError> {
+    Ok(look(bucket, known).await?.0)
+}
+
+/// Reads what the bucket holds, and the version of the manifest for Python nodes that this rests on.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn look(bucket: &Bucket, known: Known<'_>) -> Result<(Option<Head>, Option<Etag>), ReadError> {
     if bucket.seal.is_on() {
         // A Python node has no key: what it announces there is nobody's memory.
-        return Ok(log::head(bucket, known.commit).await?.map(Head::of));
+        return Ok((log::head(bucket, known.commit).await?.map(Head::of), None));
     }
     // The announcements first: whatever they mirror is then among the commits that are read after them.
-    let announced = announcements::read(bucket).await?;
+    let (announced, manifest) = announcements::read(bucket).await?;
     let commit = log::head(bucket, known.commit).await?;
-    match choose(announced, commit, known.mirror) {
-        None => unannounced(bucket, None).await,
-        head => Ok(head),
-    }
+    let head = match choose(announced, commit, known.mirror) {
+        None => unannounced(bucket, None).await?,
+        head => head,
+    };
+    Ok((head, manifest))
 }
 
 /// The head where nobody announces one. A Python node writes its database first: one that was cut off right after left

@@ -6,6 +6,7 @@ use rusqlite::TransactionBehavior;
 
 use super::desk::{self, Desk};
 use super::gather::{self, After, Reached};
+use super::log::ListedNode;
 use super::publish::{self, Emptied};
 use super::report::{Collected, Published, Scanned, TakenIn};
 use super::shadow::ShadowError;
@@ -17,12 +18,14 @@ use crate::failpoint;
 const ROUNDS: u32 = 3;
 
 impl Rows<'_> {
-    pub(super) async fn try_collect(&mut self) -> Result<Collected, RowsError> {
+    pub(super) async fn try_collect(
+        &mut self,
+        nodes: Option<Vec<ListedNode>>,
+    ) -> Result<Collected, RowsError> {
         let mut report = Collected::default();
         let log = self.log();
         let (me, first, now_ms) = (self.me, self.run.first, self.now_ms());
-        let mut news = Box::pin(news::ask(&log, &self.shadow, me, first, now_ms)).await?;
-        report.store_proved = news.proved;
+        let mut news = Box::pin(news::ask(&log, nodes, &self.shadow, (me, first, now_ms))).await?;
         let published: u64 = self.shadow.get("published")?.unwrap_or(0);
         if news.own > published && self.run.first {
             // The shadow was lost; the folder is ours.

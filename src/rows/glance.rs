@@ -39,6 +39,21 @@ pub fn glance(
     Ok((standing, unsent))
 }
 
+/// This installation and the version of its node record as it put it last; `None`: it has put none, or cannot say.
+pub fn announced(state: &Path, store: &str, cid: &str, database: &Path) -> Option<(Writer, String)> {
+    let places = Places::new(state, store, cid, database);
+    if !places.shadow.exists() {
+        return None;
+    }
+    let shadow = open(&places.shadow).ok()?;
+    let get = |name: &str| -> Option<String> {
+        let sql = "SELECT value FROM meta WHERE name = ?1";
+        let text: String = shadow.query_row(sql, [name], |row| row.get(0)).ok()?;
+        serde_json::from_str(&text).ok()
+    };
+    Some((get("writer")?.parse().ok()?, get("node_etag")?))
+}
+
 /// Opens a shadow for reading, and leaves no side files of SQLite's behind: where no log lies beside it nobody writes.
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let logged = std::fs::metadata(files::beside(path, "-wal")).is_ok_and(|meta| meta.len() > 0);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::header::Header;
 use super::node::NodeRecord;
 use super::segment::{Prepared, SIZE_LIMIT, SegmentError, SegmentReader, SegmentWriter};
+use super::stamp::Writer;
 use crate::error::{Code, Failure};
 use crate::failpoint;
 use crate::private_files::make_private_folder;
@@ -87,6 +88,13 @@ pub struct ListedNode {
     pub etag: Option<Etag>,
     /// Last change, seconds since 1970 by the store's clock.
     pub modified: i64,
+}
+
+impl ListedNode {
+    /// Whether it is the record of that installation, in that version.
+    pub fn is(&self, writer: Writer, version: &str) -> bool {
+        self.writer == writer.to_string() && self.etag.as_ref().is_some_and(|etag| etag.0 == version)
+    }
 }
 
 /// A segment as a listing names it.

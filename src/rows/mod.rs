@@ -60,6 +60,7 @@ use crate::worker::watermarks::Foreign;
 
 use header::Covers;
 use live::{Excluded, Live};
+use log::ListedNode;
 use node::NodeRecord;
 use places::Places;
 use run::Run;
@@ -152,12 +153,13 @@ impl<'a> Rows<'a> {
         began.map_err(|error| error.of(&self.site.database))
     }
 
-    /// Takes in what is new in the log, in short transactions beside the worker, and tries again what waits.
+    /// Takes in what is new in the log, in short transactions beside the worker, and tries again what waits. `nodes`: the
+    /// node records, where this sync has listed them already.
     ///
     /// # Errors
     /// See [`RowsError`]; what was taken in stays.
-    pub async fn collect(&mut self) -> Result<Collected, RowsError> {
-        let collected = self.try_collect().await;
+    pub async fn collect(&mut self, nodes: Option<Vec<ListedNode>>) -> Result<Collected, RowsError> {
+        let collected = self.try_collect(nodes).await;
         collected.map_err(|error| error.of(&self.site.database))
     }
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::RowsError;
 use super::gather::{self, Listed};
-use super::log::RowLog;
+use super::log::{ListedNode, RowLog};
 use super::shadow::{Shadow, ShadowError};
 use super::stamp::Writer;
 use super::wanted::wanted;
@@ -24,20 +24,17 @@ pub struct News {
     versions: Vec<(Writer, String)>,
     /// All segments were listed.
     all: bool,
-    /// Our own node record is there as we put it: it is the store that we know.
-    pub proved: bool,
 }
 
-/// Asks the store what is new.
+/// Asks the store what is new; `nodes`: the node records as they were listed at the beginning of this sync.
 ///
 /// # Errors
 /// The store's.
 pub async fn ask(
     log: &RowLog<'_>,
+    nodes: Option<Vec<ListedNode>>,
     shadow: &Shadow,
-    me: Writer,
-    first: bool,
-    now_ms: i64,
+    (me, first, now_ms): (Writer, bool, i64),
 ) -> Result<News, RowsError> {
     let listed_ms: Option<i64> = shadow.get("listed_ms")?;
     let fresh = listed_ms.is_some_and(|at| (0..LIST_EVERY).contains(&now_ms.saturating_sub(at)));
@@ -45,18 +42,18 @@ pub async fn ask(
     if first || !fresh || ours.is_none() {
         return all(log, me).await;
     }
+    let nodes = match nodes {
+        Some(nodes) => nodes,
+        None => Box::pin(log.nodes()).await?,
+    };
     let mut news = News::default();
-    for node in Box::pin(log.nodes()).await? {
+    for node in nodes {
         let Ok(writer) = node.writer.parse::<Writer>() else {
             continue;
         };
         let version = node.etag.map(|etag| etag.0);
-        if writer == me {
-            news.proved = version.is_some() && version == ours;
-            if news.proved {
-                continue;
-            }
-        } else if version.is_some() && version == known_version(shadow, writer)? {
+        let known = if writer == me { ours.clone() } else { known_version(shadow, writer)? };
+        if version.is_some() && version == known {
             continue;
         }
         let record = match Box::pin(log.node(&node.writer)).await {

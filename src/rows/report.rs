@@ -136,8 +136,6 @@ pub struct Collected {
     pub refused: Vec<String>,
     /// Whether this installation took a new writer id: its state had been copied.
     pub new_writer: bool,
-    /// Our own node record was found as we put it: it is the store that we know, and its identity need not be asked.
-    pub store_proved: bool,
 }
 
 /// See [`super::Rows::scan`].

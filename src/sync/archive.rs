@@ -53,15 +53,10 @@ pub(super) async fn look(
 ) -> CommandResult<Option<Head>> {
     let (bucket, force) = (&session.bucket, session.config.overrides.force_push);
     let mirrored = setting::read(bucket).await?.is_on();
-    let manifest = if mirrored {
-        bucket.store.head(&bucket.keys.manifest()).await?.map(|meta| meta.etag.0)
-    } else {
-        None
-    };
-    let mut head = match head::read(bucket, record.record.knows()).await {
+    let (mut head, manifest) = match head::look(bucket, record.record.knows()).await {
         Err(ReadError::Unreadable(problem)) if force => {
             session.ui.warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));
-            head::without_announcements(bucket, record.record.knows()).await?
+            (head::without_announcements(bucket, record.record.knows()).await?, None)
         }
         other => other?,
     };
@@ -73,6 +68,7 @@ pub(super) async fn look(
     {
         head.mirrored = false;
     }
+    let manifest = manifest.filter(|_| mirrored).map(|etag| etag.0);
     record.looked(session.bucket.context.now().as_second(), mirrored, manifest)?;
     Ok(head)
 }

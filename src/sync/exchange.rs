@@ -10,6 +10,7 @@ use crate::error::CommandResult;
 use crate::failpoint;
 use crate::install::image;
 use crate::python::Head;
+use crate::rows::log::ListedNode;
 use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
 use crate::worker::{self, watermarks};
 
@@ -27,8 +28,13 @@ pub(super) struct Exchanged {
 /// How often a sync takes a new writer id: a second copy of the state in the same moment is no accident.
 const ATTEMPTS: u32 = 3;
 
-/// Finishes what was begun, collects, scans and publishes.
-pub(super) async fn rows(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> CommandResult<Exchanged> {
+/// Finishes what was begun, collects, scans and publishes; `nodes`: the node records, where this sync has listed them already.
+pub(super) async fn rows(
+    session: &Session,
+    rows: &mut Rows<'_>,
+    wish: Wish,
+    mut nodes: Option<Vec<ListedNode>>,
+) -> CommandResult<Exchanged> {
     if session.accept_deletions {
         rows.accept_deletions()?;
     }
@@ -39,7 +45,7 @@ pub(super) async fn rows(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> 
     for _ in 0..ATTEMPTS {
         done.begun = rows.begin(wish.depth()).await?;
         failpoint::reach("sync.begun");
-        done.collected.add(rows.collect().await?);
+        done.collected.add(rows.collect(nodes.take()).await?);
         failpoint::reach("sync.collected");
         if !wish.publishes() {
             break;
@@ -65,12 +71,6 @@ pub(super) async fn rows(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> 
 pub(super) async fn restored(session: &Session) -> CommandResult {
     let how = if session.add_only { Restoring::Adding } else { Restoring::Exactly };
     Ok(open(session).await?.restored(how)?)
-}
-
-/// Whether any machine has published anything.
-pub(super) async fn is_anybody_there(session: &Session) -> CommandResult<bool> {
-    let log = rows::log::RowLog::new(&session.bucket, &session.config.paths.tmp());
-    Ok(!log.nodes().await?.is_empty())
 }
 
 /// Takes in the image that a Python node pushed; one that was taken in already is not fetched again, however long it takes

@@ -6,6 +6,8 @@ use super::wish::Wish;
 use crate::error::{Code, CommandResult, Failure};
 pub use crate::leadership::Standing;
 use crate::python::Head;
+use crate::rows::glance::announced;
+use crate::rows::log::{ListedNode, RowLog};
 use crate::worker::facts::{self, Gate};
 use crate::worker::find::Site;
 use crate::worker::settings;
@@ -22,16 +24,23 @@ pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
 }
 
 /// Whether the store is the one that this machine has synced with: an unmounted disk, an emptied or a replaced bucket must
-/// not be started anew by whoever comes first (F55). Nothing is written into a store that is not known.
+/// not be started anew by whoever comes first (F55). Nothing is written into a store that is not known. Our own node record,
+/// as we put it, proves the store, and its listing says what is new: the node records are answered.
 ///
 /// # Errors
 /// It is another one, or nothing is left of it.
-pub async fn store_is_known(session: &Session) -> CommandResult {
+pub async fn store_is_known(session: &Session) -> CommandResult<Vec<ListedNode>> {
     use crate::rows::store_identity::{Standing, StoreIdentity};
     let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
+    let nodes = RowLog::new(&session.bucket, &session.config.paths.tmp()).nodes().await?;
+    let (state, bucket) = (&session.config.paths.state, &session.bucket);
+    let ours = announced(state, &bucket.store.name(), bucket.keys.project(), &session.database);
+    if ours.is_some_and(|(writer, version)| nodes.iter().any(|node| node.is(writer, &version))) {
+        return Ok(nodes);
+    }
     let (what, since) = match identity.look().await? {
-        Standing::Same | Standing::FirstTime => return Ok(()),
-        _ if session.new_store => return Ok(()),
+        Standing::Same | Standing::FirstTime => return Ok(nodes),
+        _ if session.new_store => return Ok(nodes),
         standing => {
             let what = if standing == Standing::Missing { "is empty" } else { "is another one" };
             (what, identity.remembered().map(|note| note.since).unwrap_or_default())

@@ -71,9 +71,9 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
 /// twice: what is recorded while the digest is taken is not in it, and has to be in the log all the same.
 async fn in_the_log(session: &Session) -> CommandResult<String> {
     let mut rows = exchange::open(session).await?;
-    exchange::rows(session, &mut rows, Wish::Whole).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, None).await?;
     let digest = session.read_local().await?.facts.digest;
-    exchange::rows(session, &mut rows, Wish::Whole).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, None).await?;
     Ok(digest)
 }
 

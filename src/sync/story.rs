@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 3;
 /// exchanged stays, and the rest is found again by the next sync.
 pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> CommandResult<Report> {
     gate::store_is_ours_to_sync(&Site::of(&session.config))?;
-    gate::store_is_known(session).await?;
+    let mut nodes = Some(gate::store_is_known(session).await?);
     let mut told = Told::new(session, wish);
     let image = match wish {
         Wish::Pull => archive::look(session, record, wish).await?,
@@ -36,7 +36,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     };
     if let Some(head) = &image {
         session.ui.step("1/7", format!("Remote: {}", head.describe()));
-    } else if wish == Wish::Pull && !exchange::is_anybody_there(session).await? {
+    } else if wish == Wish::Pull && nodes.as_ref().is_some_and(Vec::is_empty) {
         return first::nothing(session, wish);
     }
     gate::meet_store(session).await?;
@@ -61,7 +61,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     let mut rows = exchange::open(session).await?;
     let mut standing = None;
     for _ in 0..ATTEMPTS {
-        let exchanged = exchange::rows(session, &mut rows, wish).await?;
+        let exchanged = exchange::rows(session, &mut rows, wish, nodes.take()).await?;
         told.exchanged(&exchanged);
         if let Some(role) = role.take() {
             standing = role?;

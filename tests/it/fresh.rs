@@ -79,9 +79,9 @@ fn three_requests_lie_between_the_lock_and_a_confirmed_commit() {
         ],
         "{asked:#?}"
     );
-    // Before: the store's identity, the machines and their news; our segment and our record; the mirror's setting, the
-    // announcements for Python nodes, the head; the four of the lock.
-    assert_eq!(locked + 1, 15, "{asked:#?}");
+    // Before: the machines and their news; our segment and our record; the mirror's setting, the announcements for Python
+    // nodes, the head; the four of the lock.
+    assert_eq!(locked + 1, 14, "{asked:#?}");
     head_is("reader", &server, &alpha);
 }
 

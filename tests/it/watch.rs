@@ -78,7 +78,7 @@ fn looks_that_find_nothing_to_do_are_not_reported() {
     let watching = beta.cmd("watch --settle 0 --every 1").timeout(Duration::from_mins(5)).spawn();
     watching.wait_for_stdout("sent 1 observation");
     server.reset_log();
-    until("four looks", || server.count(Op::GetObject, "store.json") >= 4);
+    until("four looks", || server.count(Op::ListObjects, "membridge/nodes/") >= 4);
     watching.sigterm();
     let said = watching.wait();
     said.assert_code(0);

@@ -276,7 +276,7 @@ fn run(world: &mut World, at: usize, how: Sync, dice: &mut Dice) -> Result<Repor
     for _ in 0..2 {
         let begun = wait(rows.begin(how.depth))?;
         report.went_back |= begun.went_back.is_some();
-        report.collected += wait(rows.collect())?.segments;
+        report.collected += wait(rows.collect(None))?.segments;
         let scanned = wait(rows.scan())?;
         if !how.alone {
             world.meanwhile(at, dice);
