@@ -37,6 +37,10 @@ const DISK: u64 = 1_000_000;
 /// Requests of a publish; of a collect, with the one record that changed; of a sync with nothing new.
 const REQUESTS: [usize; 3] = [4, 4, 1];
 
+/// What the hooks run when a turn has ended, and before a session starts.
+const TURN: &str = "sync --for turn";
+const START: &str = "sync --for start";
+
 struct World {
     binary: PathBuf,
     server: S3Server,
@@ -67,10 +71,11 @@ impl World {
         World { binary, server, proxy, machines }
     }
 
-    fn sync(&self, machine: &Machine, what: &'static str) -> Cost {
+    /// What `membridge WORDS` takes.
+    fn cost(&self, machine: &Machine, words: &str, what: &'static str) -> Cost {
         self.proxy.take();
         self.server.reset_log();
-        let (usage, _) = usage::of(machine, &self.binary, "sync");
+        let (usage, _) = usage::of(machine, &self.binary, words);
         let (up, down) = self.proxy.take();
         let log = self.server.requests();
         if std::env::var_os("SHOW_REQUESTS").is_some() {
@@ -109,27 +114,28 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
     desk.create_db(Version::V13_25_3).live_to_bytes(megabytes * 1_000_000);
     desk.cmd("mirror off").run().assert_code(0);
     // The archive's first full image goes up as well; the log's share is what lies there.
-    let first = world.sync(desk, "first publish, with the archive's image");
+    let first = world.cost(desk, "sync", "first publish, with the archive's image");
     let (bytes, objects) = world.segments();
     println!("first publish of {megabytes} MB: {bytes} bytes in {objects} segments");
-    let joins = [board, pocket].map(|machine| world.sync(machine, "first sync of another machine"));
+    let joins = [board, pocket].map(|machine| world.cost(machine, "sync", "first sync of another machine"));
     // The first write asks the store what its conditional writes are worth, once a day.
     board.db().live_sessions(1);
-    world.sync(board, "settle");
-    world.sync(pocket, "settle");
+    world.cost(board, "sync", "settle");
+    world.cost(pocket, "sync", "settle");
 
     let (before, _) = world.segments();
     board.db().live_sessions(1);
-    let published = world.sync(board, "one session published");
+    let published = world.cost(board, TURN, "one session published by a hook");
     let session = world.segments().0 - before;
-    let collected = world.sync(pocket, "one session collected");
-    let nothing = world.sync(pocket, "nothing new");
+    let collected = world.cost(pocket, START, "one session collected by a hook");
+    let nothing = world.cost(pocket, TURN, "nothing new, by a hook");
+    let by_hand = world.cost(pocket, "sync", "nothing new, by hand");
     let counts = |machine: &Machine| claude_mem::counts(machine.db_path());
     assert_eq!(counts(board), counts(pocket), "rows on both sides");
 
     println!("\n{:<44}{:>12}{:>6}{:>12}{:>10}{:>10}", "sync", "bytes", "req", "disk", "CPU ms", "peak MB");
     let [first_join, _] = &joins;
-    for cost in [&first, first_join, &published, &collected, &nothing] {
+    for cost in [&first, first_join, &published, &collected, &nothing, &by_hand] {
         println!(
             "{:<44}{:>12}{:>6}{:>12}{:>10}{:>10.1}",
             cost.what,

@@ -49,9 +49,7 @@ fn lives_in_which_nothing_is_held_go_wrong() {
     shows("held");
 }
 
-// Shown by life 280 of an earlier generator, and by none of 300 since it changed.
 #[test]
-#[ignore = "300 lives are too few to show this fault; see above"]
 fn lives_without_care_for_twins_go_wrong() {
     shows("twins");
 }

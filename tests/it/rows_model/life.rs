@@ -129,6 +129,13 @@ fn step(world: &mut World, dice: &mut Dice) {
         Step::Upgrade => {
             world.sync(at, Sync::WHOLE, dice);
             upgrade(world, at, dice);
+            // People bring their machines up to date on the same evening.
+            let other = dice.below(world.machines.len());
+            if other != at && dice.percent(50) {
+                world.log.push(format!("   and {other}"));
+                world.sync(other, Sync::WHOLE, dice);
+                upgrade(world, other, dice);
+            }
         }
         Step::Mirror => {
             world.sync(at, Sync::WHOLE, dice);
