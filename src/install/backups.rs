@@ -15,6 +15,7 @@ use tempfile::TempPath;
 
 use crate::database::{DatabaseError, files, snapshot};
 use crate::private_files::make_private_folder;
+use crate::storage::Digests;
 use crate::ui::Progress;
 
 /// The name of the database in a backup.
@@ -35,6 +36,15 @@ pub struct BackupManifest {
     pub remote_obs: Option<u64>,
     pub local_ahead: bool,
     pub db_path: String,
+}
+
+impl BackupManifest {
+    /// Adds what the finished copy is.
+    pub(super) fn holds(&mut self, copy: &Path, observations: u64) -> Result<(), DatabaseError> {
+        let digests = Digests::of_file(copy).map_err(|error| DatabaseError::io("read", copy, error))?;
+        (self.local_sha, self.local_obs) = (digests.sha256, observations);
+        Ok(())
+    }
 }
 
 /// A folder for one backup.

@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::backups::{self, Backup, BackupManifest};
+use super::backups::{self, Backup};
+use super::door::{Door, Incoming, Installed, NotInstalled, Why};
+use super::proof;
 use super::way_back::roll_back;
-use super::{Door, Incoming, Installed, NotInstalled, Why, proof};
 use crate::database::install::{self, Swapped};
-use crate::database::{self, DatabaseError, Facts, files};
+use crate::database::{self, Facts, files};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
-use crate::storage::{Digests, records};
 use crate::worker::{self, Quiesced, WorkerError};
 
 /// Stops the worker, backs up, replaces, checks, lets the worker go on. On any failure the old database is there.
@@ -103,7 +103,7 @@ async fn back_up_and_replace(
     let target = backup.folder.join(backups::DATABASE);
     let (live, new) = (door.database.to_owned(), image.path.to_path_buf());
     let progress = door.ui.progress("replace", image.size);
-    let mut manifest = manifest(door, incoming);
+    let mut manifest = door.manifest(incoming);
     let (only_over, folder) = (incoming.only_over.clone(), backup.folder.clone());
     let why = incoming.why;
     let vectors = door.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3");
@@ -138,30 +138,6 @@ async fn back_up_and_replace(
     };
     backup.discard();
     Err(failure)
-}
-
-/// A manifest without the facts of the copy that it is for.
-pub(super) fn manifest(door: &Door<'_>, incoming: &Incoming) -> BackupManifest {
-    BackupManifest {
-        timestamp: records::iso(door.bucket.context.now()),
-        hostname: door.config.node.host.clone(),
-        reason: "pull-overwrite safety backup".to_owned(),
-        local_sha: String::new(),
-        remote_sha: incoming.image.sha256.clone(),
-        local_obs: 0,
-        remote_obs: Some(incoming.image.facts.counts.observations),
-        local_ahead: true,
-        db_path: door.database.display().to_string(),
-    }
-}
-
-impl BackupManifest {
-    /// Adds what the finished copy is.
-    pub(super) fn holds(&mut self, copy: &Path, observations: u64) -> Result<(), DatabaseError> {
-        let digests = Digests::of_file(copy).map_err(|error| DatabaseError::io("read", copy, error))?;
-        (self.local_sha, self.local_obs) = (digests.sha256, observations);
-        Ok(())
-    }
 }
 
 /// Looks whether what is in place is good (F09).

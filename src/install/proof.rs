@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use super::Door;
 use super::backups::{self, Backup};
+use super::door::Door;
 use crate::database::{self, DatabaseError, changes, facts, files, open_read_only};
 use crate::history::{Commit, log, retention};
 

@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use super::backups::{self, Backup, name_of};
-use super::exchange::manifest;
-use super::{Door, Incoming, restore_backup};
+use super::door::{Door, Incoming, restore_backup};
 use crate::database::code::Admits;
 use crate::database::compare::compare;
 use crate::database::{self, DatabaseError, files, install, snapshot};
@@ -36,7 +35,7 @@ pub(super) async fn roll_back(door: &Door<'_>, incoming: &Incoming, backup: &Pat
 async fn put_back(door: &Door<'_>, incoming: &Incoming, backup: &Path) -> CommandResult<Option<String>> {
     let between = Backup::begin(&door.config.paths.pull_backups(), door.bucket.context.now())?;
     let copy = between.begin_database()?;
-    let mut manifest = manifest(door, incoming);
+    let mut manifest = door.manifest(incoming);
     let (from, live, tmp) = (backup.to_owned(), door.database.to_owned(), door.config.paths.tmp());
     let (installed, folder) = (incoming.image.path.to_path_buf(), between.folder.clone());
     let done = database::blocking(move || {

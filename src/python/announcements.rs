@@ -1,7 +1,7 @@
 //! What the objects for Python nodes say about the database beside them: a manifest and a checksum object, written one
 //! after the other, so that a reader can meet them half way (F21). Reads them; judges nothing.
 
-use super::head::ReadError;
+use super::error::ReadError;
 use super::manifest::Manifest;
 use crate::storage::{Bucket, Etag};
 

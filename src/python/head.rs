@@ -2,11 +2,11 @@
 //! which of the two is newer.
 
 use super::announcements::{self, Announced};
+use super::error::ReadError;
 use super::manifest::{Manifest, ManifestExtra};
-use crate::error::{Code, Failure};
-use crate::history::{Commit, HistoryError, log};
+use crate::history::{Commit, log};
 use crate::storage::records::MOST;
-use crate::storage::{Bucket, Etag, StoreError, StoreErrorKind};
+use crate::storage::{Bucket, Etag};
 
 /// The newest memory in the bucket.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,40 +195,6 @@ pub struct Known<'a> {
     pub commit: Option<u64>,
     /// SHA-256 of what it wrote for Python nodes last, or was about to.
     pub mirror: Option<&'a str>,
-}
-
-/// Why nobody can say what the bucket holds.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The store's: it may be asked again, and is never overruled.
-    #[error(transparent)]
-    Store(StoreError),
-    /// The newest commit's.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// A manifest or checksum object that was read and is not one. A forced push writes new ones.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-impl From<StoreError> for ReadError {
-    fn from(error: StoreError) -> Self {
-        match error.kind {
-            StoreErrorKind::NotARecord => Self::Unreadable(error.to_string()),
-            _ => Self::Store(error),
-        }
-    }
-}
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Store(error) => error.into(),
-            ReadError::History(error) => error.into(),
-            ReadError::Unreadable(problem) => Self::of(Code::BadObject, problem)
-                .hint("push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"),
-        }
-    }
 }
 
 /// Reads what the bucket holds; `None` when that is nothing for the project.

@@ -3,11 +3,13 @@
 //! with it, and the head is a commit.
 
 pub mod announcements;
+pub mod error;
 pub mod head;
 pub mod manifest;
 pub mod mirror;
 pub mod object;
 pub mod setting;
 
-pub use head::{Head, Known, ReadError};
+pub use error::ReadError;
+pub use head::{Head, Known};
 pub use mirror::{Mirror, MirrorNote};

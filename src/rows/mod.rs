@@ -42,6 +42,7 @@ mod scan;
 mod search;
 pub mod segment;
 mod shadow;
+mod site;
 pub mod stamp;
 pub mod store_identity;
 mod twins;
@@ -51,20 +52,14 @@ pub mod wanted;
 mod went_back;
 mod write;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::identity::Node;
-use crate::storage::Bucket;
 use crate::worker::watermarks::Foreign;
 
 use header::Covers;
-use live::{Excluded, Live};
 use log::ListedNode;
 use node::NodeRecord;
-use places::Places;
-use run::Run;
-use shadow::{Shadow, ShadowError};
+use shadow::ShadowError;
 
 pub use desk::Restoring;
 pub use error::RowsError;
@@ -72,72 +67,11 @@ pub use record::Record;
 pub use report::{
     Begun, Collected, Conflict, Folded, Published, Scanned, Standing, TakenIn, Tally, WentBack,
 };
+pub use run::Rows;
+pub use site::{Depth, Site};
 pub use stamp::{Stamp, Writer};
 
-/// Where rows come from and go to.
-#[derive(Debug)]
-pub struct Site<'a> {
-    /// The store.
-    pub bucket: &'a Bucket,
-    /// claude-mem's database, links followed.
-    pub database: PathBuf,
-    /// Our state directory (`~/.membridge`).
-    pub state: PathBuf,
-    /// This machine.
-    pub node: &'a Node,
-    /// Whether the raw log of tool calls travels (MEMBRIDGE_SYNC_TOOL_USES).
-    pub tool_uses: bool,
-    /// Projects that claude-mem keeps to itself, as globs: what is recorded in them does not leave.
-    pub excluded: Vec<String>,
-    /// The local claude-mem's version, where known: said in the header of segments.
-    pub claude_mem: Option<String>,
-}
-
-/// How much of the database is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// After a turn: rows above the highest known id, and sessions.
-    Turn,
-    /// Everything, in one pass beside the shadow: at the end of a session, by hand, and at least once an hour.
-    Whole,
-}
-
-/// The row log of one database. One run of `sync`: [`Rows::begin`], [`Rows::collect`], [`Rows::scan`],
-/// [`Rows::publish`], in this order.
-#[derive(Debug)]
-pub struct Rows<'a> {
-    site: Site<'a>,
-    places: Places,
-    shadow: Shadow,
-    me: Writer,
-    excluded: Excluded,
-    live: Option<Live>,
-    run: Run,
-}
-
-impl<'a> Rows<'a> {
-    /// Opens the shadow, or makes it.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn open(site: Site<'a>) -> Result<Self, RowsError> {
-        let places =
-            Places::new(&site.state, &site.bucket.store.name(), site.bucket.keys.project(), &site.database);
-        let shadow = Shadow::open(&places.shadow)?;
-        let me = run::writer(&site, &places, &shadow)?;
-        let run = Run {
-            depth: Depth::Whole,
-            first: true,
-            migrated: false,
-            untouched: false,
-            accept: false,
-            restoring: None,
-            highs: BTreeMap::new(),
-            print: None,
-        };
-        Ok(Self { excluded: Excluded::new(&site.excluded), site, places, shadow, me, live: None, run })
-    }
-
+impl Rows<'_> {
     /// This installation.
     pub fn writer(&self) -> Writer {
         self.me

@@ -1,16 +1,18 @@
-//! How a run begins: what an earlier one had begun is finished, and it is found out what happened to the database since.
+//! The row log of one database, and how a run begins: what an earlier one had begun is finished, and it is found out what happened to the database since.
 
 use std::collections::BTreeMap;
 
 use super::desk::{self, Desk, Restoring};
-use super::live::{Live, Schema};
+use super::error::RowsError;
+use super::live::{Excluded, Live, Schema};
 use super::log::RowLog;
 use super::places::Places;
 use super::publish::{self, About, Emptied};
 use super::report::{Begun, WentBack};
 use super::shadow::{self, Shadow, ShadowError};
+use super::site::{Depth, Site};
 use super::stamp::{self, Writer};
-use super::{Depth, Rows, RowsError, Site, extras, recover, twins, went_back};
+use super::{extras, recover, twins, went_back};
 use crate::database::files::Fingerprint;
 use crate::failpoint;
 use crate::storage::records::iso;
@@ -32,7 +34,42 @@ pub(super) struct Run {
     pub(super) print: Option<Fingerprint>,
 }
 
+/// The row log of one database. One run of `sync`: [`Rows::begin`], [`Rows::collect`], [`Rows::scan`],
+/// [`Rows::publish`], in this order.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    pub(super) site: Site<'a>,
+    pub(super) places: Places,
+    pub(super) shadow: Shadow,
+    pub(super) me: Writer,
+    pub(super) excluded: Excluded,
+    pub(super) live: Option<Live>,
+    pub(super) run: Run,
+}
+
 impl<'a> Rows<'a> {
+    /// Opens the shadow, or makes it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(site: Site<'a>) -> Result<Self, RowsError> {
+        let places =
+            Places::new(&site.state, &site.bucket.store.name(), site.bucket.keys.project(), &site.database);
+        let shadow = Shadow::open(&places.shadow)?;
+        let me = writer(&site, &places, &shadow)?;
+        let run = Run {
+            depth: Depth::Whole,
+            first: true,
+            migrated: false,
+            untouched: false,
+            accept: false,
+            restoring: None,
+            highs: BTreeMap::new(),
+            print: None,
+        };
+        Ok(Self { excluded: Excluded::new(&site.excluded), site, places, shadow, me, live: None, run })
+    }
+
     pub(super) fn desk(&self) -> Result<Desk<'_>, RowsError> {
         let live =
             self.live.as_ref().ok_or_else(|| RowsError::Segment("the database is not open".to_owned()))?;

@@ -1,0 +1,155 @@
+//! What the door is told and what it says: the image that comes and why, the backup that was kept. Plain values.
+
+use std::path::{Path, PathBuf};
+
+use super::backups::{self, BackupManifest};
+use super::image::Image;
+use crate::config::Config;
+use crate::database::Counts;
+use crate::error::Failure;
+use crate::storage::{Bucket, records};
+use crate::ui::Ui;
+
+/// The live database, and everything that holds on to it.
+#[derive(Clone, Copy)]
+pub struct Door<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The project's place in the store: clock, signals, and what is proved to be elsewhere.
+    pub bucket: &'a Bucket,
+    /// The person.
+    pub ui: &'a Ui,
+    /// The real file of the database, links followed.
+    pub database: &'a Path,
+    /// Move the vector index away when the database is replaced (F17).
+    pub reset_vectors: bool,
+    /// For the report.
+    pub steps: Steps,
+}
+
+/// Where the four steps of an installation stand among those of the command.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Steps {
+    /// Number of the first.
+    pub first: u8,
+    /// How many the command has.
+    pub of: u8,
+}
+
+impl Steps {
+    pub(super) fn label(self, nth: u8) -> String {
+        format!("{}/{}", self.first.saturating_add(nth), self.of)
+    }
+}
+
+/// Why an image comes, which says what the backup of the old database is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is none here yet.
+    First,
+    /// A person asked for an earlier state.
+    Restore,
+}
+
+impl Why {
+    /// Whether the backup may be the only copy of some rows; `in_history` says that a commit in the bucket holds the
+    /// same.
+    pub(super) fn local_ahead(self, in_history: bool) -> bool {
+        match self {
+            Self::First => false,
+            Self::Restore => !in_history,
+        }
+    }
+}
+
+/// A database that is to take the place of the local one.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The new one, checked.
+    pub image: Image,
+    /// Why.
+    pub why: Why,
+    /// Only when the local database still has this content digest.
+    pub only_over: Option<String>,
+    /// Number of the commit that held the same as the local database when both last agreed: a hint, looked into.
+    pub base: Option<u64>,
+}
+
+/// The new database is in place.
+#[derive(Debug)]
+pub struct Installed {
+    /// The backup of the old one, where there was one and it was kept.
+    pub backup: Option<PathBuf>,
+    /// Rows now.
+    pub counts: Counts,
+    /// Why the worker does not go on, where it should.
+    pub trouble: Option<String>,
+}
+
+impl Installed {
+    /// What to type to have the old one again.
+    pub fn way_back(&self) -> String {
+        restore_backup(&self.backup.as_deref().map(backups::name_of).unwrap_or_default())
+    }
+}
+
+/// What to type to have this backup again.
+pub(super) fn restore_backup(name: &str) -> String {
+    format!("membridge restore-backup {name}")
+}
+
+/// The old database is in place.
+#[derive(Debug)]
+pub struct NotInstalled {
+    /// Why.
+    pub failure: Failure,
+    /// Nothing was written to it; otherwise it was put back.
+    pub untouched: bool,
+}
+
+impl From<NotInstalled> for Failure {
+    fn from(not: NotInstalled) -> Self {
+        not.failure
+    }
+}
+
+impl Door<'_> {
+    /// The manifest of a backup that is made for this image, without the facts of the copy.
+    pub(super) fn manifest(&self, incoming: &Incoming) -> BackupManifest {
+        BackupManifest {
+            timestamp: records::iso(self.bucket.context.now()),
+            hostname: self.config.node.host.clone(),
+            reason: "pull-overwrite safety backup".to_owned(),
+            local_sha: String::new(),
+            remote_sha: incoming.image.sha256.clone(),
+            local_obs: 0,
+            remote_obs: Some(incoming.image.facts.counts.observations),
+            local_ahead: true,
+            db_path: self.database.display().to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Steps, Why};
+
+    #[test]
+    fn a_backup_says_whether_it_may_be_the_only_copy() {
+        let table = [
+            (Why::First, false, false),
+            (Why::First, true, false),
+            (Why::Restore, false, true),
+            (Why::Restore, true, false),
+        ];
+        for (why, in_history, local_ahead) in table {
+            assert_eq!(why.local_ahead(in_history), local_ahead, "{why:?} {in_history}");
+        }
+    }
+
+    #[test]
+    fn steps_are_counted_as_the_command_counts_them() {
+        let of_a_pull = Steps { first: 4, of: 7 };
+        assert_eq!([0, 3].map(|nth| of_a_pull.label(nth)), ["4/7", "7/7"]);
+    }
+}
