@@ -69,9 +69,13 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
 
 /// Sends what was recorded here before any of it is replaced; the content digest of what is in the log then. Rows go out
 /// twice: what is recorded while the digest is taken is not in it, and has to be in the log all the same.
-async fn in_the_log(session: &Session) -> CommandResult<String> {
+///
+/// # Errors
+/// The store is not the one that this machine knows; whatever an exchange meets.
+pub(super) async fn in_the_log(session: &Session) -> CommandResult<String> {
+    let nodes = gate::store_is_known(session).await?;
     let mut rows = exchange::open(session).await?;
-    exchange::rows(session, &mut rows, Wish::Whole, None).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, Some(nodes)).await?;
     let digest = session.read_local().await?.facts.digest;
     exchange::rows(session, &mut rows, Wish::Whole, None).await?;
     Ok(digest)

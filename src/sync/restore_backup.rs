@@ -25,11 +25,12 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let present = session.has_database();
     let of = if present { 5 } else { 2 };
     session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
+    let only_over = if present { sent(session).await } else { None };
     super::restore::agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let base = record.record.base.take().map(|base| base.commit);
     record.save()?;
-    let incoming = Incoming { image, why: Why::Restore, only_over: None, base };
+    let incoming = Incoming { image, why: Why::Restore, only_over, base };
     let done = session.door(Steps { first: 2, of }).install(incoming).await?;
     if !present {
         session.ui.step("2/2", format!("Installed: {}", session.database.display()));
@@ -45,6 +46,20 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     }
     session.ui.line(format!("RESTORE COMPLETE ({})", counts.describe()));
     Ok(report)
+}
+
+/// Sends what was recorded here before any of it is replaced, as a restore of a commit does; what the database holds then. A
+/// store that does not answer, or a database that cannot be read, is no reason to leave a person without the backup.
+async fn sent(session: &Session) -> Option<String> {
+    match super::restore::in_the_log(session).await {
+        Ok(digest) => Some(digest),
+        Err(failure) => {
+            session.ui.warn(format!(
+                "what was recorded here since the last sync was not sent ({failure}); the copy that is kept of it has it"
+            ));
+            None
+        }
+    }
 }
 
 /// A copy of the backup beside the database: the backup stays as it is, whatever happens.

@@ -304,3 +304,31 @@ fn restore_backup_reports_what_it_put_back_and_what_it_kept() {
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["local_obs"], 6);
 }
+
+#[test]
+fn what_was_recorded_here_is_in_the_log_before_a_backup_takes_its_place() {
+    let fleet = Fleet::new();
+    let name = fleet.replaced();
+    fleet.beta.db().add_session("unsent").add_observations(2);
+    let here = claude_mem::titles(fleet.beta.db_path());
+    fleet.beta.cmd(&format!("restore-backup {name} --yes")).run().assert_code(0).stdout_lacks("was not sent");
+    fleet.alpha.cmd("pull_sqlite").run().assert_code(0);
+    let there = claude_mem::titles(fleet.alpha.db_path());
+    for title in &here {
+        assert!(there.contains(title), "{title} reached nobody");
+    }
+    // A store that does not answer leaves nobody without the backup, and says where the rows are.
+    let fleet = Fleet::new();
+    let name = fleet.replaced();
+    fleet.beta.db().add_session("unsent").add_observations(2);
+    let here = claude_mem::titles(fleet.beta.db_path());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let restored = fleet
+        .beta
+        .cmd(&format!("restore-backup {name} --yes"))
+        .env("MINIO_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .run();
+    restored.assert_code(0).stdout_has("was not sent").stdout_has("RESTORE COMPLETE");
+    let kept = titles_anywhere(&fleet.beta);
+    assert!(here.iter().all(|title| kept.contains(title)), "{here:?} in {kept:?}");
+}
