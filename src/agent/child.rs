@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use crate::jobs::background;
 
 /// How long a job may take to give back its lock after SIGTERM.
-const GRACE: Duration = Duration::from_secs(15);
+pub(super) const GRACE: Duration = Duration::from_secs(15);
 
 /// How long a pipe may stay open after the job's end: what it started may hold it for ever.
 const PIPES: Duration = Duration::from_millis(500);

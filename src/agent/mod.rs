@@ -17,13 +17,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::config::Secret;
+use crate::fleet::presence::Presence;
 use crate::http::access::{Keys, Policy};
 use crate::http::door::Door;
 use crate::http::log::Level;
 use crate::http::serve::{Site, serve};
 
 pub use settings::AgentSettings;
-pub use state::{API_VERSION, Agent};
+pub use state::{API_VERSION, Agent, LONGEST_JOB};
 
 use state::JOBS;
 
@@ -38,12 +39,23 @@ impl Agent {
         }
         let door = Door::new(self.policy(), Arc::clone(&self.context), self.log.clone());
         let site = Site { door: Arc::new(door), routes: routes::routes(Arc::clone(&self)) };
+        let _presence = self.declare();
         tokio::join!(serve(listener, site, &self.context), beat::beat(Arc::clone(&self)));
         let idle = self.jobs.acquire_many(JOBS);
         if tokio::time::timeout(PATIENCE, idle).await.is_err() {
             let words = "ends while a job runs; the job goes on, its result is not kept";
             self.log.line(Level::Warning, "membridge.agent", words, "-");
         }
+    }
+
+    /// Lets the syncs of this machine write into its record where we can be asked.
+    fn declare(&self) -> Option<Presence> {
+        let declared = Presence::declare(&self.settings.state, self.settings.url.as_deref()?);
+        if let Err(error) = &declared {
+            let words = format!("MEMBRIDGE_AGENT_URL is not told to the bucket: {error}");
+            self.log.line(Level::Warning, "membridge.agent", &words, "-");
+        }
+        declared.ok()
     }
 
     fn policy(&self) -> Policy {

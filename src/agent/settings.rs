@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::daemon::{Daemon, guard};
+use crate::config::paths::expand_home;
 use crate::config::{ConfigError, Environment, Secret};
 
 /// What the agent is told.
@@ -33,6 +34,8 @@ pub struct AgentSettings {
     pub repos_base: PathBuf,
     /// MEMBRIDGE_PROJECTS_FILE
     pub projects_file: PathBuf,
+    /// MEMBRIDGE_STATE_DIR
+    pub state: PathBuf,
     /// Where results of jobs are kept.
     pub results: PathBuf,
     /// MEMBRIDGE_SERVER_URL, without a trailing slash.
@@ -80,13 +83,15 @@ const STRUCK_OUT: [&str; 8] = [
 ];
 
 impl AgentSettings {
-    /// Reads them; `listen` is `--listen`, `from_file` what `--env-file` added to the environment.
+    /// Reads them; `listen` is `--listen`, `state` our state directory, `from_file` what `--env-file` added to the
+    /// environment.
     ///
     /// # Errors
     /// A malformed one; an address that others reach without a key.
     pub fn new(
         environment: &Environment,
         listen: Option<&str>,
+        state: &Path,
         from_file: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
         let daemon = Daemon(environment);
@@ -112,8 +117,12 @@ impl AgentSettings {
             config_env: daemon.path("MEMBRIDGE_CONFIG_ENV", ".claude-mem-minio/config.env"),
             agent_dir: daemon.path("MEMBRIDGE_AGENT_DIR", "membridge"),
             repos_base: daemon.path("MEMBRIDGE_REPOS_BASE", "projects"),
-            projects_file: daemon.path("MEMBRIDGE_PROJECTS_FILE", ".membridge/agent_projects.json"),
-            results: daemon.home().join(".membridge/agent-jobs"),
+            projects_file: match daemon.text("MEMBRIDGE_PROJECTS_FILE") {
+                Some(path) => expand_home(path, daemon.home()),
+                None => state.join("agent_projects.json"),
+            },
+            results: state.join("agent-jobs"),
+            state: state.to_owned(),
             server_url: daemon
                 .text("MEMBRIDGE_SERVER_URL")
                 .unwrap_or("http://127.0.0.1:8000")
@@ -152,13 +161,15 @@ fn server_key(
 mod tests {
     use super::AgentSettings;
     use std::collections::BTreeMap;
+    use std::path::Path;
 
     use crate::config::Environment;
 
     fn settings(values: &[(&str, &str)]) -> AgentSettings {
         let home = [("HOME", "/home/ann")];
         let values = home.iter().chain(values).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        AgentSettings::new(&Environment::from_values(values), None, &BTreeMap::new()).unwrap()
+        let environment = Environment::from_values(values);
+        AgentSettings::new(&environment, None, Path::new("/var/lib/ann"), &BTreeMap::new()).unwrap()
     }
 
     #[test]
@@ -166,10 +177,17 @@ mod tests {
         let settings = settings(&[]);
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8001");
         assert_eq!(settings.hooks_bin.to_str(), Some("/home/ann/.claude-mem-minio/bin"));
-        assert_eq!(settings.projects_file.to_str(), Some("/home/ann/.membridge/agent_projects.json"));
         assert_eq!(settings.server_url, "http://127.0.0.1:8000");
         assert_eq!(settings.interval.as_secs(), 10);
         assert!(settings.server_key.is_none() && !settings.dry_run && !settings.process_control);
+    }
+
+    #[test]
+    fn what_it_keeps_lies_in_our_state_directory() {
+        let place = |values: &[(&str, &str)]| settings(values).projects_file.display().to_string();
+        assert_eq!(place(&[]), "/var/lib/ann/agent_projects.json");
+        assert_eq!(place(&[("MEMBRIDGE_PROJECTS_FILE", "~/mine.json")]), "/home/ann/mine.json");
+        assert_eq!(settings(&[]).results.to_str(), Some("/var/lib/ann/agent-jobs"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::child::Done;
+use super::child::{self, Done};
 use super::projects::Projects;
 use super::results::Results;
 use super::settings::AgentSettings;
@@ -20,6 +20,9 @@ use crate::identity::{Node, canonical_id};
 
 /// The version of the interface, which callers of the Python agent read.
 pub const API_VERSION: &str = "0.4.0";
+
+/// Within this time a job has ended, one way or the other.
+pub const LONGEST_JOB: Duration = sync::LIMIT.saturating_add(child::GRACE);
 
 /// Jobs that run or wait at once; more is no fleet.
 pub(super) const JOBS: u32 = 64;
@@ -79,7 +82,10 @@ impl Agent {
 
     /// Where claude-mem's database is.
     pub(super) fn database(&self) -> PathBuf {
-        let told = self.person().and_then(|settings| settings.get("CLAUDE_MEM_DB").map(PathBuf::from));
+        let told = match self.person() {
+            Some(settings) => settings.get("CLAUDE_MEM_DB").map(PathBuf::from),
+            None => self.environment.get("CLAUDE_MEM_DB").map(PathBuf::from),
+        };
         let home = self.environment.home().unwrap_or(std::path::Path::new("/"));
         told.unwrap_or_else(|| home.join(".claude-mem/claude-mem.db"))
     }

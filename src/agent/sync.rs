@@ -181,11 +181,11 @@ mod tests {
                 ("MEMBRIDGE_AGENT_SCRIPTS".to_owned(), scripts.to_owned()),
             ])
         };
-        let own = AgentSettings::new(&environment("0"), None, &BTreeMap::new()).unwrap();
+        let own = AgentSettings::new(&environment("0"), None, folder.path(), &BTreeMap::new()).unwrap();
         let planned = job(&own, &wish("--help")).unwrap();
         assert_eq!(planned.arguments, ["push_sqlite", "--project=--help"]);
         assert!(planned.unset.contains(&"MEMBRIDGE_ADMIN_KEY"));
-        let scripts = AgentSettings::new(&environment("1"), None, &BTreeMap::new()).unwrap();
+        let scripts = AgentSettings::new(&environment("1"), None, folder.path(), &BTreeMap::new()).unwrap();
         let script = folder.path().join(".claude-mem-minio/bin/claude-mem-push");
         assert_eq!(job(&scripts, &wish("mem")).unwrap_err(), NoScript(script.clone()));
         std::fs::create_dir_all(script.parent().unwrap()).unwrap();

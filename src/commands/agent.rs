@@ -8,14 +8,16 @@ use super::run::Run;
 use super::watch;
 use crate::agent::{Agent, AgentSettings};
 use crate::cli::{AgentOptions, WatchOptions};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Paths};
 use crate::error::{CommandResult, Failure};
 use crate::http::log::Log;
 use crate::outcome::Outcome;
 use crate::ui::{Report, Ui};
 
 pub(super) async fn run(run: &Run, options: &AgentOptions) -> CommandResult<Report> {
-    let settings = AgentSettings::new(&run.environment, options.daemon.listen.as_deref(), &run.from_file)?;
+    let state = Paths::new(&run.settings).state;
+    let listen = options.daemon.listen.as_deref();
+    let settings = AgentSettings::new(&run.environment, listen, &state, &run.from_file)?;
     let (listen, dry_run) = (settings.listen, settings.dry_run);
     let log = Log::new(Arc::clone(&run.context), Box::new(Ui::log));
     // The name under which it pushes too: config.env may say it.

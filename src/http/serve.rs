@@ -25,8 +25,9 @@ use crate::context::Context;
 /// Connections at once.
 const CONNECTIONS: usize = 64;
 
-/// Beside them, for /health alone.
-const NARROW: usize = 16;
+/// Beside them, for /health alone: more than come in the time in which a request follows its connection. One that says
+/// nothing costs a descriptor and a kilobyte.
+const NARROW: usize = 256;
 
 /// A request's headers have to be here within this time; an idle connection is closed after it.
 const HEADERS: Duration = Duration::from_secs(10);
@@ -53,7 +54,7 @@ pub struct Site {
 pub async fn serve(listener: TcpListener, site: Site, context: &Context) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut open = JoinSet::new();
-    let mut narrow: VecDeque<AbortHandle> = VecDeque::new();
+    let mut narrow = Narrow::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -61,7 +62,8 @@ pub async fn serve(listener: TcpListener, site: Site, context: &Context) {
             _ = context.interrupted() => break,
         };
         let Ok((stream, peer)) = accepted else {
-            // Out of descriptors: those that are open will end.
+            // Out of descriptors: those that are open will end, and the silent ones at once.
+            narrow.make_room(0);
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -74,14 +76,8 @@ pub async fn serve(listener: TcpListener, site: Site, context: &Context) {
             });
             continue;
         }
-        narrow.retain(|handle| !handle.is_finished());
-        // The one that has been silent for longest makes room.
-        if narrow.len() >= NARROW
-            && let Some(oldest) = narrow.pop_front()
-        {
-            oldest.abort();
-        }
-        narrow.push_back(open.spawn(connection(stream, peer, site.clone(), NARROW_HEADERS, true)));
+        narrow.make_room(NARROW - 1);
+        narrow.0.push_back(open.spawn(once_it_speaks(stream, peer, site.clone())));
         // Whoever has just come is heard before the next one can push him out.
         tokio::task::yield_now().await;
     }
@@ -89,6 +85,31 @@ pub async fn serve(listener: TcpListener, site: Site, context: &Context) {
     let ended = async { while open.join_next().await.is_some() {} };
     // What does not end by then is cut off; jobs do not depend on their connections.
     let _ = tokio::time::timeout(GRACE, ended).await;
+}
+
+/// The narrow connections, the oldest first.
+#[derive(Debug, Default)]
+struct Narrow(VecDeque<AbortHandle>);
+
+impl Narrow {
+    /// Leaves at most so many: those that have been silent for longest go.
+    fn make_room(&mut self, leave: usize) {
+        if self.0.len() <= leave {
+            return;
+        }
+        self.0.retain(|handle| !handle.is_finished());
+        let surplus = self.0.len().saturating_sub(leave);
+        for oldest in self.0.drain(..surplus) {
+            oldest.abort();
+        }
+    }
+}
+
+/// A narrow connection: it gets no buffers before it says something.
+async fn once_it_speaks(stream: TcpStream, peer: SocketAddr, site: Site) {
+    if let Ok(Ok(())) = tokio::time::timeout(NARROW_HEADERS, stream.readable()).await {
+        connection(stream, peer, site, NARROW_HEADERS, true).await;
+    }
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, site: Site, headers: Duration, narrow: bool) {

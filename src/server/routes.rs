@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use serde_json::json;
 
 use super::settings::API_VERSION;
@@ -70,9 +70,15 @@ pub(super) fn routes(server: Arc<Server>) -> Router {
         .route("/jobs", get(jobs))
         .route("/jobs/{id}", get(job))
         .route("/agent/heartbeat", post(heartbeat))
+        .route("/api/runtime/{*rest}", any(|| later("BLOOM's task queue")))
+        .route("/api/membridge/{*rest}", any(|| later("BLOOM's task queue")))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .with_state(server)
+}
+
+fn later(what: &'static str) -> std::future::Ready<Refusal> {
+    std::future::ready(Refusal::later(what))
 }
 
 async fn health(State(server): Servers) -> Handled {

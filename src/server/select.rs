@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sets_of_fields_are_there_also_without_a_lease() {
+    fn f06_of_the_fleet_a_lease_says_when_it_ends_in_both_sets_of_fields() {
         let fields = lease_fields(None, 100);
         assert!(fields["preferred_primary"].is_null() && fields["primary_node_id"].is_null());
         assert_eq!((&fields["epoch"], &fields["needs_ui_selection"]), (&json!(0), &json!(true)));

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::state::{AgentView, LOGGER, Server};
+use crate::agent::LONGEST_JOB;
 use crate::context::hex;
 use crate::fleet::book::AgentStatus;
 use crate::fleet::jobs::{Ending, Job, JobsError};
@@ -15,8 +16,8 @@ use crate::http::answer::Refusal;
 use crate::http::client::{ClientError, Reply};
 use crate::http::log::Level;
 
-/// An agent's own limit is 120 s, and another 15 s for what it stops.
-const SYNC: Duration = Duration::from_secs(150);
+/// We wait longer than any job takes [3].
+const SYNC: Duration = LONGEST_JOB.saturating_add(Duration::from_secs(15));
 
 /// Time for a question about a job.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -251,7 +252,10 @@ pub(super) fn refusal(error: &JobsError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::{AgentStatus, AgentView, ClientError, Outcome, Reply, ending, outcome};
+    use super::{
+        AgentStatus, AgentView, BETWEEN, ClientError, LONGEST_JOB, Outcome, QUESTIONS, Reply, SYNC, ending,
+        outcome,
+    };
     use serde_json::json;
     use std::time::Duration;
 
@@ -292,6 +296,14 @@ mod tests {
             let shown = format!("{reply:?}");
             assert_eq!(outcome(&agent(), reply), expected, "{shown}");
         }
+    }
+
+    #[test]
+    fn f03_of_the_fleet_a_server_outlasts_every_job() {
+        assert!(SYNC > LONGEST_JOB && BETWEEN * QUESTIONS > LONGEST_JOB);
+        // And if an answer does not come all the same, the agent is asked how the job ended.
+        let late = outcome(&agent(), Err(ClientError::Timeout(SYNC)));
+        assert!(matches!(late, Outcome::LostSight(_)), "{late:?}");
     }
 
     #[test]

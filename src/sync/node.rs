@@ -5,6 +5,7 @@ use super::gate::Standing;
 use super::session::Session;
 use super::wish::Wish;
 use crate::error::CommandResult;
+use crate::fleet::presence::agent_url;
 use crate::rows::Rows;
 use crate::rows::node::{LastSync, NodeRecord, SCHEMA};
 use crate::storage::records::iso;
@@ -29,7 +30,7 @@ pub(super) async fn keep(
     let now = session.bucket.context.server_now();
     let young = (rows.last_node()?.as_ref().and_then(NodeRecord::at))
         .is_some_and(|at| (0..AT_MOST_EVERY).contains(&(now.as_second() - at)));
-    if young && is_announced(rows)? && !(wish.is_typed() && is_news(rows, standing)?) {
+    if young && is_announced(rows)? && !(wish.is_typed() && is_news(session, rows, standing)?) {
         return Ok(());
     }
     put(session, standing, rows).await
@@ -43,8 +44,8 @@ fn is_announced(rows: &Rows<'_>) -> CommandResult<bool> {
     })
 }
 
-/// Whether a record of now would say something else of what was collected, what waits, what is held, and of the role.
-fn is_news(rows: &Rows<'_>, standing: Option<&Standing>) -> CommandResult<bool> {
+/// Whether a record of now would say something else of what was collected, what waits, what is held, of the role and the agent.
+fn is_news(session: &Session, rows: &Rows<'_>, standing: Option<&Standing>) -> CommandResult<bool> {
     let at = rows.standing()?;
     let Some(record) = rows.last_node()? else {
         return Ok(true);
@@ -53,6 +54,7 @@ fn is_news(rows: &Rows<'_>, standing: Option<&Standing>) -> CommandResult<bool> 
     Ok(!record.seen.iter().map(|(writer, number)| (writer.clone(), *number)).eq(seen)
         || record.waiting != at.waiting.values().sum::<u64>()
         || record.held != at.held.total()
+        || record.agent_url != agent_url(&session.config.paths.state)
         || standing.is_some_and(|standing| standing.role.to_string() != record.role))
 }
 
@@ -75,6 +77,7 @@ async fn put(session: &Session, standing: Option<&Standing>, rows: &mut Rows<'_>
             |standing| standing.role.to_string(),
         ),
         configured_primary: session.config.leadership.primary.clone(),
+        agent_url: agent_url(&session.config.paths.state),
         last_sync: Some(LastSync { time: iso(now), outcome: "ok".to_owned() }),
         ..before.unwrap_or_default()
     };

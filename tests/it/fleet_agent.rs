@@ -216,6 +216,35 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
+fn a_record_in_the_bucket_says_where_an_agent_can_be_asked_while_it_runs() {
+    let (_store, mut alpha) = machine();
+    with_memory(&alpha);
+    let state = alpha.path("state of ours");
+    alpha.set("MEMBRIDGE_STATE_DIR", state.display().to_string());
+    alpha.set("MEMBRIDGE_AGENT_URL", "http://alpha.example:8001/");
+    let agent = Daemon::agent(&alpha, "--no-watch");
+    let told = || {
+        let outcome = alpha.cmd("nodes --json").run();
+        outcome.assert_code(0);
+        let nodes: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        nodes["nodes"][0]["agent_url"].clone()
+    };
+    let id = "00000000000000aa";
+    agent.post("/push", &json!({"project": "mem", "job_id": id})).expect(200);
+    assert_eq!(told(), "http://alpha.example:8001");
+    // Whatever it keeps lies where our state lies.
+    agent.post("/register_project", &json!({"project_id": "mem"})).expect(200);
+    assert!(
+        state.join("agent_projects.json").is_file() && state.join(format!("agent-jobs/{id}.json")).is_file()
+    );
+    assert!(!alpha.path(".membridge").exists(), "{:?}", alpha.files());
+    // Killed or stopped: the next sync that somebody types says so.
+    agent.kill();
+    alpha.cmd("sync").run().assert_code(0);
+    assert_eq!(told(), serde_json::Value::Null);
+}
+
+#[test]
 fn nobody_listens_to_the_world_without_a_key() {
     let (_store, alpha) = machine();
     let outcome = alpha.cmd("agent --listen 0.0.0.0:0").run();

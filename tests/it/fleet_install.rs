@@ -115,6 +115,23 @@ fn an_old_installation_is_gone_on_with_and_nothing_of_it_is_touched() {
 }
 
 #[test]
+fn f23_of_the_fleet_cleanup_ends_nobodys_process() {
+    use std::os::unix::process::CommandExt;
+    let (_store, old) = machine();
+    with_old_installation(&old);
+    // What the Python product's pgrep took for its own.
+    let names = ["bun worker-service.cjs --daemon", "vim notes about membridge agent.py"];
+    let mut strangers: Vec<_> =
+        names.map(|name| std::process::Command::new("sleep").arg0(name).arg("600").spawn().unwrap()).into();
+    old.cmd("install cleanup").run().assert_code(0);
+    for stranger in &mut strangers {
+        assert!(stranger.try_wait().unwrap().is_none(), "a stranger's process was ended");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_mode_that_is_none_is_refused() {
     let (_store, alpha) = machine();
     assert_ne!(alpha.cmd("install everything").run().code, 0);

@@ -265,6 +265,42 @@ fn without_a_store_roles_are_not_given_and_it_is_said() {
 }
 
 #[test]
+fn f05_of_the_fleet_a_node_is_shown_as_it_was_last_heard() {
+    let (_store, desk) = desk();
+    let server = Daemon::server(&desk, "");
+    let nodes = || server.get(&format!("/projects/{CID}/nodes")).expect(200)[0].clone();
+    let mut first = Value::Null;
+    for (seen, observations) in [(1_000.5, 5), (1_001.5, 7)] {
+        let beat = json!({"node_id": "pi", "canonical_id": CID, "project_id": "mem", "obs_count": observations,
+            "last_seen": seen, "ip_addrs": ["10.0.0.2"]});
+        server.post("/agent/heartbeat", &beat).expect(200);
+        if first.is_null() {
+            first = nodes();
+        }
+    }
+    // An agent 0.4.0 says less every time.
+    server
+        .post("/agent/heartbeat", &json!({"node_id": "pi", "canonical_id": CID, "last_seen": 1_003}))
+        .expect(200);
+    let last = nodes();
+    assert_eq!((last["last_seen"].as_f64(), last["obs_count"].as_i64()), (Some(1_003.0), Some(7)));
+    assert_eq!(last["registered_at"], first["registered_at"]);
+    assert_eq!(server.get("/projects").expect(200)[0]["name"], "mem");
+}
+
+#[test]
+fn what_is_blooms_says_that_it_comes_later() {
+    let (_store, desk) = desk();
+    let server = Daemon::server(&desk, "");
+    for path in ["/api/runtime/llm-tasks", "/api/runtime/workers/1/agent-health", "/api/membridge/projects"] {
+        let told = server.get(path).expect(501)["detail"].clone();
+        assert!(told.as_str().unwrap().contains("is not part of this version"), "{path}: {told}");
+        server.post(path, &json!({})).expect(501);
+        server.raw("GET", path, &[], None).expect(401);
+    }
+}
+
+#[test]
 fn pages_hear_of_what_happens() {
     let (_store, desk) = desk();
     let server = Daemon::server(&desk, "");
