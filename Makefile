@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LATENCY_ROUNDS ?= 20
 LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench-bytes bench-memory bench-rows bench-latency soak load-fleet fuzz dist \
+.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-memory bench-rows bench-latency soak load-fleet fuzz dist \
 	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
@@ -52,10 +52,10 @@ release: ## Optimised build for this machine
 	$(CARGO) build --locked --release --bin membridge
 
 # What it costs, measured on the release binary.
-bench-bytes: release ## Bytes and requests of a push and a pull on 100 MB, beside whole files, zstd and restic; disk writes, CPU
-	@command -v restic >/dev/null || apt-get install -y --no-install-recommends restic >/dev/null 2>&1 || echo "restic cannot be installed here: its column is skipped"
-	$(CARGO) build --locked --example bench_bytes
-	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_bytes $(or $(MEGABYTES),100)
+bench: release ## What it costs beside Python with whole files, rclone, restic and the floor; writes docs/benchmarks.md (SIZES="3 100 1000" ROUNDS=5)
+	$(CARGO) build --locked --example bench
+	BENCH_TOOLS=$$(scripts/bench.sh $(TARGET_DIR)/bench-tools) MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge \
+	    $(TARGET_DIR)/debug/examples/bench $(or $(ROUNDS),3) $(or $(SIZES),3 100) docs
 
 bench-memory: release ## Peak memory of pushes and pulls of a 1 GB database, full and by delta: under 24 MB or it fails
 	$(CARGO) build --locked --example bench_memory

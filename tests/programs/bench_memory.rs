@@ -90,7 +90,7 @@ fn peaks(binary: &Path, megabytes: u64) -> Option<Vec<Peak>> {
     let mut peaks =
         vec![measure(&desk, "push_sqlite", "push", false), measure(&board, "pull_sqlite", "pull", false)];
     desk.db().live_sessions(1);
-    peaks.push(measure(&desk, "push_sqlite --background", "push of a delta, hook", true));
+    peaks.push(measure(&desk, "sync --for end", "push of a delta, hook", true));
     peaks.push(measure(&board, "pull_sqlite", "pull of a delta", true));
     desk.cmd("mirror off").run().assert_code(0);
     desk.db().live_sessions(10);

@@ -12,19 +12,19 @@
     clippy::wildcard_imports
 )]
 
-#[path = "bench_bytes/proxy.rs"]
-mod proxy;
+#[path = "bench/link.rs"]
+mod link;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use link::{Link, Speed};
 use membridge::rows::fold::{Decision, decide, named, spent};
 use membridge::rows::header::Kind;
 use membridge::rows::log::ListedSegment;
 use membridge::rows::node::Fold;
-use proxy::Proxy;
 use support::claude_mem::{self, Version};
 use support::machine::{Machine, Store};
 use support::s3::S3Server;
@@ -44,7 +44,7 @@ const START: &str = "sync --for start";
 struct World {
     binary: PathBuf,
     server: S3Server,
-    proxy: Proxy,
+    proxy: Link,
     machines: [Machine; 3],
 }
 
@@ -59,7 +59,7 @@ struct Cost {
 impl World {
     fn new(binary: PathBuf) -> World {
         let server = S3Server::start();
-        let proxy = Proxy::before(server.port());
+        let proxy = Link::to(server.port(), Speed::FULL);
         let store = Store::S3 {
             endpoint: format!("http://127.0.0.1:{}", proxy.port),
             bucket: server.bucket.clone(),

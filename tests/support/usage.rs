@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -23,12 +23,14 @@ use super::process::Outcome;
 const SAMPLE_EVERY: Duration = Duration::from_millis(5);
 
 /// Bytes, microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub peak_rss: u64,
     /// `write_bytes` of /proc/PID/io: what it made the kernel write to disks, also for files that were removed soon.
     pub written: u64,
     pub cpu_us: u64,
+    /// From its start to its end by the clock.
+    pub wall_us: u64,
 }
 
 /// The child's side: when the arguments say so, runs the program and prints what it cost as the last line.
@@ -38,6 +40,7 @@ pub fn measured() -> Option<ExitCode> {
     if first != "--measure" {
         return None;
     }
+    let started = Instant::now();
     let mut child = Command::new(&program[0]).args(&program[1..]).spawn().expect("start the program");
     // Ended and not reaped yet: its accounts can still be read.
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
@@ -55,6 +58,7 @@ pub fn measured() -> Option<ExitCode> {
     } else {
         waitid(id(), flags).expect("wait for the program");
     }
+    let wall = started.elapsed().as_micros();
     let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).expect("its /proc/PID/io");
     let written: u64 =
         io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).expect("write_bytes");
@@ -62,7 +66,7 @@ pub fn measured() -> Option<ExitCode> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the usage of the program");
     let cpu = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     let peak = sampled.unwrap_or(usage.max_rss() as u64 * 1024);
-    println!("usage {peak} {written} {cpu}");
+    println!("usage {peak} {written} {cpu} {wall}");
     Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -96,18 +100,33 @@ fn resident(process: u32, range: &Range<u64>) -> u64 {
 /// Runs `membridge WORDS` on a machine, to success.
 #[track_caller]
 pub fn of(machine: &Machine, binary: &Path, words: &str) -> (Usage, Outcome) {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    of_program(machine, binary, &words, &[])
+}
+
+/// Runs any program on a machine, to success, with more in its environment.
+#[track_caller]
+pub fn of_program(
+    machine: &Machine,
+    program: &Path,
+    words: &[&str],
+    environment: &[(&str, String)],
+) -> (Usage, Outcome) {
     let mut run = machine
         .program(std::env::current_exe().expect("this program"))
         .arg("--measure")
-        .arg(binary)
+        .arg(program)
         .timeout(Duration::from_mins(20));
     for name in ["GUEST_BASE", "GUEST_SIZE"] {
         if let Some(value) = std::env::var_os(name) {
             run = run.env(name, value);
         }
     }
-    for word in words.split_whitespace() {
-        run = run.arg(word);
+    for (name, value) in environment {
+        run = run.env(name, value);
+    }
+    for word in words {
+        run = run.arg(*word);
     }
     let outcome = run.run();
     outcome.assert_code(0);
@@ -118,9 +137,8 @@ pub fn of(machine: &Machine, binary: &Path, words: &str) -> (Usage, Outcome) {
         .split(' ')
         .filter_map(|number| number.parse().ok())
         .collect();
-    let [peak_rss, written, cpu_us] = numbers[..] else {
+    let [peak_rss, written, cpu_us, wall_us] = numbers[..] else {
         panic!("no usage in {line:?}");
     };
-    let usage = Usage { peak_rss, written, cpu_us };
-    (usage, outcome)
+    (Usage { peak_rss, written, cpu_us, wall_us }, outcome)
 }
