@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LATENCY_ROUNDS ?= 20
 LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-memory bench-rows bench-latency soak load-fleet fuzz dist \
+.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-context bench-memory bench-rows bench-latency soak load-fleet fuzz dist \
 	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
@@ -60,6 +60,9 @@ bench: release ## What it costs beside Python with whole files, rclone, restic a
 bench-memory: release ## Peak memory of pushes and pulls of a 1 GB database, full and by delta: under 24 MB or it fails
 	$(CARGO) build --locked --example bench_memory
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_memory $(or $(MEGABYTES),1000) 24
+
+bench-context: ## In how many sessions that start claude-mem's context has what another machine recorded a moment ago
+	MEMBRIDGE_WORKER_TESTS="--ignored session_context::" tests/claude-mem/run.sh
 
 bench-rows: release ## What the row log costs on 100 MB: first publish, a session published and collected, nothing new; a year of folding
 	$(CARGO) build --locked --example bench_rows

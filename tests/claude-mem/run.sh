@@ -12,7 +12,9 @@ fi
 export MEMBRIDGE_TEST_CLAUDE_MEM
 cargo=${CARGO:-cargo}
 $cargo test --locked --test it --no-run
-set -- "$cargo" test --locked --test it real_worker:: -- --nocapture
+# Words for the test program: others than the tests, for those who measure.
+# shellcheck disable=SC2086
+set -- "$cargo" test --locked --test it -- --nocapture ${MEMBRIDGE_WORKER_TESTS:-real_worker::}
 if unshare --user --map-current-user --pid --fork --mount-proc true 2>/dev/null; then
     exec unshare --user --map-current-user --pid --fork --mount-proc "$@"
 elif [ -n "${CI:-}" ] || [ -n "${MEMBRIDGE_TEST_KILL_OTHER_WORKERS:-}" ]; then

@@ -68,6 +68,7 @@ mod rows_log;
 mod rows_model;
 mod safety_copies;
 mod sealed_format;
+mod session_context;
 mod session_start;
 mod soak;
 mod stand_ins;

@@ -11,14 +11,19 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::claude_mem;
-use crate::support::machine::Machine;
+use crate::support::machine::{Machine, Store};
 
 /// One at a time: a 10.6.3 worker that boots kills every other worker that it can see. That is also why
 /// tests/claude-mem/run.sh runs these tests alone, in a process namespace of their own.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Held by whoever runs workers.
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The folder, or a word about its absence.
-fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("MEMBRIDGE_TEST_CLAUDE_MEM").map(PathBuf::from);
     if folder.is_none() {
         println!(
@@ -29,15 +34,15 @@ fn folder() -> Option<PathBuf> {
 }
 
 /// A machine whose claude-mem is this release.
-struct RealMachine {
-    machine: Machine,
+pub struct RealMachine {
+    pub machine: Machine,
     port: u16,
-    bun: PathBuf,
-    script: PathBuf,
+    pub bun: PathBuf,
+    pub script: PathBuf,
 }
 
 impl RealMachine {
-    fn new(folder: &Path, release: &str, name: &str, store: &Path) -> RealMachine {
+    pub fn new(folder: &Path, release: &str, name: &str, store: impl Into<Store>) -> RealMachine {
         let mut machine = Machine::new(name, store);
         // Free now; a worker that cannot bind it fails the test by never getting ready.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -57,7 +62,7 @@ impl RealMachine {
     }
 
     /// Starts it as claude-mem's hooks do, with the secrets of an old installation in its environment.
-    fn start(&self) {
+    pub fn start(&self) {
         let child = self
             .machine
             .bare("setsid")
@@ -188,7 +193,7 @@ impl Drop for RealMachine {
 /// restore, which stops one and starts it again.
 fn round_trip(release: &str) {
     let Some(folder) = folder() else { return };
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let store = tempfile::tempdir().unwrap();
     let alpha = RealMachine::new(&folder, release, "alpha", store.path());
     alpha.start();
@@ -289,7 +294,7 @@ fn claude_mem_10_6_3_goes_on_after_a_push_and_a_pull() {
 #[test]
 fn f44_an_old_claude_mem_gets_the_rows_of_a_newer_one_and_not_its_database() {
     let Some(folder) = folder() else { return };
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let store = tempfile::tempdir().unwrap();
     let alpha = RealMachine::new(&folder, "13.25.3", "alpha", store.path());
     alpha.start();

@@ -12,20 +12,18 @@
     clippy::wildcard_imports
 )]
 
-#[path = "bench/link.rs"]
-mod link;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use link::{Link, Speed};
 use membridge::rows::fold::{Decision, decide, named, spent};
 use membridge::rows::header::Kind;
 use membridge::rows::log::ListedSegment;
 use membridge::rows::node::Fold;
 use support::claude_mem::{self, Version};
+use support::link::{Link, Speed};
 use support::machine::{Machine, Store};
 use support::s3::S3Server;
 use support::usage::{self, Usage};

@@ -16,7 +16,6 @@
 
 mod chart;
 mod floor;
-mod link;
 mod page;
 mod peers;
 mod samples;
@@ -29,10 +28,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use floor::Floor;
-use link::{Link, Speed};
 use peers::Peers;
 use samples::{Cost, OURS, Samples};
 use support::claude_mem::{self, Version};
+use support::link::{Link, Speed};
 use support::machine::{Machine, Store};
 use support::s3::{Handle, S3Server};
 use support::usage;
@@ -58,7 +57,7 @@ mod cases {
 }
 
 /// A slow uplink: 1 Mbit/s, and 300 ms there and back.
-const SLOW: Speed = Speed { up: Some(125_000.0), delay: Duration::from_millis(150) };
+const SLOW: Speed = Speed { up: Some(125_000.0), down: None, delay: Duration::from_millis(150) };
 
 const TURN: &str = "sync --for turn";
 const START: &str = "sync --for start";

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 pub struct Speed {
     /// Bytes a second from the client; `None`: as they come.
     pub up: Option<f64>,
+    /// Bytes a second to the client.
+    pub down: Option<f64>,
     /// How long a byte is under way, each way.
     pub delay: Duration,
 }
 
 impl Speed {
     /// Loopback.
-    pub const FULL: Speed = Speed { up: None, delay: Duration::ZERO };
+    pub const FULL: Speed = Speed { up: None, down: None, delay: Duration::ZERO };
 }
 
 #[derive(Default)]
@@ -65,7 +67,7 @@ fn connect(client: TcpStream, port: u16, speed: Speed, counts: &Arc<Counts>) {
     let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle");
     let (from, to, up) = (clone(&client), clone(&server), Arc::clone(counts));
     std::thread::spawn(move || pass(from, to, &up.up, speed.up, speed.delay));
-    pass(server, client, &counts.down, None, speed.delay);
+    pass(server, client, &counts.down, speed.down, speed.delay);
 }
 
 fn pass(mut from: TcpStream, to: TcpStream, count: &AtomicU64, rate: Option<f64>, delay: Duration) {
