@@ -12,7 +12,7 @@ use crate::support::machine::{Machine, Store};
 use crate::support::s3::S3Server;
 
 /// 300 kbit/s each way, 60 ms there and back.
-const SLOW: Speed = Speed { up: Some(37_500.0), down: Some(37_500.0), delay: Duration::from_millis(30) };
+const SLOW: Speed = Speed { up: Some(37_500), down: Some(37_500), delay: Duration::from_millis(30) };
 const ROUNDS: usize = 10;
 
 /// A hook and what it is told.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy)]
 pub struct Speed {
     /// Bytes a second from the client; `None`: as they come.
-    pub up: Option<f64>,
+    pub up: Option<u32>,
     /// Bytes a second to the client.
-    pub down: Option<f64>,
+    pub down: Option<u32>,
     /// How long a byte is under way, each way.
     pub delay: Duration,
 }
@@ -70,7 +70,7 @@ fn connect(client: TcpStream, port: u16, speed: Speed, counts: &Arc<Counts>) {
     pass(server, client, &counts.down, speed.down, speed.delay);
 }
 
-fn pass(mut from: TcpStream, to: TcpStream, count: &AtomicU64, rate: Option<f64>, delay: Duration) {
+fn pass(mut from: TcpStream, to: TcpStream, count: &AtomicU64, rate: Option<u32>, delay: Duration) {
     // A line holds little: whoever sends faster than it passes on has to wait.
     let (queue, arrives) = mpsc::sync_channel(16);
     let sender = std::thread::spawn(move || deliver(to, &arrives));
@@ -79,7 +79,7 @@ fn pass(mut from: TcpStream, to: TcpStream, count: &AtomicU64, rate: Option<f64>
     // Whichever side ends first, the other is told; errors are ends too.
     while let Ok(read @ 1..) = from.read(&mut chunk) {
         count.fetch_add(read as u64, Ordering::SeqCst);
-        let takes = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(read as f64 / rate));
+        let takes = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * read as u32 / rate);
         free = free.max(Instant::now()) + takes;
         if queue.send((free + delay, chunk[..read].to_vec())).is_err() {
             break;

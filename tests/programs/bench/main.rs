@@ -57,7 +57,7 @@ mod cases {
 }
 
 /// A slow uplink: 1 Mbit/s, and 300 ms there and back.
-const SLOW: Speed = Speed { up: Some(125_000.0), down: None, delay: Duration::from_millis(150) };
+const SLOW: Speed = Speed { up: Some(125_000), down: None, delay: Duration::from_millis(150) };
 
 const TURN: &str = "sync --for turn";
 const START: &str = "sync --for start";
