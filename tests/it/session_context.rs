@@ -29,7 +29,7 @@ fn hook(command: &mut Command, machine: &Machine) -> (Duration, String) {
     (started.elapsed(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn share(speed: Speed, line: &str) {
+fn share(speed: Speed, place: &str) {
     let Some(folder) = folder() else { return };
     let _alone = alone();
     let server = S3Server::start();
@@ -77,7 +77,7 @@ fn share(speed: Speed, line: &str) {
         times[times.len() / 2].as_millis()
     };
     println!(
-        "{line}: {known} of {ROUNDS} sessions knew it; our hook took {} ms, claude-mem's context hook {} ms (medians)",
+        "{place}: {known} of {ROUNDS} sessions knew it; our hook took {} ms, claude-mem's context hook {} ms (medians)",
         median(ours),
         median(theirs)
     );
