@@ -7,6 +7,7 @@
 pub mod changes;
 mod check;
 pub mod code;
+pub mod company;
 pub mod compare;
 pub mod content;
 pub mod digest;

@@ -1,60 +1,64 @@
-//! Takes noted records into claude-mem's database, beside its worker: short transactions with pauses between them. What is
-//! in one of them is written down before it is committed, so that after a crash it can be told whether it was.
+//! Takes noted records into claude-mem's database, beside its worker: short transactions with pauses between them, longer
+//! ones where nobody else has it open. What is in one of them is written down before it is committed, so that after a crash
+//! it can be told whether it was.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::params;
 
 use super::RowsError;
-use super::compose;
-use super::conflict;
-use super::desk::Desk;
+use super::desk::{self, Desk};
+use super::inserts;
 use super::intake::{self, Queue};
-use super::live::Names;
+use super::reception::{Outcome, Reception};
 use super::record::Record;
 use super::report::Collected;
 use super::search;
-use super::shadow::{Did, Entry, Known, Mark, Seen, ShadowError};
+use super::shadow::{Did, ShadowError};
 use super::stamp::Stamp;
 use super::vectors;
-use super::verdict::{Place, Verdict, decide, decide_restoring};
-use super::write::{self, Manner, Written};
-use crate::database::content::{Content, Print, Printer};
-use crate::database::rows::{one, view};
-use crate::database::shape::Shape;
+use super::write::is_constraint;
 use crate::failpoint;
 
-/// The most rows, and the longest time, of one transaction: the worker stands still while it lasts.
-const ROWS: usize = 200;
-const TIME: Duration = Duration::from_millis(20);
-/// The most rows where a test sets the time: lives of few rows have several transactions too.
-const ROWS_WHERE_TIME_IS_SET: usize = 8;
-/// The worker's turn between two.
-const PAUSE: Duration = Duration::from_millis(25);
-/// The id of a row that the log has and a restored database lacks.
-const NOWHERE: i64 = -1;
+/// So many records are read ahead, so that nothing has to be read and told apart while the worker waits.
+const AHEAD: usize = 200;
 /// After so many rows a first sync writes down what it has done.
 const LATER: usize = 5000;
 /// Titles that a report names.
 const TITLES: usize = 20;
-/// Columns that only ever go from NULL to a value: a value beats NULL, whichever is newer.
-const ONLY_SET: [&str; 2] = ["merged_into_project", "custom_title"];
 
-/// What became of one record.
-enum Outcome {
-    Entered(Did, Box<Entry>),
-    Refused,
-    Waits(String),
-    Old,
+/// How much one transaction takes in at most: whoever else wants to write waits for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Slice {
+    rows: usize,
+    /// Bytes of the records: they are in memory until the transaction ends, but for those of a first sync.
+    bytes: usize,
+    /// How long it lasts, but for its last statement; `None`: however long.
+    time: Option<Duration>,
+    /// The turn of the others before the next one.
+    pause: Duration,
 }
 
-/// The row where a record wants to go.
-struct Here {
-    lid: i64,
-    content: Content,
-    bare: Print,
-    print: Print,
-    birth: i64,
+/// Beside a worker, which stands still meanwhile.
+const BESIDE: Slice = Slice {
+    rows: AHEAD,
+    bytes: 4 << 20,
+    time: Some(Duration::from_millis(20)),
+    pause: Duration::from_millis(25),
+};
+/// Where nobody else has the database open. A worker that starts just then waits these two seconds, and fails after five.
+const ALONE: Slice =
+    Slice { rows: 20_000, bytes: 32 << 20, time: Some(Duration::from_secs(2)), pause: Duration::ZERO };
+/// The same where all that came has to be kept in memory.
+const ALONE_BYTES: usize = 4 << 20;
+/// Where a test sets the time: lives of few rows have several transactions too, and nobody waits.
+const LIFE: Slice = Slice { rows: 8, bytes: usize::MAX, time: None, pause: Duration::ZERO };
+
+/// A record, and what became of it.
+struct Done {
+    record: Record,
+    line: Vec<u8>,
+    outcome: Outcome,
 }
 
 /// Takes in everything that was noted.
@@ -65,75 +69,203 @@ pub async fn arrive(desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsEr
     if intake::is_empty(desk)? {
         return Ok(());
     }
+    desk::index_arrival(desk.shadow)?;
     search::search(desk)?;
     let mut queue = Queue::default();
-    queue.fill(desk, ROWS)?;
+    queue.fill(desk, AHEAD)?;
+    let mut pace = Pace::default();
     // A first sync that is cut off is a first sync again: it needs no notes, and what it enters may be entered later.
     let (mut later, mut entered) = (None, 0);
     while !queue.is_empty() {
         if desk.first && later.is_none() {
             later = Some(desk.shadow.db.unchecked_transaction().map_err(ShadowError)?);
         }
-        entered += batch(desk, &mut queue, report)?;
-        queue.fill(desk, ROWS)?;
+        let (rows, slice) = transaction(desk, &mut queue, &mut pace, report)?;
+        entered += rows;
+        queue.fill(desk, AHEAD)?;
         if queue.is_empty() || entered > LATER {
             entered = 0;
             later.take().map_or(Ok(()), rusqlite::Transaction::commit).map_err(ShadowError)?;
         }
-        // In a life whose time a test sets nobody waits.
-        if !queue.is_empty() && failpoint::set_time().is_none() {
-            tokio::time::sleep(PAUSE).await;
+        if slice.pause.is_zero() {
+            tokio::task::yield_now().await;
+        } else if !queue.is_empty() {
+            tokio::time::sleep(slice.pause).await;
         }
     }
     Ok(())
 }
 
-/// One transaction; how many records it dealt with.
-fn batch(desk: Desk<'_>, queue: &mut Queue, report: &mut Collected) -> Result<usize, RowsError> {
+/// One transaction; how many records it dealt with, and how much it was allowed.
+fn transaction(
+    desk: Desk<'_>,
+    queue: &mut Queue,
+    pace: &mut Pace,
+    report: &mut Collected,
+) -> Result<(usize, Slice), RowsError> {
     let live = &desk.live.db;
     let transaction = rusqlite::Transaction::new_unchecked(live, rusqlite::TransactionBehavior::Immediate)?;
-    let (began, mut done) = (Instant::now(), Vec::new());
-    let names = Names::new(desk.shadow);
-    let set = failpoint::set_time().is_some();
-    let rows = if set { ROWS_WHERE_TIME_IS_SET } else { ROWS };
-    while done.len() < rows && (set || began.elapsed() < TIME) {
-        let Some((record, bytes)) = queue.next() else {
-            break;
-        };
-        let outcome = take_in(desk, &names, &record, report)?;
-        done.push((record, bytes, outcome));
-    }
-    names.check()?;
+    let slice = slice(desk);
+    desk.live.fit(slice.time == ALONE.time)?;
+    pace.within(slice);
+    let rest = fill(desk, queue, slice, pace, report)?;
     if !desk.first && !failpoint::planted("arriving") {
-        note(desk, &done)?;
+        note(desk, &rest.done)?;
     }
     failpoint::reach("rows.arriving");
     transaction.commit()?;
     failpoint::reach("rows.arrived");
     if desk.first {
-        enter_all(desk, &done)?;
+        enter_all(desk, &rest.done)?;
     } else {
         desk.shadow.transaction(|| {
-            enter_all(desk, &done)?;
+            enter_all(desk, &rest.done)?;
             desk.shadow.db.execute("DELETE FROM arriving", [])?;
             failpoint::reach("rows.entered");
             Ok::<_, ShadowError>(())
         })?;
     }
-    for (record, _, outcome) in &done {
-        count(report, record, outcome);
+    count_all(report, &rest.done);
+    Ok((rest.rows, slice))
+}
+
+/// How much the transaction that has just begun may take in.
+fn slice(desk: Desk<'_>) -> Slice {
+    match (failpoint::set_time().is_some(), desk.live.is_ours_alone()) {
+        (true, _) => LIFE,
+        (false, false) => BESIDE,
+        (false, true) if desk.first => ALONE,
+        (false, true) => Slice { bytes: ALONE_BYTES, ..ALONE },
     }
-    Ok(done.len())
+}
+
+/// What a transaction has done, and has not written down yet.
+struct Rest {
+    done: Vec<Done>,
+    rows: usize,
+}
+
+/// Receives records until the slice is full.
+fn fill(
+    desk: Desk<'_>,
+    queue: &mut Queue,
+    slice: Slice,
+    pace: &mut Pace,
+    report: &mut Collected,
+) -> Result<Rest, RowsError> {
+    let began = Instant::now();
+    let mut hand = Reception::new(desk);
+    let (mut done, mut held): (Vec<Done>, Vec<usize>) = Default::default();
+    let (mut rows, mut bytes) = (0, 0);
+    while rows < slice.rows && bytes < slice.bytes && slice.time.is_none_or(|time| began.elapsed() < time) {
+        if queue.is_empty() && slice.rows > AHEAD {
+            queue.fill(desk, AHEAD)?;
+        }
+        let Some((record, line)) = queue.next() else {
+            break;
+        };
+        if record.deleted || !hand.inserts.are_of(&record.table) {
+            write_held(desk, &mut hand, &mut done, &mut held, report)?;
+        }
+        let before = hand.inserts.len();
+        let outcome = hand.receive(&record, report)?;
+        if hand.inserts.len() > before {
+            held.push(done.len());
+        }
+        (rows, bytes) = (rows + 1, bytes + line.len());
+        done.push(Done { record, line, outcome });
+        if hand.inserts.are_enough(pace.rows) {
+            let (count, statement) = (held.len(), Instant::now());
+            write_held(desk, &mut hand, &mut done, &mut held, report)?;
+            pace.took(count, statement.elapsed());
+        }
+        // What a first sync has done goes with its transaction, and need not be kept.
+        if desk.first && held.is_empty() && done.len() >= AHEAD {
+            enter_all(desk, &done)?;
+            count_all(report, &done);
+            done.clear();
+        }
+    }
+    write_held(desk, &mut hand, &mut done, &mut held, report)?;
+    hand.names.check()?;
+    Ok(Rest { done, rows })
+}
+
+/// Writes the rows that are held; where the schema refuses one of them each is received once more, alone.
+fn write_held(
+    desk: Desk<'_>,
+    hand: &mut Reception<'_>,
+    done: &mut [Done],
+    held: &mut Vec<usize>,
+    report: &mut Collected,
+) -> Result<(), RowsError> {
+    if held.is_empty() {
+        return Ok(());
+    }
+    let held = std::mem::take(held);
+    match hand.inserts.write(desk.live) {
+        Ok(()) => return Ok(()),
+        Err(error) if is_constraint(&error) => {
+            tracing::debug!(%error, rows = held.len(), "rows: one of these is refused");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    hand.one_by_one = true;
+    for at in held {
+        let Some(done) = done.get_mut(at) else { continue };
+        search::displaced(desk, &done.record.table, done.record.uid)?;
+        done.outcome = hand.receive(&done.record, report)?;
+    }
+    hand.one_by_one = false;
+    Ok(())
+}
+
+/// How many rows go in by one statement: so many that it takes about a quarter of the slice.
+#[derive(Debug)]
+struct Pace {
+    rows: usize,
+    slice: Slice,
+}
+
+/// The first statement of an arrival beside a worker; a board writes a row in some milliseconds.
+const FIRST_ROWS: usize = 8;
+/// In a life.
+const LIFE_ROWS: usize = 3;
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rows: FIRST_ROWS, slice: BESIDE }
+    }
+}
+
+impl Pace {
+    /// Somebody came or went: it is found anew.
+    fn within(&mut self, slice: Slice) {
+        if self.slice.time != slice.time {
+            let rows = if slice.time.is_none() { LIFE_ROWS } else { FIRST_ROWS };
+            *self = Self { rows, slice };
+        }
+    }
+
+    /// A statement with `rows` took so long.
+    fn took(&mut self, rows: usize, time: Duration) {
+        let Some(all) = self.slice.time else { return };
+        if time > all / 2 {
+            self.rows = (self.rows / 2).max(1);
+        } else if time < all / 5 && rows >= self.rows {
+            self.rows = (self.rows * 2).min(inserts::ROWS);
+        }
+    }
 }
 
 /// Writes down what is about to be committed.
-fn note(desk: Desk<'_>, done: &[(Record, Vec<u8>, Outcome)]) -> Result<(), ShadowError> {
-    if !done.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Entered(..))) {
+fn note(desk: Desk<'_>, done: &[Done]) -> Result<(), ShadowError> {
+    if !done.iter().any(|done| matches!(done.outcome, Outcome::Entered(..))) {
         return Ok(());
     }
     desk.shadow.transaction(|| {
-        for (_, _, outcome) in done {
-            if let Outcome::Entered(did, entry) = outcome {
+        for done in done {
+            if let Outcome::Entered(did, entry) = &done.outcome {
                 desk.shadow.note_arriving(*did, entry)?;
             }
         }
@@ -141,11 +273,17 @@ fn note(desk: Desk<'_>, done: &[(Record, Vec<u8>, Outcome)]) -> Result<(), Shado
     })
 }
 
-fn enter_all(desk: Desk<'_>, done: &[(Record, Vec<u8>, Outcome)]) -> Result<(), ShadowError> {
-    for (record, line, outcome) in done {
+fn enter_all(desk: Desk<'_>, done: &[Done]) -> Result<(), ShadowError> {
+    for Done { record, line, outcome } in done {
         enter(desk, record, line, outcome)?;
     }
     Ok(())
+}
+
+fn count_all(report: &mut Collected, done: &[Done]) {
+    for Done { record, outcome, .. } in done {
+        count(report, record, outcome);
+    }
 }
 
 /// Writes down in the shadow what became of a record.
@@ -194,212 +332,45 @@ fn count(report: &mut Collected, record: &Record, outcome: &Outcome) {
     }
 }
 
-fn take_in(
-    desk: Desk<'_>,
-    names: &Names<'_>,
-    record: &Record,
-    report: &mut Collected,
-) -> Result<Outcome, RowsError> {
-    let known = desk.shadow.by_uid(&record.table, record.uid)?;
-    if known.as_ref().is_some_and(|known| known.entry.stamp >= record.stamp) {
-        return Ok(Outcome::Old);
-    }
-    let Some(shape) = desk.live.shapes.get(&record.table) else {
-        return Ok(Outcome::Waits(format!("there is no table {} here", record.table)));
-    };
-    let alive = known.as_ref().filter(|known| !known.entry.dead);
-    let here = look(desk, names, shape, record, alive)?;
-    let place = place(desk, shape, alive, here.as_ref());
-    let wanted = record.content.as_ref().map(|content| view(shape, content));
-    // A session's state is its home's business, and no difference here.
-    let same =
-        wanted.as_ref().zip(here.as_ref()).is_some_and(|(wanted, here)| wanted.print(false) == here.bare);
-    let (verdict, conflict) = match desk.restoring {
-        Some(restoring) => (decide_restoring(place, record.deleted, same, restoring), None),
-        None => decide(place, record.deleted, same, desk.migrated),
-    };
-    if let Some(kept) = conflict {
-        conflict::keep(
-            desk,
-            shape,
-            record,
-            known.as_ref(),
-            here.as_ref().map(|here| &here.content),
-            kept,
-            report,
-        )?;
-    }
-    match (verdict, wanted) {
-        (Verdict::Refuse, _) => Ok(Outcome::Refused),
-        (Verdict::Note, _) if record.deleted => {
-            Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))))
-        }
-        (Verdict::Note, _) => {
-            // No row has such an id: the scan finds it gone.
-            let lid = here.map_or(NOWHERE, |here| here.lid);
-            search::placed(desk, &shape.name, record.uid, lid)?;
-            names.set(&shape.name, lid, record.uid);
-            let entry = compose::entry(Some(shape), record, Some(lid), desk.me);
-            Ok(Outcome::Entered(Did::Nothing, Box::new(entry)))
-        }
-        (Verdict::Forget, _) | (_, None) if here.is_none() => {
-            Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))))
-        }
-        (Verdict::Delete | Verdict::Forget, _) | (_, None) => {
-            remove(desk, shape, record, known.as_ref(), here)
-        }
-        (verdict, Some(wanted)) => put(desk, names, shape, record, verdict, wanted, here.as_ref(), alive),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::{ALONE, BESIDE, LIFE, Pace};
+    use std::time::Duration;
 
-/// The row where the record wants to go.
-fn look(
-    desk: Desk<'_>,
-    names: &Names<'_>,
-    shape: &Shape,
-    record: &Record,
-    alive: Option<&Known>,
-) -> Result<Option<Here>, RowsError> {
-    let found = search::place_of(desk, &shape.name, record.uid)?;
-    let Some(lid) = alive.and_then(|known| known.entry.lid).or(found) else {
-        return Ok(None);
-    };
-    let at_home = alive.is_some_and(|known| shape.is_sessions() && known.entry.home == Some(desk.me));
-    let resolve = |table: &str, id: i64| names.get(table, id);
-    let here = one(&desk.live.db, shape, lid, |row| {
-        let (bare, print) = row.prints(&resolve, at_home, &mut Printer::default())?;
-        Ok(Here { lid, content: row.content(&resolve)?, bare, print, birth: row.birth()? })
-    })?;
-    let known = alive.filter(|known| known.entry.lid == Some(lid));
-    // The id was given to another row.
-    Ok(here.filter(|here| known.is_none_or(|known| known.entry.birth == here.birth)))
-}
-
-fn place(desk: Desk<'_>, shape: &Shape, alive: Option<&Known>, here: Option<&Here>) -> Place {
-    match (alive.map(|known| &known.entry), here) {
-        (Some(entry), None) if entry.lid.is_some() && !desk.first => {
-            let taken = entry.lid.is_some_and(|lid| is_there(desk, shape, lid));
-            if taken { Place::Empty } else { Place::Vanished }
+    #[test]
+    fn statements_grow_as_long_as_they_are_quick() {
+        let ms = Duration::from_millis;
+        let table = [
+            // rows of a full statement, what it took beside a worker → rows of the next one
+            (8, 1, 16),
+            (8, 5, 8),
+            (8, 11, 4),
+            (1, 50, 1),
+            (400, 1, 512),
+            (512, 3, 512),
+        ];
+        for (rows, took, next) in table {
+            let mut pace = Pace { rows, ..Pace::default() };
+            pace.took(rows, ms(took));
+            assert_eq!(pace.rows, next, "{rows} rows in {took} ms");
+            pace.rows = rows;
+            pace.took(rows - 1, ms(1));
+            assert_eq!(pace.rows, rows, "one that was not full says nothing");
         }
-        (_, None) => Place::Empty,
-        (None, Some(_)) => Place::Found,
-        (Some(entry), Some(here)) => match entry.seen {
-            _ if entry.lid != Some(here.lid) => Place::Found,
-            Seen::Unknown => Place::Unsure,
-            seen if seen.is(here.print) => Place::AsSeen,
-            _ if shape.is_sessions() && entry.bare == Some(here.bare.0) => Place::AsSeen,
-            // What a first sync made of both is nobody's change.
-            _ if entry.mark == Mark::Filled => Place::Unsure,
-            _ => Place::Changed,
-        },
     }
-}
 
-/// Whether any row has this id.
-fn is_there(desk: Desk<'_>, shape: &Shape, lid: i64) -> bool {
-    matches!(one(&desk.live.db, shape, lid, |_| Ok(())), Ok(Some(())))
-}
-
-/// What the shadow says of a deleted row; what the record does not say is as it was.
-fn dead(record: &Record, alive: Option<&Known>) -> Entry {
-    let mut entry = compose::entry(None, record, None, record.stamp.2);
-    if entry.of.is_none() {
-        entry.of = alive.and_then(|known| known.entry.of.clone());
+    #[test]
+    fn the_pace_is_found_anew_when_somebody_comes() {
+        let mut pace = Pace::default();
+        pace.within(ALONE);
+        pace.took(8, Duration::from_millis(30));
+        assert_eq!(pace.rows, 16);
+        pace.within(ALONE);
+        assert_eq!(pace.rows, 16);
+        pace.within(BESIDE);
+        assert_eq!(pace.rows, 8);
+        pace.within(LIFE);
+        pace.took(3, Duration::ZERO);
+        assert_eq!(pace.rows, 3, "a life does not look at the clock");
     }
-    entry
-}
-
-fn remove(
-    desk: Desk<'_>,
-    shape: &Shape,
-    record: &Record,
-    known: Option<&Known>,
-    here: Option<Here>,
-) -> Result<Outcome, RowsError> {
-    let alive = known.filter(|known| !known.entry.dead);
-    let Some(here) = here else {
-        return Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))));
-    };
-    let hangs = shape.is_sessions()
-        && !failpoint::planted("no cascade")
-        && compose::has_children(desk.live, here.lid)?;
-    if hangs {
-        // Somebody recorded in it what the deleter did not know.
-        let kept = compose::record(
-            shape,
-            record.uid,
-            record.stamp,
-            here.birth,
-            here.content,
-            alive,
-            record.keys.clone(),
-            desk.me,
-        );
-        let mut entry = compose::entry(Some(shape), &kept, Some(here.lid), desk.me);
-        entry.mark = Mark::Kept;
-        return Ok(Outcome::Entered(Did::Kept, Box::new(entry)));
-    }
-    match write::delete(desk.live, shape, here.lid)? {
-        Some(reason) => Ok(Outcome::Waits(reason)),
-        None => Ok(Outcome::Entered(Did::Deleted, Box::new(dead(record, alive)))),
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "a record, its place, and what is known of both")]
-fn put(
-    desk: Desk<'_>,
-    names: &Names<'_>,
-    shape: &Shape,
-    record: &Record,
-    verdict: Verdict,
-    mut wanted: Content,
-    here: Option<&Here>,
-    alive: Option<&Known>,
-) -> Result<Outcome, RowsError> {
-    let mut mark = if verdict == Verdict::Complete { Mark::Filled } else { Mark::None };
-    if let Some(here) = here {
-        let stays = here.content.columns.iter().filter(|(name, _)| {
-            let only_set = ONLY_SET.contains(&name.as_str());
-            !wanted.columns.contains_key(*name) && (verdict == Verdict::Complete || only_set)
-        });
-        let stays: Vec<_> = stays.map(|(name, value)| (name.clone(), value.clone())).collect();
-        if !stays.is_empty() {
-            mark = Mark::Filled;
-        }
-        wanted.columns.extend(stays);
-    }
-    let at_home = alive.is_some_and(|known| known.entry.home == Some(desk.me));
-    let (same, state) = match here {
-        None => (false, true),
-        Some(here) => (
-            wanted.print(false) == here.bare,
-            shape.is_sessions() && !at_home && wanted.state != here.content.state,
-        ),
-    };
-    let nameless = here.is_some_and(|here| {
-        wanted.carried.keys().any(|name| name != "content_hash" && !here.content.carried.contains_key(name))
-    });
-    let lid = if same && !state && !nameless {
-        here.map(|here| here.lid)
-    } else {
-        let manner = Manner { complete: verdict != Verdict::Complete, state };
-        let at = here.map(|here| (here.lid, &here.content));
-        match write::write(desk.live, desk.shadow, shape, record, &wanted, at, manner)? {
-            Written::At(lid) => Some(lid),
-            Written::Waits(reason) => return Ok(Outcome::Waits(reason)),
-        }
-    };
-    let did = match here {
-        None => Did::New,
-        Some(_) if same => Did::Nothing,
-        Some(_) => Did::Changed,
-    };
-    if let Some(lid) = lid {
-        search::placed(desk, &shape.name, record.uid, lid)?;
-        names.set(&shape.name, lid, record.uid);
-    }
-    let mut entry = compose::entry(Some(shape), record, lid, desk.me);
-    entry.mark = mark;
-    entry.before = here.filter(|_| verdict == Verdict::Complete).map(|here| here.print.0);
-    Ok(Outcome::Entered(did, Box::new(entry)))
 }

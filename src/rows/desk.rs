@@ -46,9 +46,6 @@ const SCRATCH: &str = "
 CREATE TEMP TABLE IF NOT EXISTS incoming(tab TEXT NOT NULL, uid BLOB NOT NULL, dead INTEGER NOT NULL, rank INTEGER NOT NULL,
   birth INTEGER NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, seek INTEGER NOT NULL, key BLOB,
   print BLOB, of TEXT, record BLOB NOT NULL, PRIMARY KEY(uid, tab));
-CREATE INDEX IF NOT EXISTS temp.incoming_order ON incoming(dead, rank, birth, uid);
-CREATE INDEX IF NOT EXISTS temp.incoming_key ON incoming(key);
-CREATE INDEX IF NOT EXISTS temp.incoming_birth ON incoming(birth);
 CREATE TEMP TABLE IF NOT EXISTS unknown(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, lid INTEGER NOT NULL, key BLOB NOT NULL,
   print BLOB NOT NULL, of TEXT, birth INTEGER NOT NULL, uid BLOB);
 CREATE INDEX IF NOT EXISTS temp.unknown_key ON unknown(key);
@@ -58,6 +55,13 @@ CREATE TEMP TABLE IF NOT EXISTS asked(tab TEXT NOT NULL, uid BLOB NOT NULL, PRIM
 CREATE TEMP TABLE IF NOT EXISTS leaving(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER, rank INTEGER NOT NULL,
   ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, UNIQUE(uid, tab));
 CREATE TEMP TABLE IF NOT EXISTS gone(tab TEXT NOT NULL, uid BLOB NOT NULL, twin BLOB, PRIMARY KEY(uid, tab));
+";
+
+/// How the records are sought that came. Made when all of them are there: in order, and not page by page in disorder.
+const INDEXES: &str = "
+CREATE INDEX IF NOT EXISTS temp.incoming_order ON incoming(dead, rank, birth, uid);
+CREATE INDEX IF NOT EXISTS temp.incoming_key ON incoming(key);
+CREATE INDEX IF NOT EXISTS temp.incoming_birth ON incoming(birth);
 ";
 
 /// Makes the scratch tables, empty.
@@ -71,13 +75,23 @@ pub fn clear(shadow: &Shadow) -> Result<(), ShadowError> {
     Ok(())
 }
 
+/// Everything that came is noted.
+///
+/// # Errors
+/// SQLite's.
+pub fn index_arrival(shadow: &Shadow) -> Result<(), ShadowError> {
+    Ok(shadow.db.execute_batch(INDEXES)?)
+}
+
 /// Empties what belongs to an arrival.
 ///
 /// # Errors
 /// SQLite's.
 pub fn clear_arrival(shadow: &Shadow) -> Result<(), ShadowError> {
-    shadow
-        .db
-        .execute_batch("DELETE FROM incoming; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;")?;
+    shadow.db.execute_batch(
+        "DROP INDEX IF EXISTS temp.incoming_order; DROP INDEX IF EXISTS temp.incoming_key; \
+         DROP INDEX IF EXISTS temp.incoming_birth; \
+         DELETE FROM incoming; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;",
+    )?;
     Ok(())
 }

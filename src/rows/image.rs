@@ -73,8 +73,8 @@ fn pack(desk: Desk<'_>, about: &About, after: i64) -> Result<(Segment, i64), Row
     let mut rows = statement.query([after]).map_err(ShadowError)?;
     let mut last = after;
     while let Some(row) = rows.next().map_err(ShadowError)? {
-        let line: Vec<u8> = row.get(1).map_err(ShadowError)?;
-        let record = Record::read(&line).map_err(|error| RowsError::Segment(error.to_string()))?;
+        let packed: Vec<u8> = row.get(1).map_err(ShadowError)?;
+        let (record, _) = intake::unpack(desk, &packed)?;
         if !segment.add(&record)? {
             break;
         }

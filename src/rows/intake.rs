@@ -41,6 +41,7 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result
     let of = of.map(|of| serde_json::to_string(&of).unwrap_or_default());
     let rank = shape.map_or(i64::MAX / 2, |shape| i64::try_from(shape.rank).unwrap_or(i64::MAX / 2));
     let Stamp(ms, counter, writer) = record.stamp;
+    let packed = shadow.lines.pack(line).map_err(|error| RowsError::Segment(error.to_string()))?;
     let mut statement = shadow
         .db
         .prepare_cached("INSERT OR REPLACE INTO temp.incoming VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
@@ -59,7 +60,7 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result
         local.unwrap_or(record.key),
         here.map(|(_, content)| content.print(false)),
         of,
-        line,
+        packed,
     ];
     statement.execute(bound).map_err(ShadowError)?;
     Ok(())
@@ -93,6 +94,16 @@ pub fn note_waiting(desk: Desk<'_>) -> Result<u64, RowsError> {
         }
     }
     Ok(lines.len() as u64)
+}
+
+/// A noted record, and its line.
+///
+/// # Errors
+/// It is none.
+pub fn unpack(desk: Desk<'_>, packed: &[u8]) -> Result<(Record, Vec<u8>), RowsError> {
+    let line = desk.shadow.lines.unpack(packed).map_err(|error| RowsError::Segment(error.to_string()))?;
+    let record = Record::read(&line).map_err(|error| RowsError::Segment(error.to_string()))?;
+    Ok((record, line))
 }
 
 /// Whether anything came.
@@ -130,9 +141,9 @@ impl Queue {
         while let Some(row) = rows.next().map_err(ShadowError)? {
             let get = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
             self.after = Some(get(row).map_err(ShadowError)?);
-            let line: Vec<u8> = row.get(4).map_err(ShadowError)?;
-            match Record::read(&line) {
-                Ok(record) => self.read.push_back((record, line)),
+            let packed: Vec<u8> = row.get(4).map_err(ShadowError)?;
+            match unpack(desk, &packed) {
+                Ok(read) => self.read.push_back(read),
                 Err(error) => tracing::warn!(%error, "rows: a record was damaged on its way"),
             }
         }

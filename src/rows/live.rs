@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
@@ -11,7 +11,7 @@ use super::RowsError;
 use super::shadow::{Shadow, ShadowError};
 use crate::database::content::{Uid, Value};
 use crate::database::shape::Shapes;
-use crate::database::{DatabaseError, open_foreign, open_read_write};
+use crate::database::{DatabaseError, company, open_foreign, open_read_write};
 
 /// The project that claude-mem's own observer works in; claude-mem purges it itself.
 const OBSERVER: &str = "observer-sessions";
@@ -25,6 +25,9 @@ pub struct Live {
     pub shapes: Shapes,
     /// Its schema.
     pub schema: Schema,
+    path: PathBuf,
+    /// It keeps a log of writes, and whoever has it open a lock.
+    wal: bool,
 }
 
 /// How old a database's schema is.
@@ -61,7 +64,24 @@ impl Live {
         let mut shapes = Shapes::read(&db).map_err(fail)?;
         shapes.all.retain(|shape| tool_uses || shape.name != "tool_uses");
         let schema = schema(&db).map_err(fail)?;
-        Ok(Self { db, shapes, schema })
+        let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(fail)?;
+        Ok(Self { db, shapes, schema, path: path.to_owned(), wal: mode == "wal" })
+    }
+
+    /// Keeps more pages at hand while nobody else has it open, so that one that is changed often is not written each time,
+    /// and folds the log in less often. Beside a worker it is folded in as usual, so that the worker need not do it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn fit(&self, alone: bool) -> rusqlite::Result<()> {
+        let (kilobytes, pages) = if alone { (4000, 4000) } else { (1000, 1000) };
+        self.db
+            .execute_batch(&format!("PRAGMA cache_size = -{kilobytes}; PRAGMA wal_autocheckpoint = {pages}"))
+    }
+
+    /// Whether nobody else has it open, as far as can be told.
+    pub fn is_ours_alone(&self) -> bool {
+        self.wal && company::is_ours_alone(&self.path)
     }
 
     /// The highest id that was ever given, by table.

@@ -196,6 +196,17 @@ pub fn placed(desk: Desk<'_>, table: &str, uid: Uid, lid: i64) -> Result<(), Sha
     Ok(())
 }
 
+/// Forgets where a row was going to be.
+///
+/// # Errors
+/// The shadow's.
+pub fn displaced(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), ShadowError> {
+    let mut statement =
+        desk.shadow.db.prepare_cached("DELETE FROM temp.placed WHERE uid = ?1 AND tab = ?2")?;
+    statement.execute(params![uid, table])?;
+    Ok(())
+}
+
 /// Where a row was found.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::entry::{KNOWN, json, known, replaced, to_json};
+use super::lines::Lines;
 use super::stamp::{Clock, Stamp, Writer};
 
 pub use super::entry::{Did, Entry, Known, Mark, Seen};
@@ -52,6 +53,8 @@ type Result<T> = std::result::Result<T, ShadowError>;
 pub struct Shadow {
     /// The connection.
     pub db: Connection,
+    /// What packs records on their way.
+    pub lines: Lines,
 }
 
 impl Shadow {
@@ -95,7 +98,7 @@ impl Shadow {
         } else if layout != LAYOUT {
             return Err(ShadowError(rusqlite::Error::InvalidQuery));
         }
-        Ok(Self { db })
+        Ok(Self { db, lines: Lines::default() })
     }
 
     /// Runs `work` as one transaction.

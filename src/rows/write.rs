@@ -4,6 +4,7 @@ use rusqlite::types::Null;
 use rusqlite::{ErrorCode, OptionalExtension, ToSql, params};
 
 use super::RowsError;
+use super::inserts::{Inserts, Values};
 use super::live::Live;
 use super::record::Record;
 use super::shadow::Shadow;
@@ -29,7 +30,14 @@ pub struct Manner {
     pub state: bool,
 }
 
-type Values = Vec<(String, Option<Value>)>;
+/// What a row is to say here.
+#[derive(Debug)]
+pub enum Told {
+    /// This.
+    Values(Values),
+    /// It waits, for this reason.
+    Waits(String),
+}
 
 /// Writes `content` (as the table can hold it) of the row `record.uid`, new or over the row at `at`.
 ///
@@ -45,14 +53,10 @@ pub fn write(
     manner: Manner,
 ) -> Result<Written, RowsError> {
     live.db.prepare_cached("SAVEPOINT one")?.execute([])?;
-    let written = (|| {
-        let mut values = columns(shape, content, at.is_some(), manner);
-        if let Some(reason) = point(live, shadow, shape, content, &mut values)? {
-            return Ok(Written::Waits(reason));
-        }
-        name_locally(live, shape, record.uid, content, at, &mut values)?;
-        put(live, shape, at.map(|(lid, _)| lid), &values)
-    })();
+    let written = tell(live, shadow, shape, record, content, at, manner, None).and_then(|told| match told {
+        Told::Values(values) => put(live, shape, at.map(|(lid, _)| lid), &values),
+        Told::Waits(reason) => Ok(Written::Waits(reason)),
+    });
     match written {
         Ok(Written::At(lid)) => {
             live.db.prepare_cached("RELEASE one")?.execute([])?;
@@ -68,7 +72,31 @@ pub fn write(
     }
 }
 
-fn is_constraint(error: &rusqlite::Error) -> bool {
+/// What a row of `record` is to say in the columns that are here. `held`: rows that are about to be written.
+///
+/// # Errors
+/// SQLite's.
+#[expect(clippy::too_many_arguments, reason = "a record, its place, and what is known of both")]
+pub fn tell(
+    live: &Live,
+    shadow: &Shadow,
+    shape: &Shape,
+    record: &Record,
+    content: &Content,
+    at: Option<(i64, &Content)>,
+    manner: Manner,
+    held: Option<&Inserts>,
+) -> Result<Told, RowsError> {
+    let mut values = columns(shape, content, at.is_some(), manner);
+    if let Some(reason) = point(live, shadow, shape, content, &mut values)? {
+        return Ok(Told::Waits(reason));
+    }
+    name_locally(live, shape, record.uid, content, at, held, &mut values)?;
+    Ok(Told::Values(values))
+}
+
+/// Whether the schema refused a row.
+pub fn is_constraint(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
@@ -184,6 +212,7 @@ fn name_locally(
     uid: Uid,
     content: &Content,
     at: Option<(i64, &Content)>,
+    held: Option<&Inserts>,
     values: &mut Values,
 ) -> rusqlite::Result<()> {
     let lid = at.map(|(lid, _)| lid);
@@ -212,7 +241,8 @@ fn name_locally(
                     quote(&shape.name)
                 );
                 let mut statement = live.db.prepare_cached(&sql)?;
-                statement.query_row(params![session, hash, lid], |_| Ok(())).optional()?.is_some()
+                held.is_some_and(|held| held.say([("memory_session_id", session), ("content_hash", hash)]))
+                    || statement.query_row(params![session, hash, lid], |_| Ok(())).optional()?.is_some()
             }
             (hash, _, _) => hash.is_none() && shape.link == Link::Memory,
         };

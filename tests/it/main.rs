@@ -13,6 +13,7 @@
 mod support;
 
 mod acknowledged;
+mod arrivals;
 mod capability;
 mod common;
 mod contract;

@@ -43,7 +43,7 @@ struct World {
     binary: PathBuf,
     server: S3Server,
     proxy: Link,
-    machines: [Machine; 3],
+    machines: [Machine; 4],
 }
 
 /// What one sync took.
@@ -65,7 +65,7 @@ impl World {
             secret_key: server.secret_key.clone(),
         };
         let machines =
-            ["desk", "board", "pocket"].map(|name| Machine::with_binary(binary.clone(), name, &store));
+            ["desk", "board", "pocket", "lap"].map(|name| Machine::with_binary(binary.clone(), name, &store));
         World { binary, server, proxy, machines }
     }
 
@@ -107,7 +107,7 @@ fn main() -> ExitCode {
 
 fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
     let world = World::new(binary);
-    let [desk, board, pocket] = &world.machines;
+    let [desk, board, pocket, lap] = &world.machines;
     println!("making a database of {megabytes} MB");
     desk.create_db(Version::V13_25_3).live_to_bytes(megabytes * 1_000_000);
     desk.cmd("mirror off").run().assert_code(0);
@@ -116,6 +116,9 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
     let (bytes, objects) = world.segments();
     println!("first publish of {megabytes} MB: {bytes} bytes in {objects} segments");
     let joins = [board, pocket].map(|machine| world.cost(machine, "sync", "first sync of another machine"));
+    // Where there is memory already, all of it arrives row by row.
+    lap.create_db(Version::V13_25_3).live_sessions(1);
+    let arrived = world.cost(lap, "sync", "first sync of a machine with memory");
     // The first write asks the store what its conditional writes are worth, once a day.
     board.db().live_sessions(1);
     world.cost(board, "sync", "settle");
@@ -133,7 +136,7 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
 
     println!("\n{:<44}{:>12}{:>6}{:>12}{:>10}{:>10}", "sync", "bytes", "req", "disk", "CPU ms", "peak MB");
     let [first_join, _] = &joins;
-    for cost in [&first, first_join, &published, &collected, &nothing, &by_hand] {
+    for cost in [&first, first_join, &arrived, &published, &collected, &nothing, &by_hand] {
         println!(
             "{:<44}{:>12}{:>6}{:>12}{:>10}{:>10.1}",
             cost.what,

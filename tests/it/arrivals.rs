@@ -1,0 +1,80 @@
+//! Rows that arrive in numbers: how the database is written, and what one that cannot come does to the others.
+
+use crate::common::{assert_whole, memory};
+use crate::support::claude_mem::{self, Version};
+use crate::support::machine::Machine;
+
+fn joined(name: &str, store: &std::path::Path) -> Machine {
+    let machine = Machine::new(name, store);
+    machine.create_db(Version::V13_25_3).add_session(name).add_observations(1);
+    machine
+}
+
+/// A machine that published this many observations.
+fn published(store: &std::path::Path, observations: usize) -> Machine {
+    let desk = joined("desk", store);
+    desk.db().add_session("many").add_observations(observations).add_prompts(20).add_summaries(3);
+    desk.cmd("sync").run().assert_code(0);
+    desk
+}
+
+/// Transactions in which rows of others arrived during a sync.
+fn transactions(machine: &Machine) -> usize {
+    let log = machine.path("passed");
+    machine.cmd("sync").env("MEMBRIDGE_FAILPOINT_LOG", &log).run().assert_code(0);
+    let passed = std::fs::read_to_string(log).unwrap();
+    passed.lines().filter(|step| *step == "rows.arrived").count()
+}
+
+/// Each transaction writes the log, folds it in and makes a piece of the search index; only a worker is worth that.
+#[test]
+fn rows_arrive_in_few_transactions_where_nobody_else_has_the_database_open() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = published(store.path(), 3000);
+    let (alone, beside) = (joined("alone", store.path()), joined("beside", store.path()));
+    let few = transactions(&alone);
+    let worker = rusqlite::Connection::open(beside.db_path()).unwrap();
+    let seen = |worker: &rusqlite::Connection| -> i64 {
+        worker.query_row("SELECT count(*) FROM observations", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(seen(&worker), 1);
+    let many = transactions(&beside);
+    assert!(many >= 15, "at most 200 rows in each beside somebody: {many}");
+    assert!(few * 3 <= many, "{few} alone, {many} beside somebody");
+    assert_eq!(seen(&worker), 3003);
+    drop(worker);
+    desk.cmd("sync").run().assert_code(0);
+    alone.cmd("sync").run().assert_code(0);
+    for machine in [&alone, &beside] {
+        assert_whole(&machine.db_path());
+    }
+    assert_eq!(memory(&alone.db_path()), memory(&desk.db_path()));
+    assert_eq!(pieces(&alone, "beside"), 1, "found by words");
+}
+
+/// What a search for a title finds.
+fn pieces(machine: &Machine, title: &str) -> usize {
+    claude_mem::fts_search(machine.db_path(), title).len()
+}
+
+#[test]
+fn a_row_that_the_schema_refuses_waits_and_the_others_of_its_statement_arrive() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = joined("desk", store.path());
+    desk.db().add_session("many").add_observations(300);
+    let twice = "UPDATE observations SET title = 'twice' WHERE id IN (SELECT id FROM observations ORDER BY id LIMIT 2 OFFSET 100)";
+    desk.db().execute(twice);
+    desk.cmd("sync").run().assert_code(0);
+    let laptop = joined("laptop", store.path());
+    laptop.db().execute("CREATE UNIQUE INDEX only_once ON observations(title)");
+    laptop.cmd("sync").run().assert_code(0).stdout_has("1 row waits: UNIQUE constraint failed");
+    let titles = claude_mem::titles(laptop.db_path());
+    assert_eq!(titles.len(), 302 - 1);
+    assert_eq!(titles.iter().filter(|title| *title == "twice").count(), 1);
+    assert_whole(&laptop.db_path());
+    // It comes when nothing is in its way any more, and only it.
+    laptop.db().execute("DROP INDEX only_once");
+    laptop.cmd("sync").run().assert_code(0).stdout_has("received: 1 observation");
+    assert_eq!(memory(&laptop.db_path()).len(), memory(&desk.db_path()).len() + 2);
+    laptop.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+}
