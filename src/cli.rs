@@ -218,7 +218,9 @@ pub enum Command {
     },
     /// List the machines of this project: last seen, rows, how many segments they are behind; changes nothing
     Nodes,
-    /// List the pushes that the bucket keeps, newest first
+    /// Find observations by their words, here, and with --history in the pushes that the bucket keeps; changes nothing
+    Search(SearchOptions),
+    /// List the pushes that the bucket keeps, newest first (with -v what came with each, for which their images are fetched)
     History {
         /// How many of them
         #[arg(long, value_name = "N", default_value_t = 20)]
@@ -245,7 +247,7 @@ pub enum Command {
         #[command(subcommand)]
         action: MirrorAction,
     },
-    /// Show which rows were added, changed and removed between two pushes
+    /// Show which rows were added, changed and removed between two pushes, with titles (more of them with -v)
     Diff {
         /// The earlier push: number, `head` or time
         #[arg(value_name = "A")]
@@ -253,6 +255,22 @@ pub enum Command {
         /// The later push
         #[arg(value_name = "B", default_value = "head")]
         to: String,
+    },
+    /// Write all memory, or that of one of claude-mem's projects, into a file that claude-mem's own import reads
+    Export {
+        /// A new file
+        file: PathBuf,
+        /// Only of this project of claude-mem's
+        #[arg(long, value_name = "PROJECT")]
+        only: Option<String>,
+    },
+    /// Take in what claude-mem or `export` wrote: rows that are not here yet; nothing is changed or removed
+    Import {
+        /// A file of claude-mem's export
+        file: PathBuf,
+        /// Whether to do it.
+        #[command(flatten)]
+        plan: PlanArgs,
     },
     /// Prove that the newest push can be restored (`--all`: every push that is kept); changes nothing
     Verify {
@@ -330,6 +348,23 @@ pub enum Command {
     /// The short-lived copy of this program that starts another in a new session
     #[command(name = background::START_COMMAND, hide = true)]
     BackgroundStart,
+}
+
+/// Options of `search`.
+#[derive(Debug, Clone, Args)]
+pub struct SearchOptions {
+    /// Words that all have to be there; 'a phrase' in quotes as it stands, and a word that ends in * with any ending
+    #[arg(value_name = "WORDS", required = true)]
+    pub words: Vec<String>,
+    /// Also what is no longer here, but in a push that the bucket keeps; their images are fetched
+    #[arg(long)]
+    pub history: bool,
+    /// Only of this project of claude-mem's
+    #[arg(long, value_name = "PROJECT")]
+    pub only: Option<String>,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
 }
 
 /// Options of `watch`.
@@ -478,6 +513,9 @@ impl Command {
             Self::Restore { .. } => "restore",
             Self::Mirror { .. } => "mirror",
             Self::Diff { .. } => "diff",
+            Self::Search(_) => "search",
+            Self::Export { .. } => "export",
+            Self::Import { .. } => "import",
             Self::Verify { .. } => "verify",
             Self::Leadership => "leadership_info",
             Self::Promote { .. } => "promote",

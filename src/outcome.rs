@@ -24,6 +24,10 @@ words! {
     Restored = "restored",
     /// What a restore would do.
     WouldRestore = "would_restore",
+    /// Rows of a file were taken in.
+    Imported = "imported",
+    /// What an import would do.
+    WouldImport = "would_import",
     /// A list was printed.
     Listed = "listed",
     /// What was asked for was printed.

@@ -4,57 +4,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::past::{self, Past};
 use super::run::Run;
 use crate::cli::RestoreArgs;
-use crate::config::Config;
-use crate::database::{self, changes, files, install};
+use crate::database::changes::TableChange;
+use crate::database::{files, install};
 use crate::error::{Code, CommandResult, Failure};
-use crate::history::fetch::{self, Fetch, Fetched};
-use crate::history::{Commit, log, select, verify};
+use crate::history::{Commit, log, verify};
 use crate::outcome::Outcome;
-use crate::storage::Bucket;
 use crate::sync::{Session, restore};
-use crate::ui::{Progress, Report, human_bytes};
-
-/// The bucket, for commands that only look.
-struct Past {
-    config: Config,
-    bucket: Bucket,
-}
-
-impl Past {
-    fn open(run: &Run) -> CommandResult<Self> {
-        let (config, bucket) = run.open_to_read()?;
-        Ok(Self { config, bucket })
-    }
-
-    /// The commit that `text` names.
-    async fn find(&self, text: &str) -> CommandResult<Commit> {
-        let selector = select::parse(text).ok_or_else(|| {
-            Failure::of(Code::Usage, format!("'{text}' is neither the number of a push nor a time"))
-                .hint("numbers and times: membridge history")
-        })?;
-        let found = select::find(&self.bucket, selector).await?;
-        found.ok_or_else(|| {
-            Failure::of(
-                Code::NotFound,
-                format!("the history at {} holds nothing for '{text}'", self.bucket.store.name()),
-            )
-            .hint("see what is kept: membridge history")
-        })
-    }
-
-    /// An image in our own temporary folder.
-    async fn image(&self, commit: &Commit, progress: &Progress) -> CommandResult<Fetched> {
-        let tmp = self.config.paths.tmp();
-        let fetch = self.fetch(&tmp, progress);
-        Ok(fetch::whole(fetch, commit).await?)
-    }
-
-    fn fetch<'a>(&'a self, folder: &'a Path, progress: &'a Progress) -> Fetch<'a> {
-        Fetch { bucket: &self.bucket, folder, scratch: folder, progress }
-    }
-}
+use crate::ui::{Report, human_bytes};
 
 /// `history [--limit N]`: the newest pushes, newest first.
 pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
@@ -65,6 +24,7 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
     };
     // One more than is shown, so that the last line has a change too.
     let commits = log::walk(&past.bucket, &head, limit.saturating_add(1)).await?;
+    let observations = if run.verbose { observations(run, &past, &commits).await? } else { Vec::new() };
     let mut listed = Vec::new();
     for (index, commit) in commits.iter().take(limit).enumerate() {
         let change = change(commit, commits.get(index + 1));
@@ -81,6 +41,10 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
             log::describe(commit.kind),
             if commit.adopted_from.is_some() { ", from a Python node" } else { "" },
         ));
+        let told = observations.get(index).and_then(Option::as_ref);
+        if let Some(told) = told {
+            past::show_titles(&run.ui, told, "       ");
+        }
         listed.push(json!({
             "number": commit.number,
             "time": commit.time,
@@ -94,9 +58,29 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
             "sha256": commit.sha256,
             "epoch": commit.epoch,
             "adopted": commit.adopted_from.is_some(),
+            "titles": told.map(|told| &told.titles),
         }));
     }
     Ok(Report::ok(Outcome::Shown).with("head", head.number).with("commits", Value::Array(listed)))
+}
+
+/// What came, changed and went of the observations with each of these commits, which are the newest first; `None` where the
+/// commit before is not kept or nothing differs. Each image is made of the one before.
+async fn observations(run: &Run, past: &Past, commits: &[Commit]) -> CommandResult<Vec<Option<TableChange>>> {
+    let oldest_first: Vec<&Commit> = commits.iter().rev().collect();
+    let progress = run.ui.progress("download", past::download(&oldest_first));
+    let (mut told, mut before) = (Vec::new(), None);
+    for commit in oldest_first {
+        let image = past.image(commit, before.as_ref(), &progress).await?;
+        let changes = match &before {
+            Some(before) => past.changes(before, &image, past::titles(false)).await?,
+            None => Vec::new(),
+        };
+        told.push(changes.into_iter().find(|change| change.table == "observations"));
+        before = Some(image);
+    }
+    told.reverse();
+    Ok(told)
 }
 
 /// How many observations came (or went) with a commit; `None` when the one before is not kept.
@@ -171,14 +155,10 @@ pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandRes
 pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Report> {
     let past = Past::open(run)?;
     let (older, newer) = (past.find(from).await?, past.find(to).await?);
-    let progress = run.ui.progress("download", older.chain_bytes().saturating_add(newer.chain_bytes()));
-    let (a, b) = (past.image(&older, &progress).await?, past.image(&newer, &progress).await?);
-    let tmp = past.config.paths.tmp();
-    let changes = database::blocking(move || {
-        let scratch = files::temporary(&tmp, "diff")?;
-        changes::between(&a.path, &b.path, &scratch)
-    })
-    .await?;
+    let progress = run.ui.progress("download", past::download(&[&older, &newer]));
+    let a = past.image(&older, None, &progress).await?;
+    let b = past.image(&newer, Some(&a), &progress).await?;
+    let changes = past.changes(&a, &b, past::titles(run.verbose)).await?;
     run.ui.line(format!(
         "from commit {} ({}) to commit {} ({})",
         older.number, older.time, newer.number, newer.time
@@ -191,6 +171,7 @@ pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Repor
             "{}: {} added, {} changed, {} removed",
             change.table, change.added, change.changed, change.removed
         ));
+        past::show_titles(&run.ui, change, "    ");
     }
     let tables = serde_json::to_value(&changes).unwrap_or_default();
     Ok(Report::ok(if changes.is_empty() { Outcome::Same } else { Outcome::Different })

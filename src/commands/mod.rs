@@ -4,6 +4,7 @@ mod agent;
 mod completions;
 mod config;
 mod doctor;
+mod export;
 mod history;
 mod hook;
 mod hooks;
@@ -13,11 +14,13 @@ mod log;
 mod man;
 mod mirror;
 mod nodes;
+mod past;
 mod project;
 mod promote;
 mod restore_backup;
 mod run;
 mod runtime;
+mod search;
 mod server;
 mod status;
 mod sync;
@@ -189,6 +192,9 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Restore { what, to: None, means, .. } => Box::pin(history::restore(run, &what, means)).await,
         Command::Mirror { action } => mirror::run(run, action).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
+        Command::Search(options) => search::run(run, &options).await,
+        Command::Export { file, only } => export::export(run, &file, only).await,
+        Command::Import { file, plan } => export::import(run, &file, plan).await,
         Command::Verify { all } => history::verify(run, all).await,
         Command::Leadership => leadership::run(run).await,
         Command::Promote { node, lease_seconds, force } => {

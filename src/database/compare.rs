@@ -127,7 +127,7 @@ fn collect(connection: &Connection, path: &Path, keys: &Connection, side: &str) 
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let insert = format!("INSERT OR IGNORE INTO {side} VALUES (?1, ?2)");
     let mut insert = keys.prepare(&insert).map_err(fail)?;
-    digest::for_each_row(connection, |table, key, row| {
+    digest::for_each_row(connection, |table, key, row, _| {
         if insert.execute((table, key))? == 0 {
             // Two rows with one key are two: the second is told by its content.
             insert.execute((table, Uid::of(table, [Some(Part::Bytes(&key.0)), Some(Part::Bytes(&row))])))?;

@@ -358,6 +358,17 @@ impl Content {
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.columns.get(name)
     }
+
+    /// What the row is called, where people read it.
+    pub fn title(&self) -> Option<String> {
+        let names = ["title", "custom_title", "request", "prompt_text", "user_prompt", "tool_name"];
+        match names.into_iter().find_map(|name| self.get(name))? {
+            Value::Text(text) => {
+                Some(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(80).collect())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The key of a row. `declared`: the key columns of a table that we do not know; empty: its whole content.

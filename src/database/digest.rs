@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 use sha2::{Digest, Sha256};
 
 use super::DatabaseError;
-use super::content::{Part, Uid};
+use super::content::{Content, Part, Uid};
 use super::rows::{self, Told};
 use super::shape::Shapes;
 use super::tables::{columns, quote};
@@ -26,7 +26,7 @@ use crate::context::hex;
 pub fn content(connection: &Connection, path: &Path) -> Result<String, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let mut sums: BTreeMap<String, RowSum> = BTreeMap::new();
-    for_each_row(connection, |table, _, digest| {
+    for_each_row(connection, |table, _, digest, _| {
         match sums.get_mut(table) {
             Some(sum) => sum.add(digest),
             None => sums.entry(table.to_owned()).or_default().add(digest),
@@ -44,21 +44,22 @@ pub fn content(connection: &Connection, path: &Path) -> Result<String, DatabaseE
     Ok(hex(&whole.finalize()))
 }
 
-/// Calls `visit` with the table of each row, what tells it from the table's others, and the digest of its content.
+/// Calls `visit` with the table of each row, what tells it from the table's others, the digest of its content, and that
+/// itself where its rows travel.
 ///
 /// # Errors
 /// SQLite's own; what `visit` returns.
 pub fn for_each_row(
     connection: &Connection,
-    mut visit: impl FnMut(&str, Uid, [u8; 32]) -> rusqlite::Result<()>,
+    mut visit: impl FnMut(&str, Uid, [u8; 32], Option<&Content>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let shapes = Shapes::read(connection)?;
     rows::stream(connection, &shapes, |shape, Told { key, content }| {
-        visit(&shape.name, key, content.digest(true))
+        visit(&shape.name, key, content.digest(true), Some(&content))
     })?;
     for table in &shapes.images_only {
         as_it_lies(connection, table, |digest| {
-            visit(table, Uid::of(table, [Some(Part::Bytes(&digest))]), digest)
+            visit(table, Uid::of(table, [Some(Part::Bytes(&digest))]), digest, None)
         })?;
     }
     Ok(())

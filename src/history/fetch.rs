@@ -98,6 +98,29 @@ pub async fn whole(fetch: Fetch<'_>, commit: &Commit) -> Result<Fetched, History
     by_chain(fetch, commit, Collector::off()).await
 }
 
+/// Fetches an image to look at, on top of that of an earlier commit where a delta leads from there.
+///
+/// # Errors
+/// As [`image`].
+pub async fn after(
+    fetch: Fetch<'_>,
+    commit: &Commit,
+    before: Option<&Fetched>,
+) -> Result<Fetched, HistoryError> {
+    let ground = before.and_then(|before| Some((before.path.to_path_buf(), before.map.read()?)));
+    let base = match ground {
+        None => None,
+        Some((path, map)) => {
+            let pinned = blocking(move || Ok(Pinned::new(&path)?)).await?;
+            Some(Base { pinned, map })
+        }
+    };
+    match base {
+        Some(base) => image(fetch, commit, Some(base)).await,
+        None => whole(fetch, commit).await,
+    }
+}
+
 /// A few bytes in the bucket must not cost a board its disk.
 fn refuse_a_bomb(commit: &Commit) -> Result<(), HistoryError> {
     let (image, packs) = (commit.image_bytes(), commit.chain_bytes());

@@ -205,6 +205,11 @@ pub struct FreshMap {
 }
 
 impl FreshMap {
+    /// The same map to be read, as long as this one lives.
+    pub fn read(&self) -> Option<PageMap> {
+        PageMap::open(&self.path, &hex(&self.sha256))
+    }
+
     /// Puts the map, and the index pages, where the next push looks for them. Not synced: a map that a power cut damaged is not there.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ pub(super) async fn is_part_of(door: &Door<'_>, backup: &Path, image: &Path) -> 
     let (old, new, tmp) = (backup.to_owned(), image.to_owned(), door.config.paths.tmp());
     let compared = database::blocking(move || {
         let scratch = files::temporary(&tmp, "proof")?;
-        let changes = changes::between(&old, &new, &scratch)?;
+        let changes = changes::between(&old, &new, &scratch, 0)?;
         Ok(changes.iter().all(|change| change.changed == 0 && change.removed == 0))
     })
     .await;

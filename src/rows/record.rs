@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::stamp::{Stamp, Writer};
-use crate::database::content::{Content, Reference, Uid, Value};
+use crate::database::content::{Content, Reference, Uid};
 
 /// The longest name of a table or a column (bytes), and the most columns that a record may have.
 const NAME_LIMIT: usize = 200;
@@ -89,18 +89,7 @@ impl Record {
 
     /// What the row is called, where people read it.
     pub fn title(&self) -> Option<String> {
-        title(self.content.as_ref()?)
-    }
-}
-
-/// What a row with this content is called.
-pub fn title(content: &Content) -> Option<String> {
-    let names = ["title", "custom_title", "request", "prompt_text", "user_prompt", "tool_name"];
-    match names.into_iter().find_map(|name| content.get(name))? {
-        Value::Text(text) => {
-            Some(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(80).collect())
-        }
-        _ => None,
+        self.content.as_ref()?.title()
     }
 }
 

@@ -194,7 +194,7 @@ impl Scan<'_> {
             known => self.stamp(known.as_ref().map(|entry| entry.stamp)),
         };
         if self.report.titles.len() < TITLES {
-            self.report.titles.extend(title(&content));
+            self.report.titles.extend(content.title());
         }
         self.report.new.add(&shape.name);
         self.leave(shape, uid, Some(id), stamp)
@@ -365,8 +365,4 @@ pub fn drop_childless(desk: Desk<'_>) -> Result<(), RowsError> {
             .map_err(ShadowError)?;
     }
     Ok(())
-}
-
-fn title(content: &Content) -> Option<String> {
-    super::record::title(content)
 }

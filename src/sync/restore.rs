@@ -92,7 +92,7 @@ pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult {
     let (live, image, tmp) = (session.database.clone(), image.to_owned(), session.config.paths.tmp());
     let changes = database::blocking(move || {
         let scratch = files::temporary(&tmp, "diff")?;
-        changes::between(&live, &image, &scratch)
+        changes::between(&live, &image, &scratch, 0)
     })
     .await?;
     let (mut back, mut gone) = (Tally::default(), Tally::default());

@@ -245,6 +245,12 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     for command in [
         "history",
         "history --limit 1",
+        "history -v",
+        "search the --history",
+        "search wombat",
+        "export memory.json",
+        "import memory.json --dry-run",
+        "import memory.json",
         "diff 1 2",
         "diff 2 2",
         "verify --all",
@@ -266,6 +272,11 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
         said.take(&alpha, command);
     }
     said.take(&beta, "demote");
+    alpha.db().execute("DELETE FROM observations WHERE id = 3");
+    alpha.write("odd.json", "{\"prompts\": [7]}");
+    for command in ["import memory.json", "import odd.json"] {
+        said.take(&alpha, command);
+    }
     let mut gamma = Machine::new("gamma", &server);
     said.take(&gamma, "config init");
     gamma.write(".claude/settings.json", "{\"disableAllHooks\": true}");

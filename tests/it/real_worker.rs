@@ -312,3 +312,44 @@ fn f44_an_old_claude_mem_gets_the_rows_of_a_newer_one_and_not_its_database() {
     alpha.machine.cmd("sync").run().assert_code(0);
     assert_eq!(observations(&alpha), 23);
 }
+
+#[test]
+fn an_export_is_what_claude_mem_imports_and_an_import_what_it_knows() {
+    let Some(folder) = folder() else { return };
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let store = tempfile::tempdir().unwrap();
+    let release = "13.25.3";
+    let alpha = RealMachine::new(&folder, release, "alpha", store.path());
+    alpha.start();
+    alpha.import("alpaca", 0..20);
+    alpha
+        .machine
+        .cmd("export memory.json")
+        .run()
+        .assert_code(0)
+        .stdout_has("exported 20 observations, 1 session");
+    let export = std::fs::read_to_string(alpha.machine.path("memory.json")).unwrap();
+
+    // Into claude-mem by its own import, and then there is nothing that ours would add.
+    let beta = RealMachine::new(&folder, release, "beta", store.path());
+    beta.start();
+    let (status, answer) = beta.ask("POST", "/api/import", Some(export.clone())).expect("an answer");
+    assert_eq!((status, beta.stats("observations")), (200, 20), "{answer}");
+    beta.machine.write("memory.json", &export);
+    beta.machine.cmd("import memory.json").run().assert_code(0).stdout_has("imported nothing new");
+
+    // Into another one by ours, beside its worker, which shows the rows and finds nothing to add.
+    let gamma = RealMachine::new(&folder, release, "gamma", store.path());
+    gamma.start();
+    gamma.machine.write("memory.json", &export);
+    gamma
+        .machine
+        .cmd("import memory.json")
+        .run()
+        .assert_code(0)
+        .stdout_has("imported 20 observations, 1 session");
+    assert_eq!(gamma.stats("observations"), 20);
+    let (status, answer) = gamma.ask("POST", "/api/import", Some(export)).expect("an answer");
+    assert_eq!((status, gamma.stats("observations")), (200, 20), "{answer}");
+    assert_eq!(claude_mem::integrity(gamma.machine.db_path()), "ok");
+}
