@@ -17,7 +17,6 @@ use super::search;
 use super::shadow::{Did, ShadowError};
 use super::stamp::Stamp;
 use super::vectors;
-use super::write::is_constraint;
 use crate::failpoint;
 
 /// So many records are read ahead, so that nothing has to be read and told apart while the worker waits.
@@ -181,6 +180,7 @@ fn fill(
         }
         // What a first sync has done goes with its transaction, and need not be kept.
         if desk.first && held.is_empty() && done.len() >= AHEAD {
+            check(desk, &done, report)?;
             enter_all(desk, &done)?;
             count_all(report, &done);
             done.clear();
@@ -188,7 +188,22 @@ fn fill(
     }
     write_held(desk, &mut hand, &mut done, &mut held, report)?;
     hand.names.check()?;
+    check(desk, &done, report)?;
     Ok(Rest { done, rows })
+}
+
+/// Whether the search index knows the rows that are here now: a claude-mem that was put back to an older release may have
+/// left a table without what keeps its index.
+fn check(desk: Desk<'_>, done: &[Done], report: &mut Collected) -> Result<(), RowsError> {
+    for Done { record, outcome, .. } in done {
+        if let Outcome::Entered(Did::New | Did::Changed, entry) = outcome
+            && let Some(lid) = entry.lid
+            && desk.live.is_indexed(&record.table, lid)? == Some(false)
+        {
+            report.unindexed.add(&record.table);
+        }
+    }
+    Ok(())
 }
 
 /// Writes the rows that are held; where the schema refuses one of them each is received once more, alone.
@@ -203,12 +218,8 @@ fn write_held(
         return Ok(());
     }
     let held = std::mem::take(held);
-    match hand.inserts.write(desk.live) {
-        Ok(()) => return Ok(()),
-        Err(error) if is_constraint(&error) => {
-            tracing::debug!(%error, rows = held.len(), "rows: one of these is refused");
-        }
-        Err(error) => return Err(error.into()),
+    if hand.inserts.write(desk.live)? {
+        return Ok(());
     }
     hand.one_by_one = true;
     for at in held {

@@ -2,8 +2,8 @@
 //! triggers: a statement for each row would make as many pieces of the index as there are rows, all to be merged again.
 //! Knows values and ids; what is to be written is decided elsewhere.
 
-use rusqlite::ToSql;
 use rusqlite::types::Null;
+use rusqlite::{ErrorCode, ToSql};
 
 use super::live::Live;
 use crate::database::content::Value;
@@ -89,26 +89,35 @@ impl Inserts {
         })
     }
 
-    /// Writes all rows, or, where that fails, none of them. None is held afterwards.
+    /// Writes all rows, or none of them: `false`, where the schema does not take one. None is held afterwards.
     ///
     /// # Errors
-    /// SQLite's, a constraint among them.
-    pub fn write(&mut self, live: &Live) -> rusqlite::Result<()> {
+    /// SQLite's.
+    pub fn write(&mut self, live: &Live) -> rusqlite::Result<bool> {
         let held = std::mem::take(self);
         live.db.prepare_cached("SAVEPOINT many")?.execute([])?;
-        let written = held.groups.iter().try_for_each(|group| group.write(live, &held.table));
-        if written.is_ok() {
-            live.db.prepare_cached("RELEASE many")?.execute([])?;
-            (self.table, self.next) = (held.table, held.next);
-        } else {
-            live.db.execute_batch("ROLLBACK TO many; RELEASE many")?;
+        let all = held.groups.iter().try_fold(true, |all, group| Ok(all && group.write(live, &held.table)?));
+        match all {
+            Ok(true) => {
+                live.db.prepare_cached("RELEASE many")?.execute([])?;
+                (self.table, self.next) = (held.table, held.next);
+                return Ok(true);
+            }
+            _ => live.db.execute_batch("ROLLBACK TO many; RELEASE many")?,
         }
-        written
+        match all {
+            Err(error) if !is_constraint(&error) => Err(error),
+            refused => {
+                tracing::debug!(?refused, rows = held.rows, "rows: one of these is not taken");
+                Ok(false)
+            }
+        }
     }
 }
 
 impl Group {
-    fn write(&self, live: &Live, table: &str) -> rusqlite::Result<()> {
+    /// Whether all of them were taken; a trigger may leave one out without a word.
+    fn write(&self, live: &Live, table: &str) -> rusqlite::Result<bool> {
         let names = self.columns.iter().map(|name| quote(name));
         let names = ["rowid".to_owned()].into_iter().chain(names).collect::<Vec<_>>().join(", ");
         let row = format!("(?{})", ", ?".repeat(self.columns.len()));
@@ -120,9 +129,13 @@ impl Group {
             let values = values.iter();
             bound.extend(values.map(|value| value.as_ref().map_or(&Null as &dyn ToSql, |value| value)));
         }
-        live.db.prepare(&sql)?.execute(bound.as_slice())?;
-        Ok(())
+        Ok(live.db.prepare(&sql)?.execute(bound.as_slice())? == self.rows.len())
     }
+}
+
+/// Whether the schema refused a row.
+pub fn is_constraint(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 /// The id that SQLite would give: above every one that is there, and above every one that was given.

@@ -11,6 +11,7 @@ use super::RowsError;
 use super::shadow::{Shadow, ShadowError};
 use crate::database::content::{Uid, Value};
 use crate::database::shape::Shapes;
+use crate::database::tables::quote;
 use crate::database::{DatabaseError, company, open_foreign, open_read_write};
 
 /// The project that claude-mem's own observer works in; claude-mem purges it itself.
@@ -25,6 +26,8 @@ pub struct Live {
     pub shapes: Shapes,
     /// Its schema.
     pub schema: Schema,
+    /// The search index of a table, where it has one.
+    indexes: BTreeMap<String, String>,
     path: PathBuf,
     /// It keeps a log of writes, and whoever has it open a lock.
     wal: bool,
@@ -65,7 +68,20 @@ impl Live {
         shapes.all.retain(|shape| tool_uses || shape.name != "tool_uses");
         let schema = schema(&db).map_err(fail)?;
         let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(fail)?;
-        Ok(Self { db, shapes, schema, path: path.to_owned(), wal: mode == "wal" })
+        let indexes = indexes(&db, &shapes).map_err(fail)?;
+        Ok(Self { db, shapes, schema, indexes, path: path.to_owned(), wal: mode == "wal" })
+    }
+
+    /// Whether the search index of the table knows a row; `None`: there is none. Asks for this row only.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_indexed(&self, table: &str, lid: i64) -> rusqlite::Result<Option<bool>> {
+        let Some(index) = self.indexes.get(table) else {
+            return Ok(None);
+        };
+        let sql = format!("SELECT 1 FROM main.{} WHERE id = ?1", quote(&format!("{index}_docsize")));
+        Ok(Some(self.db.prepare_cached(&sql)?.query_row([lid], |_| Ok(())).optional()?.is_some()))
     }
 
     /// Keeps more pages at hand while nobody else has it open, so that one that is changed often is not written each time,
@@ -114,6 +130,21 @@ impl Live {
         });
         Ok(project.optional()?.flatten())
     }
+}
+
+/// The search indexes that are over a table of memory and tell which rows they know.
+fn indexes(db: &Connection, shapes: &Shapes) -> rusqlite::Result<BTreeMap<String, String>> {
+    let sql = "SELECT f.name, replace(lower(f.sql), ' ', '') FROM main.sqlite_master AS f \
+               JOIN main.sqlite_master AS d ON d.name = f.name || '_docsize' WHERE f.sql LIKE 'CREATE VIRTUAL TABLE%'";
+    let mut statement = db.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let indexes: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    let over = |table: &str| {
+        let content = format!("content='{}'", table.to_lowercase());
+        let found = indexes.iter().find(|(_, sql)| sql.contains("usingfts5(") && sql.contains(&content));
+        found.map(|(index, _)| (table.to_owned(), index.clone()))
+    };
+    Ok(shapes.all.iter().filter_map(|shape| over(&shape.name)).collect())
 }
 
 fn schema(db: &Connection) -> rusqlite::Result<Schema> {

@@ -118,7 +118,7 @@ fn take_in(hand: &mut Reception<'_>, record: &Record, report: &mut Collected) ->
             Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))))
         }
         (Verdict::Delete | Verdict::Forget, _) | (_, None) => {
-            remove(desk, shape, record, known.as_ref(), here)
+            remove(desk, shape, record, known.as_ref(), here, report)
         }
         (verdict, Some(wanted)) => put(hand, shape, record, verdict, wanted, here.as_ref(), alive),
     }
@@ -187,6 +187,7 @@ fn remove(
     record: &Record,
     known: Option<&Known>,
     here: Option<Here>,
+    report: &mut Collected,
 ) -> Result<Outcome, RowsError> {
     let alive = known.filter(|known| !known.entry.dead);
     let Some(here) = here else {
@@ -211,10 +212,13 @@ fn remove(
         entry.mark = Mark::Kept;
         return Ok(Outcome::Entered(Did::Kept, Box::new(entry)));
     }
-    match write::delete(desk.live, shape, here.lid)? {
-        Some(reason) => Ok(Outcome::Waits(reason)),
-        None => Ok(Outcome::Entered(Did::Deleted, Box::new(dead(record, alive)))),
+    if let Some(reason) = write::delete(desk.live, shape, here.lid)? {
+        return Ok(Outcome::Waits(reason));
     }
+    if desk.live.is_indexed(&shape.name, here.lid)? == Some(true) {
+        report.unindexed.add(&shape.name);
+    }
+    Ok(Outcome::Entered(Did::Deleted, Box::new(dead(record, alive))))
 }
 
 fn put(

@@ -130,6 +130,8 @@ pub struct Collected {
     pub titles: Vec<String>,
     /// Versions that did not win.
     pub conflicts: Vec<Conflict>,
+    /// Rows that came or went and that the search index of their table did not take note of.
+    pub unindexed: Tally,
     /// Rows that wait in all.
     pub waiting: u64,
     /// Segments that could not be read, and why. The others were.
@@ -236,9 +238,12 @@ impl Collected {
     /// Adds what another collecting of the same run brought.
     pub fn add(&mut self, more: Self) {
         self.segments += more.segments;
-        for (sum, tally) in
-            [(&mut self.new, more.new), (&mut self.changed, more.changed), (&mut self.deleted, more.deleted)]
-        {
+        for (sum, tally) in [
+            (&mut self.new, more.new),
+            (&mut self.changed, more.changed),
+            (&mut self.deleted, more.deleted),
+            (&mut self.unindexed, more.unindexed),
+        ] {
             for (table, count) in &tally.0 {
                 sum.add_many(table, *count);
             }

@@ -1,10 +1,10 @@
 //! Writes one record into claude-mem's database. What the schema refuses waits; nothing here decides whether to write.
 
 use rusqlite::types::Null;
-use rusqlite::{ErrorCode, OptionalExtension, ToSql, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 
 use super::RowsError;
-use super::inserts::{Inserts, Values};
+use super::inserts::{Inserts, Values, is_constraint};
 use super::live::Live;
 use super::record::Record;
 use super::shadow::Shadow;
@@ -93,11 +93,6 @@ pub fn tell(
     }
     name_locally(live, shape, record.uid, content, at, held, &mut values)?;
     Ok(Told::Values(values))
-}
-
-/// Whether the schema refused a row.
-pub fn is_constraint(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 /// The memory and the state, by column.
@@ -259,13 +254,15 @@ fn put(live: &Live, shape: &Shape, lid: Option<i64>, values: &Values) -> Result<
     let mut bound: Vec<&dyn ToSql> = Vec::with_capacity(values.len() + 1);
     bound.extend(values.iter().map(|(_, value)| value.as_ref().map_or(&Null as &dyn ToSql, |value| value)));
     match lid {
-        None if values.is_empty() => {
-            live.db.execute(&format!("INSERT INTO main.{table} DEFAULT VALUES"), [])?;
-        }
         None => {
             let places = vec!["?"; values.len()].join(", ");
-            let sql = format!("INSERT INTO main.{table}({}) VALUES ({places})", names.join(", "));
-            live.db.prepare_cached(&sql)?.execute(bound.as_slice())?;
+            let sql = match values.as_slice() {
+                [] => format!("INSERT INTO main.{table} DEFAULT VALUES"),
+                _ => format!("INSERT INTO main.{table}({}) VALUES ({places})", names.join(", ")),
+            };
+            if live.db.prepare_cached(&sql)?.execute(bound.as_slice())? == 0 {
+                return Ok(Written::Waits("a trigger of this database leaves it out".to_owned()));
+            }
         }
         Some(_) if values.is_empty() => {}
         Some(ref lid) => {

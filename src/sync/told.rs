@@ -11,7 +11,7 @@ use super::gate::Standing;
 use super::record::RecordFile;
 use super::session::Session;
 use super::wish::Wish;
-use crate::database::Counts;
+use crate::database::{Counts, rebuild_command};
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::install::Installed;
@@ -114,6 +114,18 @@ impl<'a> Told<'a> {
         for problem in &exchanged.collected.refused {
             self.warnings
                 .push(format!("a segment could not be read and is tried again by the next sync: {problem}"));
+        }
+        let unindexed = &exchanged.collected.unindexed;
+        if unindexed.total() > 0 {
+            let indexes = unindexed.0.keys().map(|table| format!("{table}_fts"));
+            let commands: Vec<String> =
+                indexes.map(|index| rebuild_command(&self.session.database, &index)).collect();
+            let text = format!(
+                "{} arrived and claude-mem's search by words does not know of it: its index is not kept here. Make it anew: {}",
+                unindexed.describe(),
+                commands.join("; ")
+            );
+            self.matter("search_index", text);
         }
         let held = &exchanged.standing.held;
         if held.total() > 0 {

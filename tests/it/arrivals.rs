@@ -78,3 +78,38 @@ fn a_row_that_the_schema_refuses_waits_and_the_others_of_its_statement_arrive() 
     assert_eq!(memory(&laptop.db_path()).len(), memory(&desk.db_path()).len() + 2);
     laptop.cmd("sync").run().assert_code(0).stdout_has("already up to date");
 }
+
+/// A release that does not know them takes them away, and every row that comes afterwards is in the table only.
+#[test]
+fn rows_that_the_search_index_does_not_take_note_of_are_named_with_what_to_do() {
+    const WORDS: &str = "claude-mem's search by words does not know of it";
+    let store = tempfile::tempdir().unwrap();
+    let desk = published(store.path(), 5);
+    let laptop = joined("laptop", store.path());
+    laptop.db().execute("DROP TRIGGER observations_ai");
+    let said = laptop.cmd("sync").run();
+    said.assert_code(0).stdout_has(WORDS).stdout_has("INSERT INTO observations_fts(observations_fts)");
+    assert!(said.stdout.contains("6 observations arrived and"), "{said:?}");
+
+    desk.db().execute("DELETE FROM observations WHERE id = (SELECT max(id) FROM observations)");
+    desk.cmd("sync").run().assert_code(0);
+    laptop.db().execute("INSERT INTO observations_fts(observations_fts) VALUES('rebuild')");
+    laptop.db().execute("DROP TRIGGER observations_ad");
+    laptop.cmd("sync").run().assert_code(0).stdout_has(WORDS);
+}
+
+#[test]
+fn rows_of_every_release_are_in_the_search_index_when_they_have_arrived() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = published(store.path(), 5);
+    for version in Version::ALL {
+        let name = format!("{version:?}").to_lowercase().replace('_', "-");
+        let machine = Machine::new(&name, store.path());
+        machine.create_db(version).add_session(&name).add_observations(2).add_prompts(1).add_summaries(1);
+        let said = machine.cmd("sync").run();
+        said.assert_code(0).stdout_lacks("search by words");
+        assert_whole(&machine.db_path());
+    }
+    desk.cmd("sync").run().assert_code(0).stdout_lacks("search by words");
+    assert_whole(&desk.db_path());
+}
