@@ -135,7 +135,7 @@ impl Live {
 /// The search indexes that are over a table of memory and tell which rows they know.
 fn indexes(db: &Connection, shapes: &Shapes) -> rusqlite::Result<BTreeMap<String, String>> {
     let sql = "SELECT f.name, replace(lower(f.sql), ' ', '') FROM main.sqlite_master AS f \
-               JOIN main.sqlite_master AS d ON d.name = f.name || '_docsize' WHERE f.sql LIKE 'CREATE VIRTUAL TABLE%'";
+               JOIN main.sqlite_master AS d ON d.name = f.name || '_docsize' WHERE lower(substr(f.sql, 1, 20)) = 'create virtual table'";
     let mut statement = db.prepare(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let indexes: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>()?;
