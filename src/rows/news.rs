@@ -1,6 +1,7 @@
 //! Which segments there are that we do not have. One listing of the node records says it; the segments themselves are listed
 //! at a first sync, once a day, and where one is missing that should be there.
 
+use futures_util::{StreamExt, stream};
 use rusqlite::{OptionalExtension, params};
 
 use super::RowsError;
@@ -12,6 +13,9 @@ use super::wanted::wanted;
 
 /// All segments are listed at least this often (milliseconds).
 const LIST_EVERY: i64 = 24 * 60 * 60 * 1000;
+
+/// So many node records are asked for at once: a session waits for them, and on a slow line for each of them alone.
+const AT_ONCE: usize = 8;
 
 /// What is new in the log.
 #[derive(Debug, Default)]
@@ -46,17 +50,22 @@ pub async fn ask(
         Some(nodes) => nodes,
         None => Box::pin(log.nodes()).await?,
     };
-    let mut news = News::default();
+    let mut changed = Vec::new();
     for node in nodes {
         let Ok(writer) = node.writer.parse::<Writer>() else {
             continue;
         };
         let version = node.etag.map(|etag| etag.0);
         let known = if writer == me { ours.clone() } else { known_version(shadow, writer)? };
-        if version.is_some() && version == known {
-            continue;
+        if version.is_none() || version != known {
+            changed.push(writer);
         }
-        let record = match Box::pin(log.node(&node.writer)).await {
+    }
+    let read = |writer: Writer| async move { (writer, Box::pin(log.node(&writer.to_string())).await) };
+    let mut records = stream::iter(changed.into_iter().map(read)).buffered(AT_ONCE);
+    let mut news = News::default();
+    while let Some((writer, record)) = records.next().await {
+        let record = match record {
             Ok(record) => record,
             Err(error) if error.is_damage() => {
                 tracing::warn!(%error, "rows: a node record cannot be used");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::hooks::{BlackHole, START, log, log_has, runs, silent, until};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
+use crate::support::s3::{Fault, Meeting, Op, S3Server};
 
 #[test]
 fn f13_session_start_pulls_at_the_start_and_only_there() {
@@ -71,4 +72,24 @@ fn f13_of_sessions_that_start_during_a_long_push_one_waits_and_none_pulls_later(
     until("the sync after the turn", || log_has(&beta, "event=stop outcome=synced"));
     assert_eq!(log(&beta).matches("event=session-start outcome=synced").count(), 1, "{}", log(&beta));
     assert_eq!(claude_mem::counts(beta.db_path()).observations, 6);
+}
+
+#[test]
+fn a_session_asks_for_the_records_of_all_machines_at_once() {
+    let server = S3Server::start();
+    let machines = ["alpha", "beta", "gamma", "delta"].map(|name| Machine::new(name, &server));
+    for machine in &machines {
+        machine.create_db(Version::V13_25_3).add_session(&machine.name).add_observations(1);
+        machine.cmd("push_sqlite").run();
+    }
+    let [waits, others @ ..] = &machines;
+    waits.cmd("sync").run().assert_code(0);
+    for other in others {
+        other.db().add_observations(1);
+        other.cmd("sync --for turn").run().assert_code(0);
+    }
+    // Each answer comes when all three were asked for: on a slow line a session would wait for one after the other.
+    let _together = server.fault(Fault::Together(Meeting::of(3)).on(Op::GetObject).key("membridge/nodes/"));
+    waits.cmd("sync --for start").run().assert_code(0);
+    assert_eq!(claude_mem::counts(waits.db_path()).observations, 7);
 }

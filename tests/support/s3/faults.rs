@@ -59,6 +59,8 @@ pub enum Fault {
     Page(u16, &'static str),
     /// The answer comes this much later.
     Latency(Duration),
+    /// The answers come when so many requests are waiting for theirs: whoever asks one after the other gets none.
+    Together(Meeting),
     /// The connection is dropped on arrival, nothing is done.
     Disconnect,
     /// The connection is dropped after this many body bytes, of the request for a write
@@ -68,6 +70,23 @@ pub enum Fault {
     TruncatedBody(u64),
     /// The request is taken and never answered.
     BlackHole,
+}
+
+/// Where requests wait for each other.
+#[derive(Clone, Debug)]
+pub struct Meeting(pub Arc<tokio::sync::Barrier>);
+
+impl Meeting {
+    /// Of so many.
+    pub fn of(count: usize) -> Meeting {
+        Meeting(Arc::new(tokio::sync::Barrier::new(count)))
+    }
+}
+
+impl PartialEq for Meeting {
+    fn eq(&self, other: &Meeting) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A fault and the requests it is for. All requests, until narrowed.

@@ -145,6 +145,9 @@ impl Front {
         for fault in faults {
             match fault {
                 Fault::Latency(time) => tokio::time::sleep(*time).await,
+                Fault::Together(meeting) => {
+                    meeting.0.wait().await;
+                }
                 Fault::BlackHole => std::future::pending().await,
                 Fault::Disconnect => return Err(dropped()),
                 Fault::CutConnection(after) if entry.op.writes() => {

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use s3s::service::S3ServiceBuilder;
 use tokio::runtime::Runtime;
 
-pub use self::faults::{Fault, FaultGuard, Op, Rule};
+pub use self::faults::{Fault, FaultGuard, Meeting, Op, Rule};
 use self::front::{Connection, Front};
 use self::objects::{Bucket, Objects, Stored};
 use self::service::{KeyPair, Service};
