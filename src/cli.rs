@@ -317,6 +317,19 @@ pub enum Command {
     /// Show the project's name and its canonical id, under which the bucket keeps it
     #[command(name = "print_project", visible_aliases = ["project", "print-project"])]
     Project,
+    /// Go on under another project name: on every machine once; config.env is changed, nothing is moved by hand
+    #[command(name = "rename-project")]
+    RenameProject {
+        /// The new name
+        #[arg(value_name = "NEW")]
+        name: String,
+        /// Also where the store holds a project of that name already: the two become one memory
+        #[arg(long)]
+        join: bool,
+        /// Whether to do it.
+        #[command(flatten)]
+        plan: PlanArgs,
+    },
     /// What Claude Code's hooks call: silent, always exit code 0, work goes on in the background
     Hook {
         /// Which hook.
@@ -521,6 +534,7 @@ impl Command {
             Self::Promote { .. } => "promote",
             Self::Demote { .. } => "demote",
             Self::Project => "print_project",
+            Self::RenameProject { .. } => "rename-project",
             Self::Hook { .. } => "hook",
             Self::Hooks { .. } => "hooks",
             Self::Watch(_) => "watch",

@@ -28,6 +28,10 @@ words! {
     Imported = "imported",
     /// What an import would do.
     WouldImport = "would_import",
+    /// A project was renamed.
+    Renamed = "renamed",
+    /// What a rename would do.
+    WouldRename = "would_rename",
     /// A list was printed.
     Listed = "listed",
     /// What was asked for was printed.

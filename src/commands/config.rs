@@ -181,7 +181,7 @@ fn render(settings: &Settings) -> CommandResult<String> {
 
 /// A value as shells and we read it: in single quotes. What lies in the home directory is named by it, so that the file
 /// can be copied to a machine where the user is called otherwise.
-fn quoted(value: &str, home: &Path) -> String {
+pub(super) fn quoted(value: &str, home: &Path) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+@ ".contains(c);
     let below = home
         .to_str()

@@ -31,7 +31,7 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
             false
         }
     };
-    setting::write(&bucket, on, &config.node.id).await?;
+    setting::write(&bucket, setting::Change::Mirror(on), &config.node.id).await?;
     let word = if on { "on" } else { "off" };
     run.ui.line(format!("mirror: {word}, for every machine of project {}", config.project.name));
     if on {

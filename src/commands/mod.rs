@@ -17,6 +17,7 @@ mod nodes;
 mod past;
 mod project;
 mod promote;
+mod rename_project;
 mod restore_backup;
 mod run;
 mod runtime;
@@ -207,6 +208,9 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Config { action: Some(ConfigAction::Init) } => config::init(run).await,
         Command::Completions { shell } => Ok(completions::run(run, shell)),
         Command::Man => man::run(run),
+        Command::RenameProject { name, join, plan } => {
+            Box::pin(rename_project::run(run, &name, join, plan)).await
+        }
         Command::Hooks { action } => hooks::run(run, action),
         Command::Watch(options) => watch::run(run, options).await,
         Command::Agent(options) => agent::run(run, &options).await,

@@ -237,6 +237,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The project.
     pub project: Project,
+    /// It was named on the command line, for this run alone.
+    pub project_for_once: bool,
     /// The local database, as configured (it may be a symbolic link, or not exist yet).
     pub database: PathBuf,
     /// Who we are.
@@ -308,6 +310,7 @@ impl Config {
         Ok(Self {
             store,
             project,
+            project_for_once: settings.source("CLAUDE_PROJECT_ID") == Some(Source::Flag),
             database,
             node: node(settings)?,
             lock: LockConfig {

@@ -22,6 +22,7 @@ use crate::rows::{self, Tally};
 use crate::storage::Store;
 use crate::sync::outlook::Outlook;
 use crate::sync::record::{RecordFile, SyncRecord};
+use crate::sync::renamed::{self, Renamed};
 use crate::worker::find::Site;
 use crate::worker::{WorkerState, probe_site};
 
@@ -102,6 +103,8 @@ pub struct Evidence {
     pub machine: String,
     /// What was agreed on at the last sync.
     pub record: Option<SyncRecord>,
+    /// The project has another name than it had.
+    pub renamed: Option<Renamed>,
     /// How this machine stands in the row log; `None`: it has never synced.
     pub standing: Option<rows::Standing>,
     /// Rows that have not been published.
@@ -165,6 +168,15 @@ pub async fn gather(
             .and_then(|real| RecordFile::peek(&paths.state, &store.name(), &project.cid, &real)),
         _ => None,
     };
+    let renamed = match (&store, &project, &database) {
+        (Asked::Got(store), Some(project), Some(database)) => {
+            files::resolve(database).ok().and_then(|real| {
+                let records = RecordFile::all(&paths.state, &store.name(), &real);
+                renamed::judge(&records, &project.name, context.now().as_second())
+            })
+        }
+        _ => None,
+    };
     let (standing, unsent) = match (&store, &project, &database) {
         (Asked::Got(store), Some(project), Some(database)) => files::resolve(database)
             .ok()
@@ -216,6 +228,7 @@ pub async fn gather(
         site,
         worker,
         record,
+        renamed,
         bucket,
     }
 }

@@ -24,7 +24,18 @@ pub(super) const CHECKS: &[Check] = &[
         run: node,
         remedy: "set MEMBRIDGE_HOSTNAME to the node's name too, or unset MEMBRIDGE_NODE_ID",
     },
+    Check { name: "renamed", run: renamed, remedy: "membridge rename-project NEW" },
 ];
+
+fn renamed(evidence: &Evidence) -> Finding {
+    match (&evidence.renamed, &evidence.project) {
+        (Some(renamed), Some(project)) => {
+            Finding::warning(format!("renamed: {}", renamed.describe(&project.name)))
+                .remedy(renamed.remedy(&project.name))
+        }
+        _ => Finding::ok("renamed: the project is called as it was"),
+    }
+}
 
 fn project(evidence: &Evidence) -> Finding {
     match &evidence.project {

@@ -26,6 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "backups", run: backups, remedy: "look into ~/.claude-mem/backups/pull-overwrite" },
     Check { name: "history", run: history, remedy: "membridge verify" },
     Check { name: "kept", run: kept, remedy: "look under projects/ID/membridge in the bucket" },
+    Check { name: "excluded", run: excluded, remedy: "membridge promote NODE, another machine" },
 ];
 
 fn sync_state(evidence: &Evidence) -> Finding {
@@ -175,4 +176,23 @@ fn kept(evidence: &Evidence) -> Finding {
         return Finding::ok(line);
     }
     Finding::ok(format!("{line}; {overwritten} databases kept that forced pushes overwrote"))
+}
+
+/// Projects that stay on this machine, and what that means for the archive.
+fn excluded(evidence: &Evidence) -> Finding {
+    let globs = evidence.config.as_ref().map_or(&[][..], |config| &config.rows.excluded);
+    if globs.is_empty() {
+        return Finding::ok("excluded: no project stays on this machine alone");
+    }
+    let line = format!(
+        "excluded: what is recorded in {} stays on this machine; it neither archives nor mirrors (MEMBRIDGE_EXCLUDE_PROJECTS)",
+        globs.join(", ")
+    );
+    let lease = evidence.bucket.lease.got().and_then(Option::as_ref);
+    let primary =
+        lease.zip(evidence.node.as_ref()).is_some_and(|(lease, node)| lease.primary_node_id == node.id);
+    if primary {
+        return Finding::warning(format!("{line}; and this machine is primary, so nobody archives"));
+    }
+    Finding::info(line)
 }

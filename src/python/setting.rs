@@ -17,6 +17,9 @@ pub struct MirrorSetting {
     /// Node that changed it.
     #[serde(default)]
     pub changed_by: String,
+    /// The name that the project goes on under, where it was renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_to: Option<String>,
     /// Random: each write has bytes of its own.
     #[serde(default)]
     pub token: String,
@@ -41,26 +44,42 @@ pub async fn read(bucket: &Bucket) -> CommandResult<MirrorSetting> {
         mirror: mirror.to_owned(),
         changed_at: String::new(),
         changed_by: String::new(),
+        renamed_to: None,
         token: String::new(),
     });
     Ok(if bucket.seal.is_on() { MirrorSetting { mirror: mirror.to_owned(), ..setting } } else { setting })
 }
 
-/// Writes the setting over what was there.
+/// What is changed of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// Whether the objects for Python nodes are kept up.
+    Mirror(bool),
+    /// The name that the project goes on under.
+    Renamed(&'a str),
+}
+
+/// Writes a change over what was there.
 ///
 /// # Errors
 /// The store's; somebody else changed it at the same moment.
-pub async fn write(bucket: &Bucket, on: bool, node: &str) -> CommandResult {
+pub async fn write(bucket: &Bucket, change: Change<'_>, node: &str) -> CommandResult {
     let token =
         bucket.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
-    let setting = MirrorSetting {
-        mirror: if on { "on" } else { "off" }.to_owned(),
-        changed_at: records::iso(bucket.context.server_now()),
-        changed_by: node.to_owned(),
-        token,
-    };
     let key = bucket.keys.settings();
     let seen = bucket.store.head(&key).await?.map(|meta| meta.etag);
+    let there = read(bucket).await?;
+    let (mirror, renamed_to) = match change {
+        Change::Mirror(on) => (if on { "on" } else { "off" }.to_owned(), there.renamed_to),
+        Change::Renamed(name) => (there.mirror, Some(name.to_owned())),
+    };
+    let setting = MirrorSetting {
+        mirror,
+        changed_at: records::iso(bucket.context.server_now()),
+        changed_by: node.to_owned(),
+        renamed_to,
+        token,
+    };
     match bucket.swap(&key, seen.as_ref(), &bucket.to_bytes(&key, &setting)?).await? {
         Outcome::Won(_) => Ok(()),
         Outcome::Lost => {

@@ -200,6 +200,7 @@ impl Rows<'_> {
             if self.run.depth == Depth::Whole {
                 self.shadow.set("whole_ms", &now_ms)?;
                 self.shadow.set("whole_print", &self.run.print)?;
+                self.shadow.set("excluded", &self.site.excluded)?;
             }
             Ok::<_, ShadowError>(())
         })?;

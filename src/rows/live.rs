@@ -170,6 +170,16 @@ impl Excluded {
         Self(globs.to_vec())
     }
 
+    /// Whether no project was named.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These, and those of an earlier list.
+    pub fn with(&self, earlier: &[String]) -> Self {
+        Self(self.0.iter().chain(earlier).cloned().collect())
+    }
+
     /// Whether what is recorded in this project stays here.
     pub fn holds(&self, project: &str) -> bool {
         project == OBSERVER || self.0.iter().any(|glob| matches(glob.as_bytes(), project.as_bytes()))

@@ -112,6 +112,9 @@ impl<'a> Rows<'a> {
         let whole_ms: Option<i64> = self.shadow.get("whole_ms")?;
         let since = whole_ms.map(|at| self.now_ms().saturating_sub(at));
         let due = since.is_none_or(|since| !(0..WHOLE_EVERY).contains(&since));
+        // Rows of a project that no longer stays here lie among those that were scanned.
+        let excluded: Vec<String> = self.shadow.get("excluded")?.unwrap_or_default();
+        let wishes = wishes || excluded != self.site.excluded;
         let depth = if due || wishes { Depth::Whole } else { depth };
         let print = Fingerprint::take(&self.site.database);
         let known = |name: &str| -> Result<bool, RowsError> {
@@ -190,7 +193,8 @@ impl<'a> Rows<'a> {
             back = went_back::judge(&signs);
             if back.is_none() {
                 let top_only = self.run.depth == Depth::Turn && !migrated;
-                back = went_back::look(live, shadow, &self.excluded, top_only)?;
+                let earlier: Vec<String> = shadow.get("excluded")?.unwrap_or_default();
+                back = went_back::look(live, shadow, &self.excluded.with(&earlier), top_only)?;
             }
         }
         if let Some(why) = &back {

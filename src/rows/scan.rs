@@ -160,6 +160,13 @@ impl Scan<'_> {
         if known.once_said(print) && entry.stamp.2 != self.desk.me && !failpoint::planted("went back") {
             return ask(self.desk, &shape.name, entry.uid);
         }
+        // What was shared before its project was named stays shared as it was.
+        if !self.desk.excluded.is_empty() {
+            let id = row.id()?;
+            if went_back::stays_here(self.desk.live, self.desk.excluded, shape, id)? {
+                return Ok(());
+            }
+        }
         let only_state = shape.is_sessions() && entry.bare == Some(bare.0);
         let stamp = match entry.mark {
             Mark::None if !(self.desk.first || self.desk.migrated || only_state) => {

@@ -89,17 +89,16 @@ fn born_as(shadow: &Shadow, table: &str, lid: i64) -> Result<Option<i64>, Shadow
     Ok(shadow.db.prepare_cached(sql)?.query_row(params![table, lid], |row| row.get(0)).optional()?)
 }
 
-/// Whether a row is one that never travels.
+/// Whether a row is one that never travels: its session's project stays here, or its own.
 ///
 /// # Errors
 /// SQLite's.
 pub fn stays_here(live: &Live, excluded: &Excluded, shape: &Shape, id: i64) -> rusqlite::Result<bool> {
     let stays = crate::database::rows::one(&live.db, shape, id, |row| {
         let session = if shape.is_sessions() { Some(id) } else { row.session()? };
-        match session {
-            Some(session) => Ok(live.project_of(session)?.is_some_and(|project| excluded.holds(&project))),
-            None => Ok(excluded.holds_value(row.value("project")?.as_ref())),
-        }
+        let project = session.map_or(Ok(None), |session| live.project_of(session))?;
+        let of_session = project.is_some_and(|project| excluded.holds(&project));
+        Ok(of_session || excluded.holds_value(row.value("project")?.as_ref()))
     })?;
     Ok(stays.unwrap_or(false))
 }

@@ -37,6 +37,8 @@ pub(super) enum Archived {
     NotDue,
     /// Another node archives.
     NotOurs,
+    /// Projects stay on this machine, and an image would take them along.
+    Withheld,
     /// The newest commit holds just what is here.
     UpToDate { counts: Counts },
     /// Ours is the newest commit.
@@ -53,7 +55,9 @@ pub(super) async fn look(
     wish: Wish,
 ) -> CommandResult<Option<Head>> {
     let (bucket, force) = (&session.bucket, session.config.overrides.force_push);
-    let mirrored = setting::read(bucket).await?.is_on();
+    let setting = setting::read(bucket).await?;
+    let mirrored = setting.is_on();
+    record.record.renamed_to = setting.renamed_to;
     let (mut head, manifest) = match head::look(bucket, record.record.knows()).await {
         Err(ReadError::Unreadable(problem)) if force => {
             session.ui.warn(format!("{problem}: overwritten, because FORCE_PUSH is set"));

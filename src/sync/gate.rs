@@ -91,8 +91,9 @@ pub async fn role(session: &Session, wish: Wish) -> CommandResult<Option<Standin
         return Ok(None);
     }
     let leadership = session.leadership();
-    let standing =
-        if session.has_memory().await? { leadership.stand().await? } else { leadership.look().await? };
+    // Nor one that keeps projects to itself: it does not archive, and whoever is primary does.
+    let may_be = session.config.rows.excluded.is_empty() && session.has_memory().await?;
+    let standing = if may_be { leadership.stand().await? } else { leadership.look().await? };
     let primary = standing.lease.as_ref().map_or("nobody yet", |lease| lease.primary_label());
     session.ui.step(step, format!("Leadership: role={} (primary: {primary})", standing.role));
     Ok(Some(standing))

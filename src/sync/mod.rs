@@ -12,6 +12,7 @@ mod node;
 pub mod outlook;
 pub mod record;
 pub mod rehearsal;
+pub mod renamed;
 pub mod restore;
 pub mod restore_backup;
 pub mod session;

@@ -11,6 +11,7 @@ use crate::database::files::{self, Fingerprint};
 use crate::database::{Counts, DatabaseError};
 use crate::python::head::Known;
 use crate::python::mirror::MirrorNote;
+use crate::storage::records::iso;
 
 /// Raised when a field changes its meaning; an unknown number counts as no record.
 const SCHEMA: u32 = 2;
@@ -50,6 +51,15 @@ pub struct SyncRecord {
     pub last_push: Option<String>,
     /// ISO time of the last sync that ended well.
     pub last_sync: Option<String>,
+    /// ISO time of the first one; unknown where an earlier membridge made the record.
+    #[serde(default)]
+    pub first_sync: Option<String>,
+    /// The name that the project had before, where a person said so.
+    #[serde(default)]
+    pub succeeds: Option<String>,
+    /// The name that the project was given, as its settings in the bucket say.
+    #[serde(default)]
+    pub renamed_to: Option<String>,
 }
 
 /// A commit that held just what was here.
@@ -121,6 +131,9 @@ impl RecordFile {
             taken_in: None,
             last_push: None,
             last_sync: None,
+            first_sync: None,
+            succeeds: None,
+            renamed_to: None,
         };
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -145,6 +158,16 @@ impl RecordFile {
         let path = state.join("records").join(format!("{}.json", id(store, cid, database)));
         let record: SyncRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         (record.schema == SCHEMA).then_some(record)
+    }
+
+    /// The records of all projects that the database was synced as, in this store.
+    pub fn all(state: &Path, store: &str, database: &Path) -> Vec<SyncRecord> {
+        let entries = std::fs::read_dir(state.join("records")).into_iter().flatten().flatten();
+        let read = entries.filter_map(|entry| std::fs::read(entry.path()).ok());
+        let records = read.filter_map(|text| serde_json::from_slice::<SyncRecord>(&text).ok());
+        records
+            .filter(|record| record.schema == SCHEMA && record.store == store && record.database == database)
+            .collect()
     }
 
     /// Writes the record, whole or not at all.
@@ -194,6 +217,15 @@ impl RecordFile {
 }
 
 impl SyncRecord {
+    /// A sync ended well.
+    pub fn synced(&mut self, at: jiff::Timestamp) {
+        // A record that synced before this was noted was there earlier than any that has it noted.
+        if self.last_sync.is_none() {
+            self.first_sync = Some(at.to_string());
+        }
+        self.last_sync = Some(iso(at));
+    }
+
     /// What this machine knows of the bucket's head.
     pub fn knows(&self) -> Known<'_> {
         Known {

@@ -13,6 +13,7 @@ use super::wish::Wish;
 use crate::database::DatabaseError;
 use crate::error::{CommandResult, Failure};
 use crate::failpoint;
+use crate::leadership::Role;
 use crate::python::Head;
 use crate::rows::Rows;
 use crate::ui::Report;
@@ -107,8 +108,9 @@ async fn archived(
         told.taken_in(exchange::take_image(session, record, rows, foreign).await?);
     }
     if !session.config.rows.excluded.is_empty() {
-        // An image is whole: it would take the excluded projects along.
-        return Ok(Archived::NotDue);
+        // An image is whole: it would take the excluded projects along. A secondary hears of its role all the same.
+        let secondary = role == Some(Role::Secondary) && !session.config.overrides.secondary_push;
+        return Ok(if secondary && wish == Wish::Push { Archived::NotOurs } else { Archived::Withheld });
     }
     let first = head.is_none();
     if !due && foreign.is_none() || wish == Wish::Pull && !first {

@@ -9,6 +9,7 @@ use super::archive::Archived;
 use super::exchange::Exchanged;
 use super::gate::Standing;
 use super::record::RecordFile;
+use super::renamed;
 use super::session::Session;
 use super::wish::Wish;
 use crate::database::{Counts, rebuild_command};
@@ -19,7 +20,6 @@ use crate::leadership::Role;
 use crate::outcome::Outcome;
 use crate::python::Head;
 use crate::rows::{Collected, TakenIn, Tally};
-use crate::storage::records::iso;
 use crate::ui::Report;
 
 /// What has happened so far.
@@ -150,6 +150,20 @@ impl<'a> Told<'a> {
         self.matters.insert(word, text);
     }
 
+    /// The project is called otherwise than it was, and nobody said that this is meant.
+    fn renamed(&mut self) {
+        let config = &self.session.config;
+        if config.project_for_once {
+            return;
+        }
+        let store = self.session.bucket.store.name();
+        let records = RecordFile::all(&config.paths.state, &store, &self.session.database);
+        let (name, now) = (&config.project.name, self.session.bucket.context.now().as_second());
+        if let Some(renamed) = renamed::judge(&records, name, now) {
+            self.matter("renamed", format!("{}: {}", renamed.describe(name), renamed.remedy(name)));
+        }
+    }
+
     /// The end: the pinned words, the report, the contract's refusals.
     pub(super) async fn conclude(
         mut self,
@@ -165,7 +179,8 @@ impl<'a> Told<'a> {
             _ if self.wish.is_typed() || self.installed.is_some() => session.counts().await?,
             _ => Counts::default(),
         };
-        record.record.last_sync = Some(iso(session.bucket.context.now()));
+        self.renamed();
+        record.record.synced(session.bucket.context.now());
         record.save()?;
         if let Archived::Committed { warning, .. } = &archived {
             self.warnings.extend(warning.clone());
@@ -232,6 +247,16 @@ impl<'a> Told<'a> {
                     .with("bytes", bytes))
             }
             Archived::NotOurs => Err(self.refused(standing)),
+            Archived::Withheld => {
+                ui.step(
+                    "3/6",
+                    "Archive: off here, because MEMBRIDGE_EXCLUDE_PROJECTS keeps projects on this machine",
+                );
+                let sent = self.sent.total() > 0;
+                let how = if sent { "PUSH COMPLETE" } else { "already up to date" };
+                ui.line(format!("{how} ({})", counts.describe()));
+                Ok(self.report(if sent { Outcome::Pushed } else { Outcome::UpToDate }, counts))
+            }
             Archived::UpToDate { .. } if self.sent.total() > 0 => {
                 ui.line(format!("PUSH COMPLETE ({})", counts.describe()));
                 Ok(self.report(Outcome::Pushed, counts))

@@ -277,6 +277,14 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     for command in ["import memory.json", "import odd.json"] {
         said.take(&alpha, command);
     }
+    let other = S3Server::start();
+    let mut eta = Machine::new("eta", &other);
+    eta.create_db(Version::V13_25_3).add_session("e").add_observations(1);
+    said.take(&eta, "config init");
+    eta.unset("CLAUDE_PROJECT_ID");
+    for command in ["rename-project new --dry-run", "rename-project new", "doctor"] {
+        said.take(&eta, command);
+    }
     let mut gamma = Machine::new("gamma", &server);
     said.take(&gamma, "config init");
     gamma.write(".claude/settings.json", "{\"disableAllHooks\": true}");

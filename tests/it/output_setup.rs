@@ -14,6 +14,7 @@ fn doctor_on_a_machine_without_a_worker() {
       ok       canonical_project_id: 6fe2e0f6071ac2bb
       ok       pinned id: none
       ok       node_id: alpha
+      ok       renamed: the project is called as it was
     [2/5] MinIO connectivity
       ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
       ok       reachable: yes, the bucket answers
@@ -54,6 +55,7 @@ fn doctor_on_a_machine_without_a_worker() {
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)
       ok       bucket: 11 objects, [SIZE]
+      ok       excluded: no project stays on this machine alone
     [+] Configuration
       ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
       ok       settings: complete
