@@ -223,6 +223,9 @@ fn show_waiting(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
     for (reason, count) in &standing.waiting {
         ui.line(format!("  {count} {} {reason}", if *count == 1 { "row waits:" } else { "rows wait:" }));
     }
+    for problem in &standing.damaged {
+        ui.line(format!("  1 segment cannot be read until it changes: {problem}"));
+    }
     if standing.conflicts > 0 {
         let what = if standing.conflicts == 1 {
             "version that did not win is"
@@ -235,6 +238,7 @@ fn show_waiting(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
         .with("waiting", json!(standing.waiting))
         .with("held", json!(standing.held))
         .with("conflicts", standing.conflicts)
+        .with("damaged", json!(standing.damaged))
 }
 
 fn show_archive(ui: &Ui, config: &Config, there: &There, now: i64, report: Report) -> Report {

@@ -22,6 +22,11 @@ pub(super) const CHECKS: &[Check] = &[
         run: waiting,
         remedy: "they come by themselves: rows of a newer claude-mem after its update here, others after the next sync",
     },
+    Check {
+        name: "segments",
+        run: segments,
+        remedy: "put that object back from a copy of the store; without one its rows come with the next base of the machine that wrote it",
+    },
     Check { name: "clocks", run: clocks, remedy: "set that machine's clock (timedatectl set-ntp true)" },
     Check { name: "backups", run: backups, remedy: "look into ~/.claude-mem/backups/pull-overwrite" },
     Check { name: "history", run: history, remedy: "membridge verify" },
@@ -74,6 +79,18 @@ fn waiting(evidence: &Evidence) -> Finding {
     let reasons: Vec<String> =
         standing.waiting.iter().map(|(reason, count)| format!("{count}: {reason}")).collect();
     Finding::warning(format!("waiting: {count} rows of other machines ({}){conflicts}", reasons.join("; ")))
+}
+
+/// What other machines sent and nobody can read.
+fn segments(evidence: &Evidence) -> Finding {
+    match &evidence.standing {
+        Some(standing) if !standing.damaged.is_empty() => Finding::warning(format!(
+            "segments: {} cannot be read until it changes: {}",
+            standing.damaged.len(),
+            standing.damaged.join("; ")
+        )),
+        _ => Finding::ok("segments: all that came could be read"),
+    }
 }
 
 /// A clock that is days ahead makes a machine's changes win over later ones.

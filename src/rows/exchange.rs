@@ -5,7 +5,8 @@ use std::path::Path;
 use rusqlite::TransactionBehavior;
 
 use super::desk::{self, Desk};
-use super::gather::{self, After, Reached};
+use super::gather::{self, After, Gathered};
+use super::holes;
 use super::log::ListedNode;
 use super::publish::{self, Emptied};
 use super::report::{Collected, Published, Scanned, TakenIn};
@@ -45,14 +46,15 @@ impl Rows<'_> {
             let desk = self.desk()?;
             desk::clear_arrival(&self.shadow)?;
             let after = if self.run.first { After::Everything } else { After::News };
-            let mut reached = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
-            if news.lacks(&reached) {
+            let mut gathered = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
+            if gathered.absent && !news.is_all() {
                 // Folded meanwhile, or a record that ran ahead of its segment: what is there says it.
                 news = Box::pin(news::all(&log, self.me)).await?;
-                reached = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
+                report.refused.clear();
+                gathered = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
             }
             self.arrive(desk, &mut report).await?;
-            self.keep_reached(&reached)?;
+            self.keep_gathered(&gathered)?;
             if self.run.first {
                 self.unpack_extras()?;
             }
@@ -82,9 +84,10 @@ impl Rows<'_> {
         Ok(self.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?)
     }
 
-    pub(super) fn keep_reached(&self, reached: &Reached) -> Result<(), RowsError> {
+    fn keep_gathered(&self, gathered: &Gathered) -> Result<(), RowsError> {
         self.shadow.transaction(|| {
-            for (writer, number) in reached.iter().filter(|(writer, _)| **writer != self.me) {
+            self.shadow.set(holes::NAME, &gathered.holes)?;
+            for (writer, number) in gathered.reached.iter().filter(|(writer, _)| **writer != self.me) {
                 self.shadow.set_collected(*writer, *number)?;
             }
             Ok::<_, ShadowError>(())

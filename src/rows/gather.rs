@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RowsError;
 use super::desk::Desk;
 use super::header::Covers;
+use super::holes::{self, Holes};
 use super::intake;
-use super::log::RowLog;
+use super::log::{LogError, RowLog};
 use super::record::Record;
 use super::report::Collected;
 use super::shadow::ShadowError;
@@ -19,8 +20,16 @@ use crate::failpoint;
 /// The segments of each writer that are there, by number.
 pub type Listed = BTreeMap<Writer, BTreeSet<u64>>;
 
-/// How far the segments of each writer were read.
-pub type Reached = BTreeMap<Writer, u64>;
+/// How far one has come.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Up to which number the segments of each writer were read.
+    pub reached: BTreeMap<Writer, u64>,
+    /// What is missing below that.
+    pub holes: Holes,
+    /// A segment was not there.
+    pub absent: bool,
+}
 
 /// What a reader of segments is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +56,7 @@ pub async fn list(log: &RowLog<'_>) -> Result<Listed, RowsError> {
     Ok(listed)
 }
 
-/// Reads what is wanted of the listed segments and notes their records; returns how far each writer's were read.
+/// Reads what is wanted of the listed segments and notes their records.
 ///
 /// # Errors
 /// See [`RowsError`].
@@ -57,24 +66,33 @@ pub async fn gather(
     listed: &Listed,
     after: After,
     report: &mut Collected,
-) -> Result<Reached, RowsError> {
+) -> Result<Gathered, RowsError> {
     let mut clock = desk.shadow.clock()?;
     let mut ahead = BTreeSet::new();
-    let mut all = Reached::new();
+    let mut all =
+        Gathered { holes: desk.shadow.get(holes::NAME)?.unwrap_or_default(), ..Gathered::default() };
     for (writer, numbers) in listed {
         if after == After::News && *writer == desk.me {
             continue;
         }
-        let collected = if after == After::News { desk.shadow.collected(*writer)? } else { 0 };
-        let mut read = Vec::new();
+        let (collected, mut read) = match after {
+            After::News => (desk.shadow.collected(*writer)?, all.holes.above(*writer)),
+            After::Everything | After::Asked => (0, Vec::new()),
+        };
         for number in numbers.range(collected + 1..) {
-            if let Some(covers) =
-                segment(desk, log, *writer, *number, after, report, &mut clock, &mut ahead).await?
-            {
-                read.push((*number, covers));
+            if read.iter().any(|(there, _)| there == number) {
+                continue;
             }
+            if is_still_damaged(log, &mut all, *writer, *number, report).await? {
+                continue;
+            }
+            let found =
+                segment(desk, log, &mut all, *writer, *number, after, report, &mut clock, &mut ahead).await?;
+            read.extend(found.map(|covers| (*number, covers)));
         }
-        all.insert(*writer, reached(collected, &read));
+        let reached = reached(collected, &read);
+        all.holes.keep(*writer, reached, read);
+        all.reached.insert(*writer, reached);
     }
     desk.shadow.set_clock(clock)?;
     for writer in ahead {
@@ -89,11 +107,33 @@ pub async fn gather(
     Ok(all)
 }
 
+/// Whether a segment that could not be read is as it was: then it is named and not fetched again.
+async fn is_still_damaged(
+    log: &RowLog<'_>,
+    all: &mut Gathered,
+    writer: Writer,
+    number: u64,
+    report: &mut Collected,
+) -> Result<bool, RowsError> {
+    let Some(known) = all.holes.known(writer, number) else {
+        return Ok(false);
+    };
+    let version = Box::pin(log.version(&writer.to_string(), number)).await?;
+    let same = version.is_some_and(|version| version.0 == known.etag);
+    if same {
+        report.refused.push(known.problem.clone());
+    } else {
+        all.holes.forget(writer, number);
+    }
+    Ok(same)
+}
+
 /// One segment. `None`: it is not there any more, or cannot be used; otherwise what it stands for.
 #[expect(clippy::too_many_arguments, reason = "one step of the loop above")]
 async fn segment(
     desk: Desk<'_>,
     log: &RowLog<'_>,
+    all: &mut Gathered,
     writer: Writer,
     number: u64,
     after: After,
@@ -103,13 +143,22 @@ async fn segment(
 ) -> Result<Option<Option<Covers>>, RowsError> {
     let mut fetched = match Box::pin(log.get(&writer.to_string(), number)).await {
         Ok(Some(fetched)) => fetched,
-        Ok(None) => return Ok(None),
+        Ok(None) => {
+            all.absent = true;
+            return Ok(None);
+        }
         Err(error) if error.is_damage() => {
             report.refused.push(error.to_string());
+            if let LogError::Segment { etag: Some(etag), error: cause, .. } = &error
+                && cause.is_in_the_bytes()
+            {
+                all.holes.remember(writer, number, etag.0.clone(), error.to_string());
+            }
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
     };
+    all.holes.forget(writer, number);
     report.segments += 1;
     let mut line = Vec::new();
     let mut strange = 0_u64;

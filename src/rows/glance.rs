@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::RowsError;
+use super::holes::{self, Holes};
 use super::places::Places;
 use super::publish::Outbox;
 use super::report::{Standing, Tally};
@@ -88,6 +89,8 @@ pub fn standing(shadow: &Connection, places: &Places) -> rusqlite::Result<Option
     let mut ahead = shadow.prepare_cached("SELECT writer FROM writers WHERE ahead")?;
     let ahead = ahead.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let conflicts = std::fs::read_dir(&places.conflicts).map_or(0, |entries| entries.flatten().count());
+    let holes = get(holes::NAME)?.and_then(|value| serde_json::from_value::<Holes>(value).ok());
+    let holes = holes.unwrap_or_default();
     let synced = get("synced")?.is_some_and(|value| value == true);
     Ok(synced.then_some(Standing {
         writer,
@@ -96,6 +99,7 @@ pub fn standing(shadow: &Connection, places: &Places) -> rusqlite::Result<Option
         waiting: counted("SELECT reason, count(*) FROM waiting GROUP BY reason")?,
         held: Tally(counted("SELECT tab, count(*) FROM rows WHERE held AND NOT dead GROUP BY tab")?),
         conflicts: conflicts as u64,
+        damaged: holes.damaged.into_iter().map(|damaged| damaged.problem).collect(),
         whole_scan_ms: get("whole_ms")?.and_then(|value| value.as_i64()),
         outbox: get("outbox")?.and_then(|value| serde_json::from_value::<Outbox>(value).ok()).is_some(),
         unembedded: shadow.query_row("SELECT count(*) FROM unembedded", [], |row| row.get(0))?,

@@ -26,6 +26,8 @@ pub enum LogError {
     Segment {
         /// Which object.
         key: String,
+        /// The version of its content, where it was just read.
+        etag: Option<Etag>,
         /// What is wrong with it.
         error: SegmentError,
     },
@@ -241,13 +243,22 @@ impl<'a> RowLog<'a> {
     /// The store's; a segment that cannot be used; the disk's.
     pub async fn get(&self, writer: &str, number: u64) -> Result<Option<Fetched>, LogError> {
         let key = self.bucket.keys.segment(writer, number);
-        let Some((file, size, sha256)) = self.download(&key).await? else {
+        let Some((file, etag, size, sha256)) = self.download(&key).await? else {
             return Ok(None);
         };
         match self.proved(file, &sha256, writer, number) {
             Ok(reader) => Ok(Some(Fetched { reader, sha256, size })),
-            Err(error) => Err(LogError::Segment { key, error }),
+            Err(error) => Err(LogError::Segment { key, etag: Some(etag), error }),
         }
+    }
+
+    /// The version of a segment's content, without the content. `None` when it is not there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn version(&self, writer: &str, number: u64) -> Result<Option<Etag>, LogError> {
+        let meta = self.bucket.store.head(&self.bucket.keys.segment(writer, number)).await?;
+        Ok(meta.map(|meta| meta.etag))
     }
 
     /// Opens a downloaded segment and proves that it is whole and the one that was asked for.
@@ -269,20 +280,21 @@ impl<'a> RowLog<'a> {
 
     /// A segment that could not be read on.
     pub fn broken(&self, segment: &ListedSegment, error: SegmentError) -> LogError {
-        LogError::Segment { key: self.bucket.keys.segment(&segment.writer, segment.number), error }
+        let key = self.bucket.keys.segment(&segment.writer, segment.number);
+        LogError::Segment { key, etag: None, error }
     }
 
-    /// The object in a file without a name, its size and its SHA-256.
-    async fn download(&self, key: &str) -> Result<Option<(File, u64, String)>, LogError> {
+    /// The object in a file without a name, its version, its size and its SHA-256.
+    async fn download(&self, key: &str) -> Result<Option<(File, Etag, u64, String)>, LogError> {
         let local = |error| LogError::Local { folder: self.scratch.clone(), error };
         make_private_folder(&self.scratch).map_err(local)?;
         let file = tempfile::tempfile_in(&self.scratch).map_err(local)?;
         let mut sink = Sink::new(file.try_clone().map_err(local)?, SIZE_LIMIT, Progress::hidden());
-        if self.bucket.store.download(key, &mut sink).await?.is_none() {
+        let Some(meta) = self.bucket.store.download(key, &mut sink).await? else {
             return Ok(None);
-        }
+        };
         let (size, sha256) = sink.finish().await.map_err(local)?;
-        Ok(Some((file, size, sha256)))
+        Ok(Some((file, meta.etag, size, sha256)))
     }
 
     /// Ends a segment of ours, sealed where the project is.
@@ -292,7 +304,11 @@ impl<'a> RowLog<'a> {
     pub fn finish(&self, writer: SegmentWriter, header: Header) -> Result<Prepared, LogError> {
         let key = self.bucket.keys.segment(&header.writer, header.number);
         let salt = self.bucket.context.random()?;
-        writer.finish(header, &self.bucket.seal, salt).map_err(|error| LogError::Segment { key, error })
+        writer.finish(header, &self.bucket.seal, salt).map_err(|error| LogError::Segment {
+            key,
+            etag: None,
+            error,
+        })
     }
 
     /// Puts a prepared segment under our number, unless something is there: then its bytes say whose it is. The same

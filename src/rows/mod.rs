@@ -25,6 +25,7 @@ mod gather;
 pub mod glance;
 pub mod header;
 mod held;
+mod holes;
 mod image;
 mod inserts;
 mod intake;
@@ -268,7 +269,7 @@ impl Rows<'_> {
             self.shadow.set("accept", &(restoring == Restoring::Exactly))?;
             // What was under way speaks of the ids of the database that was replaced.
             self.shadow.set("went_back", &true)?;
-            for name in ["schema", "columns", "turn_print", "whole_print"] {
+            for name in ["schema", "columns", "turn_print", "whole_print", holes::NAME] {
                 self.shadow.unset(name)?;
             }
             Ok::<_, ShadowError>(())

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::RowsError;
 use super::gather::{self, Listed};
+use super::holes::{self, Holes};
 use super::log::{ListedNode, RowLog};
 use super::shadow::{Shadow, ShadowError};
 use super::stamp::Writer;
@@ -84,6 +85,10 @@ pub async fn ask(
         news.listed.insert(writer, numbers.into_iter().collect());
         news.versions.push((writer, etag.0));
     }
+    // What could not be read may have changed without a word.
+    for damaged in shadow.get::<Holes>(holes::NAME)?.unwrap_or_default().damaged {
+        news.listed.entry(damaged.writer).or_default().insert(damaged.number);
+    }
     Ok(news)
 }
 
@@ -98,9 +103,9 @@ pub async fn all(log: &RowLog<'_>, me: Writer) -> Result<News, RowsError> {
 }
 
 impl News {
-    /// Whether a segment that a node record names was not there.
-    pub fn lacks(&self, reached: &gather::Reached) -> bool {
-        !self.all && self.listed.iter().any(|(writer, numbers)| numbers.last() > reached.get(writer))
+    /// Whether all segments were listed, and not only told of.
+    pub fn is_all(&self) -> bool {
+        self.all
     }
 
     /// Everything of it is here.

@@ -214,6 +214,8 @@ pub struct Standing {
     pub held: Tally,
     /// Versions in the folder of conflicts.
     pub conflicts: u64,
+    /// Segments of other machines that cannot be read, and why: they are read again when they change.
+    pub damaged: Vec<String>,
     /// When everything was last read here, milliseconds since 1970; `None`: never.
     pub whole_scan_ms: Option<i64>,
     /// Whether there is something that a scan found and that is not in the bucket yet.

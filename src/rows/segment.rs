@@ -88,6 +88,13 @@ impl SegmentError {
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Io(_) | Self::Seal(SealError::Io(_)))
     }
+
+    /// Whether the bytes themselves are wrong, whatever key or membridge reads them.
+    pub fn is_in_the_bytes(&self) -> bool {
+        let elsewhere = matches!(self, Self::Version(_) | Self::Schema(_));
+        let key = matches!(self, Self::Seal(error) if !matches!(error, SealError::NotAuthentic));
+        !self.is_local() && !elsewhere && !key
+    }
 }
 
 /// The next bytes of a fixed-size field.

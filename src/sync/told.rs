@@ -111,9 +111,16 @@ impl<'a> Told<'a> {
                 .map_or(String::new(), |file| format!("; the other version: {}", file.display()));
             self.matter("conflict", format!("'{title}' was changed here and elsewhere: {whose} stays{kept}"));
         }
-        for problem in &exchanged.collected.refused {
+        let damaged = &exchanged.standing.damaged;
+        for problem in exchanged.collected.refused.iter().filter(|problem| !damaged.contains(problem)) {
             self.warnings
                 .push(format!("a segment could not be read and is tried again by the next sync: {problem}"));
+        }
+        for problem in damaged {
+            self.matter(
+                "damaged",
+                format!("what another machine sent cannot be read until it changes in the store: {problem}"),
+            );
         }
         let unindexed = &exchanged.collected.unindexed;
         if unindexed.total() > 0 {

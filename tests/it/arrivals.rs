@@ -3,6 +3,7 @@
 use crate::common::{assert_whole, memory};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
+use crate::support::s3::{Op, S3Server};
 
 fn joined(name: &str, store: &std::path::Path) -> Machine {
     let machine = Machine::new(name, store);
@@ -112,4 +113,64 @@ fn rows_of_every_release_are_in_the_search_index_when_they_have_arrived() {
     }
     desk.cmd("sync").run().assert_code(0).stdout_lacks("search by words");
     assert_whole(&desk.db_path());
+}
+
+#[test]
+fn a_damaged_segment_is_named_until_it_changes_and_fetched_once() {
+    let server = S3Server::start();
+    let (desk, laptop) = (Machine::new("desk", &server), Machine::new("laptop", &server));
+    for machine in [&desk, &laptop] {
+        machine.create_db(Version::V13_25_3).add_session(&machine.name).add_observations(2);
+        machine.cmd("sync").run().assert_code(0);
+    }
+    desk.cmd("sync").run().assert_code(0);
+    for word in ["second", "third"] {
+        desk.db().add_session(word).add_observations(3);
+        desk.cmd("sync").run().assert_code(0);
+    }
+    let damaged = server
+        .keys("")
+        .into_iter()
+        .find(|key| key.ends_with("/0000000002.seg"))
+        .expect("the second segment of desk");
+    assert!(damaged.contains("/rows/"), "{damaged}");
+    let whole = server.get(&damaged).unwrap();
+    let mut torn = whole.clone();
+    let middle = torn.len() / 2;
+    torn[middle] ^= 1;
+    server.put(&damaged, &torn);
+
+    let gets = |part: &str| server.count(Op::GetObject, part);
+    server.reset_log();
+    let said = laptop.cmd("sync").run();
+    said.assert_code(0).stdout_has(&damaged).stdout_has("received: 3 observations");
+    assert_eq!((gets("0000000002.seg"), gets("0000000003.seg")), (1, 1), "{:?}", server.requests());
+    for _ in 0..2 {
+        server.reset_log();
+        laptop.cmd("sync").run().assert_code(0).stdout_has(&damaged).stdout_has("until it changes");
+        assert_eq!(gets(".seg"), 0, "{:?}", server.requests());
+        assert_eq!(server.count(Op::HeadObject, "0000000002.seg"), 1);
+    }
+    laptop.cmd("status").run().assert_code(0).stdout_has(&damaged);
+    let doctor = laptop.cmd("doctor").run();
+    doctor.stdout_has("segments: 1 cannot be read").stdout_has(&damaged);
+    // Rows of later sessions come all the same.
+    desk.db().add_session("fourth").add_observations(1);
+    desk.cmd("sync").run().assert_code(0);
+    server.reset_log();
+    laptop.cmd("sync").run().assert_code(0).stdout_has("received: 1 observation");
+    assert_eq!((gets("0000000003.seg"), gets("0000000004.seg")), (0, 1));
+
+    server.put(&damaged, &whole);
+    laptop
+        .cmd("sync")
+        .run()
+        .assert_code(0)
+        .stdout_has("received: 3 observations")
+        .stdout_lacks("cannot be read");
+    laptop.cmd("doctor").run().stdout_has("segments: all that came could be read");
+    assert_eq!(memory(&laptop.db_path()), memory(&desk.db_path()));
+    server.reset_log();
+    laptop.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+    assert_eq!((gets(".seg"), server.count(Op::HeadObject, ".seg")), (0, 0));
 }

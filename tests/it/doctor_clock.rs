@@ -88,6 +88,7 @@ fn f48_a_clock_two_hours_behind_the_store() {
       info     last archive from here: [TIME]
       info     last sync: [TIME]
       ok       waiting: nothing
+      ok       segments: all that came could be read
       ok       clocks: no record is ahead of the store's clock
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)
@@ -148,6 +149,7 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
       info     last archive from here: [TIME]
       info     last sync: [TIME]
       ok       waiting: nothing
+      ok       segments: all that came could be read
       ok       clocks: no record is ahead of the store's clock
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)

@@ -51,6 +51,7 @@ fn doctor_on_a_machine_without_a_worker() {
       info     last archive from here: [TIME]
       info     last sync: [TIME]
       ok       waiting: nothing
+      ok       segments: all that came could be read
       ok       clocks: no record is ahead of the store's clock
       ok       backups: none (no pull has replaced anything)
       ok       history: 1 pushes can be restored ([SIZE] in packs)
