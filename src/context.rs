@@ -1,7 +1,9 @@
 //! The clock, the random numbers and the signals of one run. Everything below `commands` takes time and
 //! chance from here, so that tests can move the clock and nothing else has to know.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +22,7 @@ pub struct Context {
     server_skew: AtomicI64,
     signal: watch::Sender<Option<i32>>,
     critical: AtomicUsize,
+    asked: Mutex<BTreeMap<u64, (Duration, String)>>,
 }
 
 impl Default for Context {
@@ -38,6 +41,7 @@ impl Context {
             server_skew: AtomicI64::new(0),
             signal: watch::Sender::new(None),
             critical: AtomicUsize::new(0),
+            asked: Mutex::default(),
         }
     }
 
@@ -125,6 +129,21 @@ impl Context {
         Critical(self)
     }
 
+    /// Notes that something is asked of somebody else, until the returned guard goes.
+    pub fn asks(&self, what: String) -> Asking<'_> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = asked.last_key_value().map_or(0, |(number, _)| number.saturating_add(1));
+        asked.insert(number, (self.uptime(), what));
+        Asking { context: self, number }
+    }
+
+    /// What was asked first of all that has had no answer for so long.
+    pub fn waits_for(&self, long: Duration) -> Option<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, what) = asked.first_key_value()?.1;
+        (self.uptime().saturating_sub(*since) >= long).then(|| what.clone())
+    }
+
     /// Whether a [`Critical`] guard is alive.
     pub fn in_critical(&self) -> bool {
         self.critical.load(Ordering::SeqCst) > 0
@@ -148,6 +167,19 @@ pub struct Critical<'a>(&'a Context);
 impl Drop for Critical<'_> {
     fn drop(&mut self) {
         self.0.critical.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// See [`Context::asks`].
+#[derive(Debug)]
+pub struct Asking<'a> {
+    context: &'a Context,
+    number: u64,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.context.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
     }
 }
 

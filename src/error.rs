@@ -11,8 +11,6 @@ words! {
     /// What kind of trouble it is, for programs: the field `code` of `--json` (docs/json.md). Words are added, never
     /// changed.
     Code:
-    /// None of the others; the message says what.
-    Other = "other",
     /// A command line that is not understood.
     Usage = "usage",
     /// A setting that is needed is not set.
@@ -101,6 +99,12 @@ words! {
     Worker = "worker",
     /// Stopped by a signal.
     Interrupted = "interrupted",
+    /// The operating system has no random numbers to give.
+    NoRandomness = "no_randomness",
+    /// The address to listen on is taken, or not this machine's.
+    CannotListen = "cannot_listen",
+    /// A fault of membridge itself.
+    Internal = "internal",
 }
 
 /// A command that did not do what was asked.
@@ -119,25 +123,20 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with exit code 1.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self::with_exit(ExitCode::Error, message)
-    }
-
     /// A failure of that kind, with exit code 1.
     pub fn of(code: Code, message: impl Into<String>) -> Self {
-        Self { code, ..Self::new(message) }
+        Self { exit: ExitCode::Error, code, message: message.into(), hints: Vec::new(), cause: None }
     }
 
-    /// A failure with an exit code of its own.
+    /// A failure with an exit code of its own, which says what kind it is.
     pub fn with_exit(exit: ExitCode, message: impl Into<String>) -> Self {
         let code = match exit {
-            ExitCode::Ok | ExitCode::Error => Code::Other,
+            ExitCode::Ok | ExitCode::Error => Code::Internal,
             ExitCode::PrimaryRefusesPull => Code::PrimaryRefusesPull,
             ExitCode::SecondaryRefusesPush => Code::SecondaryRefusesPush,
             ExitCode::Interrupted(_) => Code::Interrupted,
         };
-        Self { exit, code, message: message.into(), hints: Vec::new(), cause: None }
+        Self { exit, ..Self::of(code, message) }
     }
 
     /// A failure with exit code 1 out of a module's error: its text, and itself as the cause.

@@ -14,6 +14,7 @@ use crate::seal::{
     seal_bytes,
 };
 use crate::storage::{Bucket, Etag, StoreError, StoreErrorKind};
+use crate::visible::shell_path;
 
 /// What to type on a machine that lacks the key.
 const IMPORT: &str =
@@ -108,7 +109,7 @@ impl From<JoinError> for Failure {
             }
             JoinError::Note { .. } => of(Code::NotAuthentic).hint("see: membridge key status"),
             JoinError::Key(KeyError::Exposed { path }) => {
-                of(Code::LocalFile).hint(format!("chmod 600 {}", path.display()))
+                of(Code::LocalFile).hint(format!("chmod 600 {}", shell_path(path)))
             }
             JoinError::Key(_) | JoinError::Memory { .. } => of(Code::LocalFile),
         }

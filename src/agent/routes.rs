@@ -18,6 +18,7 @@ use crate::http::fields::{Fields, problem};
 use crate::http::given::{Given, Name, Query};
 use crate::http::openapi::{self, RouteLine};
 use crate::identity::canonical_id;
+use crate::visible::shell_path;
 
 type Agents = State<Arc<Agent>>;
 
@@ -177,7 +178,7 @@ async fn fulfil(agent: &Arc<Agent>, action: Action, mut fields: Fields<'_>) -> H
     match answer {
         Ok(answer) => ok(&answer),
         Err(NoScript(script)) => {
-            let bin = agent.settings.hooks_bin.display();
+            let bin = shell_path(&agent.settings.hooks_bin);
             let script = script.display();
             Err(Refusal::internal(format!(
                 "Script not found: {script}. Install hooks first: cp hooks/* {bin}/"

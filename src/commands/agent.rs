@@ -9,7 +9,7 @@ use super::watch;
 use crate::agent::{Agent, AgentSettings};
 use crate::cli::{AgentOptions, WatchOptions};
 use crate::config::{self, Config, Paths};
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::http::log::Log;
 use crate::outcome::Outcome;
 use crate::ui::{Report, Ui};
@@ -45,7 +45,7 @@ pub(super) async fn run(run: &Run, options: &AgentOptions) -> CommandResult<Repo
 /// Listens.
 pub(super) async fn bind(listen: std::net::SocketAddr, variable: &str) -> CommandResult<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| {
-        Failure::new(format!("cannot listen on {listen}: {error}"))
+        Failure::of(Code::CannotListen, format!("cannot listen on {listen}: {error}"))
             .hint(format!("see who does: ss -ltnp 'sport = :{}'", listen.port()))
             .hint(format!("another port: {variable}, or --listen ADDRESS:PORT"))
     })

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::run::Run;
 use crate::config::paths::expand_home;
 use crate::config::settings::SETTINGS;
-use crate::config::{self, Config, ConfigError, Settings, Source};
+use crate::config::{self, Config, ConfigError, PLAIN_HTTP, Settings, Source};
 use crate::database::files;
 use crate::error::{Code, CommandResult, Failure};
 use crate::outcome::Outcome;
@@ -110,6 +110,9 @@ pub(super) async fn init(run: &Run) -> CommandResult<Report> {
     let ui = &run.ui;
     ui.line(format!("connected: {}", bucket.store.name()));
     ui.line(format!("written: {}", target.display()));
+    if !checked.store.is_private() {
+        ui.warn(PLAIN_HTTP);
+    }
     for name in NOT_KEPT.iter().filter(|name| said(&settings, name)) {
         ui.line(format!("left out: {name}, which is for single runs or not used at all"));
     }
@@ -251,8 +254,8 @@ impl Answers {
         });
         match read.await {
             Ok(Ok(line)) => Ok(line),
-            Ok(Err(error)) => Err(Failure::new(format!("cannot read the answer: {error}"))),
-            Err(error) => Err(Failure::new(format!("cannot read the answer: {error}"))),
+            Ok(Err(error)) => Err(Failure::of(Code::LocalFile, format!("cannot read the answer: {error}"))),
+            Err(error) => Err(Failure::of(Code::Internal, format!("cannot read the answer: {error}"))),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::run::Run;
 use crate::cli::{InstallMode, InstallOptions};
 use crate::config::{self, env_file};
 use crate::context::hex;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::exit::ExitCode;
 use crate::outcome::Outcome;
 use crate::private_files::{make_private_folder, write_private};
@@ -21,6 +21,7 @@ use crate::setup::units::{self, Init};
 use crate::setup::{legacy, validate};
 use crate::storage::records::iso;
 use crate::ui::Report;
+use crate::visible::shell_path;
 
 pub(super) async fn run(run: &Run, options: &InstallOptions) -> CommandResult<Report> {
     let person = Person::find(run);
@@ -68,8 +69,8 @@ fn install(
     daemons: &[Daemon],
     dry_run: bool,
 ) -> CommandResult<Report> {
-    let binary =
-        std::env::current_exe().map_err(|error| Failure::new(format!("cannot find this binary: {error}")))?;
+    let binary = std::env::current_exe()
+        .map_err(|error| Failure::of(Code::LocalFile, format!("cannot find this binary: {error}")))?;
     let keys = NewKeys { admin: key()?, agent: key()? };
     let plan =
         steps(&Wanted { daemons, layout, init: init(), binary: &binary, user: &person.name, keys: &keys });
@@ -95,14 +96,16 @@ fn install(
 /// 48 hex digits.
 fn key() -> CommandResult<String> {
     let mut bytes = [0_u8; 24];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::of(Code::NoRandomness, format!("no random numbers: {error}")))?;
     Ok(hex(&bytes))
 }
 
 fn carry_out(run: &Run, step: &Step) -> CommandResult {
     let cannot = |path: &Path, error: std::io::Error| {
-        Failure::new(format!("cannot write {}: {error}", path.display()))
-            .hint("check the rights: ls -ld FOLDER")
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        Failure::of(Code::LocalFile, format!("cannot write {}: {error}", path.display()))
+            .hint(format!("check the rights: ls -ld {}", shell_path(folder)))
     };
     match step {
         Step::Folder(path) => make_private_folder(path).map_err(|error| cannot(path, error)),
@@ -150,8 +153,9 @@ async fn migrate(run: &Run, layout: &Layout, dry_run: bool) -> CommandResult<Rep
         run.ui.line(format!("[DRY-RUN] would write {}", path.display()));
     } else {
         let text = format!("{:#}\n", found.report);
-        write_private(&path, text.as_bytes())
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        write_private(&path, text.as_bytes()).map_err(|error| {
+            Failure::of(Code::LocalFile, format!("cannot write {}: {error}", path.display()))
+        })?;
         run.ui.line(format!("report: {}", path.display()));
     }
     run.ui.line("nothing else was changed; next: membridge install agent");

@@ -4,12 +4,14 @@ use clap::CommandFactory;
 
 use super::run::Run;
 use crate::cli::Cli;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::outcome::Outcome;
 use crate::ui::Report;
 
 pub(super) fn run(run: &Run) -> CommandResult<Report> {
-    let fail = |error: std::io::Error| Failure::new(format!("cannot write the manual page: {error}"));
+    let fail = |error: std::io::Error| {
+        Failure::of(Code::LocalFile, format!("cannot write the manual page: {error}"))
+    };
     let mut page = Vec::new();
     let root = Cli::command();
     clap_mangen::Man::new(root.clone()).render(&mut page).map_err(fail)?;

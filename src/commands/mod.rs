@@ -157,7 +157,8 @@ struct Signals {
 
 impl Signals {
     fn watch() -> CommandResult<Self> {
-        let fail = |error: std::io::Error| Failure::new(format!("cannot watch for signals: {error}"));
+        let fail =
+            |error: std::io::Error| Failure::of(Code::Limits, format!("cannot watch for signals: {error}"));
         let int = signal(SignalKind::interrupt()).map_err(fail)?;
         let term = signal(SignalKind::terminate()).map_err(fail)?;
         Ok(Self { int, term })
@@ -218,7 +219,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Install(options) => install::run(run, &options).await,
         Command::ValidateInstall => install::validate(run).await,
         Command::BackgroundStart | Command::Hook { .. } | Command::HookWork { .. } => {
-            Err(Failure::new("runs before the settings are read"))
+            Err(Failure::of(Code::Internal, "runs before the settings are read"))
         }
     }
 }

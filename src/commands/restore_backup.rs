@@ -11,6 +11,7 @@ use crate::install::backups;
 use crate::outcome::Outcome;
 use crate::sync::restore_backup;
 use crate::ui::{Report, human_bytes};
+use crate::visible::shell_path;
 
 pub(super) async fn run(
     run: &Run,
@@ -86,7 +87,7 @@ fn list(run: &Run) -> CommandResult<Report> {
     if any_precious {
         run.ui.line(format!(
             "kept for good: may be the only copy of some rows; when you want nothing of it any more: rm -r {}/NAME",
-            root.display()
+            shell_path(&root)
         ));
     }
     Ok(Report::ok(Outcome::Listed).with("backups", Value::Array(all)))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::run::Run;
-use crate::config::Config;
+use crate::config::{Config, PLAIN_HTTP, Paths};
 use crate::database::look::look;
 use crate::database::{self, facts, files};
 use crate::error::{Code, CommandResult, Failure};
@@ -27,6 +27,7 @@ use crate::storage::Bucket;
 use crate::sync::outlook::{Answer, Outlook};
 use crate::sync::record::{RecordFile, SyncRecord};
 use crate::ui::{Report, Tone, Ui, ago};
+use crate::visible::short_path;
 
 /// How long the store may take; status is a glance, and says calmly that the store does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -81,13 +82,13 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let now = bucket.context.server_now().as_second();
     report = show_machines(ui, &outlook, now, report);
     report = show_sync(ui, record.as_ref(), now, report);
-    report = show_waiting(ui, &outlook, report);
+    report = show_waiting(ui, &config.paths, &outlook, report);
     match &there {
         Ok(there) => {
             report = show_archive(ui, &config, there, now, report);
             report = show_lock(run, there, report);
-            if !is_calm(&config) {
-                ui.line("  plain http: whoever sees the network sees the memory");
+            if !config.store.is_private() {
+                ui.line(format!("  {PLAIN_HTTP}"));
             }
         }
         Err(failure) => {
@@ -137,11 +138,6 @@ async fn ask(config: &Config, bucket: &Bucket, record: Option<&SyncRecord>) -> C
 
 fn is_offline(code: Code) -> bool {
     matches!(code, Code::StoreUnreachable | Code::StoreBusy)
-}
-
-/// Whether what travels cannot be read on the way.
-fn is_calm(config: &Config) -> bool {
-    config.store.is_private()
 }
 
 fn show_failure(ui: &Ui, what: &str, failure: &Failure) {
@@ -216,7 +212,7 @@ fn show_lock(run: &Run, there: &There, report: Report) -> Report {
     report.with("lock", json!({"host": host, "age_seconds": age, "free_in_seconds": free_in}))
 }
 
-fn show_waiting(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
+fn show_waiting(ui: &Ui, paths: &Paths, outlook: &Outlook, report: Report) -> Report {
     let Some(standing) = &outlook.standing else {
         return report;
     };
@@ -232,7 +228,8 @@ fn show_waiting(ui: &Ui, outlook: &Outlook, report: Report) -> Report {
         } else {
             "versions that did not win are"
         };
-        ui.line(format!("  {} {what} kept in ~/.membridge", standing.conflicts));
+        let state = short_path(&paths.state, &paths.home);
+        ui.line(format!("  {} {what} kept in {state}", standing.conflicts));
     }
     report
         .with("waiting", json!(standing.waiting))

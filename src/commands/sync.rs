@@ -1,5 +1,8 @@
 //! `push_sqlite`, `pull_sqlite` and `sync`: each is a wish for the one story.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use super::run::Run;
 use crate::cli::{PullArgs, PushArgs, RestoreArgs, SyncArgs};
 use crate::error::CommandResult;
@@ -7,6 +10,9 @@ use crate::sync::record::RecordFile;
 use crate::sync::session::Means;
 use crate::sync::{Session, Wish, rehearsal, sync};
 use crate::ui::Report;
+
+/// A store that has not answered for so long is named.
+const LONG: Duration = Duration::from_secs(3);
 
 /// What was typed.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +77,25 @@ pub(super) async fn run(run: &Run, asked: Asked) -> CommandResult<Report> {
     session.accept_deletions = asked.accept_deletions;
     session.put_back = asked.put_back;
     session.accept_schema = asked.accept_schema;
-    let report = sync(&session, &mut record, asked.wish).await?;
+    let report = tokio::select! {
+        report = sync(&session, &mut record, asked.wish) => report?,
+        never = say_what_is_waited_for(run) => match never {},
+    };
     Ok(if asked.dry_run { report.with("dry_run", true) } else { report })
+}
+
+/// Where the store keeps a person waiting, they are told what for.
+async fn say_what_is_waited_for(run: &Run) -> Infallible {
+    let mut said = None;
+    loop {
+        // A wait that has become long is no event that anybody announces.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let what = run.context.waits_for(LONG);
+        if let Some(what) = what.filter(|what| said.as_ref() != Some(what)) {
+            run.ui.line(format!("waiting for the store: {what}"));
+            said = Some(what);
+        }
+    }
 }
 
 async fn rehearsal(run: &Run) -> CommandResult<(Session, RecordFile)> {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use crate::error::{Code, Failure};
 use crate::identity::{Node, Project};
+use crate::visible::shell_path;
 
 pub use environment::Environment;
 pub use file::file_to_write;
@@ -52,8 +53,9 @@ impl From<ConfigError> for Failure {
                 "a file with Windows line ends does that; take them out: sed -i 's/\\r$//' FILE (where it comes from: membridge config)".to_owned(),
             ),
             ConfigError::Unreadable { path, .. } => Some(format!(
-                "check that {} exists and is yours: ls -l {0}",
-                path.display()
+                "check that {} exists and is yours: ls -l {}",
+                path.display(),
+                shell_path(path)
             )),
             ConfigError::BadLine { path, .. } => Some(format!("edit {}", path.display())),
             ConfigError::NoHome => {
@@ -133,6 +135,9 @@ pub struct S3Config {
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
 }
+
+/// What is said of a store that is not [private](StoreConfig::is_private).
+pub const PLAIN_HTTP: &str = "plain http: whoever sees the network sees the memory";
 
 impl StoreConfig {
     /// Whether what travels cannot be read on the way: TLS, this machine itself, or a directory.

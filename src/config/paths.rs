@@ -15,6 +15,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// How the hooks went: `~/.claude-mem-minio/hook.log`, or in MEMBRIDGE_STATE_DIR where the home may be read-only.
     pub hook_log: PathBuf,
+    /// See [`Paths::pull_backups`].
+    backups: PathBuf,
     /// Configuration and wrapper scripts: `~/.claude-mem-minio`.
     pub minio: PathBuf,
     /// The fleet's key: MEMBRIDGE_KEY_FILE, or `fleet.key` there.
@@ -33,15 +35,17 @@ impl Paths {
                 .map_or_else(|| minio.join("fleet.key"), |path| expand_home(path, &home)),
             data_dir: settings.get("CLAUDE_MEM_DATA_DIR").map(|dir| expand_home(dir, &home)),
             state: told.clone().unwrap_or_else(|| home.join(".membridge")),
+            backups: told.clone().unwrap_or_else(|| home.join(".claude-mem")).join("backups/pull-overwrite"),
             hook_log: told.unwrap_or_else(|| minio.clone()).join("hook.log"),
             minio,
             home,
         }
     }
 
-    /// `~/.claude-mem/backups/pull-overwrite`, where the Python script keeps its safety backups too.
+    /// `~/.claude-mem/backups/pull-overwrite`, where the Python script keeps its safety backups too; or in
+    /// MEMBRIDGE_STATE_DIR, where the home may be read-only.
     pub fn pull_backups(&self) -> PathBuf {
-        self.home.join(".claude-mem/backups/pull-overwrite")
+        self.backups.clone()
     }
 
     /// The page map of the image that the database `id` was last pushed or pulled as.

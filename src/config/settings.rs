@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{file_to_write, find_file, read_file};
 use super::{ConfigError, Environment};
+use crate::visible::short_path;
 
 /// One setting that people can make.
 #[derive(Debug, Clone, Copy)]
@@ -192,10 +193,7 @@ impl Settings {
 
     /// That a setting is missing, and where it belongs: into the file that is read, wherever somebody told us to look.
     pub fn not_set(&self, name: &'static str) -> ConfigError {
-        let shown = |path: &Path| match path.strip_prefix(&self.home) {
-            Ok(rest) => format!("~/{}", rest.display()),
-            Err(_) => path.display().to_string(),
-        };
+        let shown = |path: &Path| short_path(path, &self.home);
         let place = match &self.file {
             Some(file) => shown(file),
             None => format!("{}; to make that file: membridge config init", shown(&self.target)),

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::content::{Content, birth};
-use super::{DatabaseError, digest, open_foreign};
+use super::{DatabaseError, digest, open_foreign, open_scratch};
 
 /// What rows are called, the oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -50,10 +50,9 @@ pub fn between(
     titles: u32,
 ) -> Result<Vec<TableChange>, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("compare in", scratch, error);
-    let rows = Connection::open(scratch).map_err(fail)?;
+    let rows = open_scratch(scratch).map_err(fail)?;
     rows.execute_batch(
-        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -4000; PRAGMA temp_store = FILE;
-         CREATE TABLE old(tab TEXT, key BLOB, row BLOB, born INTEGER, title TEXT, PRIMARY KEY (tab, key, row)) WITHOUT ROWID;
+        "CREATE TABLE old(tab TEXT, key BLOB, row BLOB, born INTEGER, title TEXT, PRIMARY KEY (tab, key, row)) WITHOUT ROWID;
          CREATE TABLE new(tab TEXT, key BLOB, row BLOB, born INTEGER, title TEXT, PRIMARY KEY (tab, key, row)) WITHOUT ROWID;
          BEGIN;",
     )

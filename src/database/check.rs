@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 use super::tables::quote;
+use crate::visible::{shell_path, shell_word};
 
 /// Complaints that are read: the first of the rows decides, wherever it stands.
 const COMPLAINTS: u32 = 100;
@@ -57,7 +58,13 @@ pub(super) fn rebuild(connection: &Connection, indexes: &[String]) -> rusqlite::
 
 /// What a person types to have a search index made anew.
 pub fn rebuild_command(database: &Path, index: &str) -> String {
-    format!("sqlite3 '{}' \"INSERT INTO {index}({index}) VALUES('rebuild')\"", database.display())
+    let statement = if index.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        format!("\"INSERT INTO {index}({index}) VALUES('rebuild')\"")
+    } else {
+        let name = quote(index);
+        shell_word(&format!("INSERT INTO {name}({name}) VALUES('rebuild')"))
+    };
+    format!("sqlite3 {} {statement}", shell_path(database))
 }
 
 /// The FTS5 table that a complaint of the full check is about.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::content::{Part, Uid};
-use super::{DatabaseError, digest, open_foreign};
+use super::{DatabaseError, digest, open_foreign, open_scratch};
 
 /// Rows of one table, by where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +84,9 @@ pub fn compare_read(
     scratch: &Path,
 ) -> Result<Comparison, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("compare in", scratch, error);
-    let keys = Connection::open(scratch).map_err(fail)?;
+    let keys = open_scratch(scratch).map_err(fail)?;
     keys.execute_batch(
-        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -4000; PRAGMA temp_store = FILE;
-         CREATE TABLE here(tab TEXT, key BLOB, PRIMARY KEY (tab, key)) WITHOUT ROWID;
+        "CREATE TABLE here(tab TEXT, key BLOB, PRIMARY KEY (tab, key)) WITHOUT ROWID;
          CREATE TABLE there(tab TEXT, key BLOB, PRIMARY KEY (tab, key)) WITHOUT ROWID;
          BEGIN;",
     )

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{guard, locks};
 use crate::error::{Code, Failure};
+use crate::visible::shell_path;
 
 /// What can be wrong with a database.
 #[derive(Debug, thiserror::Error)]
@@ -170,12 +171,12 @@ impl DatabaseError {
             }
             Self::Damaged { path, .. } => format!(
                 // The log belongs to its file, and can hold rows that are nowhere else.
-                "keep the database with its log and start again from the bucket: f='{0}'; mkdir \"$f.damaged\" && for e in '' -wal -shm -journal; \
+                "keep the database with its log and start again from the bucket: f={}; mkdir \"$f.damaged\" && for e in '' -wal -shm -journal; \
                  do [ ! -e \"$f$e\" ] || mv \"$f$e\" \"$f.damaged/\"; done && membridge pull_sqlite; or put a backup back",
-                path.display()
+                shell_path(path)
             ),
             Self::UnknownCode(_) => {
-                "look at it without installing it: membridge restore N --to FILE; when you know where it comes from, take it with --accept-schema".to_owned()
+                "look at it without installing it: membridge restore N --to FILE; when you know where it comes from, take it: membridge sync --accept-schema, or membridge restore N --accept-schema".to_owned()
             }
             Self::Extension { .. } => {
                 "claude-mem's own tables need none: the table belongs to a plugin or a tool, which can move it to a database of its own or drop it"
@@ -184,8 +185,8 @@ impl DatabaseError {
             Self::NeedsWriter { path, .. } => format!(
                 "let claude-mem, or a push or pull, open it once where this user may write to it and to its folder (SQLite keeps -shm and journal \
                  there; a mount with :ro has no room for them): ls -ld {0} {1}",
-                path.parent().unwrap_or(Path::new("/")).display(),
-                path.display()
+                shell_path(path.parent().unwrap_or(Path::new("/"))),
+                shell_path(path)
             ),
             Self::Encoding { .. } => {
                 "make a copy of it in UTF-8: sqlite3 FILE .dump | sqlite3 NEW".to_owned()
@@ -196,13 +197,15 @@ impl DatabaseError {
             Self::MissingTables { .. } => {
                 "check CLAUDE_MEM_DB; start claude-mem once if the file is new".to_owned()
             }
-            Self::Busy { .. } => "try again; see who has it open: fuser -v FILE".to_owned(),
+            Self::Busy { path, .. } => {
+                format!("try again; see who has it open: fuser -v {}", shell_path(path))
+            }
             Self::NoLocks(_) => "keep claude-mem's data on a disk of this machine, or mount the share with locks \
                  (NFS: without nolock; SMB: without nobrl; SSHFS has none)"
                 .to_owned(),
-            Self::NoSpace { path, .. } => format!("free space: df -h {}", path.display()),
+            Self::NoSpace { path, .. } => format!("free space: df -h {}", shell_path(path)),
             Self::Io { path, .. } | Self::Sqlite { path, .. } => {
-                format!("check the rights and the free space: ls -l {0}; df -h {0}", path.display())
+                format!("check the rights and the free space: ls -l {0}; df -h {0}", shell_path(path))
             }
         }
     }

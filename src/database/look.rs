@@ -48,14 +48,26 @@ fn stamp(path: &Path) -> Option<(u64, std::time::SystemTime)> {
 
 fn open_unchanging(path: &Path) -> Result<Connection, DatabaseError> {
     let absolute = std::path::absolute(path).map_err(|error| DatabaseError::io("find", path, error))?;
-    let name = absolute.as_os_str().as_encoded_bytes();
-    let encoded = percent_encode(name, PATH).to_string();
+    open_uri(&absolute, "?immutable=1").map_err(|error| DatabaseError::sqlite("open", path, error))
+}
+
+/// Opens a database of our own for a mere look, and leaves no side files of SQLite's behind: where no log lies beside it
+/// nobody writes. `path` is absolute.
+///
+/// # Errors
+/// SQLite's own.
+pub fn open_own(path: &Path) -> rusqlite::Result<Connection> {
+    let logged = std::fs::metadata(beside(path, "-wal")).is_ok_and(|meta| meta.len() > 0);
+    open_uri(path, if logged { "" } else { "?immutable=1" })
+}
+
+fn open_uri(path: &Path, query: &str) -> rusqlite::Result<Connection> {
+    let encoded = percent_encode(path.as_os_str().as_encoded_bytes(), PATH).to_string();
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let fail = |error| DatabaseError::sqlite("open", path, error);
-    let connection =
-        Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags).map_err(fail)?;
-    guard::limit(&connection).and_then(|()| guard::run_nothing(&connection)).map_err(fail)?;
+    let connection = Connection::open_with_flags(format!("file:{encoded}{query}"), flags)?;
+    guard::limit(&connection)?;
+    guard::run_nothing(&connection)?;
     Ok(connection)
 }
 

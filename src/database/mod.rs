@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 pub use check::{integrity_check, rebuild_command};
 pub use error::DatabaseError;
@@ -100,6 +100,30 @@ pub fn open_foreign(path: &Path, write: bool) -> Result<Connection, DatabaseErro
     Ok(connection)
 }
 
+/// Opens a database of our own, or makes it. The limits hold for it too: it may have been put there.
+///
+/// # Errors
+/// SQLite's own.
+pub fn open_own(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    guard::limit(&connection)?;
+    Ok(connection)
+}
+
+/// The same for scratch data in a fresh file: no journal, nothing synced, most of it on the disk.
+///
+/// # Errors
+/// SQLite's own.
+pub fn open_scratch(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    // A connection with limits may not do without a journal; it may go on without one.
+    connection.execute_batch(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -4000; PRAGMA temp_store = FILE;",
+    )?;
+    guard::limit(&connection)?;
+    Ok(connection)
+}
+
 /// Whether the file begins as no database does; an empty one is one.
 fn is_something_else(path: &Path) -> bool {
     use std::io::Read as _;
@@ -150,6 +174,6 @@ where
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(Failure::from),
-        Err(error) => Err(Failure::new(format!("a database task ended early: {error}"))),
+        Err(error) => Err(Failure::of(Code::Internal, format!("a database task ended early: {error}"))),
     }
 }

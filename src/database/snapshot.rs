@@ -8,7 +8,9 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::TempPath;
 
-use super::{DatabaseError, Facts, check, facts, files, integrity_check, open_foreign, open_read_only};
+use super::{
+    DatabaseError, Facts, check, facts, files, integrity_check, open_foreign, open_read_only, open_scratch,
+};
 use crate::progress::Progress;
 
 /// Pages per step of a copy: small enough to show progress, large enough not to matter.
@@ -117,10 +119,8 @@ fn schema_cookie(connection: &Connection, path: &Path) -> Result<u32, DatabaseEr
 /// The target of a copy. A fresh file of our own: a crash leaves nothing that anybody would read.
 fn open_target(image: &Path) -> Result<Connection, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("open", image, error);
-    let target = Connection::open(image).map_err(fail)?;
-    target
-        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000;")
-        .map_err(fail)?;
+    let target = open_scratch(image).map_err(fail)?;
+    target.execute_batch("PRAGMA cache_size = -1000;").map_err(fail)?;
     Ok(target)
 }
 

@@ -23,7 +23,12 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn endpoint(evidence: &Evidence) -> Finding {
     match (&evidence.bucket.name, &evidence.bucket.reach) {
-        (Some(name), _) => Finding::ok(format!("endpoint: {name}")),
+        (Some(name), _) => match &evidence.exposed {
+            None => Finding::ok(format!("endpoint: {name}")),
+            Some(exposed) => {
+                Finding::warning(format!("endpoint: {name}: {}", exposed.why)).remedy(&exposed.remedy)
+            }
+        },
         (None, Asked::Failed(failure)) => Finding::failed(failure),
         (None, _) => {
             let missing = ["MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_BUCKET"];

@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
 use crate::config::{ConfigError, Source, settings::SETTINGS};
+use crate::visible::shell_path;
 
 pub(super) const CHECKS: &[Check] = &[
     Check { name: "config_file", run: file, remedy: "make one: membridge config init" },
@@ -16,7 +17,7 @@ fn file(evidence: &Evidence) -> Finding {
         return match problem {
             ConfigError::BadLine { path, .. } => finding.remedy(format!("edit {}", path.display())),
             ConfigError::Unreadable { path, .. } => {
-                finding.remedy(format!("check that it exists and is yours: ls -l {}", path.display()))
+                finding.remedy(format!("check that it exists and is yours: ls -l {}", shell_path(path)))
             }
             _ => finding.remedy("correct the variable"),
         };
@@ -57,13 +58,13 @@ fn modes(evidence: &Evidence) -> Finding {
     let mut remedies = Vec::new();
     for private in &evidence.private {
         let wanted = if private.folder { 0o700 } else { 0o600 };
-        let path = private.path.display();
+        let (path, word) = (private.path.display(), shell_path(&private.path));
         if !private.ours {
             wrong.push(format!("{path} belongs to another user"));
-            remedies.push(format!("chown $(id -un) {path}"));
+            remedies.push(format!("chown \"$(id -un)\" {word}"));
         } else if private.mode & 0o077 != 0 {
             wrong.push(format!("{path} can be read by others ({:o})", private.mode));
-            remedies.push(format!("chmod {wanted:o} {path}"));
+            remedies.push(format!("chmod {wanted:o} {word}"));
         }
     }
     if wrong.is_empty() {

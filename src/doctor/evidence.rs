@@ -23,6 +23,7 @@ use crate::storage::Store;
 use crate::sync::outlook::Outlook;
 use crate::sync::record::{RecordFile, SyncRecord};
 use crate::sync::renamed::{self, Renamed};
+use crate::visible::shell_path;
 use crate::worker::find::Site;
 use crate::worker::{WorkerState, probe_site};
 
@@ -50,6 +51,35 @@ pub enum Local {
     Broken(Failure),
     /// It passed SQLite's full check.
     Sound(Box<Sound>),
+}
+
+/// Why others can read, or write, what is in the store.
+#[derive(Debug)]
+pub struct Exposed {
+    /// In words.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Exposed {
+    fn of(store: &StoreConfig) -> Option<Self> {
+        match store {
+            StoreConfig::S3(_) if store.is_private() => None,
+            StoreConfig::S3(_) => Some(Self {
+                why: config::PLAIN_HTTP.to_owned(),
+                remedy: "use https://, or a tunnel to the store: ssh -L, WireGuard".to_owned(),
+            }),
+            StoreConfig::Dir(root) => {
+                let mode = std::fs::metadata(root).ok()?.mode();
+                (mode & 0o002 != 0).then(|| Self {
+                    why: "every user of this machine may write into it: remove memory, and make it up"
+                        .to_owned(),
+                    remedy: format!("chmod o-w {}", shell_path(root)),
+                })
+            }
+        }
+    }
 }
 
 /// A database in order.
@@ -111,6 +141,8 @@ pub struct Evidence {
     pub unsent: Tally,
     /// The bucket.
     pub bucket: Answers,
+    /// Who else can read or write what is in the store, and what to do about it.
+    pub exposed: Option<Exposed>,
 }
 
 impl Evidence {
@@ -230,6 +262,7 @@ pub async fn gather(
         record,
         renamed,
         bucket,
+        exposed: store_config.as_ref().and_then(Exposed::of),
     }
 }
 

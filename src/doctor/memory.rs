@@ -4,11 +4,13 @@
 use super::evidence::{Evidence, Local};
 use super::finding::{Check, Finding};
 use super::questions::Asked;
+use crate::config::Paths;
 use crate::history::log;
 use crate::storage::Entry;
 use crate::storage::keys::Keys;
 use crate::sync::outlook::Answer;
 use crate::ui::human_bytes;
+use crate::visible::{shell_short, short_path};
 
 /// How many backups are named in a line.
 const NAMED: usize = 3;
@@ -28,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
         remedy: "put that object back from a copy of the store; without one its rows come with the next base of the machine that wrote it",
     },
     Check { name: "clocks", run: clocks, remedy: "set that machine's clock (timedatectl set-ntp true)" },
-    Check { name: "backups", run: backups, remedy: "look into ~/.claude-mem/backups/pull-overwrite" },
+    Check { name: "backups", run: backups, remedy: "see them: membridge restore-backup" },
     Check { name: "history", run: history, remedy: "membridge verify" },
     Check { name: "kept", run: kept, remedy: "look under projects/ID/membridge in the bucket" },
     Check { name: "excluded", run: excluded, remedy: "membridge promote NODE, another machine" },
@@ -71,7 +73,11 @@ fn waiting(evidence: &Evidence) -> Finding {
     let count: u64 = standing.waiting.values().sum();
     let conflicts = match standing.conflicts {
         0 => String::new(),
-        count => format!("; {count} versions that did not win are kept in ~/.membridge"),
+        count => {
+            let paths = Paths::new(&evidence.settings);
+            let state = short_path(&paths.state, &paths.home);
+            format!("; {count} versions that did not win are kept in {state}")
+        }
     };
     if count == 0 {
         return Finding::ok(format!("waiting: nothing{conflicts}"));
@@ -140,16 +146,17 @@ fn backups(evidence: &Evidence) -> Finding {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let paths = Paths::new(&evidence.settings);
     let named: Vec<_> = precious.iter().take(NAMED).map(String::as_str).collect();
     Finding::warning(format!(
         "{line}; {} kept for good, because they may be the only copy of some rows: {}{more}",
         precious.len(),
         named.join(", ")
     ))
-    .remedy(
-        "put one back: membridge restore-backup NAME; or, when you want nothing of it any more: \
-         rm -r ~/.claude-mem/backups/pull-overwrite/NAME",
-    )
+    .remedy(format!(
+        "put one back: membridge restore-backup NAME; or, when you want nothing of it any more: rm -r {}/NAME",
+        shell_short(&paths.pull_backups(), &paths.home)
+    ))
 }
 
 /// Commits without packs cannot be restored.

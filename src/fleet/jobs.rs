@@ -9,6 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
+use crate::database;
 use crate::private_files::make_private_folder;
 
 const SCHEMA: &str = "
@@ -124,7 +125,7 @@ impl Jobs {
         let folder = path.parent().unwrap_or(Path::new("/"));
         make_private_folder(folder).map_err(|error| JobsError::Folder { path: path.to_owned(), error })?;
         let fail = |error| JobsError::Sqlite { path: path.to_owned(), error };
-        let connection = Connection::open(path).map_err(fail)?;
+        let connection = database::open_own(path).map_err(fail)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
         // A board's card: a job whose last write was lost by a power cut is asked about again.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::json_text::Container;
 use super::settings::{commands, serves};
+use crate::visible::shell_path;
 
 /// An entry that we need.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +43,7 @@ impl Wanted {
 
     /// Claude Code runs it through a shell.
     fn command(&self, bin: &Path) -> String {
-        let path = bin.join(self.script).display().to_string();
-        let plain = |c: char| c.is_alphanumeric() || "/._-+@:,".contains(c);
-        if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+        shell_path(&bin.join(self.script))
     }
 
     /// Whether an entry of the file does this job, whoever wrote it.

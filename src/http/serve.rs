@@ -25,9 +25,16 @@ use crate::context::Context;
 /// Connections at once.
 const CONNECTIONS: usize = 64;
 
-/// Beside them, for /health alone: more than come in the time in which a request follows its connection. One that says
-/// nothing costs a descriptor and a kilobyte.
-const NARROW: usize = 256;
+/// Beside them, for /health alone: more than come in the time in which a request follows its connection.
+const NARROW: usize = 128;
+
+/// How a request on a narrow connection has to begin. Whatever begins otherwise is refused before it costs a buffer.
+const NARROW_BEGINS: [&[u8]; 2] = [b"GET /health", b"HEAD /health"];
+
+/// What others are told there.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\
+    Connection: close\r\n\r\n{\"detail\":\"Too many connections\"}";
 
 /// A request's headers have to be here within this time; an idle connection is closed after it.
 const HEADERS: Duration = Duration::from_secs(10);
@@ -36,7 +43,7 @@ const HEADERS: Duration = Duration::from_secs(10);
 const NARROW_HEADERS: Duration = Duration::from_secs(2);
 
 /// Headers larger than this are refused.
-const MAX_HEADERS: usize = 32 * 1024;
+const MAX_HEADERS: usize = 16 * 1024;
 
 /// How long requests in flight may take to end when we are told to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -77,7 +84,7 @@ pub async fn serve(listener: TcpListener, site: Site, context: &Context) {
             continue;
         }
         narrow.make_room(NARROW - 1);
-        narrow.0.push_back(open.spawn(once_it_speaks(stream, peer, site.clone())));
+        narrow.0.push_back(open.spawn(narrow_connection(stream, peer, site.clone())));
         // Whoever has just come is heard before the next one can push him out.
         tokio::task::yield_now().await;
     }
@@ -105,10 +112,20 @@ impl Narrow {
     }
 }
 
-/// A narrow connection: it gets no buffers before it says something.
-async fn once_it_speaks(stream: TcpStream, peer: SocketAddr, site: Site) {
-    if let Ok(Ok(())) = tokio::time::timeout(NARROW_HEADERS, stream.readable()).await {
-        connection(stream, peer, site, NARROW_HEADERS, true).await;
+/// A narrow connection: it gets no buffers before it has begun to ask for /health.
+async fn narrow_connection(stream: TcpStream, peer: SocketAddr, site: Site) {
+    let mut begins = [0; 12];
+    let seen = tokio::time::timeout(NARROW_HEADERS, stream.peek(&mut begins)).await;
+    match seen {
+        Ok(Ok(1..)) if NARROW_BEGINS.iter().any(|wanted| begins.starts_with(wanted)) => {
+            Box::pin(connection(stream, peer, site, NARROW_HEADERS, true)).await;
+        }
+        Ok(Ok(1..)) => {
+            // Unread bytes would make the system take back the answer.
+            let _ = stream.try_read(&mut [0; 1024]);
+            let _ = stream.try_write(BUSY);
+        }
+        _ => {}
     }
 }
 
@@ -134,4 +151,19 @@ async fn respond(request: Request<Body>, peer: SocketAddr, site: Site, narrow: b
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Too many connections").into_response();
     }
     site.door.pass(request, peer.ip(), site.routes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BUSY;
+
+    #[test]
+    fn the_answer_of_a_narrow_connection_says_its_length() {
+        let (head, body) = std::str::from_utf8(BUSY).unwrap().split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(body).unwrap()["detail"],
+            "Too many connections"
+        );
+    }
 }

@@ -9,6 +9,7 @@ use crate::database::Counts;
 use crate::error::Failure;
 use crate::storage::{Bucket, records};
 use crate::ui::Ui;
+use crate::visible::shell_word;
 
 /// The live database, and everything that holds on to it.
 #[derive(Clone, Copy)]
@@ -95,7 +96,7 @@ impl Installed {
 
 /// What to type to have this backup again.
 pub(super) fn restore_backup(name: &str) -> String {
-    format!("membridge restore-backup {name}")
+    format!("membridge restore-backup {}", shell_word(name))
 }
 
 /// The old database is in place.

@@ -84,7 +84,7 @@ impl From<LeadershipError> for Failure {
                 of(Code::Contended, error).hint("look again: membridge leadership_info")
             }
             LeadershipError::Contended(_) => of(Code::Contended, error).hint("try again"),
-            LeadershipError::Random(_) => of(Code::Other, error).hint("try again"),
+            LeadershipError::Random(_) => of(Code::NoRandomness, error).hint("try again"),
         }
     }
 }

@@ -80,14 +80,14 @@ impl From<LockError> for Failure {
             }
             .hint("try again when it is done: membridge push_sqlite"),
             LockError::Local(_) => {
-                of(Code::LocalFile, error).hint("check the rights and the free space of ~/.membridge")
+                of(Code::LocalFile, error).hint("check the rights and the free space of our state directory: MEMBRIDGE_STATE_DIR, or ~/.membridge")
             }
             LockError::Interrupted(signal) => Self::interrupted(signal),
             LockError::Store(error) if error.kind == StoreErrorKind::NotARecord => {
                 Self::from(error).hint("if no other machine is pushing: FORCE_PUSH=1 membridge push_sqlite")
             }
             LockError::Store(error) => error.into(),
-            LockError::Random(_) => of(Code::Other, error),
+            LockError::Random(_) => of(Code::NoRandomness, error).hint("try again"),
         }
     }
 }

@@ -171,7 +171,7 @@ impl Mirror<'_> {
             .bucket
             .context
             .token()
-            .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+            .map_err(|error| Failure::of(Code::NoRandomness, format!("no random numbers: {error}")))?;
         Ok(Manifest {
             project: config.project.name.clone(),
             canonical_id: config.project.cid.clone(),

@@ -64,8 +64,10 @@ pub enum Change<'a> {
 /// # Errors
 /// The store's; somebody else changed it at the same moment.
 pub async fn write(bucket: &Bucket, change: Change<'_>, node: &str) -> CommandResult {
-    let token =
-        bucket.context.token().map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+    let token = bucket
+        .context
+        .token()
+        .map_err(|error| Failure::of(Code::NoRandomness, format!("no random numbers: {error}")))?;
     let key = bucket.keys.settings();
     let seen = bucket.store.head(&key).await?.map(|meta| meta.etag);
     let there = read(bucket).await?;

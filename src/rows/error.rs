@@ -7,6 +7,7 @@ use super::shadow::ShadowError;
 use crate::database::DatabaseError;
 use crate::error::{Code, Failure};
 use crate::storage::StoreError;
+use crate::visible::shell_path;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -63,16 +64,16 @@ impl From<RowsError> for Failure {
             RowsError::Log(error) => error.into(),
             RowsError::Database(error) => error.into(),
             RowsError::Shadow(_) => Self::from_error(Code::LocalFile, error)
-                .hint("when it stays so, move it away and sync again: mv ~/.membridge/rows ~/.membridge/rows.damaged"),
+                .hint("when it stays so, move the folder rows of our state directory away (MEMBRIDGE_STATE_DIR, or ~/.membridge), and sync again"),
             RowsError::Io { ref path, .. } => {
                 let hint =
-                    format!("check the rights and the free space: ls -l {0}; df -h {0}", path.display());
+                    format!("check the rights and the free space: ls -l {0}; df -h {0}", shell_path(path));
                 Self::from_error(Code::LocalFile, error).hint(hint)
             }
             RowsError::Live(_) | RowsError::Segment(_) => {
                 Self::from_error(Code::BadObject, error).hint("run: membridge doctor")
             }
-            RowsError::Chance(_) => Self::from_error(Code::Other, error),
+            RowsError::Chance(_) => Self::from_error(Code::NoRandomness, error).hint("try again"),
         }
     }
 }

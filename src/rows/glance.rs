@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::RowsError;
 use super::holes::{self, Holes};
@@ -14,7 +14,7 @@ use super::report::{Standing, Tally};
 use super::shadow::ShadowError;
 use super::stamp::Writer;
 use crate::database::files;
-use crate::database::look::look;
+use crate::database::look::{look, open_own};
 use crate::database::tables::tables;
 use crate::database::{DatabaseError, tables};
 
@@ -33,7 +33,7 @@ pub fn glance(
     if !places.shadow.exists() {
         return Ok((None, Tally::default()));
     }
-    let shadow = open(&places.shadow).map_err(ShadowError)?;
+    let shadow = open_own(&places.shadow).map_err(ShadowError)?;
     let standing = standing(&shadow, &places).map_err(ShadowError)?;
     let highs = highs(&shadow).map_err(ShadowError)?;
     let unsent = if files::has_content(database) { unsent(database, &highs)? } else { Tally::default() };
@@ -46,7 +46,7 @@ pub fn announced(state: &Path, store: &str, cid: &str, database: &Path) -> Optio
     if !places.shadow.exists() {
         return None;
     }
-    let shadow = open(&places.shadow).ok()?;
+    let shadow = open_own(&places.shadow).ok()?;
     let get = |name: &str| -> Option<String> {
         let sql = "SELECT value FROM meta WHERE name = ?1";
         let text: String = shadow.query_row(sql, [name], |row| row.get(0)).ok()?;
@@ -54,19 +54,6 @@ pub fn announced(state: &Path, store: &str, cid: &str, database: &Path) -> Optio
     };
     Some((get("writer")?.parse().ok()?, get("node_etag")?))
 }
-
-/// Opens a shadow for reading, and leaves no side files of SQLite's behind: where no log lies beside it nobody writes.
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let logged = std::fs::metadata(files::beside(path, "-wal")).is_ok_and(|meta| meta.len() > 0);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let name = percent_encoding::utf8_percent_encode(&path.to_string_lossy(), PATH).to_string();
-    let query = if logged { "" } else { "?immutable=1" };
-    Connection::open_with_flags(format!("file:{name}{query}"), flags)
-}
-
-/// What must not stand for itself in the path of a URI.
-const PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'?').add(b'#').add(b'%').add(b' ');
 
 /// How the database of a shadow stands; `None`: it has never synced to the end.
 ///

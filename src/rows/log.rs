@@ -74,7 +74,8 @@ impl From<LogError> for Failure {
                 Self::from_error(Code::NewerFormat, error)
                     .hint("a newer membridge wrote it: install the same version on this machine")
             }
-            LogError::Local { .. } | LogError::Chance(_) => Self::from_error(Code::LocalFile, error)
+            LogError::Chance(_) => Self::from_error(Code::NoRandomness, error).hint("try again"),
+            LogError::Local { .. } => Self::from_error(Code::LocalFile, error)
                 .hint("check the rights and the free space: membridge doctor"),
             other => Self::from_error(Code::BadObject, other).hint("run: membridge doctor"),
         }

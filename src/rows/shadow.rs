@@ -87,7 +87,7 @@ impl Shadow {
         // SQLite would let others read it; its log gets the rights of the file.
         let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         made.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let db = Connection::open(path)?;
+        let db = crate::database::open_own(path)?;
         db.set_prepared_statement_cache_capacity(64);
         db.busy_timeout(crate::database::BUSY)?;
         db.execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::settings::ServerSettings;
 use crate::config::{LeadershipConfig, StoreConfig};
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::fleet::beats::{Beat, Beats};
 use crate::fleet::book::{AgentStatus, Book};
 use crate::fleet::jobs::Jobs;
@@ -98,7 +98,7 @@ impl Server {
     ) -> Result<Self, Failure> {
         let file = |name: &str| settings.data.join(name);
         let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(format!("{what}: {error}")).hint(
+            Failure::of(Code::LocalFile, format!("{what}: {error}")).hint(
                 "the server keeps its files in MEMBRIDGE_DATA_DIR; to begin anew, move that folder away",
             )
         };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::env_files::{self, NewKeys};
 use super::layout::{Daemon, Layout};
 use super::units::{self, Init, Service};
+use crate::visible::shell_path;
 
 /// One step.
 #[derive(Clone, PartialEq, Eq)]
@@ -95,11 +96,11 @@ fn agent_key(wanted: &Wanted<'_>) -> Option<String> {
 fn service(wanted: &Wanted<'_>, daemon: Daemon, inherited: bool) -> Vec<Step> {
     let layout = wanted.layout;
     let Some(place) = units::place(wanted.init, daemon, layout) else {
-        let (binary, file) = (wanted.binary.display(), layout.env_file(daemon));
+        let (binary, file) = (shell_path(wanted.binary), shell_path(&layout.env_file(daemon)));
         return vec![Step::Say(format!(
             "no service is set up; to start it: {binary} {} --env-file {}",
             daemon.command(),
-            file.display()
+            file
         ))];
     };
     let service = Service { daemon, layout, binary: wanted.binary, user: wanted.user, inherited };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layout::{Daemon, Layout};
+use crate::visible::{shell_path, shell_word};
 
 /// Who starts services here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,11 @@ fn systemd(init: Init, service: &Service<'_>) -> String {
     let host = if service.inherited { "Environment=MEMBRIDGE_HOST=0.0.0.0\n" } else { "" };
     let (user, wanted) = match init {
         Init::System => (
-            format!("User={}\nEnvironment=HOME={}\n", service.user, service.layout.home.display()),
+            format!(
+                "User={}\nEnvironment=\"HOME={}\"\n",
+                service.user,
+                unit_text(&service.layout.home.display().to_string())
+            ),
             "multi-user.target",
         ),
         _ => (String::new(), "default.target"),
@@ -91,9 +96,20 @@ fn systemd(init: Init, service: &Service<'_>) -> String {
          \n\
          [Install]\n\
          WantedBy={wanted}\n",
-        env_file.display(),
-        service.binary.display(),
+        unit_text(&env_file.display().to_string()),
+        unit_word(&service.binary.display().to_string()),
     )
+}
+
+/// A value of a unit: systemd reads `%` as the beginning of a specifier.
+fn unit_text(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// A word of a unit's command, which systemd takes apart as a shell would, and where it knows variables.
+fn unit_word(text: &str) -> String {
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$");
+    format!("\"{}\"", unit_text(&quoted))
 }
 
 fn openrc(service: &Service<'_>) -> String {
@@ -103,20 +119,21 @@ fn openrc(service: &Service<'_>) -> String {
         "#!/sbin/openrc-run\n\
          name=\"membridge {command}\"\n\
          supervisor=supervise-daemon\n\
-         command=\"{}\"\n\
-         command_args=\"{command} --env-file {}\"\n\
-         command_user=\"{}\"\n\
+         command={}\n\
+         command_args={}\n\
+         command_user={}\n\
          {host}\
-         supervise_daemon_args=\"--env HOME={}\"\n\
+         supervise_daemon_args={}\n\
          respawn_delay=5\n\
          umask=077\n\
          retry=\"TERM/90/KILL/5\"\n\
          \n\
          depend() {{\n    use net\n    after firewall\n}}\n",
-        service.binary.display(),
-        service.layout.env_file(service.daemon).display(),
-        service.user,
-        service.layout.home.display(),
+        shell_path(service.binary),
+        // OpenRC evaluates these two once more.
+        shell_word(&format!("{command} --env-file {}", shell_path(&service.layout.env_file(service.daemon)))),
+        shell_word(service.user),
+        shell_word(&format!("--env HOME={}", shell_path(&service.layout.home))),
     )
 }
 
@@ -187,6 +204,19 @@ mod tests {
             assert!(new.contains("/home/ann/membridge/.env.agent") && new.contains("membridge"), "{new}");
             assert!(place(init, Daemon::Agent, &layout).is_some());
         }
+        // A folder is no program to whoever reads the unit.
+        let odd = Layout::new(Path::new("/home/ann's $(x) 5%"), None);
+        let binary = Path::new("/home/ann's \"$(x)\" 5%/membridge");
+        let service_of = |inherited| Service { layout: &odd, binary, ..service(inherited) };
+        let unit = text(Init::User, &service_of(false));
+        assert!(unit.contains(r#"ExecStart="/home/ann's \"$$(x)\" 5%%/membridge" agent"#), "{unit}");
+        assert!(unit.contains("EnvironmentFile=/home/ann's $(x) 5%%/membridge/.env.agent\n"), "{unit}");
+        let script = text(Init::OpenRc, &service_of(false)).replace("#!/sbin/openrc-run", "");
+        let ask = r#"for word in "$command"; do printf '%s\n' "$word"; done; eval "set -- $command_args"; printf '%s\n' "$@""#;
+        let said =
+            std::process::Command::new("sh").arg("-c").arg(format!("{script}\n{ask}")).output().unwrap();
+        let expected = "/home/ann's \"$(x)\" 5%/membridge\nagent\n--env-file\n/home/ann's $(x) 5%/membridge/.env.agent\n";
+        assert_eq!(String::from_utf8_lossy(&said.stdout), expected);
         // What comes later in a unit wins: the env file may say another address.
         let unit = text(Init::User, &service(true));
         assert!(unit.find("Environment=MEMBRIDGE_HOST") < unit.find("EnvironmentFile="));

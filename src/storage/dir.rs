@@ -3,7 +3,6 @@
 //! The etag is the SHA-256 of the content.
 
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::dir_files::{self as files, OWN};
+use super::object::Listing;
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind};
 use crate::context::{Context, hex};
 use crate::progress::Progress;
@@ -116,12 +116,13 @@ impl DirStore {
 
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
         self.check()?;
-        let mut entries = Vec::new();
+        let mut listing = Listing::default();
         // A prefix may end in the middle of a name: walk from its last whole folder.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let start = if folder.is_empty() { self.root.clone() } else { self.path(folder)? };
-        files::walk(&start, folder, prefix, &mut entries)
+        files::walk(&start, folder, prefix, &mut listing)
             .map_err(|error| self.io(&format!("list {prefix}"), &error))?;
+        let mut entries = listing.entries();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
     }
@@ -231,15 +232,7 @@ impl DirStore {
 
     /// Holds back every other writer of this directory, for the moment of a compare and a rename.
     async fn exclusive(&self, operation: &str) -> Result<Flock<std::fs::File>, StoreError> {
-        let path = self.root.join(format!("{OWN}lock"));
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(files::Modes::of(&self.root).file)
-            .custom_flags(files::PLAIN)
-            .open(path)
-            .map_err(|error| self.io(operation, &error))?;
+        let mut file = files::lock_file(&self.root).map_err(|error| self.io(operation, &error))?;
         let started = Instant::now();
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
+use super::object::Listing;
 use super::sink::Digests;
 use super::{Entry, Etag, Meta};
 use crate::context::hex;
@@ -50,6 +51,20 @@ pub(super) fn open(path: &Path) -> io::Result<std::fs::File> {
 
 /// Our own files in the root start with this; keys never do.
 pub(super) const OWN: &str = ".membridge-";
+
+/// The file whose lock holds back other writers of the root.
+pub(super) fn lock_file(root: &Path) -> io::Result<std::fs::File> {
+    let mode = Modes::of(root).file;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(mode).custom_flags(PLAIN);
+    let file = options.open(root.join(format!("{OWN}lock")))?;
+    let meta = file.metadata()?;
+    if meta.mode() & 0o777 != mode && meta.uid() == nix::unistd::geteuid().as_raw() {
+        // What the umask took off, the group needs.
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(file)
+}
 
 /// Size and checksums of a file, off the runtime's thread: reading a large one must not hold up a renewal.
 pub(super) async fn digests(path: &Path) -> io::Result<Digests> {
@@ -101,7 +116,7 @@ pub(super) fn stage_file(
     Ok((temporary, meta))
 }
 
-pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
+pub(super) fn walk(folder: &Path, base: &str, prefix: &str, listing: &mut Listing) -> io::Result<()> {
     let children = match std::fs::read_dir(folder) {
         Ok(children) => children,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -126,12 +141,13 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, entries: &mut Vec<En
         };
         if meta.is_dir() {
             if key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")) {
-                walk(&child.path(), &key, prefix, entries)?;
+                walk(&child.path(), &key, prefix, listing)?;
             }
         } else if meta.is_file() && key.starts_with(prefix) {
             let modified = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
             let modified = modified.and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0);
-            entries.push(Entry { key, size: meta.len(), modified, etag: None });
+            let entry = Entry { key, size: meta.len(), modified, etag: None };
+            listing.add(entry).map_err(io::Error::other)?;
         }
     }
     Ok(())

@@ -181,6 +181,9 @@ impl StoreError {
             }
             StoreErrorKind::WrongKey => "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
             StoreErrorKind::ClockSkew => "set this machine's clock (timedatectl set-ntp true, or ntpd -q)",
+            StoreErrorKind::Denied if self.store.starts_with("file://") => {
+                "the folder and all in it must belong to this user, or to a group of all users of it: chgrp -R GROUP, chmod -R g+rwX, chmod g+s on the folders"
+            }
             StoreErrorKind::Denied => "give this key read, write and list rights on the bucket",
             StoreErrorKind::MissingBucket if self.store.starts_with("file://") => {
                 "mount the disk, or make the folder that MINIO_ENDPOINT names (mkdir -p)"

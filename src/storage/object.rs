@@ -33,6 +33,35 @@ pub struct Entry {
     pub etag: Option<Etag>,
 }
 
+/// What the entries of one listing may take in memory (bytes), some 100,000 of them: a project has some thousands, and
+/// whoever answers may make up any number.
+const LISTING_LIMIT: usize = 24 << 20;
+
+/// A listing while it grows.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    entries: Vec<Entry>,
+    taken: usize,
+}
+
+impl Listing {
+    /// Takes an entry in.
+    ///
+    /// # Errors
+    /// There are more than any project has.
+    pub(super) fn add(&mut self, entry: Entry) -> Result<(), &'static str> {
+        let etag = entry.etag.as_ref().map_or(0, |etag| etag.0.capacity());
+        self.taken += size_of::<Entry>() + entry.key.capacity() + etag;
+        self.entries.push(entry);
+        if self.taken > LISTING_LIMIT { Err("it has more entries than any project has") } else { Ok(()) }
+    }
+
+    /// All of it.
+    pub(super) fn entries(self) -> Vec<Entry> {
+        self.entries
+    }
+}
+
 /// What is put.
 #[derive(Debug, Clone, Copy)]
 pub enum Body<'a> {
@@ -60,4 +89,18 @@ pub enum PutAnswer {
     Written(Meta),
     /// The store says that the condition did not hold.
     Refused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, LISTING_LIMIT, Listing};
+
+    #[test]
+    fn f61_a_listing_ends_before_it_fills_the_memory() {
+        let mut listing = Listing::default();
+        let entry = |n: usize| Entry { key: format!("projects/{n}"), size: 1, modified: 0, etag: None };
+        let taken = (0..LISTING_LIMIT).take_while(|n| listing.add(entry(*n)).is_ok()).count();
+        assert!((50_000..LISTING_LIMIT / size_of::<Entry>()).contains(&taken), "{taken}");
+        assert_eq!(listing.entries().len(), taken + 1);
+    }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use tokio::time::Instant;
 
 use super::s3::S3Store;
 use super::{Meta, Sink, StoreError, StoreErrorKind};
@@ -15,6 +16,10 @@ const FURTHER: u32 = 3;
 const FURTHER_WHEN_BUSY: u32 = 9;
 /// The longest pause, whatever the store asks for.
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// When this long has gone by since the first attempt, its error is the answer: a store that is silent or drips would keep
+/// a person for minutes otherwise.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Ever longer pauses, with jitter so that machines that failed together do not come back together.
 fn backoff() -> ExponentialBuilder {
@@ -56,12 +61,12 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
-    let mut attempt = 0;
+    let (mut attempt, began) = (0, Instant::now());
     request
         .retry(backoff())
         .when(move |error: &StoreError| {
             attempt += 1;
-            again(error, attempt)
+            again(error, attempt) && began.elapsed() < PATIENCE
         })
         .adjust(|error: &StoreError, planned| planned.map(|planned| pause(error, planned)))
         .notify(|error, after| tracing::debug!(%error, ?after, "store: trying again"))
@@ -75,9 +80,10 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
+    let began = Instant::now();
     request
         .retry(backoff())
-        .when(StoreError::is_limit)
+        .when(|error: &StoreError| error.is_limit() && began.elapsed() < PATIENCE)
         .adjust(|error: &StoreError, planned| planned.map(|planned| pause(error, planned)))
         .await
 }

@@ -61,6 +61,7 @@ pub struct S3Store {
     endpoint: String,
     proxy: Option<&'static str>,
     clock: SigningClock,
+    context: Arc<Context>,
 }
 
 impl S3Store {
@@ -108,6 +109,7 @@ impl S3Store {
             endpoint: config.endpoint.clone(),
             proxy: http::proxy_in_use(config),
             clock,
+            context: Arc::clone(context),
         })
     }
 
@@ -133,6 +135,7 @@ impl S3Store {
                 other => other,
             }
         };
+        let _asking = self.context.asks(format!("{} at {}", operation(), self.name()));
         tokio::time::timeout(limit, in_time).await.map_err(|_| self.late(operation(), limit))
     }
 

@@ -9,7 +9,7 @@ use super::fresh::Fresh;
 use super::session::Session;
 use super::shot::Shot;
 use crate::database::snapshot::Pinned;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::commit::{Adopted, Author};
 use crate::history::log::{self, Created};
@@ -179,7 +179,7 @@ fn author(session: &Session, terms: &Terms) -> CommandResult<Author> {
         .bucket
         .context
         .token()
-        .map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
+        .map_err(|error| Failure::of(Code::NoRandomness, format!("no random numbers: {error}")))?;
     Ok(Author {
         node_id: session.config.node.id.clone(),
         host: session.config.node.host.clone(),

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::config::Config;
 use crate::database::files;
 use crate::database::snapshot::Pinned;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::private_files::make_private_folder;
 use crate::progress::Progress;
 use crate::rows;
@@ -27,7 +27,9 @@ const FILES: [&str; 1] = ["installation-id"];
 /// The copies do not fit on the disk, or what is to be copied cannot be read.
 pub async fn open(mut config: Config, mut bucket: Bucket, ui: Ui) -> CommandResult<(Session, RecordFile)> {
     bucket.rehearse();
-    let fail = |error: std::io::Error| Failure::new(format!("cannot make a copy for the rehearsal: {error}"));
+    let fail = |error: std::io::Error| {
+        Failure::of(Code::LocalFile, format!("cannot make a copy for the rehearsal: {error}"))
+    };
     let scratch = tempfile::tempdir().map_err(fail)?;
     let real = files::resolve(&config.database)?;
     let (state, copy) = (scratch.path().join("state"), scratch.path().join("claude-mem.db"));

@@ -26,6 +26,7 @@ use crate::python::Head;
 use crate::python::Mirror;
 use crate::storage::Bucket;
 use crate::ui::Ui;
+use crate::visible::shell_path;
 use crate::worker;
 
 /// How long one process of this machine waits for another.
@@ -129,7 +130,7 @@ impl Session {
                 Code::LocalFile,
                 format!("cannot use the state directory {}: {error}", state.display()),
             )
-            .hint(format!("it must be a folder of yours: ls -ld {}", state.display()))
+            .hint(format!("it must be a folder of yours: ls -ld {}", shell_path(&state)))
             .hint("or keep our state elsewhere: MEMBRIDGE_STATE_DIR=/path/to/a/folder")
         };
         crate::private_files::make_private_folder(&state).map_err(state_error)?;
@@ -145,7 +146,7 @@ impl Session {
                     LOCAL_WAIT.as_secs()
                 ),
             )
-            .hint(format!("wait for it, or see which: fuser -v {}", path.display())),
+            .hint(format!("wait for it, or see which: fuser -v {}", shell_path(&path))),
             _ => state_error(error),
         })?;
         crate::database::mend(&database);

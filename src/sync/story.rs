@@ -11,7 +11,7 @@ use super::session::Session;
 use super::told::Told;
 use super::wish::Wish;
 use crate::database::DatabaseError;
-use crate::error::{CommandResult, Failure};
+use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::leadership::Role;
 use crate::python::Head;
@@ -74,7 +74,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
         }
         session.ui.line("another machine archived first: looking again");
     }
-    Err(Failure::new(format!("other machines archived first in each of {ATTEMPTS} attempts"))
+    Err(Failure::of(Code::Contended, format!("other machines archived first in each of {ATTEMPTS} attempts"))
         .hint("try again: membridge sync"))
 }
 

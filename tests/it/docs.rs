@@ -172,3 +172,34 @@ fn scripts_keep_their_line_ends_wherever_they_are_cloned() {
     // With core.autocrlf, as Git for Windows sets it.
     assert!(read(".gitattributes").lines().any(|line| line == "* text=auto eol=lf"));
 }
+
+/// Every source file below these folders, as one text.
+fn all_code() -> String {
+    let (mut all, mut folders) = (String::new(), vec![root().join("src"), root().join("tests")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                all += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let code = all_code();
+    let mut named = 0;
+    for document in ["docs/failures.md", "docs/fleet.md"] {
+        let text = read(document);
+        let words = text.split('`').skip(1).step_by(2).filter_map(|word| word.split_once("::"));
+        for (_, name) in words.filter(|(_, name)| !name.ends_with('…')) {
+            named += 1;
+            assert!(code.contains(&format!("fn {name}(")), "{document} names {name}, which is no test");
+        }
+    }
+    assert!(named > 60, "the search found only {named}");
+}

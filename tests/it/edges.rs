@@ -304,3 +304,38 @@ fn other_peoples_folders_in_path_may_have_any_name() {
     machine.cmd("push_sqlite").env("PATH", path).run().assert_code(0).stdout_has("PUSH COMPLETE");
     assert_eq!(claude_mem::counts(machine.db_path()).observations, 6);
 }
+
+#[test]
+fn a_folder_of_a_group_is_the_groups_in_all_its_files_and_one_of_everybody_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let store = tempfile::tempdir().unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(store.path(), PermissionsExt::from_mode(0o2770)).unwrap();
+    let alpha = Machine::new("alpha", store.path());
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(2);
+    let told = format!("umask 022; exec {} push_sqlite", env!("CARGO_BIN_EXE_membridge"));
+    alpha.program("/bin/sh").arg("-c").arg(told).run().assert_code(0);
+    let mut folders = vec![store.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let wanted = if path.is_dir() { 0o770 } else { 0o660 };
+            assert_eq!(mode(&path), wanted, "{}", path.display());
+            folders.extend(path.is_dir().then_some(path));
+        }
+    }
+    alpha.cmd("doctor").run().stdout_lacks("every user of this machine may write");
+    std::fs::set_permissions(store.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    alpha.cmd("doctor").run().stdout_has("every user of this machine may write").stdout_has("chmod o-w /");
+}
+
+#[test]
+fn http_in_the_clear_is_named_by_doctor() {
+    let mut alpha = Machine::new("alpha", tempfile::tempdir().unwrap().path());
+    alpha
+        .set("MINIO_ENDPOINT", "http://192.0.2.1:9000")
+        .set("MINIO_ACCESS_KEY", "a")
+        .set("MINIO_SECRET_KEY", "b");
+    let told = alpha.cmd("doctor --no-network").run();
+    told.stdout_has("plain http: whoever sees the network sees the memory").stdout_has("tunnel");
+}

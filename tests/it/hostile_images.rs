@@ -372,6 +372,19 @@ fn f60_a_person_may_take_it_all_the_same() {
 }
 
 #[test]
+fn f60_a_first_sync_takes_it_when_it_is_told_to() {
+    let trap = Trap::new();
+    trap.forge("CREATE VIEW v AS SELECT count(*) FROM observations").commit(|_| {});
+    let mut fresh = Machine::new("fresh", trap.store.as_path());
+    fresh.set("LEADERSHIP_ENABLED", "0");
+    let refused = fresh.cmd("pull_sqlite").run();
+    refused.assert_code(1).stdout_has("view v").stdout_has("membridge sync --accept-schema");
+    assert!(!fresh.db_path().exists());
+    fresh.cmd("sync --accept-schema").run().assert_code(0);
+    assert_eq!(claude_mem::counts(fresh.db_path()).observations, 21);
+}
+
+#[test]
 fn f60_what_was_accepted_still_runs_within_bounds() {
     for (name, sql, words) in [
         (

@@ -103,3 +103,37 @@ fn everything_at_the_top_has_its_line_in_contributing() {
     let there: BTreeSet<_> = there.iter().map(String::as_str).collect();
     assert_eq!(there, named, "the table \"What lies at the top\" of CONTRIBUTING.md");
 }
+
+/// The lines of a source file without its tests.
+fn production(text: &str) -> Vec<&str> {
+    let end = text.find("#[cfg(test)]").unwrap_or(text.len());
+    text[..end].lines().collect()
+}
+
+/// F60: a database that somebody else may have put there is read under limits only.
+#[test]
+fn every_connection_is_opened_in_database_and_held_to_its_limits() {
+    let mut found = Vec::new();
+    sources(&root().join("src"), None, &mut found);
+    let mut opened = 0;
+    for (module, path) in found {
+        if path.to_string_lossy().ends_with("_tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = production(&text);
+        for (n, line) in lines.iter().enumerate() {
+            if !line.contains("Connection::open") {
+                continue;
+            }
+            opened += 1;
+            assert_eq!(module, "database", "{}:{}", path.display(), n + 1);
+            let follows = lines.iter().skip(n).take(12);
+            // The one without a file sets the bound on SQLite's memory.
+            let bound = follows.clone().any(|line| line.contains("hard_heap_limit"));
+            let held = follows.clone().any(|line| line.contains("limit(&connection)"));
+            assert!(bound || held, "{}:{}: no guard::limit", path.display(), n + 1);
+        }
+    }
+    assert!(opened >= 5, "only {opened} were found");
+}

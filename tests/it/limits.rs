@@ -151,4 +151,13 @@ fn a_home_that_cannot_be_written_is_named_and_the_state_can_lie_elsewhere() {
     let log = std::fs::read_to_string(machine.path("var/state/hook.log")).unwrap();
     assert!(log.contains("event=stop outcome=up_to_date"), "{log}");
     machine.cmd("hooks status").run().stdout_has("last stop: up_to_date");
+    // So do the backups of what a restore replaces.
+    machine.write(".claude-mem/backups", "");
+    machine.db().add_observations(1);
+    machine.cmd("push_sqlite").run().assert_code(0);
+    machine.cmd("restore 1 --yes").run().assert_code(0);
+    let listed = machine.cmd("restore-backup").run();
+    listed.assert_code(0).stdout_has("put one back with");
+    let folder = machine.path("var/state/backups/pull-overwrite");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
 }

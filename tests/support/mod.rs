@@ -23,6 +23,7 @@
 pub mod claude_mem;
 pub mod fake_worker;
 pub mod fleet;
+pub mod hostile;
 pub mod link;
 pub mod machine;
 pub mod normalise;

@@ -223,7 +223,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Wish, kind_of, wish};
+    use super::{Wish, certificate_advice, kind_of, wish};
     use crate::storage::StoreErrorKind as Kind;
 
     #[test]
@@ -276,6 +276,27 @@ mod tests {
         ];
         for (code, message, expected) in table {
             assert_eq!(wish(code, message), expected, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn each_reason_for_refusing_a_certificate_has_its_advice() {
+        let table = [
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", Some("CA:TRUE")),
+            ("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))", Some("version 1")),
+            ("invalid peer certificate: certificate expired: verification time 2", Some("renew it there")),
+            ("invalid peer certificate: NotValidYet", Some("clock right")),
+            ("invalid peer certificate: certificate not valid for name \"minio\"", Some("subjectAltName")),
+            ("invalid peer certificate: UnknownIssuer", Some("AWS_CA_BUNDLE")),
+            ("invalid peer certificate: BadSignature", Some("take the PEM file of the one that has")),
+            ("received fatal alert: HandshakeFailure", Some("no cipher")),
+            ("the session has expired", None),
+            ("connection reset by peer", None),
+        ];
+        for (said, expected) in table {
+            let advice = certificate_advice(said);
+            assert_eq!(advice.is_some(), expected.is_some(), "{said}: {advice:?}");
+            assert!(advice.unwrap_or_default().contains(expected.unwrap_or_default()), "{said}: {advice:?}");
         }
     }
 

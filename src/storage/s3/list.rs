@@ -4,10 +4,8 @@
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 
 use super::{S3Store, size, small};
+use crate::storage::object::Listing;
 use crate::storage::{Entry, Etag, StoreError, StoreErrorKind};
-
-/// More entries than any project has: the server makes them up.
-const MOST: usize = 1_000_000;
 
 /// Where the next page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,25 +47,24 @@ impl S3Store {
         prefix: &str,
         after: Option<&str>,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = Vec::new();
+        let mut listing = Listing::default();
         let mut place = after.map(|key| Next::After(key.to_owned()));
         loop {
             let page = self.page(prefix, place.as_ref(), 1000).await?;
             let truncated = page.is_truncated == Some(true);
             let contents = page.contents.unwrap_or_default();
             let last = contents.last().and_then(|object| object.key.clone());
+            let mut added = Ok(());
             for object in contents {
                 // Without a key, or outside what was asked for: not an answer to our question.
                 let Some(key) = object.key.filter(|key| key.starts_with(prefix)) else { continue };
                 let modified = object.last_modified.map_or(0, |at| at.secs());
                 let etag = object.e_tag.map(Etag);
-                entries.push(Entry { key, size: size(object.size), modified, etag });
+                added =
+                    added.and_then(|()| listing.add(Entry { key, size: size(object.size), modified, etag }));
             }
-            let followed = if entries.len() > MOST {
-                Err("it has more than 1,000,000 entries")
-            } else {
-                next(truncated, page.next_continuation_token, last.as_deref(), place.as_ref())
-            };
+            let token = page.next_continuation_token;
+            let followed = added.and_then(|()| next(truncated, token, last.as_deref(), place.as_ref()));
             match followed {
                 Ok(None) => break,
                 Ok(follows) => place = follows,
@@ -81,7 +78,7 @@ impl S3Store {
                 }
             }
         }
-        Ok(entries)
+        Ok(listing.entries())
     }
 
     async fn page(
