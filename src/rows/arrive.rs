@@ -69,7 +69,8 @@ pub async fn arrive(desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsEr
         return Ok(());
     }
     desk::index_arrival(desk.shadow)?;
-    search::search(desk)?;
+    // As one: each row that is found would make SQLite write the scratch tables' pages once more.
+    desk.shadow.transaction(|| search::search(desk))?;
     let mut queue = Queue::default();
     queue.fill(desk, AHEAD)?;
     let mut pace = Pace::default();
