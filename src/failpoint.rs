@@ -1,10 +1,23 @@
 //! Places where tests kill, stop or delay the program. Compiled in with the `failpoints` feature only; in a
 //! release each call is nothing.
 
+#[cfg(feature = "failpoints")]
+use std::sync::OnceLock;
+#[cfg(feature = "failpoints")]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Steps that this process has reached, where it is to do something at one of them.
+#[cfg(feature = "failpoints")]
+static REACHED: AtomicU64 = AtomicU64::new(0);
+
+/// The fault that a test has planted into this process.
+#[cfg(feature = "failpoints")]
+static PLANTED: OnceLock<Option<String>> = OnceLock::new();
+
 /// A step of a protocol that a test may want to die at. `MEMBRIDGE_FAILPOINT=name` kills the process with
 /// SIGKILL when it gets there, `name=stop` stops it with SIGSTOP, `name=wait` waits while the file that
-/// `MEMBRIDGE_FAILPOINT_FILE` names is there. The names that are passed are appended to the file that
-/// `MEMBRIDGE_FAILPOINT_LOG` names.
+/// `MEMBRIDGE_FAILPOINT_FILE` names is there. A number in the place of the name means the step that is reached as
+/// that one, from 1. The names that are passed are appended to the file that `MEMBRIDGE_FAILPOINT_LOG` names.
 #[cfg(feature = "failpoints")]
 pub fn reach(name: &str) {
     use nix::sys::signal::{Signal, kill};
@@ -20,11 +33,16 @@ pub fn reach(name: &str) {
     let Ok(wanted) = std::env::var("MEMBRIDGE_FAILPOINT") else {
         return;
     };
-    if wanted == name {
+    let (wanted, deed) = wanted.split_once('=').unwrap_or((&wanted, "kill"));
+    let reached = REACHED.fetch_add(1, Ordering::Relaxed) + 1;
+    if wanted != name && wanted.parse() != Ok(reached) {
+        return;
+    }
+    if deed == "kill" {
         let _ = kill(Pid::this(), Signal::SIGKILL);
-    } else if wanted.strip_suffix("=stop") == Some(name) {
+    } else if deed == "stop" {
         let _ = kill(Pid::this(), Signal::SIGSTOP);
-    } else if wanted.strip_suffix("=wait") == Some(name)
+    } else if deed == "wait"
         && let Ok(file) = std::env::var("MEMBRIDGE_FAILPOINT_FILE")
     {
         // The test says when to go on by removing the file; polling is what a test hook can afford.
@@ -92,11 +110,12 @@ pub fn booted_ago() -> Option<std::time::Duration> {
     None
 }
 
-/// Whether a test has planted the fault `name` into this thread: a rule that does not hold, to show that the tests
-/// would notice. Never in a release.
+/// Whether a test has planted the fault `name` into this thread, or into this process (`MEMBRIDGE_TEST_PLANTED`): a rule
+/// that does not hold, to show that the tests would notice. Never in a release.
 #[cfg(feature = "failpoints")]
 pub fn planted(name: &str) -> bool {
-    script::planted(name)
+    let process = PLANTED.get_or_init(|| std::env::var("MEMBRIDGE_TEST_PLANTED").ok());
+    process.as_deref() == Some(name) || script::planted(name)
 }
 
 /// See the other version: never in a release.

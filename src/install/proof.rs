@@ -7,6 +7,7 @@ use std::path::Path;
 use super::backups::{self, Backup};
 use super::door::Door;
 use crate::database::{self, DatabaseError, changes, facts, files, open_read_only};
+use crate::failpoint;
 use crate::history::{Commit, log, retention};
 
 /// The content digest of a commit that can be restored: it is there, and so are its packs.
@@ -44,6 +45,9 @@ pub(super) async fn forget(door: &Door<'_>, image: Option<&Path>, made: &Path) {
 
 /// Whether every row of the database at `backup` is elsewhere.
 async fn is_elsewhere(door: &Door<'_>, backup: &Path, image: Option<&Path>) -> bool {
+    if failpoint::planted("backup retention") {
+        return true;
+    }
     let proved = match image {
         Some(image) => is_part_of(door, backup, image).await,
         None => false,

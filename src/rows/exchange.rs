@@ -11,7 +11,7 @@ use super::log::ListedNode;
 use super::publish::{self, Emptied};
 use super::report::{Collected, Published, Scanned, TakenIn};
 use super::shadow::ShadowError;
-use super::{Depth, Rows, RowsError, arrive, extras, image, intake, news, scan};
+use super::{Depth, Rows, RowsError, arrive, extras, image, intake, news, restored, scan};
 use crate::database::files::Fingerprint;
 use crate::failpoint;
 
@@ -131,8 +131,9 @@ impl Rows<'_> {
     pub(super) async fn ask_the_log(&mut self) -> Result<(), RowsError> {
         self.shadow.transaction(|| {
             let asked = "EXISTS (SELECT 1 FROM temp.asked AS a WHERE a.uid = rows.uid AND a.tab = rows.tab)";
+            let forgotten = if failpoint::planted("put back") { "1" } else { "NOT held" };
             let sql = format!(
-                "DELETE FROM rows WHERE NOT held AND {asked}; UPDATE rows SET ms = -1, counter = 0 WHERE held AND {asked};"
+                "DELETE FROM rows WHERE {forgotten} AND {asked}; UPDATE rows SET ms = -1, counter = 0 WHERE held AND {asked};"
             );
             self.shadow.db.execute_batch(&sql).map_err(ShadowError)
         })?;
@@ -199,6 +200,7 @@ impl Rows<'_> {
             self.shadow.set("migrated", &false)?;
             self.shadow.set("accept", &false)?;
             self.shadow.unset("restored")?;
+            restored::forget(&self.shadow)?;
             self.shadow.set("turn_print", &self.run.print)?;
             if self.run.depth == Depth::Whole {
                 self.shadow.set("whole_ms", &now_ms)?;

@@ -41,6 +41,7 @@ mod reception;
 pub mod record;
 mod recover;
 pub mod report;
+mod restored;
 mod run;
 mod scan;
 mod search;
@@ -262,6 +263,12 @@ impl Rows<'_> {
     /// The shadow's.
     pub fn restored(&mut self, restoring: Restoring) -> Result<(), RowsError> {
         self.shadow.transaction(|| {
+            // What an addition has not brought back yet was removed by nobody's will.
+            if self.shadow.get("restored")? == Some(Restoring::Adding) {
+                restored::forget(&self.shadow)?;
+                self.shadow.db.execute("DELETE FROM rows", [])?;
+            }
+            restored::note(&self.shadow)?;
             let sql = "DELETE FROM rows; DELETE FROM keys; DELETE FROM highs; DELETE FROM waiting; UPDATE writers SET number = 0;";
             self.shadow.db.execute_batch(sql)?;
             self.shadow.set("synced", &false)?;

@@ -9,6 +9,7 @@ use super::inserts::Inserts;
 use super::live::Names;
 use super::record::Record;
 use super::report::Collected;
+use super::restored;
 use super::search;
 use super::shadow::{Did, Entry, Known, Mark, Seen};
 use super::verdict::{Place, Verdict, decide, decide_restoring};
@@ -87,7 +88,11 @@ fn take_in(hand: &mut Reception<'_>, record: &Record, report: &mut Collected) ->
     let same =
         wanted.as_ref().zip(here.as_ref()).is_some_and(|(wanted, here)| wanted.print(false) == here.bare);
     let (verdict, conflict) = match desk.restoring {
-        Some(restoring) => (decide_restoring(place, record.deleted, same, restoring), None),
+        Some(restoring) => {
+            let says = here.as_ref().map(|here| (here.bare, here.print));
+            let heard = restored::heard(desk, record, says)?;
+            decide_restoring(place, record.deleted, same, restoring, heard)
+        }
         None => decide(place, record.deleted, same, desk.migrated),
     };
     if let Some(kept) = conflict {

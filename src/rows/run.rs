@@ -12,7 +12,7 @@ use super::report::{Begun, WentBack};
 use super::shadow::{self, Shadow, ShadowError};
 use super::site::{Depth, Site};
 use super::stamp::{self, Writer};
-use super::{extras, recover, twins, went_back};
+use super::{extras, recover, restored, twins, went_back};
 use crate::database::files::Fingerprint;
 use crate::failpoint;
 use crate::storage::records::iso;
@@ -123,6 +123,9 @@ impl<'a> Rows<'a> {
         let same = known("whole_print")? || (depth == Depth::Turn && known("turn_print")?);
         let first = !self.shadow.flag("synced")?;
         let restoring = self.shadow.get("restored")?;
+        if restoring.is_some() {
+            restored::prepare(&self.shadow)?;
+        }
         let begun = !self.shadow.arriving()?.is_empty() || self.shadow.flag("went_back")?;
         let untouched = same && !first && !begun && !wishes && !self.shadow.flag("migrated")?;
         self.run = Run {

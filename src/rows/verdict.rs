@@ -41,13 +41,37 @@ pub enum Verdict {
     Note,
 }
 
-/// The same where a person put an earlier state in place, and means it: the log is told, not the database.
-pub fn decide_restoring(place: Place, deleted: bool, same: bool, restoring: Restoring) -> Verdict {
-    match (place, deleted) {
-        (Place::Empty | Place::Vanished, false) if restoring == Restoring::Adding => Verdict::Insert,
-        (Place::Empty | Place::Vanished, true) => Verdict::Forget,
-        (Place::Found | Place::AsSeen | Place::Unsure | Place::Changed, false) if same => Verdict::Same,
-        _ => Verdict::Note,
+/// When a record was made, seen from the moment in which a person put an earlier state in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It was known then.
+    Before,
+    /// Others recorded, changed or deleted it since. `untouched`: the state that was put in place says of the row what was
+    /// here before.
+    Since {
+        /// See above.
+        untouched: bool,
+    },
+}
+
+/// The same where a person put an earlier state in place, and means it: the log is told, not the database. What others did
+/// since is taken in as ever, unless the person has changed the same row.
+pub fn decide_restoring(
+    place: Place,
+    deleted: bool,
+    same: bool,
+    restoring: Restoring,
+    heard: Heard,
+) -> (Verdict, Option<Kept>) {
+    let empty = matches!(place, Place::Empty | Place::Vanished);
+    match heard {
+        Heard::Since { untouched: true } if empty => decide(Place::Empty, deleted, same, false),
+        Heard::Since { untouched: true } => decide(Place::AsSeen, deleted, same, false),
+        _ if empty && deleted => (Verdict::Forget, None),
+        _ if empty && restoring == Restoring::Adding => (Verdict::Insert, None),
+        _ if !empty && !deleted && same => (Verdict::Same, None),
+        Heard::Since { .. } if !empty && !deleted => (Verdict::Note, Some(Kept::Ours)),
+        _ => (Verdict::Note, None),
     }
 }
 
@@ -71,7 +95,7 @@ pub fn decide(place: Place, deleted: bool, same: bool, migrated: bool) -> (Verdi
 
 #[cfg(test)]
 mod tests {
-    use super::{Kept, Place, Restoring, Verdict, decide, decide_restoring};
+    use super::{Heard, Kept, Place, Restoring, Verdict, decide, decide_restoring};
 
     #[test]
     fn a_restored_state_is_told_to_the_log() {
@@ -90,8 +114,32 @@ mod tests {
             ((Changed, false, true, adding), Verdict::Same),
         ];
         for ((place, deleted, same, restoring), verdict) in table {
-            let found = decide_restoring(place, deleted, same, restoring);
-            assert_eq!(found, verdict, "{place:?} {deleted} {same} {restoring:?}");
+            let found = decide_restoring(place, deleted, same, restoring, Heard::Before);
+            assert_eq!(found, (verdict, None), "{place:?} {deleted} {same} {restoring:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_did_since_an_earlier_state_was_put_in_place_is_taken_in() {
+        use Place::{Empty, Found};
+        let table = [
+            // place, deleted, same, untouched → verdict, conflict
+            ((Empty, false, false, true), (Verdict::Insert, None)),
+            ((Empty, true, false, true), (Verdict::Forget, None)),
+            ((Found, false, false, true), (Verdict::Overwrite, None)),
+            ((Found, true, false, true), (Verdict::Delete, None)),
+            ((Found, false, true, true), (Verdict::Same, None)),
+            // The person has put another version in place, or none.
+            ((Empty, false, false, false), (Verdict::Note, None)),
+            ((Empty, true, false, false), (Verdict::Forget, None)),
+            ((Found, false, false, false), (Verdict::Note, Some(Kept::Ours))),
+            ((Found, true, false, false), (Verdict::Note, None)),
+            ((Found, false, true, false), (Verdict::Same, None)),
+        ];
+        for ((place, deleted, same, untouched), wanted) in table {
+            let heard = Heard::Since { untouched };
+            let found = decide_restoring(place, deleted, same, Restoring::Exactly, heard);
+            assert_eq!(found, wanted, "{place:?} {deleted} {same} {untouched}");
         }
     }
 

@@ -32,10 +32,11 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     record.save()?;
     let incoming = Incoming { image, why: Why::Restore, only_over, base };
     let done = session.door(Steps { first: 2, of }).install(incoming).await?;
-    if !present {
+    if present {
+        super::exchange::restored(session).await?;
+    } else {
         session.ui.step("2/2", format!("Installed: {}", session.database.display()));
     }
-    super::exchange::restored(session).await?;
     // All of it is live now.
     backups::settle(&backup.folder);
     let mut report =

@@ -169,3 +169,67 @@ fn a_store_that_is_not_the_one_it_was_gets_nothing_until_a_person_says_that_it_i
     desk.cmd("sync").run().assert_code(1).stdout_has("is another one").stdout_has("--new-store");
     assert_eq!(observations(&desk), 7);
 }
+
+#[test]
+fn what_others_do_after_a_restore_is_not_undone_by_it() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server, 4);
+    alpha.cmd("sync").run().assert_code(0);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("sync").run().assert_code(0);
+    alpha.db().add_session("later").add_observations(2);
+    for machine in [&alpha, &beta] {
+        machine.cmd("sync").run().assert_code(0);
+    }
+    alpha.cmd("restore 1 --yes").run().assert_code(0).stdout_has("this removes 2 observations, 1 session");
+    // Before alpha syncs again: what nobody had when the person at alpha was asked.
+    beta.db().add_session("meanwhile").add_observations(3);
+    beta.db().execute("UPDATE observations SET narrative = 'changed meanwhile' WHERE id = 1");
+    beta.db().execute("DELETE FROM observations WHERE id = 2");
+    for machine in [&beta, &alpha, &beta] {
+        machine.cmd("sync").run().assert_code(0);
+    }
+    let changed = "SELECT count(*) FROM observations WHERE narrative = 'changed meanwhile'";
+    for machine in [&alpha, &beta] {
+        assert_eq!(observations(machine), 3 + 3, "{}: one deleted, two removed, three new", machine.name);
+        assert_eq!(claude_mem::dump(machine.db_path(), changed), ["1"], "{}", machine.name);
+    }
+}
+
+#[test]
+fn a_restore_onto_a_machine_that_lost_its_database_removes_nothing_anywhere() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server, 4);
+    alpha.cmd("sync").run().assert_code(0);
+    alpha.db().add_session("later").add_observations(2);
+    alpha.cmd("sync").run().assert_code(0);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("sync").run().assert_code(0);
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", alpha.db_path().display()));
+    }
+    // Nobody is asked here, because nothing is replaced.
+    alpha.cmd("restore 1").run().assert_code(0);
+    for machine in [&alpha, &beta] {
+        machine.cmd("sync").run().assert_code(0);
+        assert_eq!(observations(machine), 6, "{}", machine.name);
+    }
+}
+
+#[test]
+fn a_backup_that_only_adds_removes_nothing_that_was_not_sent_yet() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server, 4);
+    alpha.cmd("sync").run().assert_code(0);
+    alpha.db().add_session("later").add_observations(2);
+    alpha.cmd("restore 1 --yes").run().assert_code(0);
+    alpha.db().add_session("unsent").add_observations(3);
+    let backups = alpha.cmd("restore-backup --json").run().json();
+    let name = backups["backups"][0]["name"].as_str().unwrap().to_owned();
+    alpha.cmd(&format!("restore-backup {name} --add-only")).run().assert_code(0);
+    alpha.cmd("sync").run().assert_code(0);
+    assert_eq!(observations(&alpha), 4 + 2 + 3);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("sync").run().assert_code(0);
+    assert_eq!(observations(&beta), 9);
+}
