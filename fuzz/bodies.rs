@@ -11,6 +11,7 @@ use membridge::rows::Record;
 use membridge::rows::node::NodeRecord;
 use membridge::rows::segment::{BODY_LIMIT, LINES_LIMIT, SegmentReader};
 use membridge::seal::{Keyring, MasterKey, Place, Seal, Sealed, open_bytes, seal_bytes};
+use membridge::sum::Sum;
 
 /// Bytes from the bucket as a commit: refused, or a commit that survives being written again. Whether it was one.
 pub fn commit(bytes: &[u8]) -> bool {
@@ -83,7 +84,9 @@ pub fn segment(bytes: &[u8]) -> bool {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(bytes).expect("write it");
     let (stored, place) = (Sealed::from_bucket(file), Place::Segment { writer: WRITER, number: 7 });
-    let Ok(opened) = Seal::Off.open_file(stored, "", "6fe2e0f6071ac2bb", place, tempfile::tempfile) else {
+    let Ok(opened) =
+        Seal::Off.open_file(stored, Sum::of(bytes), "6fe2e0f6071ac2bb", place, tempfile::tempfile)
+    else {
         return false;
     };
     let Ok(mut reader) = SegmentReader::proved(opened) else {

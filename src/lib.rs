@@ -26,7 +26,7 @@
 //! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
 //! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground;
-//! - [`outcome`], [`visible`], [`word`] how things ended, in words, and words made fit to be shown.
+//! - [`sum`] a SHA-256; [`outcome`], [`visible`], [`word`] how things ended, in words, and words made fit to be shown.
 
 pub mod agent;
 pub mod cli;
@@ -58,6 +58,7 @@ pub mod seal;
 pub mod server;
 pub mod setup;
 pub mod storage;
+pub mod sum;
 pub mod sync;
 pub mod ui;
 pub mod version;

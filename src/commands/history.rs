@@ -128,7 +128,7 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
         .with("dry_run", true)
         .with("number", commit.number)
         .with("observations", commit.counts.observations)
-        .with("sha256", commit.sha256))
+        .with("sha256", commit.sha256.to_string()))
 }
 
 /// `restore N|TIME --to FILE`.
@@ -147,7 +147,7 @@ pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandRes
     ));
     Ok(Report::ok(Outcome::Restored)
         .with("number", commit.number)
-        .with("sha256", commit.sha256)
+        .with("sha256", commit.sha256.to_string())
         .with("file", file.display().to_string()))
 }
 

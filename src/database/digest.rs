@@ -17,13 +17,13 @@ use super::content::{Content, Part, Uid};
 use super::rows::{self, Told};
 use super::shape::Shapes;
 use super::tables::{columns, quote};
-use crate::context::hex;
+use crate::sum::Sum;
 
-/// The digest of all memory rows, 64 hex digits. One pass, flat memory.
+/// The digest of all memory rows. One pass, flat memory.
 ///
 /// # Errors
 /// SQLite's own.
-pub fn content(connection: &Connection, path: &Path) -> Result<String, DatabaseError> {
+pub fn content(connection: &Connection, path: &Path) -> Result<Sum, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let mut sums: BTreeMap<String, RowSum> = BTreeMap::new();
     for_each_row(connection, |table, _, digest, _| {
@@ -41,7 +41,7 @@ pub fn content(connection: &Connection, path: &Path) -> Result<String, DatabaseE
         whole.update(sum.rows.to_le_bytes());
         whole.update(sum.bytes());
     }
-    Ok(hex(&whole.finalize()))
+    Ok(Sum::end(whole))
 }
 
 /// Calls `visit` with the table of each row, what tells it from the table's others, the digest of its content, and that
@@ -130,10 +130,11 @@ impl RowSum {
 #[cfg(test)]
 mod tests {
     use super::content;
+    use crate::sum::Sum;
     use rusqlite::Connection;
     use std::path::Path;
 
-    fn digest(sql: &str) -> String {
+    fn digest(sql: &str) -> Sum {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(sql).unwrap();
         content(&connection, Path::new("x")).unwrap()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{CORE_TABLES, Table, quote, require_core, tables};
 use super::{DatabaseError, digest};
+use crate::sum::Sum;
 
 /// Rows of the core tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ pub struct Facts {
     /// The highest number in `schema_versions`, where there is one.
     pub schema_version: Option<i64>,
     /// Digest of the memory rows: see [`digest`].
-    pub digest: String,
+    pub digest: Sum,
 }
 
 /// Reads all facts. Takes one pass over the memory rows.

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::pack::Kind;
-use super::spool::{Spooled, from_hex};
+use super::spool::Spooled;
 use crate::database::{Counts, Facts};
 use crate::seal::Place;
 use crate::storage::records;
+use crate::sum::Sum;
 
 /// The only schema of commits there is. A higher number is another format, and is refused.
 pub const SCHEMA: u32 = 1;
@@ -29,18 +30,18 @@ pub struct Link {
     /// The commit that the pack was made for.
     pub number: u64,
     /// SHA-256 of the pack: its key.
-    pub pack: String,
+    pub pack: Sum,
     /// Bytes of the pack.
     pub size: u64,
     /// SHA-256 of the image, once this pack is applied.
-    pub image: String,
+    pub image: Sum,
 }
 
 /// Where a commit comes from that mirrors the push of a Python node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
     /// SHA-256 of the database object that the node wrote.
-    pub sha256: String,
+    pub sha256: Sum,
     /// Host that wrote it.
     #[serde(default)]
     pub host: String,
@@ -61,7 +62,7 @@ pub struct Commit {
     /// What its own pack holds.
     pub kind: Kind,
     /// SHA-256 of its own pack.
-    pub pack: String,
+    pub pack: Sum,
     /// Bytes of its own pack.
     pub pack_size: u64,
     /// Bytes of a page.
@@ -69,11 +70,11 @@ pub struct Commit {
     /// Pages of the image.
     pub page_count: u32,
     /// SHA-256 of the image.
-    pub sha256: String,
+    pub sha256: Sum,
     /// The packs from the nearest full one to its own, which are applied in this order.
     pub chain: Vec<Link>,
     /// Digest of the memory rows.
-    pub content_digest: String,
+    pub content_digest: Sum,
     /// Rows.
     pub counts: Counts,
     /// Highest schema version of the database.
@@ -99,24 +100,24 @@ pub struct Commit {
     pub membridge_version: String,
     /// SHA-256 of the database object that mirrors this commit for Python nodes, where it was made before the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mirror_sha256: Option<String>,
+    pub mirror_sha256: Option<Sum>,
     /// Set when the commit mirrors the push of a Python node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted_from: Option<Adopted>,
     /// SHA-256 of the database object of a Python node, as announced when this commit was made: all of it is in this
     /// commit or in an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub legacy_seen: Option<String>,
+    pub legacy_seen: Option<Sum>,
     /// What of the row log its image contains: for each writer the number of the last segment. Empty in a commit that
     /// mirrors the push of a Python node, which says nothing of what it was made from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seen: BTreeMap<String, u64>,
     /// SHA-256 of what is stored under the number before: the commits of a sealed project are a chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prev: Option<String>,
+    pub prev: Option<Sum>,
     /// SHA-256 of what is stored under this number, in a sealed project. Known once it was read; no part of it.
     #[serde(skip)]
-    pub stored: Option<String>,
+    pub stored: Option<Sum>,
     /// Random: no two commits have the same bytes.
     pub token: String,
     /// What other versions added.
@@ -151,22 +152,22 @@ impl Commit {
         };
         chain.push(Link {
             number,
-            pack: spooled.digests.sha256.clone(),
+            pack: spooled.digests.sha256,
             size: spooled.digests.size,
-            image: spooled.sha256.clone(),
+            image: spooled.sha256,
         });
         Self {
             schema: SCHEMA,
             number,
             parent: parent.map(|parent| parent.number),
             kind: spooled.kind,
-            pack: spooled.digests.sha256.clone(),
+            pack: spooled.digests.sha256,
             pack_size: spooled.digests.size,
             page_size: spooled.shape.page_size,
             page_count: spooled.shape.page_count,
-            sha256: spooled.sha256.clone(),
+            sha256: spooled.sha256,
             chain,
-            content_digest: facts.digest.clone(),
+            content_digest: facts.digest,
             counts: facts.counts,
             schema_version: facts.schema_version,
             claude_mem_version: author.claude_mem_version,
@@ -179,7 +180,7 @@ impl Commit {
             adopted_from: None,
             legacy_seen: None,
             seen: BTreeMap::new(),
-            prev: parent.and_then(|parent| parent.stored.clone()),
+            prev: parent.and_then(|parent| parent.stored),
             stored: None,
             token: author.token,
             other: Map::new(),
@@ -202,7 +203,7 @@ impl Commit {
     }
 
     /// Where in its chain the image with this SHA-256 is: the packs behind it lead from there to here.
-    pub fn links_after(&self, image: &str) -> Option<&[Link]> {
+    pub fn links_after(&self, image: Sum) -> Option<&[Link]> {
         let at = self.chain.iter().rposition(|link| link.image == image)?;
         self.chain.get(at + 1..)
     }
@@ -210,7 +211,7 @@ impl Commit {
     /// Where a pack of its chain belongs: a delta behind the image that it goes on from.
     pub fn place_of(&self, link: &Link) -> Place<'static> {
         let before = self.chain.iter().take_while(|other| other.number < link.number).last();
-        Place::Pack { parent: before.and_then(|before| from_hex(&before.image)) }
+        Place::Pack { parent: before.map(|before| before.image) }
     }
 
     /// When it was made; `None` when that is not a time.
@@ -252,8 +253,6 @@ impl Commit {
         let Some((own, before)) = self.chain.split_last() else {
             return Some("its chain is empty");
         };
-        let sums = [&self.pack, &self.sha256].into_iter();
-        let sums = sums.chain(self.chain.iter().flat_map(|link| [&link.pack, &link.image])).chain(&self.prev);
         let mut numbers = self.chain.iter().rev().zip(0_u64..);
         if self.number != number || number == 0 {
             Some("its number is not that of its key")
@@ -267,8 +266,6 @@ impl Commit {
             Some("its page size makes no sense")
         } else if self.page_count == 0 || self.page_count == u32::MAX {
             Some("its page count makes no sense")
-        } else if !sums.into_iter().all(|sum| is_sha256(sum)) {
-            Some("a checksum is not 64 lower-case hex digits")
         } else if self.chain.len() > MAX_LINKS {
             Some("its chain is too long")
         } else if own.pack != self.pack || own.size != self.pack_size || own.image != self.sha256 {
@@ -281,11 +278,6 @@ impl Commit {
             None
         }
     }
-}
-
-/// 64 lower-case hex digits: also what makes a checksum safe as a part of a key.
-pub fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

@@ -14,15 +14,14 @@ use super::pack::{self, Content, PackReader};
 use super::pagemap::{FreshMap, MapWriter, PageMap};
 use super::pages::{self, Shape};
 use super::references::{Collector, References};
-use super::spool::from_hex;
 use super::{HistoryError, blocking};
-use crate::context::hex;
 use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
 use crate::failpoint;
 use crate::progress::Progress;
 use crate::seal::{Opened, Sealed};
 use crate::storage::{Bucket, Sink};
+use crate::sum::Sum;
 
 /// Pages of the local database that may differ from the base before its copy is not worth while. A worker's
 /// housekeeping rewrites some; most of them are in the delta as well.
@@ -75,7 +74,7 @@ pub struct Base {
 pub async fn image(fetch: Fetch<'_>, commit: &Commit, base: Option<Base>) -> Result<Fetched, HistoryError> {
     refuse_a_bomb(commit)?;
     if let Some(base) = base
-        && let Some(links) = commit.links_after(&base.map.sha256)
+        && let Some(links) = commit.links_after(base.map.sha256)
     {
         match by_delta(fetch, commit, base, links).await {
             Ok(Some(fetched)) => return Ok(fetched),
@@ -158,7 +157,7 @@ async fn by_delta(
     if base.map.shape.page_size != commit.page_size {
         return Ok(None);
     }
-    let before = base.map.sha256.clone();
+    let before = base.map.sha256;
     let (folder, needed) = (fetch.folder.to_owned(), commit.image_bytes());
     let copied = blocking(move || {
         let mut base = base;
@@ -173,7 +172,7 @@ async fn by_delta(
     };
     failpoint::reach("history.base-copied");
     let links: Vec<&Link> = links.iter().collect();
-    let (path, drifted, downloaded) = apply_all(fetch, commit, &links, Some(&before), path, drifted).await?;
+    let (path, drifted, downloaded) = apply_all(fetch, commit, &links, Some(before), path, drifted).await?;
     if drifted.iter().any(|pgno| *pgno <= commit.page_count) {
         tracing::info!(pages = drifted.len(), "pages changed here that the delta does not bring");
         return Ok(None);
@@ -231,12 +230,12 @@ async fn apply_all(
     fetch: Fetch<'_>,
     commit: &Commit,
     links: &[&Link],
-    before: Option<&str>,
+    before: Option<Sum>,
     path: TempPath,
     drifted: BTreeSet<u32>,
 ) -> Result<(TempPath, BTreeSet<u32>, u64), HistoryError> {
     let (mut path, mut drifted, mut downloaded) = (path, drifted, 0_u64);
-    let mut before = before.map(str::to_owned);
+    let mut before = before;
     for link in links {
         let packed = download(fetch, commit, link).await?;
         downloaded += link.size;
@@ -244,11 +243,11 @@ async fn apply_all(
         let (wanted, page_size) = ((*link).clone(), commit.page_size);
         let parent = before.take();
         (path, drifted) = blocking(move || {
-            apply_one(packed, &wanted, parent.as_deref(), page_size, &path, &mut drifted)?;
+            apply_one(packed, &wanted, parent, page_size, &path, &mut drifted)?;
             Ok((path, drifted))
         })
         .await?;
-        before = Some(link.image.clone());
+        before = Some(link.image);
     }
     fetch.progress.done();
     Ok((path, drifted, downloaded))
@@ -260,7 +259,7 @@ pub(super) async fn download(
     commit: &Commit,
     link: &Link,
 ) -> Result<Opened<File>, HistoryError> {
-    let key = fetch.bucket.keys.pack(&link.pack);
+    let key = fetch.bucket.keys.pack(link.pack);
     files::require_space(fetch.scratch, link.size)?;
     let path = files::temporary(fetch.scratch, "pack")?;
     let file = std::fs::OpenOptions::new()
@@ -283,7 +282,7 @@ pub(super) async fn download(
     blocking(move || {
         let file = File::open(&path).map_err(|error| DatabaseError::io("read", &path, error))?;
         let into = || tempfile::tempfile_in(&scratch);
-        let opened = seal.open_file(Sealed::from_bucket(file), &sha256, &cid, place, into);
+        let opened = seal.open_file(Sealed::from_bucket(file), sha256, &cid, place, into);
         opened.map_err(|error| HistoryError::Sealed { what: key, error })
     })
     .await
@@ -293,7 +292,7 @@ pub(super) async fn download(
 pub(super) fn apply_one(
     packed: Opened<File>,
     link: &Link,
-    parent: Option<&str>,
+    parent: Option<Sum>,
     page_size: u32,
     image: &Path,
     drifted: &mut BTreeSet<u32>,
@@ -307,7 +306,7 @@ pub(super) fn apply_one(
     let header = pack.header;
     let fits = match (header.content, parent) {
         (Content::Full, None) => true,
-        (Content::Delta(of), Some(parent)) => hex(&of) == parent,
+        (Content::Delta(of), Some(parent)) => of == parent,
         _ => false,
     };
     if !fits {
@@ -316,7 +315,7 @@ pub(super) fn apply_one(
     if header.page_size != page_size {
         return Err(out_of_place("its pages have another size than the commit's"));
     }
-    if Some(pack.image) != from_hex(&link.image) {
+    if pack.image != link.image {
         return Err(out_of_place("it does not result in the image of its commit"));
     }
     // What a small pack can blow itself up to is bounded by the disk.
@@ -343,12 +342,12 @@ async fn verify(
     references: Collector,
 ) -> Result<FreshMap, HistoryError> {
     let (page_size, page_count) = (commit.page_size, commit.page_count);
-    let (wanted, number) = (commit.sha256.clone(), commit.number);
+    let (wanted, number) = (commit.sha256, commit.number);
     let scratch = fetch.scratch.to_owned();
     let map =
         blocking(move || map_of(&path, page_size, page_count, MapWriter::create(&scratch, references)?))
             .await?;
-    let found = hex(&map.sha256);
+    let found = map.sha256;
     if found == wanted {
         return Ok(map);
     }

@@ -56,7 +56,7 @@ impl Ground {
         let map = parent
             .as_ref()
             .filter(|parent| !rebase_due(&parent.chain))
-            .and_then(|parent| PageMap::open(&self.map(), &parent.sha256));
+            .and_then(|parent| PageMap::open(&self.map(), parent.sha256));
         let pinned = Pinned::new(&self.live).unwrap();
         let spooled =
             spool(&pinned, map, self.folder.path(), &Progress::hidden(), self.bucket.sealing().unwrap())
@@ -66,7 +66,7 @@ impl Ground {
             counts: crate::database::Counts::default(),
             tables: Vec::new(),
             schema_version: None,
-            digest: String::new(),
+            digest: [0; 32].into(),
         };
         let author = Author { token: "a token".to_owned(), ..Author::default() };
         let commit = Commit::following(parent.as_ref(), &spooled, &facts, author);
@@ -96,7 +96,7 @@ impl Ground {
     fn base(&self, commit: &Commit) -> Base {
         Base {
             pinned: Pinned::new(&self.live).unwrap(),
-            map: PageMap::open(&self.map(), &commit.sha256).unwrap(),
+            map: PageMap::open(&self.map(), commit.sha256).unwrap(),
         }
     }
 
@@ -179,7 +179,7 @@ async fn index_pages_that_drifted_are_mended_from_the_kept_ones() {
     let mended = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
     assert!(mended.by_delta);
     mended.map.keep(&other.map()).unwrap();
-    assert!(PageMap::open(&other.map(), &second.sha256).is_some());
+    assert!(PageMap::open(&other.map(), second.sha256).is_some());
     installed_again(&ground, &other, &first).await;
     let pages = other.map().with_extension("pages");
     std::fs::write(&pages, "torn").unwrap();
@@ -205,8 +205,8 @@ async fn damage_in_the_store_is_found_and_named() {
     assert_eq!(second.kind, Kind::Delta);
 
     let mut forged = second.clone();
-    forged.sha256 = first.sha256.clone();
-    forged.chain.last_mut().unwrap().image = first.sha256.clone();
+    forged.sha256 = first.sha256;
+    forged.chain.last_mut().unwrap().image = first.sha256;
     let wrong = ground.fetch(&forged, None).await.unwrap_err();
     assert!(wrong.to_string().contains("does not result in the image"), "{wrong}");
     let mut shuffled = second.clone();
@@ -221,7 +221,7 @@ async fn damage_in_the_store_is_found_and_named() {
     let no_room = ground.fetch(&huge, None).await.unwrap_err();
     assert!(no_room.to_string().contains("would grow to"), "{no_room}");
 
-    let pack = ground.file(&ground.bucket.keys.pack(&second.pack));
+    let pack = ground.file(&ground.bucket.keys.pack(second.pack));
     let good = std::fs::read(&pack).unwrap();
     for damaged in [&good[..good.len() / 2], &[], &[&good[..], b"x"].concat()] {
         std::fs::write(&pack, damaged).unwrap();
@@ -231,7 +231,7 @@ async fn damage_in_the_store_is_found_and_named() {
     flipped[60] ^= 1;
     std::fs::write(&pack, &flipped).unwrap();
     let wrong = ground.fetch(&second, None).await.unwrap_err();
-    assert!(wrong.to_string().contains(&second.pack), "{wrong}");
+    assert!(wrong.to_string().contains(&second.pack.to_string()), "{wrong}");
     std::fs::remove_file(&pack).unwrap();
     let gone = ground.fetch(&second, None).await.unwrap_err();
     assert!(matches!(gone, HistoryError::Gone { .. }), "{gone}");
@@ -251,7 +251,7 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     let orphan =
         spool(&pinned, None, ground.folder.path(), &Progress::hidden(), ground.bucket.sealing().unwrap())
             .unwrap();
-    let orphan_file = ground.file(&ground.bucket.keys.pack(&orphan.digests.sha256));
+    let orphan_file = ground.file(&ground.bucket.keys.pack(orphan.digests.sha256));
     log::upload_pack(&ground.bucket, &orphan, &Progress::hidden()).await.unwrap();
 
     assert_eq!(ground.collect(1, 100).await, (0, 0, false), "all of it is young");
@@ -330,7 +330,7 @@ proptest! {
                 let of_the_fetched = ground.folder.path().join("fetched.map");
                 fetched.map.keep(&of_the_fetched).unwrap();
                 let (image, hashes) = format_tests::page_map(&of_the_fetched);
-                assert_eq!(image, commit.sha256);
+                assert_eq!(image, commit.sha256.to_string());
                 for (page, hash) in by_the_document.chunks(commit.page_size as usize).zip(hashes) {
                     assert_eq!(hash, pages::hash(page));
                 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::context::hex;
+use crate::sum::Sum;
 
 /// Holds a step of this reader to the sentence of the document that it follows.
 fn quoted(sentence: &str) {
@@ -151,10 +152,10 @@ pub(super) fn page_map(path: &PathBuf) -> (String, Vec<Vec<u8>>) {
 #[test]
 fn the_fields_of_a_commit_are_those_of_the_document() {
     let mut commit = super::commit::tests::sample(3, 1);
-    commit.mirror_sha256 = Some("m".to_owned());
-    commit.legacy_seen = Some("l".to_owned());
+    commit.mirror_sha256 = Some(Sum::of("m"));
+    commit.legacy_seen = Some(Sum::of("l"));
     commit.adopted_from = Some(super::commit::Adopted {
-        sha256: "s".to_owned(),
+        sha256: Sum::of("s"),
         host: "h".to_owned(),
         timestamp: "t".to_owned(),
     });

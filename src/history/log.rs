@@ -8,8 +8,9 @@ use super::{HistoryError, Kind};
 use crate::database::DatabaseError;
 use crate::failpoint;
 use crate::progress::Progress;
-use crate::seal::{Fleet, Place, Seal, Sealed, Seen, Standing, sha256};
+use crate::seal::{Fleet, Place, Seal, Sealed, Seen, Standing};
 use crate::storage::{Body, Bucket, Entry, Outcome, StoreErrorKind};
+use crate::sum::Sum;
 
 /// The largest number: ten digits hold no larger one, and with more of them the order of keys is not that of numbers.
 pub const LAST: u64 = 9_999_999_999;
@@ -31,7 +32,7 @@ pub async fn get(bucket: &Bucket, number: u64) -> Result<Option<Commit>, History
     let Some((bytes, _)) = got else {
         return Ok(None);
     };
-    let stored = bucket.seal.is_on().then(|| sha256(&bytes));
+    let stored = bucket.seal.is_on().then(|| Sum::of(&bytes));
     let place = Place::Commit { number };
     let opened = bucket
         .seal
@@ -70,8 +71,11 @@ pub async fn head(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, 
 
 /// How a commit that is the newest one stands to what was seen here.
 fn note(fleet: &Fleet, commit: &Commit) -> Result<Standing, HistoryError> {
-    let there = Seen { number: commit.number, sha256: commit.stored.clone().unwrap_or_default() };
-    let noted = fleet.watch.commit(&there, commit.prev.as_deref());
+    let Some(sha256) = commit.stored else {
+        return Ok(Standing::Exchanged);
+    };
+    let there = Seen { number: commit.number, sha256 };
+    let noted = fleet.watch.commit(&there, commit.prev);
     noted.map_err(|error| HistoryError::Database(DatabaseError::io("write", fleet.watch.path(), error)))
 }
 
@@ -171,7 +175,7 @@ pub async fn upload_pack(
     spooled: &Spooled,
     progress: &Progress,
 ) -> Result<(), HistoryError> {
-    let key = bucket.keys.pack(&spooled.digests.sha256);
+    let key = bucket.keys.pack(spooled.digests.sha256);
     let sent = bucket.store.put(&key, Body::File(&spooled.path, &spooled.digests), progress).await?;
     failpoint::reach("history.pack-sent");
     let found = bucket.confirm(&key, &spooled.digests, Some(&sent)).await?;
@@ -218,7 +222,7 @@ pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, History
     let written = Box::pin(bucket.swap(&key, None, &bytes)).await?;
     failpoint::reach("history.committed");
     if let (Seal::On(fleet), Outcome::Won(_)) = (&bucket.seal, &written) {
-        note(fleet, &Commit { stored: Some(sha256(&bytes)), ..commit.clone() })?;
+        note(fleet, &Commit { stored: Some(Sum::of(&bytes)), ..commit.clone() })?;
     }
     Ok(if written == Outcome::Lost { Created::Lost } else { Created::Won })
 }

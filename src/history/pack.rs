@@ -14,6 +14,7 @@ pub use read::{Orphan, PackReader, Parent, apply};
 pub use write::PackWriter;
 
 use super::pages::lock_page;
+use crate::sum::Sum;
 
 const MAGIC: [u8; 8] = *b"MBPACK\r\n";
 const END: [u8; 8] = *b"\nMBPEND\n";
@@ -97,7 +98,7 @@ pub enum Content {
     /// All pages of the image.
     Full,
     /// The pages that differ from the image with this SHA-256.
-    Delta([u8; 32]),
+    Delta(Sum),
 }
 
 /// The head of a pack.
@@ -123,7 +124,7 @@ impl Header {
     fn to_bytes(self) -> Vec<u8> {
         let (kind, parent) = match self.content {
             Content::Full => (1_u8, [0; 32]),
-            Content::Delta(parent) => (2, parent),
+            Content::Delta(parent) => (2, *parent.bytes()),
         };
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&MAGIC);
@@ -154,7 +155,7 @@ impl Header {
         let parent: [u8; 32] = take(from)?;
         let content = match kind {
             1 if parent == [0; 32] && version == FRAMES => Content::Full,
-            2 => Content::Delta(parent),
+            2 => Content::Delta(parent.into()),
             _ => return Err(PackError::Field("kind")),
         };
         if zero != 0 || zeros != [0; 4] {
@@ -187,10 +188,10 @@ fn take<const N: usize>(from: &mut impl Read) -> Result<[u8; N], PackError> {
 }
 
 /// The part of the trailer that the checksum covers, after the header and the uncompressed stream.
-fn trailer_head(records: u32, image: &[u8; 32]) -> Vec<u8> {
+fn trailer_head(records: u32, image: Sum) -> Vec<u8> {
     let mut bytes = records.to_le_bytes().to_vec();
     bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(image);
+    bytes.extend_from_slice(image.bytes());
     bytes
 }
 

@@ -13,7 +13,7 @@ type Check = fn(&PackError) -> bool;
 /// A delta put together by hand, of a version and with groups (references, records) as a writer of ours would never
 /// write them. Version 1 has one group without references.
 fn forge(version: u8, page_count: u32, records: u32, groups: &[(&[u32], &[u8])], window_log: u32) -> Vec<u8> {
-    let mut head = Header { content: Content::Delta([7; 32]), page_size: 512, page_count }.to_bytes();
+    let mut head = Header { content: Content::Delta([7; 32].into()), page_size: 512, page_count }.to_bytes();
     head[8] = version;
     let (mut bytes, mut checked) = (head.clone(), head);
     for (references, stream) in groups {
@@ -30,7 +30,7 @@ fn forge(version: u8, page_count: u32, records: u32, groups: &[(&[u32], &[u8])],
         encoder.finish().unwrap();
         checked.extend_from_slice(&[&numbers, *stream].concat());
     }
-    let trailer = super::trailer_head(records, &[1; 32]);
+    let trailer = super::trailer_head(records, [1; 32].into());
     bytes.extend_from_slice(&trailer);
     bytes.extend_from_slice(&Sha256::digest([&checked[..], &trailer].concat()));
     bytes.extend_from_slice(b"\nMBPEND\n");

@@ -4,6 +4,7 @@ use std::io::{Cursor, Write};
 use proptest::prelude::*;
 
 use crate::failpoint::cases;
+use crate::sum::Sum;
 use sha2::{Digest, Sha256};
 
 use super::{Content, Header, Orphan, PackError, PackReader, PackWriter, apply};
@@ -11,8 +12,8 @@ use crate::history::pages::lock_page;
 
 pub(super) type Pages = Vec<Vec<u8>>;
 
-fn image_hash(pages: &Pages) -> [u8; 32] {
-    Sha256::digest(pages.concat()).into()
+fn image_hash(pages: &Pages) -> Sum {
+    Sum::of(pages.concat())
 }
 
 /// A pack of `pages`, of those that differ from `parent` where there is one. Every other page of it is referred to.
@@ -130,14 +131,14 @@ fn a_page_is_described_by_what_it_was() {
 #[test]
 fn the_page_of_the_locks_is_left_out_and_stays_empty() {
     let lock = lock_page(65536);
-    let header = Header { content: Content::Delta([3; 32]), page_size: 65536, page_count: lock + 2 };
+    let header = Header { content: Content::Delta([3; 32].into()), page_size: 65536, page_count: lock + 2 };
     let mut writer = PackWriter::new(Vec::new(), header).unwrap();
     let page = vec![8; 65536];
     for pgno in [lock - 1, lock, lock + 1, lock + 2] {
         writer.page(pgno, &page, None).unwrap();
     }
     assert_eq!(writer.records(), 3);
-    let bytes = writer.finish([0; 32]).unwrap();
+    let bytes = writer.finish([0; 32].into()).unwrap();
     let file = tempfile::tempfile().unwrap();
     let mut drifted = BTreeSet::from([lock - 2, lock - 1, lock, lock + 1, lock + 2]);
     let mut reader = PackReader::open(Cursor::new(bytes)).unwrap();

@@ -10,8 +10,8 @@ use tempfile::TempPath;
 
 use super::pages::{PageHash, Shape};
 use super::references::{Collector, References};
-use crate::context::hex;
 use crate::database::{DatabaseError, files};
+use crate::sum::Sum;
 
 const MAGIC: [u8; 8] = *b"MBPAGES\n";
 const VERSION: u32 = 1;
@@ -29,17 +29,17 @@ pub struct PageMap {
     pub references: Option<References>,
     /// What the image looks like.
     pub shape: Shape,
-    /// SHA-256 of the image, 64 hex digits.
-    pub sha256: String,
+    /// SHA-256 of the image.
+    pub sha256: Sum,
 }
 
 impl PageMap {
     /// Opens the map, when it is whole and of the image with this checksum.
-    pub fn open(path: &Path, image_sha256: &str) -> Option<Self> {
+    pub fn open(path: &Path, image: Sum) -> Option<Self> {
         match Self::read(path) {
-            Ok(map) if map.sha256 == image_sha256 => Some(map),
+            Ok(map) if map.sha256 == image => Some(map),
             Ok(map) => {
-                tracing::debug!(of = map.sha256, wanted = image_sha256, "the page map is stale");
+                tracing::debug!(of = %map.sha256, wanted = %image, "the page map is stale");
                 None
             }
             Err(error) => {
@@ -62,6 +62,7 @@ impl PageMap {
         let (checked, checksum) = header.split_at(CHECKED);
         let (magic, rest) = checked.split_at(MAGIC.len());
         let (numbers, sha256) = rest.split_at(16);
+        let sha256: [u8; 32] = sha256.try_into().map_err(|_| bad("a short header"))?;
         let numbers: Vec<u32> =
             numbers.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let [version, page_size, page_count, cookie] = numbers[..] else {
@@ -87,7 +88,7 @@ impl PageMap {
             left: page_count,
             references: References::open(path),
             shape: Shape { page_size, page_count, cookie },
-            sha256: hex(sha256),
+            sha256: sha256.into(),
         })
     }
 
@@ -171,7 +172,7 @@ impl MapWriter {
     /// # Errors
     /// The disk's.
     pub fn finish(self, shape: Shape) -> Result<FreshMap, DatabaseError> {
-        let sha256: [u8; 32] = self.image.finalize().into();
+        let sha256 = Sum::end(self.image);
         let (path, file, checksum) = (self.path, self.file, self.checksum);
         let references = self.references;
         let end = || -> io::Result<()> {
@@ -181,7 +182,7 @@ impl MapWriter {
             for number in [VERSION, shape.page_size, shape.page_count, shape.cookie] {
                 header.extend_from_slice(&number.to_le_bytes());
             }
-            header.extend_from_slice(&sha256);
+            header.extend_from_slice(sha256.bytes());
             let mut checksum = checksum;
             checksum.update(&header);
             header.extend_from_slice(&checksum.finalize());
@@ -201,7 +202,7 @@ pub struct FreshMap {
     /// What the image looks like.
     pub shape: Shape,
     /// SHA-256 of the image.
-    pub sha256: [u8; 32],
+    pub sha256: Sum,
 }
 
 impl FreshMap {
@@ -227,12 +228,12 @@ impl FreshMap {
 #[cfg(test)]
 mod tests {
     use super::{Collector, MapWriter, PageMap};
-    use crate::context::hex;
     use crate::failpoint::cases;
     use crate::history::pages::{Shape, hash};
+    use crate::sum::Sum;
     use proptest::prelude::*;
 
-    fn write(folder: &std::path::Path, pages: &[Vec<u8>]) -> (std::path::PathBuf, String) {
+    fn write(folder: &std::path::Path, pages: &[Vec<u8>]) -> (std::path::PathBuf, Sum) {
         let mut writer = MapWriter::create(folder, Collector::off()).unwrap();
         for page in pages {
             assert_eq!(writer.page(page).unwrap(), hash(page));
@@ -240,7 +241,7 @@ mod tests {
         let fresh = writer
             .finish(Shape { page_size: 512, page_count: u32::try_from(pages.len()).unwrap(), cookie: 7 })
             .unwrap();
-        let sha256 = hex(&fresh.sha256);
+        let sha256 = fresh.sha256;
         let path = folder.join("maps/a.map");
         fresh.keep(&path).unwrap();
         (path, sha256)
@@ -251,14 +252,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pages: Vec<Vec<u8>> = (0..300_u32).map(|n| n.to_le_bytes().repeat(128)).collect();
         let (path, sha256) = write(folder.path(), &pages);
-        let mut map = PageMap::open(&path, &sha256).unwrap();
+        let mut map = PageMap::open(&path, sha256).unwrap();
         assert_eq!((map.shape.page_count, map.shape.cookie), (300, 7));
         for page in &pages {
             assert_eq!(map.next_hash().unwrap(), Some(hash(page)));
         }
         assert_eq!(map.next_hash().unwrap(), None);
-        assert!(PageMap::open(&path, &"0".repeat(64)).is_none(), "stale");
-        assert!(PageMap::open(&folder.path().join("none"), &sha256).is_none());
+        assert!(PageMap::open(&path, Sum::of("another")).is_none(), "stale");
+        assert!(PageMap::open(&folder.path().join("none"), sha256).is_none());
     }
 
     proptest! {
@@ -272,9 +273,9 @@ mod tests {
             let mut damaged = whole.clone();
             *at.get_mut(&mut damaged) ^= flip;
             std::fs::write(&path, &damaged).unwrap();
-            prop_assert!(PageMap::open(&path, &sha256).is_none());
+            prop_assert!(PageMap::open(&path, sha256).is_none());
             std::fs::write(&path, &whole[..cut.index(whole.len())]).unwrap();
-            prop_assert!(PageMap::open(&path, &sha256).is_none());
+            prop_assert!(PageMap::open(&path, sha256).is_none());
         }
     }
 }

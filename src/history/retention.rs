@@ -10,6 +10,7 @@ use super::log::{self, Listed};
 use crate::config::HistoryRetention;
 use crate::failpoint;
 use crate::storage::Bucket;
+use crate::sum::Sum;
 
 /// Deltas on one full pack at most.
 pub const MAX_DELTAS: usize = 64;
@@ -46,13 +47,13 @@ pub struct ListedPack {
     /// Its whole key.
     pub key: String,
     /// SHA-256, as its name says.
-    pub sha256: String,
+    pub sha256: Sum,
     /// When the store got it, seconds since 1970; 0 where the store does not say.
     pub modified: i64,
 }
 
 /// The keys of packs that nobody needs and that are past the grace period.
-pub fn orphans<'a>(packs: &'a [ListedPack], needed: &BTreeSet<String>, now: i64) -> Vec<&'a str> {
+pub fn orphans<'a>(packs: &'a [ListedPack], needed: &BTreeSet<Sum>, now: i64) -> Vec<&'a str> {
     packs
         .iter()
         .filter(|pack| !needed.contains(&pack.sha256) && is_older(pack.modified, GRACE, now))
@@ -125,7 +126,7 @@ pub async fn has_packs(bucket: &Bucket, commit: &Commit) -> Result<bool, History
         .into_iter()
         .map(|entry| (entry.key, entry.size))
         .collect();
-    Ok(commit.chain.iter().all(|link| sizes.get(&bucket.keys.pack(&link.pack)) == Some(&link.size)))
+    Ok(commit.chain.iter().all(|link| sizes.get(&bucket.keys.pack(link.pack)) == Some(&link.size)))
 }
 
 async fn packs(bucket: &Bucket) -> Result<Vec<ListedPack>, HistoryError> {
@@ -134,19 +135,15 @@ async fn packs(bucket: &Bucket) -> Result<Vec<ListedPack>, HistoryError> {
     Ok(entries
         .into_iter()
         .filter_map(|entry| {
-            let sha256 = entry.key.strip_prefix(&folder)?.strip_suffix(".zst")?.to_owned();
-            super::commit::is_sha256(&sha256).then_some(ListedPack {
-                key: entry.key,
-                sha256,
-                modified: entry.modified,
-            })
+            let sha256 = entry.key.strip_prefix(&folder)?.strip_suffix(".zst")?.parse().ok()?;
+            Some(ListedPack { key: entry.key, sha256, modified: entry.modified })
         })
         .collect())
 }
 
 /// The packs of all kept commits. A chain holds the packs of every commit from its full one on, so one record a
 /// chain is read, newest first.
-async fn needed(bucket: &Bucket, kept: &[u64]) -> Result<BTreeSet<String>, HistoryError> {
+async fn needed(bucket: &Bucket, kept: &[u64]) -> Result<BTreeSet<Sum>, HistoryError> {
     let mut needed = BTreeSet::new();
     let mut covered_from = u64::MAX;
     for number in kept.iter().rev() {

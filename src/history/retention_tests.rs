@@ -4,6 +4,7 @@ use super::{GRACE, ListedPack, expired, orphans, rebase_due};
 use crate::config::HistoryRetention;
 use crate::history::commit::Link;
 use crate::history::log::Listed;
+use crate::sum::Sum;
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -38,12 +39,12 @@ fn commits_go_from_the_oldest_end_when_they_are_too_many_and_too_old() {
 fn packs_go_when_nobody_needs_them_and_the_grace_is_over() {
     let pack = |name: &str, age: i64| ListedPack {
         key: format!("k/{name}"),
-        sha256: name.to_owned(),
+        sha256: Sum::of(name),
         modified: if age < 0 { 0 } else { NOW - age },
     };
     let packs =
         [pack("needed", 900 * DAY), pack("orphan", GRACE + 1), pack("young", GRACE), pack("unknown", -1)];
-    let needed = BTreeSet::from(["needed".to_owned()]);
+    let needed = BTreeSet::from([Sum::of("needed")]);
     assert_eq!(orphans(&packs, &needed, NOW), ["k/orphan"]);
 }
 
@@ -53,7 +54,7 @@ fn a_chain_starts_anew_before_it_outgrows_its_limits() {
         std::iter::once(&full)
             .chain(deltas)
             .zip(1..)
-            .map(|(size, number)| Link { number, pack: String::new(), size: *size, image: String::new() })
+            .map(|(size, number)| Link { number, pack: Sum::of(""), size: *size, image: Sum::of("") })
             .collect()
     };
     let table = [

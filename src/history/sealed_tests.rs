@@ -6,7 +6,8 @@ use aws_smithy_types::base64;
 
 use super::fetch::tests::Ground;
 use super::{Commit, HistoryError, log};
-use crate::seal::{Keyring, MasterKey, Place, Seal, SealError, Vouched, Watch, is_sealed, sha256};
+use crate::seal::{Keyring, MasterKey, Place, Seal, SealError, Vouched, Watch, is_sealed};
+use crate::sum::Sum;
 
 const CID: &str = "6fe2e0f6071ac2bb";
 
@@ -25,7 +26,7 @@ impl Ground {
     }
 
     fn pack_of(&self, commit: &Commit) -> PathBuf {
-        self.file(&self.bucket.keys.pack(&commit.pack))
+        self.file(&self.bucket.keys.pack(commit.pack))
     }
 
     fn commit_of(&self, number: u64) -> PathBuf {
@@ -92,9 +93,12 @@ async fn a_sealed_history_comes_back_and_shows_nothing() {
     for commit in &commits {
         let bytes = std::fs::read(ground.pack_of(commit)).unwrap();
         assert!(is_sealed(&bytes));
-        assert_eq!(sha256(&bytes), commit.pack);
+        assert_eq!(Sum::of(&bytes), commit.pack);
         let text = std::fs::read_to_string(ground.commit_of(commit.number)).unwrap();
-        assert!(!text.contains(&commit.sha256) && !text.contains(&commit.pack), "{text}");
+        assert!(
+            !text.contains(&commit.sha256.to_string()) && !text.contains(&commit.pack.to_string()),
+            "{text}"
+        );
     }
 }
 
@@ -186,7 +190,7 @@ async fn without_the_key_nothing_is_read_and_with_an_old_one_what_is_vouched_for
     ground.newcomer(rotated(), Vouched::default());
     assert_eq!(read(&ground).await, Err("not authentic"));
     let stored = commits.iter().map(|commit| std::fs::read(ground.commit_of(commit.number)).unwrap());
-    let commits = (1..).zip(stored.map(|bytes| sha256(&bytes))).collect();
+    let commits = (1..).zip(stored.map(|bytes| Sum::of(&bytes))).collect();
     ground.newcomer(rotated(), Vouched { commits, ..Vouched::default() });
     assert_eq!(read(&ground).await, Ok(3));
     // What follows is sealed with the new key and goes on from what the old one sealed.

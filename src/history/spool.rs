@@ -12,12 +12,12 @@ use super::pack::{Content, Header, Kind, PackWriter};
 use super::pagemap::{FreshMap, MapWriter, PageMap};
 use super::pages::{self, Shape};
 use super::references::Collector;
-use crate::context::hex;
 use crate::database::snapshot::Pinned;
 use crate::database::{DatabaseError, files};
 use crate::progress::Progress;
 use crate::seal::{Place, Sealing, Writing};
 use crate::storage::{Digests, Tee};
+use crate::sum::Sum;
 
 /// A pack in a private temporary file, sealed where the project is, and what it is a pack of.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub struct Spooled {
     pub pages: u32,
     /// What the image looks like.
     pub shape: Shape,
-    /// SHA-256 of the image, 64 hex digits.
-    pub sha256: String,
+    /// SHA-256 of the image.
+    pub sha256: Sum,
     /// The image's page map, to be kept once the image is a commit.
     pub map: FreshMap,
 }
@@ -86,10 +86,7 @@ fn pass(
     let kind = if parent.is_some() { Kind::Delta } else { Kind::Full };
     let content = match &parent {
         None => Content::Full,
-        Some(map) => Content::Delta(from_hex(&map.sha256).ok_or_else(|| HistoryError::Content {
-            what: "the page map".to_owned(),
-            problem: "its checksum is not one".to_owned(),
-        })?),
+        Some(map) => Content::Delta(map.sha256),
     };
     let path = files::temporary(folder, "pack")?;
     let fail = |error| HistoryError::from(DatabaseError::io("write", &path, error));
@@ -141,30 +138,12 @@ fn pass(
     let (file, digests) = file.finish();
     flush(file).map_err(fail)?;
     progress.done();
-    Ok(Pass::Done(Box::new(Spooled { path, digests, kind, pages, shape, sha256: hex(&map.sha256), map })))
+    Ok(Pass::Done(Box::new(Spooled { path, digests, kind, pages, shape, sha256: map.sha256, map })))
 }
 
 /// The pack is read once more, by the upload, and then thrown away: it need not survive a power cut.
 fn flush(mut file: BufWriter<File>) -> std::io::Result<()> {
     file.flush()
-}
-
-/// 64 hex digits as bytes.
-pub fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        // from_str_radix would take a sign.
-        if !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

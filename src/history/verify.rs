@@ -13,6 +13,7 @@ use super::{HistoryError, blocking, log};
 use crate::database::{DatabaseError, files};
 use crate::seal::Opened;
 use crate::storage::Digests;
+use crate::sum::Sum;
 
 /// What was looked at.
 #[derive(Debug, Default)]
@@ -99,7 +100,7 @@ async fn chain(
     verified: &mut Verified,
 ) -> Result<(), HistoryError> {
     let mut image = files::temporary(fetch.folder, "verify")?;
-    let mut before: Option<String> = None;
+    let mut before: Option<Sum> = None;
     for link in &commit.chain {
         let pack = fetch::download(fetch, commit, link).await?;
         verified.packs += 1;
@@ -107,20 +108,20 @@ async fn chain(
         let (sum, path) = apply(pack, link.clone(), before.take(), commit.page_size, image).await?;
         image = path;
         if sum.sha256 != link.image {
-            return Err(wrong(link.number, &sum.sha256, &link.image));
+            return Err(wrong(link.number, sum.sha256, link.image));
         }
         if let Some(member) = members.iter().find(|member| member.number == link.number) {
             if member.sha256 != sum.sha256 || member.image_bytes() != sum.size {
-                return Err(wrong(member.number, &sum.sha256, &member.sha256));
+                return Err(wrong(member.number, sum.sha256, member.sha256));
             }
             verified.commits += 1;
         }
-        before = Some(link.image.clone());
+        before = Some(link.image);
     }
     Ok(())
 }
 
-fn wrong(number: u64, found: &str, wanted: &str) -> HistoryError {
+fn wrong(number: u64, found: Sum, wanted: Sum) -> HistoryError {
     HistoryError::Content {
         what: format!("the image of commit {number}"),
         problem: format!("its sha256 is {found} instead of {wanted}"),
@@ -130,13 +131,13 @@ fn wrong(number: u64, found: &str, wanted: &str) -> HistoryError {
 async fn apply(
     pack: Opened<File>,
     link: Link,
-    before: Option<String>,
+    before: Option<Sum>,
     page_size: u32,
     image: TempPath,
 ) -> Result<(Digests, TempPath), HistoryError> {
     blocking(move || {
         let target: &Path = &image;
-        fetch::apply_one(pack, &link, before.as_deref(), page_size, target, &mut BTreeSet::new())?;
+        fetch::apply_one(pack, &link, before, page_size, target, &mut BTreeSet::new())?;
         let sum = Digests::of_file(target).map_err(|error| DatabaseError::io("read", target, error))?;
         Ok((sum, image))
     })

@@ -42,7 +42,7 @@ impl BackupManifest {
     /// Adds what the finished copy is.
     pub(super) fn holds(&mut self, copy: &Path, observations: u64) -> Result<(), DatabaseError> {
         let digests = Digests::of_file(copy).map_err(|error| DatabaseError::io("read", copy, error))?;
-        (self.local_sha, self.local_obs) = (digests.sha256, observations);
+        (self.local_sha, self.local_obs) = (digests.sha256.to_string(), observations);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::database::Counts;
 use crate::error::Failure;
 use crate::storage::{Bucket, records};
+use crate::sum::Sum;
 use crate::ui::Ui;
 use crate::visible::shell_word;
 
@@ -71,7 +72,7 @@ pub struct Incoming {
     /// Why.
     pub why: Why,
     /// Only when the local database still has this content digest.
-    pub only_over: Option<String>,
+    pub only_over: Option<Sum>,
     /// Number of the commit that held the same as the local database when both last agreed: a hint, looked into.
     pub base: Option<u64>,
 }
@@ -122,7 +123,7 @@ impl Door<'_> {
             hostname: self.config.node.host.clone(),
             reason: "pull-overwrite safety backup".to_owned(),
             local_sha: String::new(),
-            remote_sha: incoming.image.sha256.clone(),
+            remote_sha: incoming.image.sha256.map_or(String::new(), |sum| sum.to_string()),
             local_obs: 0,
             remote_obs: Some(incoming.image.facts.counts.observations),
             local_ahead: true,

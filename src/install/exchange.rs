@@ -11,6 +11,7 @@ use crate::database::install::{self, Swapped};
 use crate::database::{self, Facts, files};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
+use crate::sum::Sum;
 use crate::worker::{self, Quiesced, WorkerError};
 
 /// Stops the worker, backs up, replaces, checks, lets the worker go on. On any failure the old database is there.
@@ -94,7 +95,7 @@ fn vectors(door: &Door<'_>, why: Why, backup: &Path) {
 async fn back_up_and_replace(
     door: &Door<'_>,
     incoming: &Incoming,
-    in_history: Option<String>,
+    in_history: Option<Sum>,
 ) -> CommandResult<(PathBuf, Swapped)> {
     let image = &incoming.image;
     failpoint::reach("pull.before-swap");
@@ -104,7 +105,7 @@ async fn back_up_and_replace(
     let (live, new) = (door.database.to_owned(), image.path.to_path_buf());
     let progress = door.ui.progress("replace", image.size);
     let mut manifest = door.manifest(incoming);
-    let (only_over, folder) = (incoming.only_over.clone(), backup.folder.clone());
+    let (only_over, folder) = (incoming.only_over, backup.folder.clone());
     let why = incoming.why;
     let vectors = door.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3");
     let swapped = database::blocking(move || {
@@ -112,7 +113,7 @@ async fn back_up_and_replace(
         let approve = |old: &Facts| {
             let backup = Backup { folder };
             let copy = backup.seal(copy)?;
-            manifest.local_ahead = why.local_ahead(in_history.as_ref() == Some(&old.digest));
+            manifest.local_ahead = why.local_ahead(in_history == Some(old.digest));
             manifest.holds(&copy, old.counts.observations)?;
             backup.add_vectors(&vectors);
             backup.describe(&manifest)?;

@@ -11,6 +11,7 @@ use crate::history::fetch::{Base, Fetch};
 use crate::history::pagemap::{FreshMap, PageMap};
 use crate::history::{self, Commit, HistoryError};
 use crate::storage::Bucket;
+use crate::sum::Sum;
 use crate::ui::{Progress, Ui};
 
 /// A checked image.
@@ -22,8 +23,8 @@ pub struct Image {
     pub facts: Facts,
     /// Bytes.
     pub size: u64,
-    /// SHA-256 of the commit's image or of the object that it came from; empty where it came from neither.
-    pub sha256: String,
+    /// Of the commit's image or of the object that it came from; `None` where it came from neither.
+    pub sha256: Option<Sum>,
     /// It is a commit's, whole: what is in it can be restored.
     pub of_commit: bool,
     /// The page map of a commit's image, to be kept once it is installed.
@@ -92,7 +93,7 @@ pub async fn of_commit(landing: &Landing<'_>, commit: &Commit) -> Result<Image, 
         path: fetched.path,
         facts,
         size: commit.image_bytes(),
-        sha256: commit.sha256.clone(),
+        sha256: Some(commit.sha256),
         of_commit: true,
         map: Some(fetched.map),
     })
@@ -114,7 +115,7 @@ pub async fn of_past(landing: &Landing<'_>, commit: &Commit) -> Result<Image, Hi
         path: fetched.path,
         facts,
         size: commit.image_bytes(),
-        sha256: commit.sha256.clone(),
+        sha256: Some(commit.sha256),
         of_commit: true,
         map: None,
     })
@@ -159,9 +160,4 @@ fn lie(facts: &Facts, commit: &Commit) -> Option<String> {
     // Commits from before the row log name no vector, and their digests are made in another way.
     let same = commit.seen.is_empty() || facts.digest == commit.content_digest;
     (!same).then(|| "its rows have another digest than its commit says".to_owned())
-}
-
-/// The first digits of a checksum, as people compare them.
-pub fn short(sha256: &str) -> &str {
-    sha256.get(..12).unwrap_or(sha256)
 }

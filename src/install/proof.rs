@@ -9,9 +9,10 @@ use super::door::Door;
 use crate::database::{self, DatabaseError, changes, facts, files, open_read_only};
 use crate::failpoint;
 use crate::history::{Commit, log, retention};
+use crate::sum::Sum;
 
 /// The content digest of a commit that can be restored: it is there, and so are its packs.
-pub(super) async fn restorable(door: &Door<'_>, number: u64) -> Option<String> {
+pub(super) async fn restorable(door: &Door<'_>, number: u64) -> Option<Sum> {
     let commit = match log::get(door.bucket, number).await {
         Ok(commit) => commit?,
         Err(error) => {
@@ -71,7 +72,7 @@ pub(super) async fn is_part_of(door: &Door<'_>, backup: &Path, image: &Path) -> 
 async fn is_a_commit(door: &Door<'_>, backup: &Path) -> bool {
     let path = backup.to_owned();
     let read =
-        move || -> Result<String, DatabaseError> { Ok(facts::read(&open_read_only(&path)?, &path)?.digest) };
+        move || -> Result<Sum, DatabaseError> { Ok(facts::read(&open_read_only(&path)?, &path)?.digest) };
     let Ok(digest) = database::blocking(read).await else {
         return false;
     };

@@ -4,12 +4,13 @@
 use super::error::ReadError;
 use super::manifest::Manifest;
 use crate::storage::{Bucket, Etag};
+use crate::sum::Sum;
 
 /// What is announced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announced {
     /// SHA-256 of the database object.
-    pub sha256: String,
+    pub sha256: Sum,
     /// What else is said about it; `None` where manifest and checksum speak of different databases.
     pub manifest: Option<Box<Manifest>>,
 }
@@ -34,10 +35,11 @@ pub(super) async fn read(bucket: &Bucket) -> Result<(Option<Announced>, Option<E
     let announced = match (manifest, checksum) {
         (None, None) => None,
         (Some(manifest), None) => {
-            Some(Announced { sha256: manifest.sha256.clone(), manifest: Some(manifest) })
+            let sha256 = sum(bucket, &bucket.keys.manifest(), "sha256 of the manifest", &manifest.sha256)?;
+            Some(Announced { sha256, manifest: Some(manifest) })
         }
         (manifest, Some(sha256)) => {
-            let manifest = manifest.filter(|manifest| manifest.sha256 == sha256);
+            let manifest = manifest.filter(|manifest| manifest.sha256.parse() == Ok(sha256));
             Some(Announced { sha256, manifest })
         }
     };
@@ -45,16 +47,19 @@ pub(super) async fn read(bucket: &Bucket) -> Result<(Option<Announced>, Option<E
 }
 
 /// The first word of the checksum object.
-async fn checksum(bucket: &Bucket) -> Result<Option<String>, ReadError> {
+async fn checksum(bucket: &Bucket) -> Result<Option<Sum>, ReadError> {
     let key = bucket.keys.sha256();
     let Some((bytes, _)) = bucket.store.get(&key).await? else {
         return Ok(None);
     };
-    let word =
-        String::from_utf8_lossy(&bytes).split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-    if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(Some(word));
-    }
-    let what = if bytes.is_empty() { "is empty" } else { "does not start with 64 hex digits" };
-    Err(ReadError::Unreadable(format!("read {key} at {}: the checksum object {what}", bucket.store.name())))
+    let text = String::from_utf8_lossy(&bytes);
+    sum(bucket, &key, "checksum object", text.split_whitespace().next().unwrap_or_default()).map(Some)
+}
+
+/// What a Python node wrote as a checksum.
+fn sum(bucket: &Bucket, key: &str, object: &str, text: &str) -> Result<Sum, ReadError> {
+    text.to_ascii_lowercase().parse().map_err(|_| {
+        let what = if text.is_empty() { "is empty" } else { "does not start with 64 hex digits" };
+        ReadError::Unreadable(format!("read {key} at {}: the {object} {what}", bucket.store.name()))
+    })
 }

@@ -7,6 +7,7 @@ use super::manifest::{Manifest, ManifestExtra};
 use crate::history::{Commit, log};
 use crate::storage::records::MOST;
 use crate::storage::{Bucket, Etag};
+use crate::sum::Sum;
 
 /// The newest memory in the bucket.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,7 @@ pub struct Committed {
     /// The commit.
     pub commit: Box<Commit>,
     /// SHA-256 of the object for Python nodes, as announced.
-    pub announced: Option<String>,
+    pub announced: Option<Sum>,
     /// The objects for Python nodes mirror that commit.
     pub mirrored: bool,
 }
@@ -65,23 +66,23 @@ impl Head {
     }
 
     /// What names this state: SHA-256 of the commit's image, or of the object that a Python node announces.
-    pub fn sha256(&self) -> Option<&str> {
+    pub fn sha256(&self) -> Option<Sum> {
         match self {
-            Self::Commit(head) => Some(&head.commit.sha256),
+            Self::Commit(head) => Some(head.commit.sha256),
             Self::Foreign(_) => self.announced(),
         }
     }
 
     /// Whether it is the state of that name.
-    pub fn is(&self, sha256: &str) -> bool {
+    pub fn is(&self, sha256: Sum) -> bool {
         self.sha256() == Some(sha256)
     }
 
     /// SHA-256 of the object for Python nodes, as announced.
-    pub fn announced(&self) -> Option<&str> {
+    pub fn announced(&self) -> Option<Sum> {
         match self {
-            Self::Commit(head) => head.announced.as_deref(),
-            Self::Foreign(head) => Some(&head.announced.as_ref()?.sha256),
+            Self::Commit(head) => head.announced,
+            Self::Foreign(head) => Some(head.announced.as_ref()?.sha256),
         }
     }
 
@@ -103,10 +104,10 @@ impl Head {
     }
 
     /// The content digest, when a membridge node pushed it.
-    pub fn digest(&self) -> Option<&str> {
+    pub fn digest(&self) -> Option<Sum> {
         match self.commit() {
-            Some(commit) => Some(&commit.content_digest),
-            None => self.extra().map(|extra| extra.content_digest.as_str()),
+            Some(commit) => Some(commit.content_digest),
+            None => self.extra()?.content_digest.parse().ok(),
         }
     }
 
@@ -190,18 +191,18 @@ impl Head {
 
 /// What this machine remembers of the bucket, and need not ask again.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Known<'a> {
+pub struct Known {
     /// Number of the newest commit.
     pub commit: Option<u64>,
     /// SHA-256 of what it wrote for Python nodes last, or was about to.
-    pub mirror: Option<&'a str>,
+    pub mirror: Option<Sum>,
 }
 
 /// Reads what the bucket holds; `None` when that is nothing for the project.
 ///
 /// # Errors
 /// See [`ReadError`].
-pub async fn read(bucket: &Bucket, known: Known<'_>) -> Result<Option<Head>, ReadError> {
+pub async fn read(bucket: &Bucket, known: Known) -> Result<Option<Head>, ReadError> {
     Ok(look(bucket, known).await?.0)
 }
 
@@ -209,7 +210,7 @@ pub async fn read(bucket: &Bucket, known: Known<'_>) -> Result<Option<Head>, Rea
 ///
 /// # Errors
 /// See [`ReadError`].
-pub async fn look(bucket: &Bucket, known: Known<'_>) -> Result<(Option<Head>, Option<Etag>), ReadError> {
+pub async fn look(bucket: &Bucket, known: Known) -> Result<(Option<Head>, Option<Etag>), ReadError> {
     if bucket.seal.is_on() {
         // A Python node has no key: what it announces there is nobody's memory.
         return Ok((log::head(bucket, known.commit).await?.map(Head::of), None));
@@ -238,7 +239,7 @@ async fn unannounced(bucket: &Bucket, commit: Option<Commit>) -> Result<Option<H
 ///
 /// # Errors
 /// See [`ReadError`].
-pub async fn without_announcements(bucket: &Bucket, known: Known<'_>) -> Result<Option<Head>, ReadError> {
+pub async fn without_announcements(bucket: &Bucket, known: Known) -> Result<Option<Head>, ReadError> {
     let commit = log::head(bucket, known.commit).await?;
     if bucket.seal.is_on() {
         return Ok(commit.map(Head::of));
@@ -249,16 +250,14 @@ pub async fn without_announcements(bucket: &Bucket, known: Known<'_>) -> Result<
 /// Which is newer: the newest commit, or what the objects for Python nodes announce? Theirs are the newest memory only
 /// when no commit knows them: we write them after the commit that they mirror, and a push that finds others makes a
 /// commit of them first. `ours`: what this machine wrote there last, or was about to.
-fn choose(announced: Option<Announced>, commit: Option<Commit>, ours: Option<&str>) -> Option<Head> {
+fn choose(announced: Option<Announced>, commit: Option<Commit>, ours: Option<Sum>) -> Option<Head> {
     let (announced, commit) = match (announced, commit) {
         (None, None) => return None,
         (Some(announced), None) => return Some(Head::foreign(Some(announced), None)),
         (None, Some(commit)) => return Some(Head::of(commit)),
         (Some(announced), Some(commit)) => (announced, commit),
     };
-    let known = [commit.mirror_sha256.as_deref(), commit.legacy_seen.as_deref(), ours]
-        .into_iter()
-        .any(|sha256| sha256 == Some(announced.sha256.as_str()));
+    let known = [commit.mirror_sha256, commit.legacy_seen, ours].contains(&Some(announced.sha256));
     let mirrors = announced.commit();
     if known || mirrors.is_some() {
         let mirrored = mirrors == Some(commit.number);
@@ -277,38 +276,38 @@ mod tests {
     fn the_newest_memory_is_the_newest_commit_unless_no_commit_knows_what_is_announced() {
         let commit = || {
             let mut commit = sample(7, 0);
-            (commit.mirror_sha256, commit.legacy_seen) = (Some("mirror".into()), Some("seen".into()));
+            (commit.mirror_sha256, commit.legacy_seen) = (Some(Sum::of("mirror")), Some(Sum::of("seen")));
             commit
         };
-        let python = |sha256: &str| Announced { sha256: sha256.into(), manifest: None };
+        let python = |of: &str| Announced { sha256: Sum::of(of), manifest: None };
         let of_ours = |number: Option<u64>| {
             let text = format!(
-                r#"{{"sha256": "new", "membridge": {{"version": "1", "node_id": "a", "content_digest": "d",
+                r#"{{"sha256": "", "membridge": {{"version": "1", "node_id": "a", "content_digest": "d",
                 "push_id": "p", "commit": {}}}}}"#,
                 number.map_or("null".to_owned(), |number| number.to_string())
             );
-            Announced { sha256: "new".into(), manifest: Some(serde_json::from_str(&text).unwrap()) }
+            Announced { sha256: Sum::of("new"), manifest: Some(serde_json::from_str(&text).unwrap()) }
         };
         for (announced, ours, foreign, mirrored) in [
             (python("new"), None, true, false),
             (python("mirror"), None, false, false),
             (python("seen"), None, false, false),
-            (python("new"), Some("new"), false, false),
+            (python("new"), Some(Sum::of("new")), false, false),
             (of_ours(Some(7)), None, false, true),
             (of_ours(Some(6)), None, false, false),
             (of_ours(None), None, true, false),
         ] {
-            let sha256 = announced.sha256.clone();
+            let sha256 = announced.sha256;
             let head = choose(Some(announced), Some(commit()), ours).unwrap();
             assert_eq!(head.commit().is_none(), foreign, "{sha256} {ours:?}");
             assert_eq!(head.mirrored(), mirrored, "{sha256} {ours:?}");
             assert_eq!(head.newest().map(|commit| commit.number), Some(7));
-            assert_eq!(head.announced(), Some(sha256.as_str()));
+            assert_eq!(head.announced(), Some(sha256));
         }
         assert!(choose(None, None, None).is_none());
         assert_eq!(choose(None, Some(commit()), None), Some(Head::of(commit())));
         let alone = choose(Some(python("new")), None, None).unwrap();
-        assert_eq!((alone.sha256(), alone.newest()), (Some("new"), None));
+        assert_eq!((alone.sha256(), alone.newest()), (Some(Sum::of("new")), None));
         // An object that nobody announces is no state that anything could be compared with.
         assert_eq!(Head::foreign(None, Some(commit())).sha256(), None);
     }

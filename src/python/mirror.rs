@@ -4,19 +4,18 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::head::Head;
 use super::manifest::{Manifest, ManifestExtra};
 use super::setting;
 use crate::config::Config;
-use crate::context::hex;
 use crate::database::Facts;
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::lock::{LockError, Seen, Verifier};
 use crate::storage::records;
 use crate::storage::{Body, Bucket, Digests, Meta};
+use crate::sum::Sum;
 use crate::ui::{Progress, Ui};
 
 /// The copy of the memory that Python nodes read.
@@ -36,7 +35,7 @@ pub struct Mirror<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorNote {
     /// SHA-256, written down before the deed: a mirror that was cut off half way is not a Python node's push (F21).
-    pub sha256: String,
+    pub sha256: Sum,
     /// Its etag; `None` until the store has confirmed it.
     pub etag: Option<String>,
 }
@@ -145,8 +144,8 @@ impl Mirror<'_> {
         let Some(meta) = self.bucket.store.head(&self.bucket.keys.database()).await? else {
             return Ok(());
         };
-        let name = hex(&Sha256::digest(format!("{} {}", meta.etag.0, meta.size)));
-        let kept = self.bucket.keys.overwritten(&name);
+        let name = Sum::of(format!("{} {}", meta.etag.0, meta.size));
+        let kept = self.bucket.keys.overwritten(name);
         self.bucket.store.copy(&self.bucket.keys.database(), &kept).await?;
         self.ui.line(format!("      what is overwritten is kept as {kept}"));
         failpoint::reach("push.kept");
@@ -178,7 +177,7 @@ impl Mirror<'_> {
             timestamp: records::iso(self.bucket.context.server_now()),
             source_host: config.node.host.clone(),
             db_size: Some(upload.digests.size),
-            sha256: upload.digests.sha256.clone(),
+            sha256: upload.digests.sha256.to_string(),
             observations: Some(upload.facts.counts.observations),
             session_summaries: Some(upload.facts.counts.session_summaries),
             user_prompts: Some(upload.facts.counts.user_prompts),
@@ -187,7 +186,7 @@ impl Mirror<'_> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 node_id: config.node.id.clone(),
                 epoch: upload.epoch,
-                content_digest: upload.facts.digest.clone(),
+                content_digest: upload.facts.digest.to_string(),
                 schema_version: upload.facts.schema_version,
                 claude_mem_version: upload.claude_mem.clone(),
                 push_id: token,

@@ -4,15 +4,16 @@
 use crate::database::{self, files, install};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
-use crate::install::image::{Image, Landing, short};
+use crate::install::image::{Image, Landing};
 use crate::storage::{Bucket, Sink};
+use crate::sum::Sum;
 
 /// Fetches the database object, `announced` or not: a Python push that was cut off between the database and its checksum
 /// left one that nobody announces (F21), good for asking which rows are in it, never for installing it.
 ///
 /// # Errors
 /// It is missing, does not match its checksum, is damaged, or does not fit on the disk.
-pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> CommandResult<Image> {
+pub async fn download(landing: &Landing<'_>, announced: Option<Sum>) -> CommandResult<Image> {
     let key = landing.bucket.keys.database();
     let meta = landing.bucket.store.head(&key).await?.ok_or_else(|| missing(landing.bucket, &key))?;
     let folder = landing.folder;
@@ -35,8 +36,8 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
         return Err(Failure::of(Code::BadObject, format!(
             "{key} at {} has checksum {}, its announcement says {}: somebody is pushing, or a push was cut off",
             landing.bucket.store.name(),
-            short(&sha256),
-            short(announced)
+            sha256.short(),
+            announced.short()
         ))
         .hint("try again in a minute")
         .hint("when it stays so, push again from the machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
@@ -50,7 +51,7 @@ pub async fn download(landing: &Landing<'_>, announced: Option<&str>) -> Command
             .hint("push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite")
     })?;
     failpoint::reach("fetch.inspected");
-    Ok(Image { path, facts, size, sha256, of_commit: false, map: None })
+    Ok(Image { path, facts, size, sha256: Some(sha256), of_commit: false, map: None })
 }
 
 fn missing(bucket: &Bucket, key: &str) -> Failure {

@@ -14,6 +14,7 @@ use crate::private_files::make_private_folder;
 use crate::progress::Progress;
 use crate::seal::{Place, Sealed};
 use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink, StoreError};
+use crate::sum::Sum;
 
 /// What can go wrong with the row log.
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +118,8 @@ pub struct ListedSegment {
 pub struct Fetched {
     /// Stands at its first line. The file behind it has no name any more.
     pub reader: SegmentReader,
-    /// SHA-256 of the object, 64 hex digits.
-    pub sha256: String,
+    /// SHA-256 of the object.
+    pub sha256: Sum,
     /// Bytes of the object.
     pub size: u64,
 }
@@ -247,7 +248,7 @@ impl<'a> RowLog<'a> {
         let Some((file, etag, size, sha256)) = self.download(&key).await? else {
             return Ok(None);
         };
-        match self.proved(file, &sha256, writer, number) {
+        match self.proved(file, sha256, writer, number) {
             Ok(reader) => Ok(Some(Fetched { reader, sha256, size })),
             Err(error) => Err(LogError::Segment { key, etag: Some(etag), error }),
         }
@@ -263,17 +264,10 @@ impl<'a> RowLog<'a> {
     }
 
     /// Opens a downloaded segment and proves that it is whole and the one that was asked for.
-    fn proved(
-        &self,
-        file: File,
-        sha256: &str,
-        writer: &str,
-        number: u64,
-    ) -> Result<SegmentReader, SegmentError> {
+    fn proved(&self, file: File, sum: Sum, writer: &str, number: u64) -> Result<SegmentReader, SegmentError> {
         let (project, place) = (self.bucket.keys.project(), Place::Segment { writer, number });
         let another = || tempfile::tempfile_in(&self.scratch);
-        let opened =
-            self.bucket.seal.open_file(Sealed::from_bucket(file), sha256, project, place, another)?;
+        let opened = self.bucket.seal.open_file(Sealed::from_bucket(file), sum, project, place, another)?;
         let reader = SegmentReader::proved(opened)?;
         reader.header.expect(project, writer, number)?;
         Ok(reader)
@@ -286,7 +280,7 @@ impl<'a> RowLog<'a> {
     }
 
     /// The object in a file without a name, its version, its size and its SHA-256.
-    async fn download(&self, key: &str) -> Result<Option<(File, Etag, u64, String)>, LogError> {
+    async fn download(&self, key: &str) -> Result<Option<(File, Etag, u64, Sum)>, LogError> {
         let local = |error| LogError::Local { folder: self.scratch.clone(), error };
         make_private_folder(&self.scratch).map_err(local)?;
         let file = tempfile::tempfile_in(&self.scratch).map_err(local)?;

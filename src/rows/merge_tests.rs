@@ -8,6 +8,7 @@ use super::{Merge, MergeError};
 use crate::rows::segment::tests::header as segment_header;
 use crate::rows::segment::{Effort, SegmentReader, SegmentWriter};
 use crate::seal::{Place, Seal, Sealed};
+use crate::sum::Sum;
 
 fn line(table: &str, uid: u8, ms: i64, deleted: bool) -> Vec<u8> {
     let uid = format!("{uid:032x}");
@@ -35,7 +36,8 @@ fn segment(number: u64, lines: &[Vec<u8>]) -> SegmentReader {
     file.write_all(&std::fs::read(&prepared.path).unwrap()).unwrap();
     let place = Place::Segment { writer: "", number };
     let sealed = Sealed::from_bucket(file);
-    let opened = Seal::Off.open_file(sealed, "", "6fe2e0f6071ac2bb", place, || unreachable!()).unwrap();
+    let opened =
+        Seal::Off.open_file(sealed, Sum::of(""), "6fe2e0f6071ac2bb", place, || unreachable!()).unwrap();
     SegmentReader::proved(opened).unwrap()
 }
 

@@ -23,13 +23,14 @@ use crate::database::rows::one;
 use crate::database::shape::Role;
 use crate::failpoint;
 use crate::storage::Digests;
+use crate::sum::Sum;
 
 /// A segment whose bytes are to go up, and are in a file of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
     number: u64,
     size: u64,
-    sha256: String,
+    sha256: Sum,
     md5: String,
     records: u64,
 }

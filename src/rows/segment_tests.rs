@@ -6,6 +6,7 @@ use std::io::{Cursor, Read, Write};
 use super::{BODY_TARGET, Effort, LINE_LIMIT, SegmentError, SegmentReader, SegmentWriter, TARGET};
 use crate::rows::header::{Header, Kind, SCHEMA};
 use crate::seal::{Place, Seal, Sealed};
+use crate::sum::Sum;
 
 pub(super) const WRITER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -27,7 +28,7 @@ pub(crate) fn header() -> Header {
         time: "2026-01-02T03:04:05+00:00".to_owned(),
         rows: BTreeMap::from([("observations".to_owned(), 2)]),
         deleted: BTreeMap::new(),
-        previous: Some("ab".repeat(32)),
+        previous: Some([0xab; 32].into()),
         largest_stamp: None,
         seen: BTreeMap::from([("f".repeat(32), 3)]),
         token: "t".repeat(32),
@@ -76,9 +77,9 @@ fn a_proved_segment_stands_at_its_first_line() {
     let opened = |bytes: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let (sum, place) = ("ab".repeat(32), Place::Segment { writer: WRITER, number: 7 });
+        let (sum, place) = (Sum::of(bytes), Place::Segment { writer: WRITER, number: 7 });
         let none = || unreachable!("it is not sealed");
-        Seal::Off.open_file(Sealed::from_bucket(file), &sum, "6fe2e0f6071ac2bb", place, none).unwrap()
+        Seal::Off.open_file(Sealed::from_bucket(file), sum, "6fe2e0f6071ac2bb", place, none).unwrap()
     };
     let reader = SegmentReader::proved(opened(&bytes)).unwrap();
     assert_eq!(reader.header, header());

@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::vouched::Vouched;
 use crate::private_files::write_private;
+use crate::sum::Sum;
 
 /// One object that was seen and was authentic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its number.
     pub number: u64,
-    /// SHA-256 of the stored bytes, 64 hex digits.
-    pub sha256: String,
+    /// Of the stored bytes.
+    pub sha256: Sum,
 }
 
 /// How what is there stands to what was seen.
@@ -126,11 +127,9 @@ impl Watch {
     ///
     /// # Errors
     /// It cannot be kept.
-    pub fn commit(&self, there: &Seen, prev: Option<&str>) -> io::Result<Standing> {
+    pub fn commit(&self, there: &Seen, prev: Option<Sum>) -> io::Result<Standing> {
         self.note(|memory| match &memory.commit {
-            Some(seen) if seen.number + 1 == there.number && prev != Some(&seen.sha256) => {
-                Standing::Exchanged
-            }
+            Some(seen) if seen.number + 1 == there.number && prev != Some(seen.sha256) => Standing::Exchanged,
             _ => note(&mut memory.commit, there),
         })
     }
@@ -139,12 +138,12 @@ impl Watch {
     ///
     /// # Errors
     /// It cannot be kept.
-    pub fn segment(&self, writer: &str, there: &Seen, prev: Option<&str>) -> io::Result<Standing> {
+    pub fn segment(&self, writer: &str, there: &Seen, prev: Option<Sum>) -> io::Result<Standing> {
         self.note(|memory| {
             let mut seen = memory.writers.get(writer).cloned();
             if let Some(seen) = &seen
                 && seen.number + 1 == there.number
-                && prev != Some(&seen.sha256)
+                && prev != Some(seen.sha256)
             {
                 return Standing::Exchanged;
             }
@@ -183,9 +182,10 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::{Memory, Seen, Standing, Watch, judge};
+    use crate::sum::Sum;
 
     fn seen(number: u64, sha256: &str) -> Seen {
-        Seen { number, sha256: sha256.to_owned() }
+        Seen { number, sha256: Sum::of(sha256) }
     }
 
     #[test]
@@ -220,15 +220,19 @@ mod tests {
             (9, "c", Some("z"), Standing::Same),
         ];
         for (number, sha256, prev, standing) in steps {
-            assert_eq!(watch.commit(&seen(number, sha256), prev).unwrap(), standing, "{number} {sha256}");
-            assert_eq!(watch.segment("w", &seen(number, sha256), prev).unwrap(), standing);
+            assert_eq!(
+                watch.commit(&seen(number, sha256), prev.map(Sum::of)).unwrap(),
+                standing,
+                "{number} {sha256}"
+            );
+            assert_eq!(watch.segment("w", &seen(number, sha256), prev.map(Sum::of)).unwrap(), standing);
         }
         let kept = Memory::read(&path).unwrap();
         assert_eq!((kept.commit, watch.newest()), (Some(seen(9, "c")), Some(seen(9, "c"))));
         assert_eq!(kept.writers.get("w"), Some(&seen(9, "c")));
         // Whoever only looks judges as well, and keeps nothing.
         let look = Watch::new(Memory::read(&path).unwrap(), None);
-        assert_eq!(look.commit(&seen(10, "d"), Some("c")).unwrap(), Standing::Newer);
+        assert_eq!(look.commit(&seen(10, "d"), Some(Sum::of("c"))).unwrap(), Standing::Newer);
         assert_eq!(Memory::read(&path).unwrap().commit, Some(seen(9, "c")));
         std::fs::write(&path, "{").unwrap();
         assert!(Memory::read(&path).is_err());

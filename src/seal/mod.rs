@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use crate::context::hex;
+use crate::sum::Sum;
 
 pub use cipher::{HEADER, Opener, Sealer, is_sealed, open_bytes, seal_bytes};
 pub use envelope::Envelope;
@@ -145,7 +145,7 @@ impl Seal {
             None => None,
         };
         let key = sealed.as_deref().map(cipher::key_of).transpose()?;
-        if self.accepts(key, place, || sha256(&stored))? {
+        if self.accepts(key, place, || Sum::of(&stored))? {
             return Ok(Opened(stored));
         }
         let (Self::On(fleet), Some(sealed)) = (self, sealed) else {
@@ -155,14 +155,14 @@ impl Seal {
     }
 
     /// Opens a file from the bucket into another one, 64 KiB at a time; in a project without a key it is that file itself.
-    /// `sha256`: of the stored file. `into`: an empty file of ours. Both stand at their start afterwards.
+    /// `sum`: of the stored file. `into`: an empty file of ours. Both stand at their start afterwards.
     ///
     /// # Errors
     /// See [`Seal::open_record`]; the disk's.
     pub fn open_file(
         &self,
         stored: Sealed<File>,
-        sha256: &str,
+        sum: Sum,
         cid: &str,
         place: Place<'_>,
         into: impl FnOnce() -> io::Result<File>,
@@ -172,7 +172,7 @@ impl Seal {
         let mut from = BufReader::new(&stored);
         let front = from.fill_buf()?;
         let key = if is_sealed(front) { Some(cipher::key_of(front)?) } else { None };
-        if self.accepts(key, place, || sha256.to_owned())? {
+        if self.accepts(key, place, || sum)? {
             stored.seek(SeekFrom::Start(0))?;
             return Ok(Opened(stored));
         }
@@ -191,7 +191,7 @@ impl Seal {
         &self,
         key: Option<KeyId>,
         place: Place<'_>,
-        sha256: impl FnOnce() -> String,
+        sum: impl FnOnce() -> Sum,
     ) -> Result<bool, SealError> {
         let fleet = match (self, key) {
             (Self::Off, None) => return Ok(true),
@@ -205,7 +205,7 @@ impl Seal {
             return Err(SealError::OtherKey(key));
         }
         // Older than the present key: a pack's checksum stands in an authentic commit, the others' in the project's note.
-        match (key, fleet.vouched.holds(place, sha256)) {
+        match (key, fleet.vouched.holds(place, sum)) {
             (key, true) => Ok(key.is_none()),
             (Some(_), false) => Err(SealError::NotAuthentic),
             (None, false) => Err(SealError::NotSealed),
@@ -230,11 +230,6 @@ impl Seal {
             }
         })
     }
-}
-
-/// SHA-256 as 64 hex digits.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// What somebody needs who seals objects away from where chance is: one draw of it, a salt for each.

@@ -1,6 +1,8 @@
 //! Where a sealed object belongs. It is no part of the object and has to be known to open it: an object that is put into
 //! another's place is not authentic there. Pure.
 
+use crate::sum::Sum;
+
 /// The place of one object of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place<'a> {
@@ -14,7 +16,7 @@ pub enum Place<'a> {
     /// A pack.
     Pack {
         /// SHA-256 of the image that a delta goes on from; `None` for a full pack.
-        parent: Option<[u8; 32]>,
+        parent: Option<Sum>,
     },
     /// A commit.
     Commit {
@@ -87,7 +89,7 @@ impl Place<'_> {
             Self::Pack { parent: None } => field(b"full"),
             Self::Pack { parent: Some(parent) } => {
                 field(b"delta");
-                field(&parent);
+                field(parent.bytes());
             }
             Self::Commit { number } => field(&number.to_le_bytes()),
             Self::Node { writer } => field(writer.as_bytes()),
@@ -110,8 +112,8 @@ mod tests {
             Place::Segment { writer: "a", number: 1 },
             Place::Segment { writer: "a1", number: 256 },
             Place::Pack { parent: None },
-            Place::Pack { parent: Some([0; 32]) },
-            Place::Pack { parent: Some([1; 32]) },
+            Place::Pack { parent: Some([0; 32].into()) },
+            Place::Pack { parent: Some([1; 32].into()) },
             Place::Commit { number: 1 },
             Place::Commit { number: 2 },
             Place::Node { writer: "a1" },

@@ -2,9 +2,10 @@ use std::io::{Read, Seek, Write};
 
 use super::{
     HEADER, KeyId, Keyring, MasterKey, Opened, Opener, Place, Seal, SealError, Sealed, Sealer, Vouched,
-    Watch, fingerprint, open_bytes, seal_bytes, sha256,
+    Watch, fingerprint, open_bytes, seal_bytes,
 };
 use crate::context::hex;
+use crate::sum::Sum;
 
 const CID: &str = "6fe2e0f6071ac2bb";
 const COMMIT: Place<'_> = Place::Commit { number: 7 };
@@ -129,8 +130,8 @@ fn an_object_opens_in_its_own_place_only() {
         Place::Segment { writer, number: 8 },
         Place::Segment { writer: "f123456789abcdef0123456789abcdef", number: 7 },
         Place::Pack { parent: None },
-        Place::Pack { parent: Some([0; 32]) },
-        Place::Pack { parent: Some([1; 32]) },
+        Place::Pack { parent: Some([0; 32].into()) },
+        Place::Pack { parent: Some([1; 32].into()) },
         Place::Node { writer },
         Place::Project,
     ];
@@ -157,7 +158,7 @@ fn record(seal: &Seal, stored: &[u8]) -> String {
 fn file(seal: &Seal, stored: &[u8], place: Place<'_>) -> String {
     let mut lying = tempfile::tempfile().unwrap();
     lying.write_all(stored).unwrap();
-    let opened = seal.open_file(Sealed::from_bucket(lying), &sha256(stored), CID, place, tempfile::tempfile);
+    let opened = seal.open_file(Sealed::from_bucket(lying), Sum::of(stored), CID, place, tempfile::tempfile);
     match opened.map(Opened::into_inner) {
         Ok(mut opened) => {
             assert_eq!(opened.stream_position().unwrap(), 0);
@@ -183,10 +184,10 @@ fn keys_and_sealing_do_not_mix_up() {
     // After a rotation the old key opens what is vouched for, and nothing else.
     let rotated = |vouched| Seal::on(ring(1).led_by(key(2)), vouched, Watch::default());
     let mut vouched = Vouched::default();
-    vouched.commits.insert(7, sha256(&stored));
-    vouched.segments.insert("w".to_owned(), [(1, sha256(&rows)), (2, sha256(b"clear rows"))].into());
+    vouched.commits.insert(7, Sum::of(&stored));
+    vouched.segments.insert("w".to_owned(), [(1, Sum::of(&rows)), (2, Sum::of(b"clear rows"))].into());
     let mut vouched_clear = Vouched::default();
-    vouched_clear.commits.insert(7, sha256(clear));
+    vouched_clear.commits.insert(7, Sum::of(clear));
     let (nothing, old) = (Vouched::default(), vouched.clone());
     let records = [
         (Seal::Off, &stored[..], no_key.as_str()),
@@ -207,7 +208,7 @@ fn keys_and_sealing_do_not_mix_up() {
         (Seal::Off, &packed[..], pack, no_key.as_str()),
         (Seal::Off, b"clear", pack, "clear"),
         (on(1), &packed, pack, "a pack"),
-        (on(1), &packed, Place::Pack { parent: Some([0; 32]) }, "NotAuthentic"),
+        (on(1), &packed, Place::Pack { parent: Some([0; 32].into()) }, "NotAuthentic"),
         (on(2), &packed, pack, &other_key),
         (rotated(nothing.clone()), &packed, pack, "a pack"),
         (on(1), b"clear", pack, "clear"),

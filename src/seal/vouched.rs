@@ -7,22 +7,23 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use crate::sum::Sum;
 
-/// SHA-256 (64 hex digits) of stored objects.
+/// Checksums of stored objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vouched {
     /// Of commits, by number.
     #[serde(default)]
-    pub commits: BTreeMap<u64, String>,
+    pub commits: BTreeMap<u64, Sum>,
     /// Of segments, by writer and number.
     #[serde(default)]
-    pub segments: BTreeMap<String, BTreeMap<u64, String>>,
+    pub segments: BTreeMap<String, BTreeMap<u64, Sum>>,
 }
 
 impl Vouched {
     /// Whether an object that is not sealed with the present key may be used. Packs are named by their checksum in a
     /// commit that has been opened or vouched for, and compared with it.
-    pub(super) fn holds(&self, place: Place<'_>, sha256: impl FnOnce() -> String) -> bool {
+    pub(super) fn holds(&self, place: Place<'_>, sum: impl FnOnce() -> Sum) -> bool {
         let known = match place {
             Place::Pack { .. } => return true,
             Place::Commit { number } => self.commits.get(&number),
@@ -31,6 +32,6 @@ impl Vouched {
             }
             Place::Node { .. } | Place::Project | Place::Record { .. } => None,
         };
-        known.is_some_and(|known| *known == sha256())
+        known.is_some_and(|known| *known == sum())
     }
 }

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_that_of_key_project_and_head() {
-        let head = Seen { number: 3, sha256: "ab".repeat(32) };
+        let head = Seen { number: 3, sha256: [0xab; 32].into() };
         let other = Seen { number: 4, ..head.clone() };
         let [first, second] = [MasterKey::new([1; 32]), MasterKey::new([2; 32])];
         let prints = BTreeSet::from([

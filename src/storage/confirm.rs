@@ -4,7 +4,6 @@
 
 use super::etags::{Said, says};
 use super::{Digests, Meta, Sink, Store, StoreError};
-use crate::context::hex;
 
 /// What the store has under the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +83,7 @@ async fn read_back(store: &Store, key: &str, digests: &Digests, said: &Said) -> 
     let Some(meta) = store.download(key, &mut sink).await? else {
         return Ok(Found::Nothing);
     };
-    if sink.written() != digests.size || hex(&sink.sha256()) != digests.sha256 {
+    if sink.written() != digests.size || sink.sha256() != digests.sha256 {
         return Ok(Found::Otherwise("has another checksum".to_owned()));
     }
     if *said == Said::Other {

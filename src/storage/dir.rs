@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
 
 use super::dir_files::{self as files, OWN};
 use super::object::Listing;
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind};
-use crate::context::{Context, hex};
+use crate::context::Context;
 use crate::progress::Progress;
+use crate::sum::Sum;
 
 /// How long a node waits for another one's short write.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
@@ -85,7 +87,7 @@ impl DirStore {
         self.check()?;
         let path = self.inside(key, &format!("look at {key}"))?;
         match files::digests(&path).await {
-            Ok(digests) => Ok(Some(Meta { etag: Etag(digests.sha256), size: digests.size })),
+            Ok(digests) => Ok(Some(Meta { etag: Etag(digests.sha256.to_string()), size: digests.size })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io(&format!("look at {key}"), &error)),
         }
@@ -97,20 +99,20 @@ impl DirStore {
             return Ok(None);
         };
         let mut buffer = vec![0_u8; 256 * 1024];
-        let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+        let mut hasher = Sha256::new();
         loop {
             let count = file.read(&mut buffer).map_err(|error| self.io(&operation, &error))?;
             if count == 0 {
                 break;
             }
             let chunk = buffer.get(..count).unwrap_or_default();
-            sha2::Digest::update(&mut hasher, chunk);
+            hasher.update(chunk);
             let written = sink.write(chunk).await;
             written.map_err(|error| {
                 StoreError::new(StoreErrorKind::Local, "this machine", &operation, error.to_string())
             })?;
         }
-        let etag = Etag(hex(&sha2::Digest::finalize(hasher)));
+        let etag = Etag(Sum::end(hasher).to_string());
         Ok(Some(Meta { etag, size: sink.written() }))
     }
 
@@ -154,7 +156,7 @@ impl DirStore {
         let _lock = self.exclusive(&operation).await?;
         if condition != Condition::None {
             let there = match files::digests(&path).await {
-                Ok(digests) => Some(Etag(digests.sha256)),
+                Ok(digests) => Some(Etag(digests.sha256.to_string())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(fail(&error)),
             };

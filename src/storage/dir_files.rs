@@ -10,8 +10,8 @@ use nix::fcntl::OFlag;
 use super::object::Listing;
 use super::sink::Digests;
 use super::{Entry, Etag, Meta};
-use crate::context::hex;
 use crate::progress::Progress;
+use crate::sum::Sum;
 
 /// Flags with which every file of the store is opened: no link is followed, and a FIFO does not make us wait.
 pub(super) const PLAIN: i32 = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).bits();
@@ -112,7 +112,7 @@ pub(super) fn stage_file(
         progress.add(count as u64);
     }
     temporary.as_file().sync_all()?;
-    let meta = Meta { etag: Etag(digests.sha256.clone()), size: digests.size };
+    let meta = Meta { etag: Etag(digests.sha256.to_string()), size: digests.size };
     Ok((temporary, meta))
 }
 
@@ -154,7 +154,7 @@ pub(super) fn walk(folder: &Path, base: &str, prefix: &str, listing: &mut Listin
 }
 
 pub(super) fn etag_of(bytes: &[u8]) -> Etag {
-    Etag(hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes)))
+    Etag(Sum::of(bytes).to_string())
 }
 
 pub(super) fn make_folder(path: &Path, modes: Modes) -> io::Result<()> {

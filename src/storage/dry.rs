@@ -6,11 +6,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use super::place::Place;
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, RECORD_LIMIT, Sink, StoreError, StoreErrorKind};
-use crate::context::{Context, hex};
+use crate::context::Context;
+use crate::sum::Sum;
 
 /// Bytes of a file that are read at once.
 const CHUNK: usize = 64 * 1024;
@@ -182,15 +181,13 @@ impl Dry {
             return Ok(PutAnswer::Refused);
         }
         let (content, sha256, size) = match body {
-            Body::Bytes(bytes) => {
-                (Content::Bytes(bytes.to_vec()), hex(&Sha256::digest(bytes)), bytes.len() as u64)
-            }
+            Body::Bytes(bytes) => (Content::Bytes(bytes.to_vec()), Sum::of(bytes), bytes.len() as u64),
             Body::File(path, digests) => {
                 let file = File::open(path).map_err(|error| local(key, &error))?;
-                (Content::File(file), digests.sha256.clone(), digests.size)
+                (Content::File(file), digests.sha256, digests.size)
             }
         };
-        Ok(PutAnswer::Written(self.keep(key, content, Meta { etag: Etag(sha256), size })))
+        Ok(PutAnswer::Written(self.keep(key, content, Meta { etag: Etag(sha256.to_string()), size })))
     }
 
     pub(super) async fn copy(&self, place: &Place, from: &str, to: &str) -> Result<(), StoreError> {
@@ -366,7 +363,7 @@ mod tests {
         assert!(matches!(found, Found::AsSent(_)));
         let mut sink = Sink::hashing(digests.size);
         bucket.store.download(&key("big"), &mut sink).await.unwrap().unwrap();
-        assert_eq!(crate::context::hex(&sink.sha256()), digests.sha256);
+        assert_eq!(sink.sha256(), digests.sha256);
         bucket.store.get(&key("big")).await.unwrap_err();
     }
 }

@@ -1,5 +1,7 @@
 //! The names of objects in the bucket (pinned by tests/it/contract.rs and docs/format.md). Pure text.
 
+use crate::sum::Sum;
+
 /// Before the canonical id in every key of ours.
 const PROJECTS: &str = "projects/";
 
@@ -46,8 +48,8 @@ impl Keys {
     }
 
     /// Where a forced push keeps what it overwrites.
-    pub fn overwritten(&self, sha256: &str) -> String {
-        format!("{}/membridge/overwritten/{sha256}.db", self.root)
+    pub fn overwritten(&self, sum: Sum) -> String {
+        format!("{}/membridge/overwritten/{sum}.db", self.root)
     }
 
     /// The folder of commits.
@@ -74,8 +76,8 @@ impl Keys {
     }
 
     /// One pack, named by the SHA-256 of its bytes.
-    pub fn pack(&self, sha256: &str) -> String {
-        format!("{}{sha256}.zst", self.packs())
+    pub fn pack(&self, sum: Sum) -> String {
+        format!("{}{sum}.zst", self.packs())
     }
 
     /// The folder of the row log.
@@ -167,6 +169,7 @@ pub fn is_writer(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Keys;
+    use crate::sum::Sum;
 
     #[test]
     fn segments_and_node_records_are_known_by_their_keys_and_nothing_else_is() {
@@ -213,6 +216,7 @@ mod tests {
             "projects/6fe2e0f6071ac2bb/leadership/audit/20260102T030405Z-a_b_c.json"
         );
         assert_eq!(keys.commit(42), "projects/6fe2e0f6071ac2bb/membridge/commits/0000000042.json");
-        assert_eq!(keys.pack("ab12"), "projects/6fe2e0f6071ac2bb/membridge/packs/ab12.zst");
+        let sum = Sum::of("");
+        assert_eq!(keys.pack(sum), format!("projects/6fe2e0f6071ac2bb/membridge/packs/{sum}.zst"));
     }
 }

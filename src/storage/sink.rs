@@ -9,14 +9,15 @@ use tokio::io::AsyncWriteExt;
 
 use crate::context::hex;
 use crate::progress::Progress;
+use crate::sum::Sum;
 
 /// Size and digests of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digests {
     /// Bytes.
     pub size: u64,
-    /// SHA-256, 64 hex digits.
-    pub sha256: String,
+    /// Its checksum.
+    pub sha256: Sum,
     /// MD5, 32 hex digits: what most stores answer as the etag of an object that was put in one piece.
     pub md5: String,
 }
@@ -48,7 +49,7 @@ impl Digests {
             md5.update(chunk);
             size += count as u64;
         }
-        Ok(Self { size, sha256: hex(&sha256.finalize()), md5: hex(&md5.finalize()) })
+        Ok(Self { size, sha256: Sum::end(sha256), md5: hex(&md5.finalize()) })
     }
 }
 
@@ -70,7 +71,7 @@ impl<W> Tee<W> {
     /// The writer, and what went through.
     pub fn finish(self) -> (W, Digests) {
         let digests =
-            Digests { size: self.size, sha256: hex(&self.sha256.finalize()), md5: hex(&self.md5.finalize()) };
+            Digests { size: self.size, sha256: Sum::end(self.sha256), md5: hex(&self.md5.finalize()) };
         (self.to, digests)
     }
 }
@@ -113,8 +114,8 @@ impl Sink {
     }
 
     /// SHA-256 of what came so far.
-    pub fn sha256(&self) -> [u8; 32] {
-        self.sha256.clone().finalize().into()
+    pub fn sha256(&self) -> Sum {
+        Sum::end(self.sha256.clone())
     }
 
     /// Bytes so far: where a cut download goes on.
@@ -163,12 +164,12 @@ impl Sink {
     ///
     /// # Errors
     /// The last bytes cannot be written.
-    pub async fn finish(mut self) -> io::Result<(u64, String)> {
+    pub async fn finish(mut self) -> io::Result<(u64, Sum)> {
         if let Some(file) = &mut self.file {
             file.flush().await?;
             file.sync_all().await?;
         }
         self.progress.done();
-        Ok((self.written, hex(&self.sha256.finalize())))
+        Ok((self.written, Sum::end(self.sha256)))
     }
 }

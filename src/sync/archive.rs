@@ -15,7 +15,6 @@ use crate::database::Counts;
 use crate::error::CommandResult;
 use crate::failpoint;
 use crate::history::Commit;
-use crate::install::image::short;
 use crate::leadership::Role;
 use crate::lock::{LockError, Seen, Verifier};
 use crate::python::ReadError;
@@ -251,16 +250,15 @@ async fn locked(
     let before = head.and_then(Head::newest);
     commit::collect(session, before.map(|commit| commit.number), commit.number).await;
     commit::mind_holes(session).await;
-    session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, short(&commit.sha256)));
+    session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, commit.sha256.short()));
     let warning = fewer(parent.as_deref(), &commit);
     Ok(Done::Committed { commit: Box::new(commit), mirrored, warning })
 }
 
 /// Whether a Python node pushed what was not there at the first look: its rows are taken in before it becomes history.
 fn came_since(now: Option<&Head>, before: Option<&Head>) -> bool {
-    let foreign = |head: Option<&Head>| {
-        head.filter(|head| head.commit().is_none()).map(|head| head.announced().map(str::to_owned))
-    };
+    let foreign =
+        |head: Option<&Head>| head.filter(|head| head.commit().is_none()).map(|head| head.announced());
     foreign(now).is_some() && foreign(now) != foreign(before)
 }
 
@@ -288,10 +286,10 @@ async fn refresh(
         claude_mem: terms.claude_mem.clone(),
         commit: commit.number,
     };
-    record.mirror(&object.digests.sha256, None)?;
+    record.mirror(object.digests.sha256, None)?;
     match session.mirror(None).write(&upload, verifier).await {
         Ok(etag) => {
-            record.mirror(&object.digests.sha256, Some(etag))?;
+            record.mirror(object.digests.sha256, Some(etag))?;
             let manifest = session.bucket.store.head(&session.bucket.keys.manifest()).await?;
             let now = session.bucket.context.now().as_second();
             record.looked(now, true, manifest.map(|meta| meta.etag.0))?;
@@ -316,7 +314,7 @@ fn conclude(
 ) -> CommandResult {
     let Shot { facts, fingerprint, pack, .. } = shot;
     record.agree(Base {
-        sha256: commit.sha256.clone(),
+        sha256: commit.sha256,
         commit: commit.number,
         mirrored,
         digest: facts.digest,
@@ -333,10 +331,10 @@ fn conclude(
 
 fn base_of(commit: &Commit, mirrored: bool, local: &LocalState) -> Base {
     Base {
-        sha256: commit.sha256.clone(),
+        sha256: commit.sha256,
         commit: commit.number,
         mirrored,
-        digest: local.facts.digest.clone(),
+        digest: local.facts.digest,
         counts: local.facts.counts,
         fingerprint: local.fingerprint.clone(),
     }

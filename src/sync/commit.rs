@@ -17,6 +17,7 @@ use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Commit, retention};
 use crate::lock::Verifier;
 use crate::python::Head;
+use crate::sum::Sum;
 use crate::ui::Progress;
 
 /// Every so many commits the old ones are looked through.
@@ -67,8 +68,7 @@ pub(super) async fn parent(
     // A delta is good on the image that it was made against, and on no other.
     match &parent {
         Parent::Commit(parent)
-            if shot.parent.is_some()
-                && shot.parent.as_ref() != parent.as_ref().map(|commit| &commit.sha256) =>
+            if shot.parent.is_some() && shot.parent != parent.as_ref().map(|commit| commit.sha256) =>
         {
             Ok(Parent::Overtaken)
         }
@@ -101,12 +101,12 @@ pub(super) async fn create(
     session: &Session,
     shot: &Shot,
     parent: Option<&Commit>,
-    announced: Option<&str>,
+    announced: Option<Sum>,
     fence: Fence<'_>,
 ) -> CommandResult<Option<Commit>> {
     let mut commit = Commit::following(parent, &shot.pack, &shot.facts, author(session, fence.terms)?);
-    commit.mirror_sha256 = shot.object.as_ref().map(|object| object.digests.sha256.clone());
-    commit.legacy_seen = announced.map(str::to_owned);
+    commit.mirror_sha256 = shot.object.as_ref().map(|object| object.digests.sha256);
+    commit.legacy_seen = announced;
     commit.seen.clone_from(&fence.terms.seen);
     publish(session, &commit, &shot.pack, fence).await
 }
@@ -117,9 +117,7 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     let image = fetch::whatever_is_there(session, Some(head)).await?;
     // Our own copy for Python nodes, under announcements that nobody could read.
     let ours = head.newest().filter(|commit| {
-        [&commit.mirror_sha256, &commit.legacy_seen]
-            .into_iter()
-            .any(|known| known.as_deref() == Some(image.sha256.as_str()))
+        image.sha256.is_some() && [commit.mirror_sha256, commit.legacy_seen].contains(&image.sha256)
     });
     if let Some(commit) = ours {
         return Ok(Some(commit.clone()));
@@ -136,9 +134,9 @@ async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResul
     head.source().clone_into(&mut author.host);
     let mut commit = Commit::following(head.newest(), &pack, &image.facts, author);
     commit.epoch = fence.terms.epoch;
-    commit.legacy_seen = Some(head.announced().unwrap_or(&image.sha256).to_owned());
-    commit.adopted_from = Some(Adopted {
-        sha256: image.sha256.clone(),
+    commit.legacy_seen = head.announced().or(image.sha256);
+    commit.adopted_from = image.sha256.map(|sha256| Adopted {
+        sha256,
         host: head.source().to_owned(),
         timestamp: head.time().unwrap_or_default().to_owned(),
     });

@@ -8,7 +8,6 @@ use super::session::Session;
 use super::wish::Wish;
 use crate::error::CommandResult;
 use crate::failpoint;
-use crate::install::image;
 use crate::python::Head;
 use crate::rows::log::ListedNode;
 use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
@@ -81,15 +80,12 @@ pub(super) async fn take_image(
     rows: &mut Rows<'_>,
     head: &Head,
 ) -> CommandResult<TakenIn> {
-    if head.sha256().is_some() && head.sha256() == record.record.taken_in.as_deref() {
+    if head.sha256().is_some() && head.sha256() == record.record.taken_in {
         return Ok(TakenIn::default());
     }
     let image = super::fetch::whatever_is_there(session, Some(head)).await?;
-    session.ui.line(format!(
-        "      the push of {} is taken in ({})",
-        head.source(),
-        image::short(&image.sha256)
-    ));
+    let short = image.sha256.map_or(String::new(), |sum| sum.short());
+    session.ui.line(format!("      the push of {} is taken in ({})", head.source(), short));
     let key = session.bucket.keys.database();
     let listed = session.bucket.store.list(&key).await?;
     let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
@@ -97,7 +93,7 @@ pub(super) async fn take_image(
     // The commit that holds these rows comes next; nobody may find it before the segment that they are in.
     node::announce(session, rows).await?;
     // What came, not what was announced: a push that was cut off has both, and they differ.
-    record.record.taken_in = Some(image.sha256.clone());
+    record.record.taken_in = image.sha256;
     record.save()?;
     Ok(taken)
 }

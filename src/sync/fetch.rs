@@ -24,7 +24,7 @@ pub async fn image(session: &Session, head: &Head, admits: Admits) -> CommandRes
         Err(error) if error.is_damage() && head.mirrored() => {
             session.ui.warn(format!("{error}; the copy for Python nodes is used instead"));
             let copy = object::download(&landing, head.announced()).await?;
-            Ok(Image { sha256: commit.sha256.clone(), ..copy })
+            Ok(Image { sha256: Some(commit.sha256), ..copy })
         }
         Err(error) => Err(error.into()),
     }

@@ -12,6 +12,7 @@ use crate::database::{Counts, DatabaseError};
 use crate::python::head::Known;
 use crate::python::mirror::MirrorNote;
 use crate::storage::records::iso;
+use crate::sum::Sum;
 
 /// Raised when a field changes its meaning; an unknown number counts as no record.
 const SCHEMA: u32 = 2;
@@ -46,7 +47,7 @@ pub struct SyncRecord {
     pub mirror: Option<MirrorNote>,
     /// SHA-256 of the image of a Python node that was taken in last, row by row.
     #[serde(default)]
-    pub taken_in: Option<String>,
+    pub taken_in: Option<Sum>,
     /// ISO time of the last commit that this machine made.
     pub last_push: Option<String>,
     /// ISO time of the last sync that ended well.
@@ -66,14 +67,14 @@ pub struct SyncRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// SHA-256 of its image.
-    pub sha256: String,
+    pub sha256: Sum,
     /// Its number.
     pub commit: u64,
     /// The objects for Python nodes are known to mirror it.
     #[serde(default)]
     pub mirrored: bool,
     /// Content digest of the local database.
-    pub digest: String,
+    pub digest: Sum,
     /// Rows of the local database.
     pub counts: Counts,
     /// The local files, when they had settled: the first tier of "has anything changed".
@@ -200,8 +201,7 @@ impl RecordFile {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn mirror(&mut self, sha256: &str, etag: Option<String>) -> Result<(), DatabaseError> {
-        let sha256 = sha256.to_owned();
+    pub fn mirror(&mut self, sha256: Sum, etag: Option<String>) -> Result<(), DatabaseError> {
         self.record.mirror = Some(MirrorNote { sha256, etag });
         self.save()
     }
@@ -227,10 +227,10 @@ impl SyncRecord {
     }
 
     /// What this machine knows of the bucket's head.
-    pub fn knows(&self) -> Known<'_> {
+    pub fn knows(&self) -> Known {
         Known {
             commit: self.base.as_ref().map(|base| base.commit),
-            mirror: self.mirror.as_ref().map(|note| note.sha256.as_str()),
+            mirror: self.mirror.as_ref().map(|note| note.sha256),
         }
     }
 
@@ -245,6 +245,7 @@ impl SyncRecord {
 mod tests {
     use super::{Base, RecordFile};
     use crate::database::Counts;
+    use crate::sum::Sum;
     use std::path::Path;
 
     #[test]
@@ -253,10 +254,10 @@ mod tests {
         let load =
             || RecordFile::load(state.path(), "s3", "mem", "6f", Path::new("/x/claude-mem.db")).unwrap();
         let base = Base {
-            sha256: "aa".to_owned(),
+            sha256: Sum::of("a"),
             commit: 3,
             mirrored: false,
-            digest: "d".to_owned(),
+            digest: Sum::of("d"),
             counts: Counts::default(),
             fingerprint: None,
         };

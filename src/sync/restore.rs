@@ -20,6 +20,7 @@ use crate::history::{Commit, fetch as history};
 use crate::install::{Incoming, Steps, Why, image};
 use crate::outcome::Outcome;
 use crate::rows::Tally;
+use crate::sum::Sum;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 use crate::worker::find::Site;
@@ -62,7 +63,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     let report = Report::ok(Outcome::Restored)
         .with("number", commit.number)
         .with("observations", commit.counts.observations)
-        .with("sha256", commit.sha256.clone());
+        .with("sha256", commit.sha256.to_string());
     Ok(match done.backup {
         Some(path) => report.with("backup", path.display().to_string()),
         None => report,
@@ -74,7 +75,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
 ///
 /// # Errors
 /// The store is not the one that this machine knows; whatever an exchange meets.
-pub(super) async fn in_the_log(session: &Session) -> CommandResult<String> {
+pub(super) async fn in_the_log(session: &Session) -> CommandResult<Sum> {
     let nodes = gate::store_is_known(session).await?;
     let mut rows = exchange::open(session).await?;
     exchange::rows(session, &mut rows, Wish::Whole, Some(nodes)).await?;

@@ -8,6 +8,7 @@ use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups::{self, Listed, name_of};
 use crate::install::{Image, Incoming, Steps, Why};
 use crate::outcome::Outcome;
+use crate::sum::Sum;
 use crate::ui::{Progress, Report};
 
 /// Restores the backup of that name.
@@ -51,7 +52,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
 
 /// Sends what was recorded here before any of it is replaced, as a restore of a commit does; what the database holds then. A
 /// store that does not answer, or a database that cannot be read, is no reason to leave a person without the backup.
-async fn sent(session: &Session) -> Option<String> {
+async fn sent(session: &Session) -> Option<Sum> {
     match super::restore::in_the_log(session).await {
         Ok(digest) => Some(digest),
         Err(failure) => {
@@ -73,7 +74,7 @@ async fn image(session: &Session, backup: &Listed) -> CommandResult<Image> {
         snapshot::Pinned::new(&source)?.copy_to(&path, &Progress::hidden())?;
         let facts = into::inspect(&path, &admits)?;
         let size = std::fs::metadata(&path).map_err(|error| DatabaseError::io("read", &path, error))?.len();
-        Ok(Image { path, facts, size, sha256: String::new(), of_commit: false, map: None })
+        Ok(Image { path, facts, size, sha256: None, of_commit: false, map: None })
     })
     .await
 }

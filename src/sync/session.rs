@@ -330,7 +330,7 @@ impl Session {
     /// # Errors
     /// See [`crate::database::DatabaseError`].
     pub async fn holds_just(&self, head: &Head) -> CommandResult<bool> {
-        let Some(theirs) = head.digest().map(str::to_owned) else {
+        let Some(theirs) = head.digest() else {
             return Ok(false);
         };
         Ok(self.read_local().await?.facts.digest == theirs)

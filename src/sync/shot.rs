@@ -24,7 +24,7 @@ pub(super) struct Shot {
     /// The pages for the history.
     pub(super) pack: Spooled,
     /// Image of the commit that a delta was made against.
-    pub(super) parent: Option<String>,
+    pub(super) parent: Option<crate::sum::Sum>,
     /// The object for Python nodes, where one is wanted: compact, with a rollback-journal header.
     pub(super) object: Option<Object>,
     /// SQLite's full check was made.
@@ -54,7 +54,7 @@ pub(super) fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageM
     if retention::rebase_due(&commit.chain) {
         return None;
     }
-    PageMap::open(&session.page_map, &commit.sha256)
+    PageMap::open(&session.page_map, commit.sha256)
 }
 
 /// Takes the shot. With the page map of the head's image a delta writes nothing but the changed pages to the disk.
@@ -73,7 +73,7 @@ pub(super) async fn take(
     let LocalState { pinned, facts, fingerprint } = local;
     let sealing = session.bucket.sealing()?;
     let (shot, damaged) = history::blocking(move || {
-        let base = parent.as_ref().map(|map| map.sha256.clone());
+        let base = parent.as_ref().map(|map| map.sha256);
         let pack = spool(&pinned, parent, &folder, &progress, sealing)?;
         failpoint::reach("push.spooled");
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;

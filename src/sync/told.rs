@@ -249,7 +249,7 @@ impl<'a> Told<'a> {
                 ui.line(format!("PUSH COMPLETE ({})", counts.describe()));
                 Ok(self
                     .report(Outcome::Pushed, counts)
-                    .with("sha256", commit.sha256.clone())
+                    .with("sha256", commit.sha256.to_string())
                     .with("commit", commit.number)
                     .with("bytes", bytes))
             }
@@ -362,7 +362,7 @@ impl<'a> Told<'a> {
         match archived {
             Archived::Committed { commit, bytes, .. } => report
                 .with("commit", commit.number)
-                .with("sha256", commit.sha256.clone())
+                .with("sha256", commit.sha256.to_string())
                 .with("bytes", bytes),
             _ => report,
         }

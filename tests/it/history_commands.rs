@@ -11,6 +11,7 @@ use membridge::history::log::{self, Created};
 use membridge::history::pagemap::PageMap;
 use membridge::history::spool::spool;
 use membridge::storage::{self, Bucket};
+use membridge::sum::Sum;
 use membridge::ui::Progress;
 
 use crate::support::claude_mem::{self, Version};
@@ -47,7 +48,7 @@ pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
         let bucket = Bucket::new(open(store), "6fe2e0f6071ac2bb", Arc::default(), &folder);
         let map = folder.join("the.map");
         let parent = log::head(&bucket, None).await.unwrap();
-        let known = parent.as_ref().and_then(|parent| PageMap::open(&map, &parent.sha256));
+        let known = parent.as_ref().and_then(|parent| PageMap::open(&map, parent.sha256));
         let pinned = Pinned::new(&machine.db_path()).unwrap();
         let facts = pinned.facts().unwrap();
         let spooled = spool(&pinned, known, &folder, &Progress::hidden(), bucket.sealing().unwrap()).unwrap();
@@ -175,8 +176,8 @@ fn f22_verify_names_what_is_damaged_and_goes_on() {
     let mut bad = good.clone();
     bad[70] ^= 1;
     server.put(&key, &bad);
-    alpha.cmd("verify --all").run().assert_code(1).stdout_has(&third.pack);
-    alpha.cmd("restore 3").run().assert_code(1).stdout_has(&third.pack);
+    alpha.cmd("verify --all").run().assert_code(1).stdout_has(&third.pack.to_string());
+    alpha.cmd("restore 3").run().assert_code(1).stdout_has(&third.pack.to_string());
     let file = alpha.path("tmp/second.db");
     alpha.cmd(&format!("restore 2 --to {}", file.display())).run().assert_code(0);
     server.remove(&key);
@@ -208,6 +209,6 @@ fn a_download_goes_on_where_the_connection_was_cut() {
     assert!(server.count(Op::GetObject, "packs/") >= 3);
 }
 
-fn sha256(path: &Path) -> String {
+fn sha256(path: &Path) -> Sum {
     storage::Digests::of_file(path).unwrap().sha256
 }

@@ -16,9 +16,9 @@ use membridge::history::log;
 use membridge::history::spool::spool;
 use membridge::progress::Progress;
 use membridge::storage::{Bucket, Store};
+use membridge::sum::Sum;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use sha2::{Digest, Sha256};
 
 use crate::common::{assert_no_leftovers, assert_whole, memory, rows};
 use crate::support::claude_mem::{self, Version};
@@ -106,14 +106,14 @@ impl Trap {
             counts: Counts { observations: 21, ..parent.counts },
             tables: Vec::new(),
             schema_version: parent.schema_version,
-            digest: "0".repeat(64),
+            digest: [0; 32].into(),
         })
     }
 
     /// Leaves the image where a Python node leaves its database.
     fn announce(&self) -> &Trap {
         let bytes = std::fs::read(&self.image).unwrap();
-        let sha256 = membridge::context::hex(&Sha256::digest(&bytes));
+        let sha256 = Sum::of(&bytes).to_string();
         let put = |name: &str, bytes: &[u8]| {
             let path = self.store.join(python_node::key("mem", name));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -332,7 +332,7 @@ fn f60_a_commit_that_says_something_else_than_its_image_holds_is_refused() {
         ("schema version", |commit| commit.schema_version = Some(1)),
         ("schema version", |commit| commit.schema_version = None),
         ("another digest", |commit| {
-            commit.content_digest = "ab".repeat(32);
+            commit.content_digest = [0xab; 32].into();
             commit.seen.insert("ab".repeat(16), 1);
         }),
     ];

@@ -13,6 +13,7 @@ use super::{
     trailer_head,
 };
 use crate::history::pages::lock_page;
+use crate::sum::Sum;
 
 /// Where a delta finds what pages were in the parent's image.
 pub trait Parent {
@@ -44,7 +45,7 @@ pub struct PackReader<R: Read> {
     /// The head.
     pub header: Header,
     /// SHA-256 of the image that the pack results in.
-    pub image: [u8; 32],
+    pub image: Sum,
 }
 
 /// What lies between head and trailer.
@@ -70,7 +71,7 @@ impl<R: Read + Seek> PackReader<R> {
         from.seek(SeekFrom::Start(HEADER + body))?;
         let announced = u32::from_le_bytes(take(&mut from)?);
         let zeros: [u8; 4] = take(&mut from)?;
-        let image = take(&mut from)?;
+        let image: [u8; 32] = take(&mut from)?;
         let wanted = take(&mut from)?;
         let end: [u8; 8] = take(&mut from)?;
         if end != END {
@@ -99,7 +100,7 @@ impl<R: Read + Seek> PackReader<R> {
             found: 0,
             last: 0,
             header,
-            image,
+            image: image.into(),
         })
     }
 
@@ -204,7 +205,7 @@ impl<R: Read + Seek> PackReader<R> {
         if self.found != self.announced {
             return Err(PackError::Count { announced: self.announced, found: self.found });
         }
-        let counts = trailer_head(self.announced, &self.image);
+        let counts = trailer_head(self.announced, self.image);
         if self.checksum.clone().chain_update(counts).finalize().as_slice() != self.wanted {
             return Err(PackError::Checksum);
         }

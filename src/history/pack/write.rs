@@ -8,6 +8,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::{Content, END, GROUP_LOG, Header, WINDOW_LOG, trailer_head};
 use crate::history::pages::lock_page;
+use crate::sum::Sum;
 
 /// How hard zstd tries, and with how much memory (powers of two): level 19 would take 83 MB for an endless stream.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +149,7 @@ impl<W: Write> PackWriter<W> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn finish(mut self, image: [u8; 32]) -> io::Result<W> {
+    pub fn finish(mut self, image: Sum) -> io::Result<W> {
         let mut to = match self.body {
             Body::Frame(stream) => stream.finish()?,
             Body::Groups { mut to, mut group, effort } => {
@@ -156,7 +157,7 @@ impl<W: Write> PackWriter<W> {
                 to
             }
         };
-        let counts = trailer_head(self.records, &image);
+        let counts = trailer_head(self.records, image);
         to.write_all(&counts)?;
         to.write_all(&self.checksum.chain_update(&counts).finalize())?;
         to.write_all(&END)?;

@@ -16,6 +16,7 @@ use crate::private_files::make_private_folder;
 use crate::rows::header::Header;
 use crate::seal::{Place, Seal};
 use crate::storage::Digests;
+use crate::sum::Sum;
 
 /// What one segment of a session needs stays in memory until its header is known; more goes to the disk.
 const IN_MEMORY: usize = 256 << 10;
@@ -170,7 +171,7 @@ struct Tee {
 
 impl Tee {
     fn digests(self) -> Digests {
-        Digests { size: self.size, sha256: hex(&self.sha256.finalize()), md5: hex(&self.md5.finalize()) }
+        Digests { size: self.size, sha256: Sum::end(self.sha256), md5: hex(&self.md5.finalize()) }
     }
 }
 

@@ -181,7 +181,7 @@ impl Intercept for SignedPayload {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.sha256.clone()));
+        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.sha256.to_string()));
         Ok(())
     }
 }

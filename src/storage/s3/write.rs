@@ -10,13 +10,13 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use sha2::{Digest, Sha256};
 
 use super::errors::status;
 use super::request::{SignedPayload, counted};
 use super::{CONNECT, S3Store, SLOWEST, answer, etag, small};
 use crate::progress::Progress;
 use crate::storage::{Body, Condition, Digests, Meta, PutAnswer, StoreError, StoreErrorKind};
+use crate::sum::Sum;
 
 /// What an attempt at a write came to.
 type Sent = Result<
@@ -74,7 +74,7 @@ impl S3Store {
         &self,
         key: &str,
         condition: Condition<'_>,
-        sha256: impl Fn() -> Vec<u8>,
+        sha256: impl Fn() -> Sum,
     ) -> PutObjectFluentBuilder {
         let request = self.client().put_object().bucket(&self.bucket).key(key);
         let request = match condition {
@@ -83,14 +83,14 @@ impl S3Store {
             Condition::IfMatch(etag) => request.if_match(&etag.0),
         };
         if self.checked.load(Ordering::Relaxed) {
-            return request.checksum_sha256(aws_smithy_types::base64::encode(sha256()));
+            return request.checksum_sha256(aws_smithy_types::base64::encode(sha256().bytes()));
         }
         request
     }
 
     async fn send_bytes(&self, key: &str, bytes: &[u8], condition: Condition<'_>, whole: Duration) -> Sent {
         let request = self
-            .request(key, condition, || Sha256::digest(bytes).to_vec())
+            .request(key, condition, || Sum::of(bytes))
             .content_type("application/json")
             .body(ByteStream::from(bytes.to_vec()));
         request.customize().config_override(within(whole)).send().await
@@ -111,7 +111,7 @@ impl S3Store {
         let progress = progress.clone();
         let stream = stream.map(move |body| counted(body, progress.clone()));
         let request = self
-            .request(key, condition, || from_hex(&digests.sha256))
+            .request(key, condition, || digests.sha256)
             .content_type("application/octet-stream")
             .body(stream);
         let request = request.customize().interceptor(SignedPayload(digests.clone()));
@@ -142,13 +142,4 @@ fn within(whole: Duration) -> aws_sdk_s3::config::Builder {
 
 fn local(operation: String, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::new(StoreErrorKind::Local, "this machine", operation, error.to_string())
-}
-
-/// The bytes of a checksum that is written as hex digits; what is none of them is left out.
-fn from_hex(text: &str) -> Vec<u8> {
-    let digits = text.as_bytes().as_chunks::<2>().0;
-    digits
-        .iter()
-        .filter_map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect()
 }
