@@ -25,8 +25,8 @@
 //! - [`seal`] what keeps others from reading or forging what lies there;
 //! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
-//! - [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground;
-//! - [`sum`] a SHA-256; [`outcome`], [`visible`], [`word`] how things ended, in words, and words made fit to be shown.
+//! - [`sum`] a SHA-256; [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground;
+//! - [`outcome`], [`visible`], [`word`] how things ended, in words, and words made fit to be shown.
 
 pub mod agent;
 pub mod cli;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::failpoint::cases;
 
-use super::{Base, Fetch, image};
+use super::{Fetch, after, image};
 use crate::config::{HistoryRetention, StoreConfig};
 use crate::context::Context;
 use crate::database::Facts;
@@ -13,6 +13,7 @@ use crate::database::snapshot::Pinned;
 use crate::history::commit::{Author, Commit};
 use crate::history::log::{self, Created};
 use crate::history::pagemap::PageMap;
+use crate::history::references::Collector;
 use crate::history::retention::{GRACE, collect, rebase_due};
 use crate::history::spool::{spool, tests as databases};
 use crate::history::{HistoryError, Kind, format_tests, pages};
@@ -76,28 +77,16 @@ impl Ground {
         commit
     }
 
-    pub(in crate::history) async fn fetch(
-        &self,
-        commit: &Commit,
-        base: Option<Base>,
-    ) -> Result<super::Fetched, HistoryError> {
+    pub(in crate::history) async fn fetch(&self, commit: &Commit) -> Result<super::Fetched, HistoryError> {
         let fetch = Fetch {
             bucket: &self.bucket,
             folder: self.folder.path(),
             scratch: self.folder.path(),
             progress: &Progress::hidden(),
         };
-        let fetched = image(fetch, commit, base).await?;
+        let fetched = image(fetch, commit, Collector::new(self.folder.path(), None)).await?;
         assert_eq!(Digests::of_file(&fetched.path).unwrap().sha256, commit.sha256);
         Ok(fetched)
-    }
-
-    /// The live database as the ground of a delta, with the map of `commit`.
-    fn base(&self, commit: &Commit) -> Base {
-        Base {
-            pinned: Pinned::new(&self.live).unwrap(),
-            map: PageMap::open(&self.map(), commit.sha256).unwrap(),
-        }
     }
 
     /// Makes everything in the store this much older.
@@ -126,74 +115,26 @@ impl Ground {
 }
 
 #[tokio::test]
-async fn a_node_that_has_the_base_downloads_deltas_only() {
+async fn whoever_has_an_earlier_image_downloads_deltas_only() {
     let ground = Ground::new();
     let first = ground.push().await;
-    // Another node installs it through the backup API, which raises the schema cookie.
-    let other = Ground::new();
-    let installed = ground.fetch(&first, None).await.unwrap();
-    assert!(!installed.by_delta);
-    crate::database::install::put_back(&installed.path, &other.live, || Ok(())).unwrap();
-    installed.map.keep(&other.map()).unwrap();
-
+    let image = ground.fetch(&first).await.unwrap();
     ground.sql("INSERT INTO t(x) VALUES ('second');");
     let second = ground.push().await;
-    ground.sql("INSERT INTO t(x) SELECT hex(randomblob(40)) FROM t LIMIT 3;");
-    let third = ground.push().await;
-    for commit in [&second, &third] {
-        let fetched = ground.fetch(commit, Some(other.base(&first))).await.unwrap();
-        assert!(fetched.by_delta, "to {}", commit.number);
-        assert!(fetched.downloaded * 4 < first.pack_size, "{}", fetched.downloaded);
-    }
-    // The same commit needs no download at all.
-    let same = ground.fetch(&first, Some(other.base(&first))).await.unwrap();
-    assert_eq!((same.by_delta, same.downloaded), (true, 0));
-
-    // Housekeeping on a page that the delta brings anyway does not matter, on another one it costs the whole chain.
-    other.sql("INSERT INTO t(x) VALUES ('of the worker');");
-    let drifted = ground.fetch(&third, Some(other.base(&first))).await.unwrap();
-    assert!(drifted.by_delta);
-    other.sql("UPDATE t SET x = 'elsewhere' WHERE id = 1000;");
-    let far = ground.fetch(&third, Some(other.base(&first))).await.unwrap();
-    assert!(!far.by_delta);
-}
-
-/// Rows of a table without rowid lie in index pages, so that one of these can drift alone.
-#[tokio::test]
-async fn index_pages_that_drifted_are_mended_from_the_kept_ones() {
-    let ground = Ground::new();
-    ground.sql(
-        "CREATE TABLE w(k INTEGER PRIMARY KEY, v TEXT) WITHOUT ROWID;
-         INSERT INTO w SELECT id, hex(randomblob(40)) FROM t;",
-    );
-    let first = ground.push().await;
-    let other = Ground::new();
-    let installed = ground.fetch(&first, None).await.unwrap();
-    crate::database::install::put_back(&installed.path, &other.live, || Ok(())).unwrap();
-    installed.map.keep(&other.map()).unwrap();
-    other.sql("UPDATE w SET v = 'of the worker' WHERE k IN (7, 3000);");
-    // One of the pages is in the delta, as what it was before and what changed in it; the other one is not.
-    ground.sql("UPDATE w SET v = 'second' WHERE k = 9; INSERT INTO t(x) VALUES ('second');");
-    let second = ground.push().await;
-
-    let mended = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
-    assert!(mended.by_delta);
-    mended.map.keep(&other.map()).unwrap();
-    assert!(PageMap::open(&other.map(), second.sha256).is_some());
-    installed_again(&ground, &other, &first).await;
-    let pages = other.map().with_extension("pages");
-    std::fs::write(&pages, "torn").unwrap();
-    let torn = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
-    assert!(!torn.by_delta, "without them it costs the whole chain");
-    std::fs::remove_file(&pages).unwrap();
-    let gone = ground.fetch(&second, Some(other.base(&first))).await.unwrap();
-    assert!(!gone.by_delta);
-}
-
-/// The map of `commit` again, as a pull of it leaves it.
-async fn installed_again(ground: &Ground, other: &Ground, commit: &Commit) {
-    let image = ground.fetch(commit, None).await.unwrap();
-    image.map.keep(&other.map()).unwrap();
+    let whole = ground.fetch(&second).await.unwrap();
+    let fetch = Fetch {
+        bucket: &ground.bucket,
+        folder: ground.folder.path(),
+        scratch: ground.folder.path(),
+        progress: &Progress::hidden(),
+    };
+    let fetched = after(fetch, &second, Some(&image)).await.unwrap();
+    assert_eq!((fetched.downloaded, fetched.map.sha256), (second.pack_size, second.sha256));
+    assert!(fetched.downloaded * 4 < whole.downloaded, "{}", whole.downloaded);
+    // A ground that was changed meanwhile costs the whole chain.
+    std::fs::write(&image.path, vec![0; 4096]).unwrap();
+    let fetched = after(fetch, &second, Some(&image)).await.unwrap();
+    assert_eq!((fetched.downloaded, fetched.map.sha256), (whole.downloaded, second.sha256));
 }
 
 #[tokio::test]
@@ -207,35 +148,35 @@ async fn damage_in_the_store_is_found_and_named() {
     let mut forged = second.clone();
     forged.sha256 = first.sha256;
     forged.chain.last_mut().unwrap().image = first.sha256;
-    let wrong = ground.fetch(&forged, None).await.unwrap_err();
+    let wrong = ground.fetch(&forged).await.unwrap_err();
     assert!(wrong.to_string().contains("does not result in the image"), "{wrong}");
     let mut shuffled = second.clone();
     shuffled.chain.remove(0);
-    let wrong = ground.fetch(&shuffled, None).await.unwrap_err();
+    let wrong = ground.fetch(&shuffled).await.unwrap_err();
     assert!(wrong.to_string().contains("does not follow"), "{wrong}");
     let mut resized = second.clone();
     resized.page_count += 1;
-    assert!(ground.fetch(&resized, None).await.unwrap_err().is_damage());
+    assert!(ground.fetch(&resized).await.unwrap_err().is_damage());
     let mut huge = second.clone();
     huge.page_count = u32::MAX - 1;
-    let no_room = ground.fetch(&huge, None).await.unwrap_err();
+    let no_room = ground.fetch(&huge).await.unwrap_err();
     assert!(no_room.to_string().contains("would grow to"), "{no_room}");
 
     let pack = ground.file(&ground.bucket.keys.pack(second.pack));
     let good = std::fs::read(&pack).unwrap();
     for damaged in [&good[..good.len() / 2], &[], &[&good[..], b"x"].concat()] {
         std::fs::write(&pack, damaged).unwrap();
-        ground.fetch(&second, None).await.unwrap_err();
+        ground.fetch(&second).await.unwrap_err();
     }
     let mut flipped = good.clone();
     flipped[60] ^= 1;
     std::fs::write(&pack, &flipped).unwrap();
-    let wrong = ground.fetch(&second, None).await.unwrap_err();
+    let wrong = ground.fetch(&second).await.unwrap_err();
     assert!(wrong.to_string().contains(&second.pack.to_string()), "{wrong}");
     std::fs::remove_file(&pack).unwrap();
-    let gone = ground.fetch(&second, None).await.unwrap_err();
+    let gone = ground.fetch(&second).await.unwrap_err();
     assert!(matches!(gone, HistoryError::Gone { .. }), "{gone}");
-    ground.fetch(&first, None).await.unwrap();
+    ground.fetch(&first).await.unwrap();
 }
 
 #[tokio::test]
@@ -263,7 +204,7 @@ async fn collection_is_bounded_and_spares_what_is_young_or_needed() {
     assert_eq!(ground.collect(1, 100).await, (3, 0, false), "the head's chain needs every pack");
     let head = log::head(&ground.bucket, None).await.unwrap().unwrap();
     assert_eq!(head.chain.len(), 6);
-    ground.fetch(&head, None).await.unwrap();
+    ground.fetch(&head).await.unwrap();
     assert_eq!(ground.collect(1, 100).await, (0, 0, false));
 }
 
@@ -323,7 +264,7 @@ proptest! {
             }
             for number in ground.kept().await {
                 let commit = log::get(&ground.bucket, number).await.unwrap().unwrap();
-                let fetched = ground.fetch(&commit, None).await.unwrap();
+                let fetched = ground.fetch(&commit).await.unwrap();
                 let bucket = ground.file("projects/6fe2e0f6071ac2bb");
                 let by_the_document = format_tests::restore(&bucket, number).unwrap();
                 assert!(by_the_document == std::fs::read(&fetched.path).unwrap());

@@ -49,12 +49,11 @@ impl PageMap {
         }
     }
 
-    /// Opens the map of whichever image it is of; `None` where there is none that is whole.
-    pub fn open_any(path: &Path) -> Option<Self> {
-        Self::read(path).ok()
-    }
-
-    fn read(path: &Path) -> io::Result<Self> {
+    /// Opens the map of whichever image it is of.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not whole.
+    pub fn read(path: &Path) -> io::Result<Self> {
         let bad = |problem: &'static str| io::Error::new(io::ErrorKind::InvalidData, problem);
         let mut file = File::open(path)?;
         let mut header = [0_u8; HEADER];
@@ -206,11 +205,6 @@ pub struct FreshMap {
 }
 
 impl FreshMap {
-    /// The same map to be read, as long as this one lives.
-    pub fn read(&self) -> Option<PageMap> {
-        PageMap::open(&self.path, &hex(&self.sha256))
-    }
-
     /// Puts the map, and the index pages, where the next push looks for them. Not synced: a map that a power cut damaged is not there.
     ///
     /// # Errors

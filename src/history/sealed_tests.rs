@@ -67,7 +67,7 @@ async fn three_pushes() -> (Ground, [Commit; 3]) {
 async fn read(ground: &Ground) -> Result<u64, &'static str> {
     let read = async {
         let Some(head) = log::head(&ground.bucket, None).await? else { return Ok(0) };
-        ground.fetch(&head, None).await?;
+        ground.fetch(&head).await?;
         Ok(head.number)
     };
     read.await.map_err(|error: HistoryError| match error {

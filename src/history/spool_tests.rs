@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -82,7 +81,7 @@ impl Ground {
         assert_eq!(Digests::of_file(&spooled.path).unwrap(), spooled.digests);
         let mut pack = PackReader::open(std::fs::File::open(&spooled.path).unwrap()).unwrap();
         assert_eq!(pack.image, spooled.sha256);
-        apply(&mut pack, &self.remote, &mut BTreeSet::new()).unwrap();
+        apply(&mut pack, &self.remote).unwrap();
         let there = std::fs::read(&self.remote_path).unwrap();
         assert!(there == image(&self.path, self.folder.path()));
         assert_eq!(Digests::of_file(&self.remote_path).unwrap().sha256, spooled.sha256);

@@ -137,7 +137,7 @@ async fn apply(
 ) -> Result<(Digests, TempPath), HistoryError> {
     blocking(move || {
         let target: &Path = &image;
-        fetch::apply_one(pack, &link, before, page_size, target, &mut BTreeSet::new())?;
+        fetch::apply_one(pack, &link, before, page_size, target)?;
         let sum = Digests::of_file(target).map_err(|error| DatabaseError::io("read", target, error))?;
         Ok((sum, image))
     })

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::backups::{self, BackupManifest};
+use super::backups::BackupManifest;
 use super::image::Image;
 use crate::config::Config;
 use crate::database::Counts;
-use crate::error::Failure;
 use crate::storage::{Bucket, records};
 use crate::sum::Sum;
 use crate::ui::Ui;
@@ -44,33 +43,11 @@ impl Steps {
     }
 }
 
-/// Why an image comes, which says what the backup of the old database is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// There is none here yet.
-    First,
-    /// A person asked for an earlier state.
-    Restore,
-}
-
-impl Why {
-    /// Whether the backup may be the only copy of some rows; `in_history` says that a commit in the bucket holds the
-    /// same.
-    pub(super) fn local_ahead(self, in_history: bool) -> bool {
-        match self {
-            Self::First => false,
-            Self::Restore => !in_history,
-        }
-    }
-}
-
-/// A database that is to take the place of the local one.
+/// An earlier state that a person asked for: it takes the place of the local database.
 #[derive(Debug)]
 pub struct Incoming {
     /// The new one, checked.
     pub image: Image,
-    /// Why.
-    pub why: Why,
     /// Only when the local database still has this content digest.
     pub only_over: Option<Sum>,
     /// Number of the commit that held the same as the local database when both last agreed: a hint, looked into.
@@ -88,31 +65,9 @@ pub struct Installed {
     pub trouble: Option<String>,
 }
 
-impl Installed {
-    /// What to type to have the old one again.
-    pub fn way_back(&self) -> String {
-        restore_backup(&self.backup.as_deref().map(backups::name_of).unwrap_or_default())
-    }
-}
-
 /// What to type to have this backup again.
 pub(super) fn restore_backup(name: &str) -> String {
     format!("membridge restore-backup {}", shell_word(name))
-}
-
-/// The old database is in place.
-#[derive(Debug)]
-pub struct NotInstalled {
-    /// Why.
-    pub failure: Failure,
-    /// Nothing was written to it; otherwise it was put back.
-    pub untouched: bool,
-}
-
-impl From<NotInstalled> for Failure {
-    fn from(not: NotInstalled) -> Self {
-        not.failure
-    }
 }
 
 impl Door<'_> {
@@ -134,20 +89,7 @@ impl Door<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Steps, Why};
-
-    #[test]
-    fn a_backup_says_whether_it_may_be_the_only_copy() {
-        let table = [
-            (Why::First, false, false),
-            (Why::First, true, false),
-            (Why::Restore, false, true),
-            (Why::Restore, true, false),
-        ];
-        for (why, in_history, local_ahead) in table {
-            assert_eq!(why.local_ahead(in_history), local_ahead, "{why:?} {in_history}");
-        }
-    }
+    use super::Steps;
 
     #[test]
     fn steps_are_counted_as_the_command_counts_them() {

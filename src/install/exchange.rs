@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::backups::{self, Backup};
-use super::door::{Door, Incoming, Installed, NotInstalled, Why};
+use super::door::{Door, Incoming, Installed};
 use super::proof;
 use super::way_back::roll_back;
 use crate::database::install::{self, Swapped};
@@ -15,15 +15,12 @@ use crate::sum::Sum;
 use crate::worker::{self, Quiesced, WorkerError};
 
 /// Stops the worker, backs up, replaces, checks, lets the worker go on. On any failure the old database is there.
-pub(super) async fn exchange(door: &Door<'_>, incoming: Incoming) -> Result<Installed, NotInstalled> {
-    let untouched = |failure| NotInstalled { failure, untouched: true };
+pub(super) async fn exchange(door: &Door<'_>, incoming: Incoming) -> CommandResult<Installed> {
     let in_history = match incoming.base {
         Some(number) => proof::restorable(door, number).await,
         None => None,
     };
-    let quiesced = worker::quiesce(door.config, &door.bucket.context)
-        .await
-        .map_err(|error| untouched(Failure::from(error)))?;
+    let quiesced = worker::quiesce(door.config, &door.bucket.context).await?;
     let said = if quiesced.was_running.is_some() { "Worker: stopped" } else { "Worker: not running" };
     door.ui.step(&door.steps.label(0), said);
     failpoint::reach("pull.quiesced");
@@ -32,13 +29,10 @@ pub(super) async fn exchange(door: &Door<'_>, incoming: Incoming) -> Result<Inst
         Err(failure) => {
             // Nothing was changed; the worker goes on as before.
             resume(door, quiesced).await;
-            return Err(untouched(failure));
+            return Err(failure);
         }
     };
-    match conclude(door, &incoming, quiesced, backup, swapped).await {
-        Ok(installed) => Ok(installed),
-        Err(failure) => Err(NotInstalled { failure, untouched: false }),
-    }
+    conclude(door, &incoming, quiesced, backup, swapped).await
 }
 
 /// The new database is written: check it, let the worker go on, keep or remove the backup.
@@ -53,7 +47,7 @@ async fn conclude(
         let left = swapped.queue_left;
         door.ui.warn(format!("{left} queued events of unknown sessions are in the backup only"));
     }
-    vectors(door, incoming.why, &backup);
+    vectors(door, &backup);
     failpoint::reach("pull.replaced");
     let facts = match check(door, incoming).await {
         Ok(facts) => facts,
@@ -72,7 +66,7 @@ async fn conclude(
 }
 
 /// The vector index knows rows by their ids in the database that was replaced (F17).
-fn vectors(door: &Door<'_>, why: Why, backup: &Path) {
+fn vectors(door: &Door<'_>, backup: &Path) {
     let folder = install::folder_of(backup).join("vectors");
     if door.reset_vectors {
         match worker::reset_vectors(door.config, &folder) {
@@ -83,7 +77,7 @@ fn vectors(door: &Door<'_>, why: Why, backup: &Path) {
             )),
             Err(error) => door.ui.warn(format!("the vector index could not be moved away: {error}")),
         }
-    } else if why == Why::Restore && !worker::vector_stores(door.config).is_empty() {
+    } else if !worker::vector_stores(door.config).is_empty() {
         door.ui.warn(
             "the vector index belongs to the rows that were replaced: semantic search may find others until it is \
              rebuilt; next time: --reset-vectors",
@@ -106,14 +100,13 @@ async fn back_up_and_replace(
     let progress = door.ui.progress("replace", image.size);
     let mut manifest = door.manifest(incoming);
     let (only_over, folder) = (incoming.only_over, backup.folder.clone());
-    let why = incoming.why;
     let vectors = door.config.paths.home.join(".claude-mem/vector-db/chroma.sqlite3");
     let swapped = database::blocking(move || {
         let unfinished = copy.to_path_buf();
         let approve = |old: &Facts| {
             let backup = Backup { folder };
             let copy = backup.seal(copy)?;
-            manifest.local_ahead = why.local_ahead(in_history == Some(old.digest));
+            manifest.local_ahead = in_history != Some(old.digest);
             manifest.holds(&copy, old.counts.observations)?;
             backup.add_vectors(&vectors);
             backup.describe(&manifest)?;

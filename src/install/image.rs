@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 use crate::database::code::Admits;
-use crate::database::{DatabaseError, Facts, files, install, snapshot};
+use crate::database::{DatabaseError, Facts, files, install};
 use crate::failpoint;
-use crate::history::fetch::{Base, Fetch};
-use crate::history::pagemap::{FreshMap, PageMap};
+use crate::history::fetch::Fetch;
+use crate::history::pagemap::FreshMap;
+use crate::history::references::Collector;
 use crate::history::{self, Commit, HistoryError};
 use crate::storage::Bucket;
 use crate::sum::Sum;
-use crate::ui::{Progress, Ui};
+use crate::ui::Ui;
 
 /// A checked image.
 #[derive(Debug)]
@@ -42,51 +43,34 @@ pub struct Landing<'a> {
     pub folder: &'a Path,
     /// Where packs and page maps go on the way.
     pub scratch: PathBuf,
-    /// The live database, whose pages may be a part of the image.
+    /// The live database, beside which there has to be room.
     pub database: &'a Path,
-    /// The page map of the last image that was pushed or installed here.
-    pub page_map: &'a Path,
     /// Which code it may bring along.
     pub admits: Admits,
 }
 
-impl<'a> Landing<'a> {
+impl Landing<'_> {
     fn require_room(&self, commit: &Commit) -> Result<(), DatabaseError> {
         let here = files::size_with_wal(self.database);
         files::require_space(self.folder, files::room_for(commit.image_bytes(), here))
     }
-
-    fn fetch(&'a self, progress: &'a Progress) -> Fetch<'a> {
-        Fetch { bucket: self.bucket, folder: self.folder, scratch: &self.scratch, progress }
-    }
 }
 
-/// By delta onto the local database where that leads to it, else by the commit's whole chain.
+/// The image of a commit, by its whole chain. `newest`: a delta of the next push may be made against it.
 ///
 /// # Errors
 /// The store's; a chain that does not result in the image; a database that is damaged or not claude-mem's; no space.
-pub async fn of_commit(landing: &Landing<'_>, commit: &Commit) -> Result<Image, HistoryError> {
+pub async fn of_commit(landing: &Landing<'_>, commit: &Commit, newest: bool) -> Result<Image, HistoryError> {
     landing.require_room(commit)?;
-    let (database, page_map) = (landing.database.to_owned(), landing.page_map.to_owned());
-    let copies = landing.scratch.clone();
-    let base = history::blocking(move || {
-        let Some(map) = PageMap::open_any(&page_map) else {
-            return Ok(None);
-        };
-        if !files::has_content(&database) {
-            return Ok(None);
-        }
-        Ok(Some(Base { pinned: snapshot::Pinned::beside_writers(&database, &copies)?, map }))
-    })
-    .await?;
     let progress = landing.ui.progress("download", commit.chain_bytes());
-    let fetch = landing.fetch(&progress);
+    let scratch = &landing.scratch;
+    let fetch = Fetch { bucket: landing.bucket, folder: landing.folder, scratch, progress: &progress };
+    let references = if newest { Collector::new(scratch, None) } else { Collector::off() };
     failpoint::reach("fetch.download");
-    let fetched = history::fetch::image(fetch, commit, base).await?;
+    let fetched = history::fetch::image(fetch, commit, references).await?;
     history::fetch::sync(&fetched).await?;
-    progress.done();
     failpoint::reach("fetch.downloaded");
-    tracing::info!(bytes = fetched.downloaded, delta = fetched.by_delta, "image fetched");
+    tracing::info!(bytes = fetched.downloaded, "image fetched");
     let facts = inspect(landing, &fetched.path, commit).await?;
     failpoint::reach("fetch.inspected");
     Ok(Image {
@@ -95,29 +79,7 @@ pub async fn of_commit(landing: &Landing<'_>, commit: &Commit) -> Result<Image, 
         size: commit.image_bytes(),
         sha256: Some(commit.sha256),
         of_commit: true,
-        map: Some(fetched.map),
-    })
-}
-
-/// An earlier commit's image, by its whole chain.
-///
-/// # Errors
-/// As [`of_commit`].
-pub async fn of_past(landing: &Landing<'_>, commit: &Commit) -> Result<Image, HistoryError> {
-    landing.require_room(commit)?;
-    let progress = landing.ui.progress("download", commit.chain_bytes());
-    let fetched = history::fetch::whole(landing.fetch(&progress), commit).await?;
-    history::fetch::sync(&fetched).await?;
-    failpoint::reach("restore.fetched");
-    let facts = inspect(landing, &fetched.path, commit).await?;
-    // Not the head's: a delta of the next push is made against the head.
-    Ok(Image {
-        path: fetched.path,
-        facts,
-        size: commit.image_bytes(),
-        sha256: Some(commit.sha256),
-        of_commit: true,
-        map: None,
+        map: newest.then_some(fetched.map),
     })
 }
 

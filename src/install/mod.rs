@@ -13,27 +13,27 @@ mod way_back;
 use crate::database::{self, files, install};
 use crate::error::CommandResult;
 
-pub use door::{Door, Incoming, Installed, NotInstalled, Steps, Why};
+pub use door::{Door, Incoming, Installed, Steps};
 pub use image::Image;
 
 impl Door<'_> {
     /// Lets the image in: over the database that is here, which is backed up first, or where there is none.
     ///
     /// # Errors
-    /// See [`NotInstalled`].
-    pub async fn install(&self, incoming: Incoming) -> Result<Installed, NotInstalled> {
+    /// Whatever failed; the old database is in place.
+    pub async fn install(&self, incoming: Incoming) -> CommandResult<Installed> {
         if files::has_content(self.database) {
             return exchange::exchange(self, incoming).await;
         }
-        let counts = incoming.image.facts.counts;
-        match self.place(incoming.image).await {
-            Ok(()) => Ok(Installed { backup: None, counts, trouble: None }),
-            Err(failure) => Err(NotInstalled { failure, untouched: true }),
-        }
+        self.place(incoming.image).await
     }
 
     /// Puts a first database in place (F36). What lies about of a lost one goes into a folder of its own each time.
-    async fn place(&self, image: Image) -> CommandResult {
+    ///
+    /// # Errors
+    /// Whatever failed; a database that appeared here meanwhile is left alone.
+    pub async fn place(&self, image: Image) -> CommandResult<Installed> {
+        let counts = image.facts.counts;
         let live = self.database.to_owned();
         let orphans = self.config.paths.state.join("orphans");
         let aside = orphans.join(self.bucket.context.now().as_second().to_string());
@@ -44,6 +44,6 @@ impl Door<'_> {
                 folder.display()
             ));
         }
-        Ok(())
+        Ok(Installed { backup: None, counts, trouble: None })
     }
 }

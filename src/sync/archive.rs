@@ -7,14 +7,15 @@ use std::time::Duration;
 use super::commit::{self, Fence, Parent, Terms};
 use super::fresh::Fresh;
 use super::gate::{self, Standing};
-use super::record::{Base, RecordFile};
-use super::session::{LocalState, Session};
+use super::record::RecordFile;
+use super::session::Session;
 use super::shot::{self, Shot, Wanted};
 use super::wish::Wish;
 use crate::database::Counts;
 use crate::error::CommandResult;
 use crate::failpoint;
 use crate::history::Commit;
+use crate::history::spool::Spooled;
 use crate::leadership::Role;
 use crate::lock::{LockError, Seen, Verifier};
 use crate::python::ReadError;
@@ -116,7 +117,7 @@ pub(super) async fn make(
         && !mirror_due
         && !rewrite
     {
-        record.agree(base_of(commit, true, &local))?;
+        record.agree(commit.number)?;
         return Ok(Archived::UpToDate { counts });
     }
     if head.as_ref().and_then(Head::newest).is_some_and(|commit| !commit.is_within(&seen.vector())) {
@@ -142,14 +143,14 @@ pub(super) async fn make(
     failpoint::reach("push.before-record");
     Ok(match done {
         Done::Overtaken => Archived::Overtaken,
-        Done::Same { commit, mirrored } => {
-            conclude(session, record, shot, &commit, mirrored)?;
+        Done::Same { commit } => {
+            conclude(session, record, shot.pack, &commit)?;
             Archived::UpToDate { counts }
         }
-        Done::Committed { commit, mirrored, warning } => {
+        Done::Committed { commit, warning } => {
             record.record.last_push = Some(iso(session.bucket.context.now()));
             let bytes = shot.pack.digests.size;
-            conclude(session, record, shot, &commit, mirrored)?;
+            conclude(session, record, shot.pack, &commit)?;
             if ours { Archived::Committed { commit, counts, bytes, warning } } else { Archived::NotOurs }
         }
     })
@@ -168,8 +169,8 @@ struct Work<'a> {
 }
 
 enum Done {
-    Committed { commit: Box<Commit>, mirrored: bool, warning: Option<String> },
-    Same { commit: Box<Commit>, mirrored: bool },
+    Committed { commit: Box<Commit>, warning: Option<String> },
+    Same { commit: Box<Commit> },
     Overtaken,
 }
 
@@ -219,9 +220,10 @@ async fn locked(
         head.and_then(Head::commit).filter(|commit| commit.content_digest == shot.facts.digest)
         && !work.rewrite
     {
-        let mirrored = head.is_some_and(Head::mirrored)
-            || refresh(session, record, shot, (head, commit), terms, over, verifier).await?;
-        return Ok(Done::Same { commit: Box::new(commit.clone()), mirrored });
+        if !head.is_some_and(Head::mirrored) {
+            refresh(session, record, shot, (head, commit), terms, over, verifier).await?;
+        }
+        return Ok(Done::Same { commit: Box::new(commit.clone()) });
     }
     if head.and_then(Head::newest).is_some_and(|commit| !commit.is_within(&terms.seen)) {
         return Ok(Done::Overtaken);
@@ -246,13 +248,13 @@ async fn locked(
     let Some(commit) = commit::create(session, shot, parent.as_deref(), announced, fence).await? else {
         return Ok(Done::Overtaken);
     };
-    let mirrored = refresh(session, record, shot, (head, &commit), terms, over, verifier).await?;
+    refresh(session, record, shot, (head, &commit), terms, over, verifier).await?;
     let before = head.and_then(Head::newest);
     commit::collect(session, before.map(|commit| commit.number), commit.number).await;
     commit::mind_holes(session).await;
     session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, commit.sha256.short()));
     let warning = fewer(parent.as_deref(), &commit);
-    Ok(Done::Committed { commit: Box::new(commit), mirrored, warning })
+    Ok(Done::Committed { commit: Box::new(commit), warning })
 }
 
 /// Whether a Python node pushed what was not there at the first look: its rows are taken in before it becomes history.
@@ -263,7 +265,7 @@ fn came_since(now: Option<&Head>, before: Option<&Head>) -> bool {
 }
 
 /// Brings the objects for Python nodes up to date, where the shot has one for them, over what was there (`over`) before
-/// the decision was made. False: it was left to the next archive.
+/// the decision was made.
 async fn refresh(
     session: &Session,
     record: &mut RecordFile,
@@ -272,9 +274,9 @@ async fn refresh(
     terms: &Terms,
     over: Option<Seen>,
     verifier: &Verifier<'_>,
-) -> CommandResult<bool> {
+) -> CommandResult {
     let (Some(object), Some(over)) = (&shot.object, over) else {
-        return Ok(false);
+        return Ok(());
     };
     session.mirror(Some(&record.record)).keep_what_nobody_knows(head).await?;
     let upload = Upload {
@@ -293,51 +295,26 @@ async fn refresh(
             let manifest = session.bucket.store.head(&session.bucket.keys.manifest()).await?;
             let now = session.bucket.context.now().as_second();
             record.looked(now, true, manifest.map(|meta| meta.etag.0))?;
-            Ok(true)
+            Ok(())
         }
         // The commit stands; whoever holds the lock now brings the objects for Python nodes up to date.
         Err(failure) if matches!(verifier.verify().await, Err(error) if !matches!(error, LockError::Store(_))) =>
         {
             session.ui.warn(format!("the copy for Python nodes was left to the next push: {failure}"));
-            Ok(false)
+            Ok(())
         }
         Err(failure) => Err(failure),
     }
 }
 
-fn conclude(
-    session: &Session,
-    record: &mut RecordFile,
-    shot: Shot,
-    commit: &Commit,
-    mirrored: bool,
-) -> CommandResult {
-    let Shot { facts, fingerprint, pack, .. } = shot;
-    record.agree(Base {
-        sha256: commit.sha256,
-        commit: commit.number,
-        mirrored,
-        digest: facts.digest,
-        counts: facts.counts,
-        fingerprint,
-    })?;
+fn conclude(session: &Session, record: &mut RecordFile, pack: Spooled, commit: &Commit) -> CommandResult {
+    record.agree(commit.number)?;
     if commit.sha256 == pack.sha256
         && let Err(error) = pack.map.keep(&session.page_map)
     {
         tracing::warn!(%error, "the next archive will be a full one");
     }
     Ok(())
-}
-
-fn base_of(commit: &Commit, mirrored: bool, local: &LocalState) -> Base {
-    Base {
-        sha256: commit.sha256,
-        commit: commit.number,
-        mirrored,
-        digest: local.facts.digest,
-        counts: local.facts.counts,
-        fingerprint: local.fingerprint.clone(),
-    }
 }
 
 /// What a person should hear when a commit holds fewer memories than the one before.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fetch;
 use super::fresh::Fresh;
 use super::session::Session;
 use super::shot::Shot;
+use crate::database::code::Admits;
 use crate::database::snapshot::Pinned;
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
@@ -17,6 +17,7 @@ use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Commit, retention};
 use crate::lock::Verifier;
 use crate::python::Head;
+use crate::python::object;
 use crate::sum::Sum;
 use crate::ui::Progress;
 
@@ -114,7 +115,7 @@ pub(super) async fn create(
 /// Makes a commit of what a Python node pushed, so that it is in the history before anything follows it (F08).
 /// `None`: somebody else was faster.
 async fn adopt(session: &Session, head: &Head, fence: Fence<'_>) -> CommandResult<Option<Commit>> {
-    let image = fetch::whatever_is_there(session, Some(head)).await?;
+    let image = object::download(&session.landing(Admits::Any), None).await?;
     // Our own copy for Python nodes, under announcements that nobody could read.
     let ours = head.newest().filter(|commit| {
         image.sha256.is_some() && [commit.mirror_sha256, commit.legacy_seen].contains(&image.sha256)

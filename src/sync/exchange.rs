@@ -6,9 +6,11 @@ use super::node;
 use super::record::RecordFile;
 use super::session::Session;
 use super::wish::Wish;
+use crate::database::code::Admits;
 use crate::error::CommandResult;
 use crate::failpoint;
 use crate::python::Head;
+use crate::python::object;
 use crate::rows::log::ListedNode;
 use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
 use crate::worker::{self, watermarks};
@@ -83,7 +85,7 @@ pub(super) async fn take_image(
     if head.sha256().is_some() && head.sha256() == record.record.taken_in {
         return Ok(TakenIn::default());
     }
-    let image = super::fetch::whatever_is_there(session, Some(head)).await?;
+    let image = object::download(&session.landing(Admits::Any), None).await?;
     let short = image.sha256.map_or(String::new(), |sum| sum.short());
     session.ui.line(format!("      the push of {} is taken in ({})", head.source(), short));
     let key = session.bucket.keys.database();

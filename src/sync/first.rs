@@ -1,16 +1,17 @@
 //! A machine without a database: the newest image of the archive, or what a Python node pushed, becomes its first one.
 //! Rows follow by the log.
 
-use super::fetch;
 use super::gate;
 use super::record::RecordFile;
 use super::session::Session;
 use super::wish::Wish;
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
-use crate::install::{Incoming, Installed, Steps, Why};
+use crate::install::image::{self, Image};
+use crate::install::{Installed, Steps};
 use crate::outcome::Outcome;
-use crate::python::head::{self, Head};
+use crate::python::head::{self, Foreign, Head};
+use crate::python::object;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
 
@@ -36,7 +37,7 @@ pub(super) async fn install(
         return Ok(First::NothingThere);
     };
     let ui = &session.ui;
-    let mut image = fetch::image(session, &head, session.admits().await?).await?;
+    let mut image = fetch(session, &head).await?;
     let size = human_bytes(image.size);
     ui.step("3/7", format!("Fetched and checked: {} ({size})", image.facts.counts.describe()));
     let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
@@ -44,8 +45,7 @@ pub(super) async fn install(
     // From here on a signal waits until the database is whole.
     let _critical = session.bucket.context.critical();
     let map = image.map.take();
-    let incoming = Incoming { image, why: Why::First, only_over: None, base: None };
-    let installed = session.door(Steps { first: 4, of: 7 }).install(incoming).await?;
+    let installed = session.door(Steps { first: 4, of: 7 }).place(image).await?;
     failpoint::reach("sync.placed");
     ui.step("6/7", format!("Installed: {}", session.database.display()));
     if let Some(map) = map
@@ -54,6 +54,35 @@ pub(super) async fn install(
         tracing::warn!(%error, "the next archive will be a full one");
     }
     Ok(First::Installed(installed))
+}
+
+/// Fetches and checks the newest memory.
+async fn fetch(session: &Session, head: &Head) -> CommandResult<Image> {
+    let landing = session.landing(session.admits().await?);
+    let commit = match head {
+        Head::Commit(head) => &head.commit,
+        Head::Foreign(Foreign { announced: None, .. }) => return Err(unannounced(session)),
+        Head::Foreign(_) => return object::download(&landing, head.announced()).await,
+    };
+    match image::of_commit(&landing, commit, true).await {
+        Ok(image) => Ok(image),
+        // The mirror for Python nodes is another copy of the same rows.
+        Err(error) if error.is_damage() && head.mirrored() => {
+            session.ui.warn(format!("{error}; the copy for Python nodes is used instead"));
+            let copy = object::download(&landing, head.announced()).await?;
+            Ok(Image { sha256: Some(commit.sha256), ..copy })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn unannounced(session: &Session) -> Failure {
+    Failure::of(Code::BadObject, format!(
+        "{} is at {}, but nothing announces it: somebody is pushing, or the push of a Python node was cut off",
+        session.bucket.keys.database(),
+        session.bucket.store.name()
+    ))
+    .hint("try again in a minute; when it stays so, push again from the machine that pushed it")
 }
 
 /// Neither side has memory.

@@ -4,8 +4,7 @@
 mod archive;
 mod commit;
 mod exchange;
-pub mod fetch;
-mod first;
+pub mod first;
 mod fresh;
 pub mod gate;
 mod node;

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::context::hex;
-use crate::database::files::{self, Fingerprint};
-use crate::database::{Counts, DatabaseError};
+use crate::database::{DatabaseError, files};
 use crate::python::head::Known;
 use crate::python::mirror::MirrorNote;
 use crate::storage::records::iso;
@@ -66,19 +65,8 @@ pub struct SyncRecord {
 /// A commit that held just what was here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// SHA-256 of its image.
-    pub sha256: Sum,
     /// Its number.
     pub commit: u64,
-    /// The objects for Python nodes are known to mirror it.
-    #[serde(default)]
-    pub mirrored: bool,
-    /// Content digest of the local database.
-    pub digest: Sum,
-    /// Rows of the local database.
-    pub counts: Counts,
-    /// The local files, when they had settled: the first tier of "has anything changed".
-    pub fingerprint: Option<Fingerprint>,
 }
 
 /// 16 hex digits that name a store, a project and a database together.
@@ -210,8 +198,8 @@ impl RecordFile {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn agree(&mut self, base: Base) -> Result<(), DatabaseError> {
-        self.record.base = Some(base);
+    pub fn agree(&mut self, commit: u64) -> Result<(), DatabaseError> {
+        self.record.base = Some(Base { commit });
         self.save()
     }
 }
@@ -244,8 +232,6 @@ impl SyncRecord {
 #[cfg(test)]
 mod tests {
     use super::{Base, RecordFile};
-    use crate::database::Counts;
-    use crate::sum::Sum;
     use std::path::Path;
 
     #[test]
@@ -253,17 +239,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let load =
             || RecordFile::load(state.path(), "s3", "mem", "6f", Path::new("/x/claude-mem.db")).unwrap();
-        let base = Base {
-            sha256: Sum::of("a"),
-            commit: 3,
-            mirrored: false,
-            digest: Sum::of("d"),
-            counts: Counts::default(),
-            fingerprint: None,
-        };
         let mut file = load();
-        file.agree(base.clone()).unwrap();
-        assert_eq!(load().record.base, Some(base));
+        file.agree(3).unwrap();
+        assert_eq!(load().record.base, Some(Base { commit: 3 }));
         for garbage in ["", "{", "[]", "{\"schema\": 99}", "null"] {
             std::fs::write(&file.path, garbage).unwrap();
             let again = load();

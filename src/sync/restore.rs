@@ -16,8 +16,9 @@ use crate::database::{self, DatabaseError, files, install as into, tables};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
+use crate::history::references::Collector;
 use crate::history::{Commit, fetch as history};
-use crate::install::{Incoming, Steps, Why, image};
+use crate::install::{Incoming, Steps, image};
 use crate::outcome::Outcome;
 use crate::rows::Tally;
 use crate::sum::Sum;
@@ -29,13 +30,13 @@ use crate::worker::find::Site;
 ///
 /// # Errors
 /// Whatever failed; the local database is then as it was.
-pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit) -> CommandResult<Report> {
+pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) -> CommandResult<Report> {
     may_come_back(&session.config, commit, commit.schema_version).await?;
     let present = session.has_database();
     let of = if present { 6 } else { 3 };
     let only_over = if present { Some(in_the_log(session).await?) } else { None };
     session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
-    let image = image::of_past(&session.landing(session.admits().await?), commit).await?;
+    let image = image::of_commit(&session.landing(session.admits().await?), commit, false).await?;
     session.ui.step(
         &format!("2/{of}"),
         format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)),
@@ -44,7 +45,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let base = record.record.base.as_ref().map(|base| base.commit);
-    let incoming = Incoming { image, why: Why::Restore, only_over, base };
+    let incoming = Incoming { image, only_over, base };
     let done = session.door(Steps { first: 3, of }).install(incoming).await?;
     failpoint::reach("restore.replaced");
     // Where there was no database nobody was asked about rows that go: the log brings the newest.
@@ -53,11 +54,6 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     } else {
         session.ui.step("3/3", format!("Installed: {}", session.database.display()));
     }
-    // The files were written a moment ago: the next look reads the content.
-    if let Some(base) = &mut record.record.base {
-        base.fingerprint = None;
-    }
-    record.save()?;
     session.ui.line(format!("RESTORE COMPLETE (commit {})", commit.number));
     session.ui.line("  → send it to the other machines with: membridge sync");
     let report = Report::ok(Outcome::Restored)
@@ -147,7 +143,7 @@ pub fn free_name(file: &Path) -> CommandResult<PathBuf> {
 /// # Errors
 /// Whatever failed; no file of that name is then there, unless somebody else made one meanwhile.
 pub async fn to_file(fetch: Fetch<'_>, commit: &Commit, file: &Path) -> CommandResult<Facts> {
-    let fetched = history::whole(fetch, commit).await?;
+    let fetched = history::image(fetch, commit, Collector::off()).await?;
     let target = file.to_owned();
     let facts = database::blocking(move || {
         let facts = into::inspect(&fetched.path, &Admits::Any)?;

@@ -6,7 +6,7 @@ use super::session::Session;
 use crate::database::{self, DatabaseError, files, install as into, snapshot};
 use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups::{self, Listed, name_of};
-use crate::install::{Image, Incoming, Steps, Why};
+use crate::install::{Image, Incoming, Steps};
 use crate::outcome::Outcome;
 use crate::sum::Sum;
 use crate::ui::{Progress, Report};
@@ -31,7 +31,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let _critical = session.bucket.context.critical();
     let base = record.record.base.take().map(|base| base.commit);
     record.save()?;
-    let incoming = Incoming { image, why: Why::Restore, only_over, base };
+    let incoming = Incoming { image, only_over, base };
     let done = session.door(Steps { first: 2, of }).install(incoming).await?;
     if present {
         super::exchange::restored(session).await?;

@@ -11,7 +11,7 @@ use super::record::{self, RecordFile, SyncRecord};
 use crate::config::Config;
 use crate::context::hex;
 use crate::database::code::Admits;
-use crate::database::files::{self, Fingerprint};
+use crate::database::files;
 use crate::database::look::look;
 use crate::database::tables::tables;
 use crate::database::{Counts, Facts, facts, install, snapshot};
@@ -77,8 +77,6 @@ pub struct LocalState {
     pub pinned: snapshot::Pinned,
     /// What was in it.
     pub facts: Facts,
-    /// The files just before.
-    pub fingerprint: Option<Fingerprint>,
 }
 
 /// See [`Session::facts_for_people`].
@@ -258,7 +256,6 @@ impl Session {
             folder: &self.landing,
             scratch: self.config.paths.tmp(),
             database: &self.database,
-            page_map: &self.page_map,
             admits,
         }
     }
@@ -336,12 +333,11 @@ impl Session {
         Ok(self.read_local().await?.facts.digest == theirs)
     }
 
-    /// The local database pinned, what is in it, and the fingerprint from before it was read.
+    /// The local database pinned, and what is in it.
     ///
     /// # Errors
     /// See [`crate::database::DatabaseError`].
     pub async fn read_local(&self) -> CommandResult<LocalState> {
-        let fingerprint = Fingerprint::take(&self.database);
         let (path, folder) = (self.database.clone(), self.config.paths.tmp());
         let (pinned, facts) = crate::database::blocking(move || {
             let pinned = snapshot::Pinned::beside_writers(&path, &folder)?;
@@ -349,6 +345,6 @@ impl Session {
             Ok((pinned, facts))
         })
         .await?;
-        Ok(LocalState { pinned, facts, fingerprint })
+        Ok(LocalState { pinned, facts })
     }
 }

@@ -4,7 +4,7 @@
 use tempfile::TempPath;
 
 use super::session::{LocalState, Session};
-use crate::database::files::{self, Fingerprint};
+use crate::database::files;
 use crate::database::{self, DatabaseError, Facts, snapshot};
 use crate::error::CommandResult;
 use crate::failpoint;
@@ -13,18 +13,17 @@ use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Kind, retention};
 use crate::python::Head;
 use crate::storage::Digests;
+use crate::sum::Sum;
 use crate::ui::human_bytes;
 
 /// The local database at one moment.
 pub(super) struct Shot {
     /// What is in it.
     pub(super) facts: Facts,
-    /// The files just before.
-    pub(super) fingerprint: Option<Fingerprint>,
     /// The pages for the history.
     pub(super) pack: Spooled,
     /// Image of the commit that a delta was made against.
-    pub(super) parent: Option<crate::sum::Sum>,
+    pub(super) parent: Option<Sum>,
     /// The object for Python nodes, where one is wanted: compact, with a rollback-journal header.
     pub(super) object: Option<Object>,
     /// SQLite's full check was made.
@@ -70,7 +69,7 @@ pub(super) async fn take(
     session.ui.step("2/6", text);
     tracing::info!("snapshot taken");
     let progress = session.ui.progress("snapshot", size);
-    let LocalState { pinned, facts, fingerprint } = local;
+    let LocalState { pinned, facts } = local;
     let sealing = session.bucket.sealing()?;
     let (shot, damaged) = history::blocking(move || {
         let base = parent.as_ref().map(|map| map.sha256);
@@ -81,7 +80,7 @@ pub(super) async fn take(
         let object = if wanted.object { Some(object(&pinned, &facts, &folder, size)?) } else { None };
         progress.done();
         let parent = base.filter(|_| pack.kind == Kind::Delta);
-        Ok((Shot { facts, fingerprint, pack, parent, object, checked }, damaged))
+        Ok((Shot { facts, pack, parent, object, checked }, damaged))
     })
     .await?;
     for index in damaged {

@@ -1,6 +1,5 @@
 //! Reads packs that anybody may have written, and applies them to an image.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::os::unix::fs::FileExt;
@@ -228,15 +227,10 @@ fn check(header: Header, pgno: u32, after: u32) -> Result<(), PackError> {
 struct Ground<'a> {
     image: &'a File,
     page_size: u64,
-    /// Pages that are not those of the parent's image.
-    drifted: &'a BTreeSet<u32>,
 }
 
 impl Parent for Ground<'_> {
     fn page(&self, pgno: u32, into: &mut [u8]) -> Result<(), PackError> {
-        if self.drifted.contains(&pgno) {
-            return Err(PackError::Reference(pgno));
-        }
         let at = u64::from(pgno.saturating_sub(1)) * self.page_size;
         self.image.read_exact_at(into, at).map_err(|error| {
             if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -248,29 +242,20 @@ impl Parent for Ground<'_> {
     }
 }
 
-/// Applies a pack to the file of its parent's image (for a full pack: to any file). `drifted` are the pages of the file
-/// that are not the parent's: those that the pack brings are taken out. The file is the new image only when this
-/// succeeds, when none of its pages is left in `drifted`, and when its SHA-256 is the one announced.
+/// Applies a pack to the file of its parent's image (for a full pack: to any file). The file is the new image only when
+/// this succeeds and when its SHA-256 is the one announced.
 ///
 /// # Errors
 /// See [`PackError`].
-pub fn apply<R: Read + Seek>(
-    pack: &mut PackReader<R>,
-    image: &File,
-    drifted: &mut BTreeSet<u32>,
-) -> Result<(), PackError> {
+pub fn apply<R: Read + Seek>(pack: &mut PackReader<R>, image: &File) -> Result<(), PackError> {
     let page_size = u64::from(pack.header.page_size);
     if pack.header.content == Content::Full {
         image.set_len(0)?;
     }
     let mut page = Vec::new();
-    loop {
-        let ground = Ground { image, page_size, drifted };
-        let Some(pgno) = pack.next_page(&mut page, &ground)? else {
-            break;
-        };
+    let ground = Ground { image, page_size };
+    while let Some(pgno) = pack.next_page(&mut page, &ground)? {
         image.write_all_at(&page, u64::from(pgno - 1) * page_size)?;
-        drifted.remove(&pgno);
     }
     // Cuts off what the parent had more; the page of the locks, when it is new, becomes zeros.
     image.set_len(page_size * u64::from(pack.header.page_count))?;
