@@ -1,16 +1,21 @@
 //! The command line: clap types and help texts. Knows no meaning.
 
+mod daemons;
 mod flags;
+mod hooks;
+mod syncs;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use daemons::{AgentOptions, DaemonOptions, InstallMode, InstallOptions, ServerOptions, WatchOptions};
 pub use flags::SettingFlags;
+pub use hooks::{HooksAction, HooksOptions, SettingsFile};
+pub use syncs::{LockArgs, PlanArgs, PullArgs, PushArgs, RestoreArgs, SyncArgs};
 
 use crate::jobs::Event;
 use crate::jobs::background;
-use crate::sync::Wish;
 
 /// membridge keeps claude-mem's memory the same on all of your machines.
 #[derive(Debug, Parser)]
@@ -51,84 +56,6 @@ pub struct Cli {
     /// Settings given on the command line.
     #[command(flatten)]
     pub settings: SettingFlags,
-}
-
-/// What every command that changes something can be told.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct PlanArgs {
-    /// Print what would be done, and change nothing: neither here nor in the store
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// What a push can be told.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct PushArgs {
-    /// See [`PlanArgs`].
-    #[command(flatten)]
-    pub plan: PlanArgs,
-    /// See [`LockArgs`].
-    #[command(flatten)]
-    pub lock: LockArgs,
-}
-
-/// Whether a lock is respected.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub struct LockArgs {
-    /// Take the archive's lock from a machine that is known to be dead, and override nothing else
-    #[arg(long)]
-    pub take_lock: bool,
-}
-
-/// What a pull can be told.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct PullArgs {
-    /// See [`PlanArgs`].
-    #[command(flatten)]
-    pub plan: PlanArgs,
-}
-
-/// What a sync can be told.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct SyncArgs {
-    /// See [`PlanArgs`].
-    #[command(flatten)]
-    pub plan: PlanArgs,
-    /// See [`LockArgs`].
-    #[command(flatten)]
-    pub lock: LockArgs,
-    /// Publish rows that vanished here at once as deleted: they were deleted on purpose, and go everywhere
-    #[arg(long, conflicts_with = "put_back")]
-    pub accept_deletions: bool,
-    /// Put rows that vanished here at once back
-    #[arg(long)]
-    pub put_back: bool,
-    /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
-    #[arg(long)]
-    pub accept_schema: bool,
-    /// Start again from what is here in a store that was emptied or replaced on purpose
-    #[arg(long)]
-    pub new_store: bool,
-    /// For whom: what hooks call
-    #[arg(long = "for", value_name = "WISH", default_value = "whole", hide = true)]
-    pub wish: Wish,
-}
-
-/// What a person means by putting an earlier state in place.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct RestoreArgs {
-    /// Bring rows back and remove none
-    #[arg(long)]
-    pub add_only: bool,
-    /// Agree to what is removed, here and by the next sync on every machine
-    #[arg(long)]
-    pub yes: bool,
-    /// Move claude-mem's vector index into the backup; claude-mem builds a new one
-    #[arg(long)]
-    pub reset_vectors: bool,
-    /// Take the database although it brings triggers, views, virtual tables or constraints along that are not known
-    #[arg(long)]
-    pub accept_schema: bool,
 }
 
 /// What to do with the copy for Python nodes.
@@ -378,108 +305,6 @@ pub struct SearchOptions {
     /// How many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
-}
-
-/// Options of `watch`.
-#[derive(Debug, Clone, Args)]
-pub struct WatchOptions {
-    /// Push when the database has not changed for this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub settle: u64,
-    /// Look for what other machines pushed every so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub every: u64,
-}
-
-/// Options of `agent`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentOptions {
-    /// Where and from which file.
-    #[command(flatten)]
-    pub daemon: DaemonOptions,
-    /// Do not push and pull by itself; only what the server asks for
-    #[arg(long)]
-    pub no_watch: bool,
-}
-
-/// Options of `server`.
-#[derive(Debug, Clone, Args)]
-pub struct ServerOptions {
-    /// Where and from which file.
-    #[command(flatten)]
-    pub daemon: DaemonOptions,
-    /// Ask nobody for a key (on loopback only)
-    #[arg(long)]
-    pub dev: bool,
-}
-
-/// Options of `install`.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct InstallOptions {
-    /// What to do
-    pub mode: InstallMode,
-    /// Print what would be done, and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// What `install` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum InstallMode {
-    /// Set up the agent
-    Agent,
-    /// Set up the server
-    Server,
-    /// Set up both
-    All,
-    /// Report what an old installation left; change nothing
-    Migrate,
-    /// Stop both services; delete nothing
-    Cleanup,
-}
-
-/// What agent and server can be told.
-#[derive(Debug, Clone, Args)]
-pub struct DaemonOptions {
-    /// Address to listen on, with or without a port [default: MEMBRIDGE_HOST, or 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<String>,
-    /// Read the daemon's variables from this file of NAME=value lines, such as ~/membridge/.env.agent
-    #[arg(long, value_name = "PATH")]
-    pub env_file: Option<PathBuf>,
-}
-
-/// What to do with the hooks.
-#[derive(Debug, Clone, Subcommand)]
-pub enum HooksAction {
-    /// Write the wrapper scripts, and print what belongs into Claude Code's settings.json
-    Install(HooksOptions),
-    /// Remove the wrapper scripts, and say what to take out of settings.json
-    Uninstall(HooksOptions),
-    /// Show which scripts and which settings are there
-    Status(SettingsFile),
-}
-
-/// Which settings file.
-#[derive(Debug, Clone, Args)]
-pub struct SettingsFile {
-    /// Claude Code's settings file [default: ~/.claude/settings.json]
-    #[arg(long, value_name = "PATH")]
-    pub settings: Option<PathBuf>,
-}
-
-/// Options of `hooks install` and `hooks uninstall`.
-#[derive(Debug, Clone, Args)]
-pub struct HooksOptions {
-    /// See [`SettingsFile`].
-    #[command(flatten)]
-    pub file: SettingsFile,
-    /// Say what would be done and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Edit the settings file too, after a backup
-    #[arg(long)]
-    pub write_settings: bool,
 }
 
 impl Command {

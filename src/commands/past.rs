@@ -81,7 +81,7 @@ pub(super) fn download(commits: &[&Commit]) -> u64 {
     let mut before: Option<&Commit> = None;
     let mut bytes: u64 = 0;
     for commit in commits {
-        let links = before.and_then(|before| commit.links_after(&before.sha256));
+        let links = before.and_then(|before| commit.links_after(before.sha256));
         let own = links.map(|links| links.iter().fold(0, |sum: u64, link| sum.saturating_add(link.size)));
         bytes = bytes.saturating_add(own.unwrap_or_else(|| commit.chain_bytes()));
         before = Some(commit);

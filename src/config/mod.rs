@@ -4,79 +4,24 @@
 pub mod daemon;
 pub mod env_file;
 mod environment;
+mod error;
 mod file;
 pub mod paths;
 pub mod settings;
 mod store;
+mod worker;
 
 use std::path::PathBuf;
 
-use crate::error::{Code, Failure};
 use crate::identity::{Node, Project};
-use crate::visible::shell_path;
 
 pub use environment::Environment;
+pub use error::ConfigError;
 pub use file::file_to_write;
 pub use paths::Paths;
 pub use settings::{Settings, Source};
 pub use store::store;
-
-/// What is wrong with the configuration. Each names the setting or the file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum ConfigError {
-    #[error("HOME not set")]
-    NoHome,
-    #[error("{name} not set")]
-    NotSet { name: &'static str, place: String },
-    #[error("{name}='{value}' is neither yes nor no: use 1/true/yes/on or 0/false/no/off")]
-    BadSwitch { name: &'static str, value: String },
-    #[error("{name}='{value}' is not a whole number from {from} to {to}")]
-    BadNumber { name: &'static str, value: String, from: i64, to: i64 },
-    #[error("{name} holds text that is not UTF-8")]
-    NotUtf8 { name: &'static str },
-    #[error("{name} holds {what}")]
-    Control { name: &'static str, what: String },
-    #[error("{name}='{value}': {problem}")]
-    BadValue { name: &'static str, value: String, problem: String },
-    #[error("cannot read {}: {problem}", path.display())]
-    Unreadable { path: PathBuf, problem: String },
-    #[error("{} {error}", path.display())]
-    BadLine { path: PathBuf, error: env_file::EnvFileError },
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        let hint = match &error {
-            ConfigError::NotSet { name, place } => Some(format!("set {name} in the environment or in {place}")),
-            ConfigError::Control { .. } => Some(
-                "a file with Windows line ends does that; take them out: sed -i 's/\\r$//' FILE (where it comes from: membridge config)".to_owned(),
-            ),
-            ConfigError::Unreadable { path, .. } => Some(format!(
-                "check that {} exists and is yours: ls -l {}",
-                path.display(),
-                shell_path(path)
-            )),
-            ConfigError::BadLine { path, .. } => Some(format!("edit {}", path.display())),
-            ConfigError::NoHome => {
-                Some("set HOME, or MEMBRIDGE_STATE_DIR to a folder that this user can write".to_owned())
-            }
-            ConfigError::BadSwitch { .. }
-            | ConfigError::BadNumber { .. }
-            | ConfigError::NotUtf8 { .. }
-            | ConfigError::BadValue { .. } => Some("see where it comes from: membridge config".to_owned()),
-        };
-        let code = match error {
-            ConfigError::NotSet { .. } | ConfigError::NoHome => Code::NotConfigured,
-            _ => Code::BadSetting,
-        };
-        let failure = Self::from_error(code, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    }
-}
+pub use worker::{WorkerConfig, worker};
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -198,23 +143,6 @@ pub struct Overrides {
     pub secondary_push: bool,
     /// ALLOW_PRIMARY_PULL_OVERRIDE
     pub primary_pull: bool,
-}
-
-/// Settings of the claude-mem worker.
-#[derive(Debug, Clone)]
-pub struct WorkerConfig {
-    /// CLAUDE_MEM_WORKER_PORT
-    pub port: Option<u16>,
-    /// CLAUDE_MEM_WORKER_HOST
-    pub host: String,
-    /// MEMBRIDGE_NO_RESTART_WORKER
-    pub leave_stopped: bool,
-    /// CLAUDE_MEM_WORKER_SCRIPT_PATH
-    pub script: Option<PathBuf>,
-    /// Where a runtime for the worker may be, in the order in which it is looked for.
-    pub runtimes: Vec<PathBuf>,
-    /// Claude Code's directory: CLAUDE_CONFIG_DIR, or `~/.claude`.
-    pub claude_dir: PathBuf,
 }
 
 /// Retention of pull-overwrite backups.
@@ -388,30 +316,4 @@ pub fn node(settings: &Settings) -> Result<Node, ConfigError> {
     };
     let id = settings.plain("MEMBRIDGE_NODE_ID")?.map_or_else(|| host.clone(), str::to_owned);
     Ok(Node { host, id })
-}
-
-/// The worker's settings alone, for commands that need no store.
-///
-/// # Errors
-/// A port or a switch that is malformed.
-pub fn worker(settings: &Settings) -> Result<WorkerConfig, ConfigError> {
-    let home = &settings.home;
-    let path_of = |name| settings.get(name).map(PathBuf::from);
-    let searched = settings.get("PATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
-    // Never one that the project brings along, whose folder we are called in.
-    let runtimes = (searched.into_iter().flatten())
-        .map(|dir| dir.join("bun"))
-        .chain(path_of("BUN"))
-        .chain(path_of("BUN_PATH"))
-        .chain([home.join(".bun/bin/bun")])
-        .filter(|path| path.is_absolute() && !path.iter().any(|part| part == "node_modules"))
-        .collect();
-    Ok(WorkerConfig {
-        port: settings.number("CLAUDE_MEM_WORKER_PORT", 1, 65_535)?.and_then(|port| u16::try_from(port).ok()),
-        host: settings.plain("CLAUDE_MEM_WORKER_HOST")?.unwrap_or("127.0.0.1").to_owned(),
-        leave_stopped: settings.switch("MEMBRIDGE_NO_RESTART_WORKER")?,
-        script: path_of("CLAUDE_MEM_WORKER_SCRIPT_PATH"),
-        runtimes,
-        claude_dir: path_of("CLAUDE_CONFIG_DIR").unwrap_or_else(|| home.join(".claude")),
-    })
 }

@@ -28,6 +28,8 @@ pub mod shape;
 pub mod snapshot;
 pub mod tables;
 mod temporary;
+pub mod uid;
+pub mod value;
 
 use std::path::Path;
 use std::time::Duration;

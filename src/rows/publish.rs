@@ -360,7 +360,7 @@ pub async fn empty(
     let digests = Digests { size, sha256, md5 };
     let too_early = failpoint::planted("publish order");
     if too_early {
-        enter_published(shadow, enter, number, &digests.sha256)?;
+        enter_published(shadow, enter, number, digests.sha256)?;
     }
     if Box::pin(log.publish(&desk.me.to_string(), number, outbox, &digests)).await?
         == log::Published::SomebodyElses
@@ -369,20 +369,20 @@ pub async fn empty(
     }
     failpoint::reach("rows.published");
     if !too_early {
-        enter_published(shadow, enter, number, &digests.sha256)?;
+        enter_published(shadow, enter, number, digests.sha256)?;
     }
     let _ = std::fs::remove_file(outbox);
     Ok(Emptied::Sent(size, records))
 }
 
 /// The segment `number` is in the bucket, and what is in it is known here where it is to be entered.
-fn enter_published(shadow: &Shadow, enter: bool, number: u64, sha256: &String) -> Result<(), RowsError> {
+fn enter_published(shadow: &Shadow, enter: bool, number: u64, sha256: Sum) -> Result<(), RowsError> {
     shadow.transaction(|| {
         if enter {
             enter_outgoing(shadow)?;
         }
         shadow.set("published", &number)?;
-        shadow.set("published_sha256", sha256)?;
+        shadow.set("published_sha256", &sha256)?;
         drop_outbox(shadow)?;
         failpoint::reach("rows.published-entered");
         Ok::<_, RowsError>(())

@@ -259,8 +259,7 @@ async fn locked(
 
 /// Whether a Python node pushed what was not there at the first look: its rows are taken in before it becomes history.
 fn came_since(now: Option<&Head>, before: Option<&Head>) -> bool {
-    let foreign =
-        |head: Option<&Head>| head.filter(|head| head.commit().is_none()).map(|head| head.announced());
+    let foreign = |head: Option<&Head>| head.filter(|head| head.commit().is_none()).map(Head::announced);
     foreign(now).is_some() && foreign(now) != foreign(before)
 }
 

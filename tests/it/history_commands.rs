@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use membridge::config::{Addressing, S3Config, Secret, StoreConfig};
 use membridge::context::Context;
 use membridge::database::snapshot::Pinned;
 use membridge::history::commit::{Author, Commit};
@@ -14,38 +13,19 @@ use membridge::storage::{self, Bucket};
 use membridge::sum::Sum;
 use membridge::ui::Progress;
 
+use crate::stores;
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::{Machine, Store};
 use crate::support::s3::{Fault, Op, S3Server};
 
 const ROOT: &str = "projects/6fe2e0f6071ac2bb/membridge";
 
-fn open(store: &Store) -> storage::Store {
-    let config = match store {
-        Store::Dir(root) => StoreConfig::Dir(root.clone()),
-        Store::S3 { endpoint, bucket, access_key, secret_key } => StoreConfig::S3(Box::new(S3Config {
-            endpoint: endpoint.clone(),
-            access_key: Secret::new(access_key),
-            secret_key: Secret::new(secret_key),
-            bucket: bucket.clone(),
-            region: "us-east-1".to_owned(),
-            addressing: Addressing::Auto,
-            all_proxy: None,
-            http_proxy: None,
-            https_proxy: None,
-            no_proxy: String::new(),
-            ca_bundle: None,
-        })),
-    };
-    storage::Store::open(&config, &Arc::new(Context::default())).unwrap()
-}
-
 /// Makes the machine's database the next commit.
 pub fn commit(machine: &Machine, store: &Store, time: &str) -> Commit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let folder = machine.path("tmp");
-        let bucket = Bucket::new(open(store), "6fe2e0f6071ac2bb", Arc::default(), &folder);
+        let bucket = Bucket::new(stores::open(store), "6fe2e0f6071ac2bb", Arc::default(), &folder);
         let map = folder.join("the.map");
         let parent = log::head(&bucket, None).await.unwrap();
         let known = parent.as_ref().and_then(|parent| PageMap::open(&map, parent.sha256));

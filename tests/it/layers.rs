@@ -137,3 +137,38 @@ fn every_connection_is_opened_in_database_and_held_to_its_limits() {
     }
     assert!(opened >= 5, "only {opened} were found");
 }
+
+/// The part of CONTRIBUTING.md under a heading.
+fn part<'a>(text: &'a str, heading: &str) -> &'a str {
+    let parts = text.split("\n## ");
+    parts.map(str::trim_start).find(|part| part.starts_with(heading)).unwrap()
+}
+
+#[test]
+fn the_ways_through_the_house_are_told_in_eight_files_each() {
+    let text = read("CONTRIBUTING.md");
+    let ways: Vec<_> = part(&text, "Three ways").split("\n\n").filter(|way| way.starts_with("**")).collect();
+    assert_eq!(ways.len(), 3);
+    for way in ways {
+        let files: Vec<_> = way.split('`').filter(|word| word.starts_with("src/")).collect();
+        assert!((2..=8).contains(&files.len()), "{way}");
+        for file in files {
+            assert!(root().join(file).is_file(), "{file}");
+        }
+    }
+}
+
+#[test]
+fn each_question_that_was_answered_twice_has_its_test() {
+    let text = read("CONTRIBUTING.md");
+    let rows =
+        part(&text, "One question").lines().filter(|line| line.starts_with("| ") && line.contains('?'));
+    let tests: Vec<_> = rows.map(|row| row.split('`').rev().nth(1).unwrap()).collect();
+    assert_eq!(tests.len(), 6);
+    let there = std::fs::read_dir(root().join("tests/it")).unwrap();
+    let there = there.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let there: String = there.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    for test in tests {
+        assert!(there.contains(&format!("fn {test}()")), "{test}");
+    }
+}

@@ -105,7 +105,7 @@ async fn files(store: &Store, folder: &str) {
         let target = std::fs::File::create(local.path().join("back")).unwrap();
         let mut sink = Sink::new(target, 1 << 30, Progress::hidden());
         store.download(&key, &mut sink).await.unwrap().unwrap();
-        assert_eq!(sink.finish().await.unwrap(), (digests.size, digests.sha256.clone()));
+        assert_eq!(sink.finish().await.unwrap(), (digests.size, digests.sha256));
         assert_eq!(store.head(&key).await.unwrap().unwrap().size, digests.size);
     }
 }

@@ -3,20 +3,17 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use md5::Md5;
 use sha2::{Digest, Sha256};
 use tempfile::{SpooledTempFile, TempPath};
 use zstd::stream::write::Encoder;
 use zstd::zstd_safe::CParameter;
 
 use super::{BODY_TARGET, END, LINE_LIMIT, SegmentError, TARGET, WINDOW_LOG, counts, front};
-use crate::context::hex;
 use crate::database::files;
 use crate::private_files::make_private_folder;
 use crate::rows::header::Header;
 use crate::seal::{Place, Seal};
-use crate::storage::Digests;
-use crate::sum::Sum;
+use crate::storage::{Digests, Tee};
 
 /// What one segment of a session needs stays in memory until its header is known; more goes to the disk.
 const IN_MEMORY: usize = 256 << 10;
@@ -148,7 +145,7 @@ impl SegmentWriter {
         body.seek(SeekFrom::Start(0))?;
         let path = files::temporary(&self.folder, "segment").map_err(io::Error::other)?;
         let file = std::fs::OpenOptions::new().write(true).open(&path)?;
-        let out = Tee { to: file, size: 0, sha256: Sha256::new(), md5: Md5::new() };
+        let out = Tee::new(file);
         let place = Place::Segment { writer: &header.writer, number: header.number };
         let mut out = seal.writer(out, &header.project, place, salt)?;
         out.write_all(&head)?;
@@ -157,35 +154,7 @@ impl SegmentWriter {
         out.write_all(&counts)?;
         out.write_all(&self.body.chain_update(&counts).finalize())?;
         out.write_all(&END)?;
-        Ok(Prepared { path, digests: out.finish()?.digests(), header, lines: self.lines })
-    }
-}
-
-/// Hashes what goes through on its way to the file.
-struct Tee {
-    to: std::fs::File,
-    size: u64,
-    sha256: Sha256,
-    md5: Md5,
-}
-
-impl Tee {
-    fn digests(self) -> Digests {
-        Digests { size: self.size, sha256: Sum::end(self.sha256), md5: hex(&self.md5.finalize()) }
-    }
-}
-
-impl Write for Tee {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.to.write(bytes)?;
-        let taken = bytes.get(..count).unwrap_or_default();
-        self.sha256.update(taken);
-        self.md5.update(taken);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        let (_, digests) = out.finish()?.finish();
+        Ok(Prepared { path, digests, header, lines: self.lines })
     }
 }

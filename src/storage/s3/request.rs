@@ -1,8 +1,10 @@
 //! What is done to every request on its way: the time that it is signed with, the checksum of its body, the bytes that
 //! are counted as they leave, and the server's time that is read off the answer. Knows no operation.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
 use std::time::SystemTime;
 
 use aws_runtime::auth::PayloadSigningOverride;
@@ -13,10 +15,11 @@ use aws_sdk_s3::config::interceptors::{
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_smithy_async::time::TimeSource;
+use aws_smithy_types::body::SdkBody;
 
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::storage::Digests;
+use crate::sum::Sum;
 
 /// What stores tolerate between their time and that of a signature (seconds; Amazon's documented limit, MinIO's too).
 const ALLOWED_SKEW: i64 = 900;
@@ -119,56 +122,25 @@ impl Intercept for Bounded {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        use aws_smithy_types::body::SdkBody;
         let operation = bag.load::<aws_smithy_runtime_api::client::orchestrator::Metadata>();
         let operation = operation.map_or("", |metadata| metadata.name());
         let response = context.response_mut();
-        if let Some(left) = largest(operation, !response.status().is_success()) {
+        if let Some(mut left) = largest(operation, !response.status().is_success()) {
             let body = std::mem::replace(response.body_mut(), SdkBody::taken());
-            *response.body_mut() = SdkBody::from_body_1_x(Limited { body, left });
+            let each = move |bytes| {
+                left =
+                    u64::checked_sub(left, bytes).ok_or("the answer is longer than any answer should be")?;
+                Ok(())
+            };
+            *response.body_mut() = SdkBody::from_body_1_x(Watched { body, each });
         }
         Ok(())
     }
 }
 
-/// A body that ends with an error when it is longer than it may be.
-struct Limited {
-    body: aws_smithy_types::body::SdkBody,
-    left: u64,
-}
-
-impl http_body::Body for Limited {
-    type Data = bytes::Bytes;
-    type Error = aws_smithy_types::body::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        let polled = std::pin::Pin::new(&mut self.body).poll_frame(context);
-        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                None => {
-                    return std::task::Poll::Ready(Some(Err(
-                        "the answer is longer than any answer should be".into(),
-                    )));
-                }
-            }
-        }
-        polled
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::Body::size_hint(&self.body)
-    }
-}
-
 /// Signs a streamed body with the SHA-256 that we know already, so that the server checks what it stores (F22).
 #[derive(Debug)]
-pub(super) struct SignedPayload(pub(super) Digests);
+pub(super) struct SignedPayload(pub(super) Sum);
 
 impl Intercept for SignedPayload {
     fn name(&self) -> &'static str {
@@ -181,38 +153,40 @@ impl Intercept for SignedPayload {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.sha256.to_string()));
+        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.to_string()));
         Ok(())
     }
 }
 
 /// Counts bytes into a progress bar as they leave.
-pub(super) fn counted(
-    body: aws_smithy_types::body::SdkBody,
-    progress: Progress,
-) -> aws_smithy_types::body::SdkBody {
-    use aws_smithy_types::body::SdkBody;
-    SdkBody::from_body_1_x(Counted { body, progress })
+pub(super) fn counted(body: SdkBody, progress: Progress) -> SdkBody {
+    let each = move |bytes| {
+        progress.add(bytes);
+        Ok(())
+    };
+    SdkBody::from_body_1_x(Watched { body, each })
 }
 
-struct Counted {
-    body: aws_smithy_types::body::SdkBody,
-    progress: Progress,
+/// A body of which somebody hears how many bytes each piece has; who does not like them ends it.
+struct Watched<F> {
+    body: SdkBody,
+    each: F,
 }
 
-impl http_body::Body for Counted {
+impl<F: FnMut(u64) -> Result<(), &'static str> + Unpin> http_body::Body for Watched<F> {
     type Data = bytes::Bytes;
     type Error = aws_smithy_types::body::Error;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        let polled = std::pin::Pin::new(&mut self.body).poll_frame(context);
-        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && let Err(problem) = (self.each)(data.len() as u64)
         {
-            self.progress.add(data.len() as u64);
+            return Poll::Ready(Some(Err(problem.into())));
         }
         polled
     }

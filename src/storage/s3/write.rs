@@ -114,7 +114,7 @@ impl S3Store {
             .request(key, condition, || digests.sha256)
             .content_type("application/octet-stream")
             .body(stream);
-        let request = request.customize().interceptor(SignedPayload(digests.clone()));
+        let request = request.customize().interceptor(SignedPayload(digests.sha256));
         request.config_override(within(whole)).send().await
     }
 
