@@ -98,8 +98,8 @@ mod tests {
         let was = Some(Renamed::Was { project: "mem".to_owned(), until: tuesday.to_owned() });
         let fresh = record("new", None, None);
         let synced = record("new", Some(tuesday), Some(friday));
-        assert_eq!(judge(&[mem.clone()], "mem", now), None);
-        assert_eq!(judge(&[mem.clone()], "new", now), was);
+        assert_eq!(judge(std::slice::from_ref(&mem), "mem", now), None);
+        assert_eq!(judge(std::slice::from_ref(&mem), "new", now), was);
         assert_eq!(judge(&[fresh, mem.clone()], "new", now), was);
         assert_eq!(judge(&[mem.clone(), synced.clone()], "new", now), was);
         assert_eq!(judge(&[mem.clone(), synced.clone()], "mem", now), None, "the name is the old one again");
