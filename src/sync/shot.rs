@@ -77,7 +77,9 @@ pub(super) async fn take(
         failpoint::reach("push.spooled");
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
         let damaged = if checked { pinned.integrity_check()? } else { Vec::new() };
-        let object = if wanted.object { Some(object(&pinned, &facts, &folder, size)?) } else { None };
+        let compact = !damaged.is_empty() || pinned.free_share()? > FREE;
+        let object =
+            if wanted.object { Some(object(&pinned, &facts, &folder, size, compact)?) } else { None };
         progress.done();
         let parent = base.filter(|_| pack.kind == Kind::Delta);
         Ok((Shot { facts, pack, parent, object, checked }, damaged))
@@ -92,20 +94,26 @@ pub(super) async fn take(
     Ok(shot)
 }
 
-/// Copies the pinned database, compacts the copy, and checks what will be uploaded.
+/// A larger share of free pages is not sent to Python nodes: the copy is compacted first, which writes it once more.
+const FREE: f64 = 0.05;
+
+/// Copies the pinned database, compacts the copy where that is worth it, and checks what will be uploaded. A copy that is
+/// sent as it is has been checked with the pinned database: it is the same, page by page.
 fn object(
     pinned: &snapshot::Pinned,
     facts: &Facts,
     folder: &std::path::Path,
     size: u64,
+    compact: bool,
 ) -> Result<Object, DatabaseError> {
-    files::require_space(folder, size.saturating_mul(2))?;
-    let image = files::temporary(folder, "snapshot")?;
-    pinned.copy_to(&image, &crate::ui::Progress::hidden())?;
+    files::require_space(folder, size.saturating_mul(if compact { 2 } else { 1 }))?;
+    let mut path = files::temporary(folder, "snapshot")?;
+    pinned.copy_to(&path, &crate::ui::Progress::hidden())?;
     failpoint::reach("push.copied");
-    let path = files::temporary(folder, "object")?;
-    snapshot::vacuum_into(&image, &path)?;
-    drop(image);
+    if compact {
+        let image = std::mem::replace(&mut path, files::temporary(folder, "object")?);
+        snapshot::vacuum_into(&image, &path)?;
+    }
     failpoint::reach("push.compacted");
     let checked = database::open_read_only(&path)?;
     let counts = database::facts::counts(&checked, &path)?;
