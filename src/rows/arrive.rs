@@ -131,7 +131,8 @@ fn transaction(
 
 /// How much the transaction that has just begun may take in.
 fn slice(desk: Desk<'_>) -> Slice {
-    match (failpoint::set_time().is_some(), desk.live.is_ours_alone()) {
+    let alone = desk.alone || desk.live.is_ours_alone();
+    match (failpoint::set_time().is_some(), alone) {
         (true, _) => LIFE,
         (false, false) => BESIDE,
         (false, true) if desk.first => ALONE,

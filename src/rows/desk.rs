@@ -17,6 +17,17 @@ pub enum Restoring {
     Adding,
 }
 
+/// In whose company rows arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// A worker may be at work in the database, and can wait for a moment.
+    Beside,
+    /// The worker is stopped.
+    Alone,
+    /// A worker is at work that cannot wait: what waits to be written goes on waiting.
+    Away,
+}
+
 /// Both sides of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Desk<'r> {
@@ -34,6 +45,8 @@ pub struct Desk<'r> {
     pub migrated: bool,
     /// A person put an earlier state in place, and means it.
     pub restoring: Option<Restoring>,
+    /// The worker is stopped: nobody waits for us.
+    pub alone: bool,
     /// What stays on this machine.
     pub excluded: &'r Excluded,
     /// Where versions go that did not win.

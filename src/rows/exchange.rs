@@ -8,10 +8,11 @@ use super::desk::{self, Desk};
 use super::gather::{self, After, Gathered};
 use super::holes;
 use super::log::ListedNode;
+use super::news::Noted;
 use super::publish::{self, Emptied};
-use super::report::{Collected, Published, Scanned, TakenIn};
+use super::report::{Collected, NewsNoted, Published, Scanned, TakenIn};
 use super::shadow::ShadowError;
-use super::{Depth, Rows, RowsError, arrive, extras, image, intake, news, restored, scan};
+use super::{Depth, Guest, Rows, RowsError, arrive, extras, image, intake, news, restored, scan};
 use crate::database::files::Fingerprint;
 use crate::failpoint;
 
@@ -19,10 +20,10 @@ use crate::failpoint;
 const ROUNDS: u32 = 3;
 
 impl Rows<'_> {
-    pub(super) async fn try_collect(
+    pub(super) async fn try_note_news(
         &mut self,
         nodes: Option<Vec<ListedNode>>,
-    ) -> Result<Collected, RowsError> {
+    ) -> Result<NewsNoted, RowsError> {
         let mut report = Collected::default();
         let log = self.log();
         let (me, first, now_ms) = (self.me, self.run.first, self.now_ms());
@@ -41,19 +42,39 @@ impl Rows<'_> {
         for (writer, numbers) in news.listed.iter().filter(|(writer, _)| **writer != self.me) {
             any |= numbers.last().copied().unwrap_or(0) > self.shadow.collected(*writer)?;
         }
+        let mut noted = Noted { news, gathered: None, report };
         if any || !self.run.untouched {
             self.open_live()?;
-            let desk = self.desk()?;
             desk::clear_arrival(&self.shadow)?;
-            let after = if self.run.first { After::Everything } else { After::News };
-            let mut gathered = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
-            if gathered.absent && !news.is_all() {
-                // Folded meanwhile, or a record that ran ahead of its segment: what is there says it.
-                news = Box::pin(news::all(&log, self.me)).await?;
-                report.refused.clear();
-                gathered = Box::pin(gather::gather(desk, &log, &news.listed, after, &mut report)).await?;
-            }
-            self.arrive(desk, &mut report).await?;
+            self.gather(&mut noted).await?;
+        }
+        let is_anything = noted.gathered.is_some() && !intake::is_empty(self.desk()?)?;
+        let waits = noted.gathered.is_some() && self.count_waiting()? > 0;
+        let keeps_a_log = !is_anything && !waits || self.keeps_a_log()?;
+        self.noted = Some(noted);
+        Ok(NewsNoted { is_anything, waits, first: self.run.first, keeps_a_log })
+    }
+
+    async fn gather(&self, noted: &mut Noted) -> Result<(), RowsError> {
+        let (desk, log, report) = (self.desk()?, self.log(), &mut noted.report);
+        let after = if self.run.first { After::Everything } else { After::News };
+        let mut gathered = Box::pin(gather::gather(desk, &log, &noted.news.listed, after, report)).await?;
+        if gathered.absent && !noted.news.is_all() {
+            // Folded meanwhile, or a record that ran ahead of its segment: what is there says it.
+            noted.news = Box::pin(news::all(&log, self.me)).await?;
+            report.refused.clear();
+            gathered = Box::pin(gather::gather(desk, &log, &noted.news.listed, after, report)).await?;
+        }
+        noted.gathered = Some(gathered);
+        Ok(())
+    }
+
+    pub(super) async fn try_take_in_news(&mut self) -> Result<Collected, RowsError> {
+        let Some(Noted { news, gathered, mut report }) = self.noted.take() else {
+            return Ok(Collected::default());
+        };
+        if let Some(gathered) = gathered {
+            self.arrive(self.desk()?, &mut report).await?;
             self.keep_gathered(&gathered)?;
             if self.run.first {
                 self.unpack_extras()?;
@@ -66,6 +87,9 @@ impl Rows<'_> {
 
     /// Takes in what was noted and what waits; again, as long as something came of it.
     pub(super) async fn arrive(&self, desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsError> {
+        if self.guest == Guest::Away {
+            return Ok(());
+        }
         for _ in 0..ROUNDS {
             let before = report.new.total() + report.changed.total() + report.deleted.total();
             self.shadow.transaction(|| intake::note_waiting(desk))?;

@@ -95,6 +95,11 @@ impl Live {
             .execute_batch(&format!("PRAGMA cache_size = -{kilobytes}; PRAGMA wal_autocheckpoint = {pages}"))
     }
 
+    /// Whether it keeps a log of writes, beside which others can read and wait for their turn.
+    pub fn keeps_a_log(&self) -> bool {
+        self.wal
+    }
+
     /// Whether nobody else has it open, as far as can be told.
     pub fn is_ours_alone(&self) -> bool {
         self.wal && company::is_ours_alone(&self.path)

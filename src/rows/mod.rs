@@ -66,11 +66,11 @@ use log::ListedNode;
 use node::NodeRecord;
 use shadow::ShadowError;
 
-pub use desk::Restoring;
+pub use desk::{Guest, Restoring};
 pub use error::RowsError;
 pub use record::Record;
 pub use report::{
-    Begun, Collected, Conflict, Folded, Published, Scanned, Standing, TakenIn, Tally, WentBack,
+    Begun, Collected, Conflict, Folded, NewsNoted, Published, Scanned, Standing, TakenIn, Tally, WentBack,
 };
 pub use run::Rows;
 pub use site::{Depth, Site};
@@ -93,13 +93,46 @@ impl Rows<'_> {
     }
 
     /// Takes in what is new in the log, in short transactions beside the worker, and tries again what waits. `nodes`: the
-    /// node records, where this sync has listed them already.
+    /// node records, where they were listed in this run already.
     ///
     /// # Errors
     /// See [`RowsError`]; what was taken in stays.
     pub async fn collect(&mut self, nodes: Option<Vec<ListedNode>>) -> Result<Collected, RowsError> {
-        let collected = self.try_collect(nodes).await;
-        collected.map_err(|error| error.of(&self.site.database))
+        self.note_news(nodes).await?;
+        self.take_in_news().await
+    }
+
+    /// The first half of [`Rows::collect`]: reads what is new, and writes nothing into the database. Left at that, it is read
+    /// again by the next run.
+    ///
+    /// # Errors
+    /// See [`RowsError`].
+    pub async fn note_news(&mut self, nodes: Option<Vec<ListedNode>>) -> Result<NewsNoted, RowsError> {
+        let noted = self.try_note_news(nodes).await;
+        noted.map_err(|error| error.of(&self.site.database))
+    }
+
+    /// The second half: takes it in.
+    ///
+    /// # Errors
+    /// See [`RowsError`]; what was taken in stays.
+    pub async fn take_in_news(&mut self) -> Result<Collected, RowsError> {
+        let taken = self.try_take_in_news().await;
+        taken.map_err(|error| error.of(&self.site.database))
+    }
+
+    /// Whether the database keeps a log of writes (WAL).
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn keeps_a_log(&mut self) -> Result<bool, RowsError> {
+        self.open_live()?;
+        Ok(self.live.as_ref().is_none_or(live::Live::keeps_a_log))
+    }
+
+    /// In whose company rows arrive from now on; at first [`Guest::Beside`].
+    pub fn come_as(&mut self, guest: Guest) {
+        self.guest = guest;
     }
 
     /// Finds what changed here since the last scan. Rows that turn out to be old ones are asked of the log.

@@ -5,9 +5,10 @@ use futures_util::{StreamExt, stream};
 use rusqlite::{OptionalExtension, params};
 
 use super::RowsError;
-use super::gather::{self, Listed};
+use super::gather::{self, Gathered, Listed};
 use super::holes::{self, Holes};
 use super::log::{ListedNode, RowLog};
+use super::report::Collected;
 use super::shadow::{Shadow, ShadowError};
 use super::stamp::Writer;
 use super::wanted::wanted;
@@ -29,6 +30,17 @@ pub struct News {
     versions: Vec<(Writer, String)>,
     /// All segments were listed.
     all: bool,
+}
+
+/// What is new, between being read and being taken in.
+#[derive(Debug)]
+pub struct Noted {
+    /// What there is.
+    pub news: News,
+    /// How far the segments were read, where any were.
+    pub gathered: Option<Gathered>,
+    /// What came of it so far.
+    pub report: Collected,
 }
 
 /// Asks the store what is new; `nodes`: the node records as they were listed at the beginning of this sync.

@@ -115,6 +115,19 @@ pub enum Kept {
     Theirs,
 }
 
+/// See [`super::Rows::note_news`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewsNoted {
+    /// Rows came that are to be written.
+    pub is_anything: bool,
+    /// Rows that came earlier are tried again.
+    pub waits: bool,
+    /// Nothing may be published before they were.
+    pub first: bool,
+    /// The database keeps a log of writes (WAL): others can wait for their turn.
+    pub keeps_a_log: bool,
+}
+
 /// See [`super::Rows::collect`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Collected {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::desk::{self, Desk, Restoring};
+use super::desk::{self, Desk, Guest, Restoring};
 use super::error::RowsError;
 use super::live::{Excluded, Live, Schema};
 use super::log::RowLog;
+use super::news::Noted;
 use super::places::Places;
 use super::publish::{self, About, Emptied};
 use super::report::{Begun, WentBack};
@@ -45,6 +46,8 @@ pub struct Rows<'a> {
     pub(super) excluded: Excluded,
     pub(super) live: Option<Live>,
     pub(super) run: Run,
+    pub(super) guest: Guest,
+    pub(super) noted: Option<Noted>,
 }
 
 impl<'a> Rows<'a> {
@@ -67,7 +70,9 @@ impl<'a> Rows<'a> {
             highs: BTreeMap::new(),
             print: None,
         };
-        Ok(Self { excluded: Excluded::new(&site.excluded), site, places, shadow, me, live: None, run })
+        let excluded = Excluded::new(&site.excluded);
+        let (guest, noted) = (Guest::Beside, None);
+        Ok(Self { excluded, site, places, shadow, me, live: None, run, guest, noted })
     }
 
     pub(super) fn desk(&self) -> Result<Desk<'_>, RowsError> {
@@ -81,6 +86,7 @@ impl<'a> Rows<'a> {
             first: self.run.first,
             migrated: self.run.migrated,
             restoring: self.run.restoring,
+            alone: self.guest == Guest::Alone,
             excluded: &self.excluded,
             conflicts: &self.places.conflicts,
         })

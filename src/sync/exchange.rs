@@ -1,6 +1,7 @@
 //! Rows, both ways: what others have recorded comes in, what was recorded here goes out, and this machine's record says so.
 //! Asks `rows` for each step; how a step is made is its business.
 
+use super::company::{self, Arrival};
 use super::gate::Standing;
 use super::node;
 use super::record::RecordFile;
@@ -12,7 +13,7 @@ use crate::failpoint;
 use crate::python::Head;
 use crate::python::object;
 use crate::rows::log::ListedNode;
-use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
+use crate::rows::{self, Begun, Collected, NewsNoted, Published, Restoring, Rows, Scanned, Site, TakenIn};
 use crate::worker::{self, watermarks};
 
 /// What was exchanged.
@@ -22,6 +23,8 @@ pub(super) struct Exchanged {
     pub(super) collected: Collected,
     pub(super) scanned: Scanned,
     pub(super) published: Published,
+    /// Rows came that are not in the database yet: its worker could not have stood it.
+    pub(super) postponed: bool,
     /// How this machine stands in the log afterwards.
     pub(super) standing: rows::Standing,
 }
@@ -46,9 +49,14 @@ pub(super) async fn rows(
     for _ in 0..ATTEMPTS {
         done.begun = rows.begin(wish.depth()).await?;
         failpoint::reach("sync.begun");
-        done.collected.add(rows.collect(nodes.take()).await?);
+        let noted = rows.note_news(nodes.take()).await?;
+        match take_in(session, rows, wish, noted).await? {
+            Some(collected) => done.collected.add(collected),
+            None => done.postponed = true,
+        }
         failpoint::reach("sync.collected");
-        if !wish.publishes() {
+        // What the log says comes before anything that a machine says for the first time.
+        if !wish.publishes() || done.postponed && noted.first {
             break;
         }
         let scanned = rows.scan().await?;
@@ -68,22 +76,40 @@ pub(super) async fn rows(
     Ok(done)
 }
 
+/// Takes in what is new; `None`: not now, because of the worker.
+async fn take_in(
+    session: &Session,
+    rows: &mut Rows<'_>,
+    wish: Wish,
+    noted: NewsNoted,
+) -> CommandResult<Option<Collected>> {
+    let Arrival::Now(quiesced) = company::come(session, rows, wish, noted).await? else {
+        return Ok(None);
+    };
+    // While the worker is stopped a signal waits: nobody else would start it again.
+    let _critical = quiesced.is_some().then(|| session.bucket.context.critical());
+    failpoint::reach("sync.quiesced");
+    let collected = rows.take_in_news().await;
+    company::leave(session, rows, quiesced).await;
+    Ok(Some(collected?))
+}
+
 /// A person has put an earlier state in place: the next sync tells the log, instead of the log correcting it.
 pub(super) async fn restored(session: &Session) -> CommandResult {
     let how = if session.add_only { Restoring::Adding } else { Restoring::Exactly };
     Ok(open(session).await?.restored(how)?)
 }
 
-/// Takes in the image that a Python node pushed; one that was taken in already is not fetched again, however long it takes
+/// Takes in the image that a Python node pushed; `None`: not now, because of the worker. One that was taken in already is not fetched again, however long it takes
 /// until somebody archives it.
 pub(super) async fn take_image(
     session: &Session,
     record: &mut RecordFile,
     rows: &mut Rows<'_>,
-    head: &Head,
-) -> CommandResult<TakenIn> {
+    (wish, head): (Wish, &Head),
+) -> CommandResult<Option<TakenIn>> {
     if head.sha256().is_some() && head.sha256() == record.record.taken_in {
-        return Ok(TakenIn::default());
+        return Ok(Some(TakenIn::default()));
     }
     let image = object::download(&session.landing(Admits::Any), None).await?;
     let short = image.sha256.map_or(String::new(), |sum| sum.short());
@@ -91,13 +117,19 @@ pub(super) async fn take_image(
     let key = session.bucket.keys.database();
     let listed = session.bucket.store.list(&key).await?;
     let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
-    let taken = rows.take_image(&image.path, modified.saturating_mul(1000)).await?;
+    let noted = NewsNoted { is_anything: true, waits: false, first: false, keeps_a_log: rows.keeps_a_log()? };
+    let Arrival::Now(quiesced) = company::come(session, rows, wish, noted).await? else {
+        return Ok(None);
+    };
+    let taken = rows.take_image(&image.path, modified.saturating_mul(1000)).await;
+    company::leave(session, rows, quiesced).await;
+    let taken = taken?;
     // The commit that holds these rows comes next; nobody may find it before the segment that they are in.
     node::announce(session, rows).await?;
     // What came, not what was announced: a push that was cut off has both, and they differ.
     record.record.taken_in = image.sha256;
     record.save()?;
-    Ok(taken)
+    Ok(Some(taken))
 }
 
 /// The end of a sync: segments are folded where it is time, and this machine's record says how it stands. Trouble with

@@ -3,6 +3,7 @@
 
 mod archive;
 mod commit;
+mod company;
 mod exchange;
 pub mod first;
 mod fresh;

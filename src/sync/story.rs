@@ -67,7 +67,11 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
         if let Some(role) = role.take() {
             standing = role?;
         }
-        let archived = archived(session, record, wish, &mut rows, &mut standing, &mut told).await?;
+        let archived = if exchanged.postponed {
+            Archived::NotDue
+        } else {
+            archived(session, record, wish, &mut rows, &mut standing, &mut told).await?
+        };
         if !matches!(archived, Archived::Overtaken) {
             exchange::close(session, &mut rows, wish, standing.as_ref()).await;
             return told.conclude(record, standing.as_ref(), image.as_ref(), archived, &exchanged).await;
@@ -105,7 +109,11 @@ async fn archived(
     if let Some(foreign) = foreign
         && wish.takes_images(role, session.config.overrides.primary_pull)
     {
-        told.taken_in(exchange::take_image(session, record, rows, foreign).await?);
+        match exchange::take_image(session, record, rows, (wish, foreign)).await? {
+            Some(taken) => told.taken_in(taken),
+            // An archive without it would take its place.
+            None => return Ok(Archived::NotDue),
+        }
     }
     if !session.config.rows.excluded.is_empty() {
         // An image is whole: it would take the excluded projects along. A secondary hears of its role all the same.

@@ -50,6 +50,11 @@ impl Wish {
         self != Self::Start
     }
 
+    /// Whether a worker that cannot stand a lock may be stopped for a moment: not in the middle of a session.
+    pub fn may_stop_the_worker(self) -> bool {
+        !matches!(self, Self::Start | Self::Turn)
+    }
+
     /// Whether somebody typed it, waits for the words, and is told where nothing could be done.
     pub fn is_typed(self) -> bool {
         matches!(self, Self::Whole | Self::Push | Self::Pull)

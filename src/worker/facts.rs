@@ -35,6 +35,15 @@ pub const RELEASES: &[Release] = &[
 /// `spawn.lock` is stale when it was not touched for this long (13.5.6 and later).
 pub const SPAWN_LOCK_STALE: Duration = Duration::from_secs(90);
 
+/// From this release on a worker waits five seconds for somebody else's lock on its database. Older ones answer 500 at once,
+/// and what they were told is lost.
+const WAITS_FOR_LOCKS: Version = (13, 10, 2);
+
+/// Whether a worker of this release can stand that somebody else writes beside it. One that does not say its version can.
+pub fn waits_for_locks(version_text: Option<&str>) -> bool {
+    version_text.and_then(version).is_none_or(|version| version >= WAITS_FOR_LOCKS)
+}
+
 /// Port of releases before 12.3.3.
 pub const OLD_PORT: u16 = 37_777;
 
@@ -65,8 +74,9 @@ pub enum Embedding {
     Compares,
 }
 
-/// Which of them a release needs (read in the worker scripts of 12.4.9, 13.12.0, 13.12.2, 13.15.3, 13.25.3). `None`: not a
-/// version.
+/// Which of them a release needs. That from 13.12.2 on an edited file embeds just what is missing is documented for claude-mem
+/// and was seen with its worker; that 12.5.0 to 13.12.1 keep a last id and no list, and older ones neither, is taken from the
+/// rules of the row log and was not run. `None`: not a version.
 pub fn embedding(version_text: &str) -> Option<Embedding> {
     let version = version(version_text)?;
     Some(if version >= (13, 12, 2) {
@@ -161,7 +171,7 @@ pub fn gate(local: Option<&str>, migrated: Option<i64>, remote: Option<&str>, sc
 
 #[cfg(test)]
 mod tests {
-    use super::{Gate, RELEASES, gate, knows, port_of_user, version};
+    use super::{Gate, RELEASES, gate, knows, port_of_user, version, waits_for_locks};
 
     #[test]
     fn versions_are_read_and_ordered() {
@@ -223,6 +233,21 @@ mod tests {
         ];
         for (local, migrated, remote, schema, verdict) in table {
             assert_eq!(gate(local, migrated, remote, schema), verdict, "{local:?} {remote:?} {schema}");
+        }
+    }
+
+    #[test]
+    fn a_worker_waits_for_locks_from_13_10_2_on() {
+        for (version, waits) in [
+            (Some("9.1.1"), false),
+            (Some("10.6.3"), false),
+            (Some("13.10.1"), false),
+            (Some("13.10.2"), true),
+            (Some("13.25.3"), true),
+            (Some("dev"), true),
+            (None, true),
+        ] {
+            assert_eq!(waits_for_locks(version), waits, "{version:?}");
         }
     }
 

@@ -15,7 +15,7 @@ pub mod vectors;
 pub mod watermarks;
 
 pub use control::{Quiesced, Resumed, quiesce, quiesce_site};
-pub use facts::{Gate, gate, knows};
+pub use facts::{Gate, gate, knows, waits_for_locks};
 pub use find::{PidFile, Site};
 pub use probe::{Counts, RunningWorker, WorkerState, local_version, probe, probe_site};
 pub use settings::{ClaudeMemSettings, Refusal, refusal};

@@ -16,7 +16,9 @@ $cargo test --locked --test it --no-run
 # shellcheck disable=SC2086
 set -- "$cargo" test --locked --test it -- --nocapture ${MEMBRIDGE_WORKER_TESTS:-real_worker::}
 if unshare --user --map-current-user --pid --fork --mount-proc true 2>/dev/null; then
-    exec unshare --user --map-current-user --pid --fork --mount-proc "$@"
+    # The first process there is everybody's last parent, and must reap: to 10.6.3 a dead worker that nobody has reaped is
+    # alive, and it starts no other. cargo reaps nobody else; a shell that waits does.
+    exec unshare --user --map-current-user --pid --fork --mount-proc sh -c '"$@" & wait $!' sh "$@"
 elif [ -n "${CI:-}" ] || [ -n "${MEMBRIDGE_TEST_KILL_OTHER_WORKERS:-}" ]; then
     exec "$@"
 else

@@ -2,6 +2,7 @@
 
 use crate::common::{assert_whole, memory};
 use crate::support::claude_mem::{self, Version};
+use crate::support::fake_worker::{Behaviour, FakeWorker};
 use crate::support::machine::Machine;
 use crate::support::s3::{Op, S3Server};
 
@@ -173,4 +174,88 @@ fn a_damaged_segment_is_named_until_it_changes_and_fetched_once() {
     server.reset_log();
     laptop.cmd("sync").run().assert_code(0).stdout_has("already up to date");
     assert_eq!((gets(".seg"), server.count(Op::HeadObject, ".seg")), (0, 0));
+}
+
+/// A machine that has synced once, and the worker of this release that runs on it.
+fn with_worker(name: &str, store: &std::path::Path, release: &str) -> (Machine, FakeWorker) {
+    let mut machine = joined(name, store);
+    machine.cmd("sync").run().assert_code(0);
+    let worker = FakeWorker::start(Behaviour {
+        version: release.to_owned(),
+        database: Some(machine.db_path()),
+        ..Behaviour::default()
+    });
+    machine.set("CLAUDE_MEM_WORKER_PORT", worker.port().to_string());
+    (machine, worker)
+}
+
+fn observations(machine: &Machine) -> i64 {
+    claude_mem::counts(machine.db_path()).observations
+}
+
+/// It answers 500 to whoever meets a lock, and what it was told is lost.
+#[test]
+fn an_old_worker_is_stopped_for_rows_that_arrive_but_not_in_the_middle_of_a_session() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = joined("desk", store.path());
+    desk.cmd("sync").run().assert_code(0);
+    let (board, worker) = with_worker("board", store.path(), "13.10.1");
+    desk.db().add_session("news").add_observations(4);
+    desk.cmd("sync").run().assert_code(0);
+    board.db().add_session("own").add_observations(1);
+    for wish in ["turn", "start"] {
+        board.cmd(&format!("sync --for {wish}")).run().assert_code(0);
+        assert!(worker.alive(), "{wish}");
+        assert_eq!(observations(&board), 3, "{wish}");
+    }
+    // What was recorded there is not held up.
+    desk.cmd("sync").run().assert_code(0).stdout_has("received: 1 observation");
+    board.cmd("sync --for end").run().assert_code(0);
+    assert!(!worker.alive());
+    assert_eq!(observations(&board), 7);
+    assert!(!board.path(".claude-mem/spawn.lock").exists());
+    assert_eq!(memory(&board.db_path()), memory(&desk.db_path()));
+}
+
+#[test]
+fn a_worker_that_waits_for_locks_goes_on_while_rows_arrive() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = joined("desk", store.path());
+    desk.cmd("sync").run().assert_code(0);
+    let (board, worker) = with_worker("board", store.path(), "13.10.2");
+    desk.db().add_session("news").add_observations(4);
+    desk.cmd("sync").run().assert_code(0);
+    board.cmd("sync --for turn").run().assert_code(0);
+    assert_eq!(observations(&board), 6);
+    // Beside a rollback journal nobody can wait.
+    let database = rusqlite::Connection::open(board.db_path()).unwrap();
+    database.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).unwrap();
+    drop(database);
+    desk.db().add_session("more").add_observations(4);
+    desk.cmd("sync").run().assert_code(0);
+    board.cmd("sync --for turn").run().assert_code(0);
+    assert!(worker.alive());
+    assert_eq!(observations(&board), 6);
+    board.cmd("sync --dry-run").run().assert_code(0).stdout_has("received: 4 observations");
+    assert!(worker.alive(), "a rehearsal stops nobody");
+    board
+        .cmd("sync")
+        .run()
+        .assert_code(0)
+        .stdout_has("the worker is stopped")
+        .stdout_has("received: 4 observations");
+    assert!(!worker.alive());
+    assert_eq!(observations(&board), 10);
+    assert_whole(&board.db_path());
+}
+
+/// It would be given up for what never came.
+#[test]
+fn an_old_worker_is_left_alone_where_nothing_arrives() {
+    let store = tempfile::tempdir().unwrap();
+    let (board, worker) = with_worker("board", store.path(), "10.6.3");
+    board.db().add_session("own").add_observations(1);
+    board.cmd("sync").run().assert_code(0).stdout_has("sent: 1 observation");
+    board.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+    assert!(worker.alive());
 }
