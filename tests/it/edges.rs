@@ -82,9 +82,11 @@ fn f06_a_404_that_does_not_say_what_is_missing_is_checked_against_the_listing() 
             .stdout_lacks("FORCE_PUSH");
         assert_eq!(objects(), before, "{command}, {name}, {page}");
     }
-    // Everything answers so, the listing too.
+    // Everything answers so, the listing first.
     let proxy = server.fault(Fault::Page(404, ""));
-    alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("answered 404 without saying NoSuchKey");
+    let refused = alpha.cmd("push_sqlite").run();
+    refused.assert_code(1).stdout_has("ERROR: list ").stdout_has("answered 404");
+    refused.stdout_has("that was not the S3 service of this bucket");
     drop(proxy);
     // A gateway whose every missing key is a bare 404, and whose listing says the same, is believed.
     let empty = S3Server::start();
