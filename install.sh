@@ -6,14 +6,18 @@
 # A word at the end goes on to `membridge install WORD` (docs/fleet.md) once the binary is there; migrate and cleanup
 # install nothing.
 #
-# The binary for this machine's architecture goes to ~/.local/bin, after its checksum was compared; the wrapper scripts,
-# where the release has them, to ~/.claude-mem-minio/bin. Nothing else is written: not ~/.claude-mem, not ~/.claude, not
-# ~/.claude-mem-minio/config.env. --dry-run shows what would be done. --uninstall removes exactly these files.
+# The binary for this machine's architecture goes to ~/.local/bin, after its checksum was compared; the wrapper scripts
+# to ~/.claude-mem-minio/bin, where scripts of your own of these names are kept as *.before-membridge; completions and the
+# manual page to ~/.local/share and ~/.config/fish. Nothing else is written: not ~/.claude-mem, not ~/.claude, not
+# ~/.claude-mem-minio/config.env. --dry-run shows what would be done. --uninstall removes exactly these files and gives your
+# scripts back; while Claude Code's settings name ours, it says what to type first.
 set -eu
 
 from=$(cd "$(dirname "$0")" && pwd)
 bin_dir=${HOME:?HOME is not set}/.local/bin
 hook_dir=$HOME/.claude-mem-minio/bin
+data_dir=${XDG_DATA_HOME:-$HOME/.local/share}
+fish_dir=${XDG_CONFIG_HOME:-$HOME/.config}/fish/completions
 action=install
 dry=
 mode=
@@ -67,13 +71,20 @@ case $(real_path "$bin_dir")/ in
     ;;
 esac
 
-# What claude-mem's hooks have in their settings.
-wrappers="claude-mem-hook-pull claude-mem-hook-push claude-mem-push claude-mem-pull claude-mem-status claude-mem-doctor"
+# What the binary says of itself, and where it belongs: one pair a line.
+texts() {
+    printf '%s\n' "man:$data_dir/man/man1/membridge.1" "completions bash:$data_dir/bash-completion/completions/membridge" \
+        "completions zsh:$data_dir/zsh/site-functions/_membridge" "completions fish:$fish_dir/membridge.fish"
+}
 
 if [ "$action" = uninstall ]; then
+    # The binary knows its scripts, gives yours back, and refuses while Claude Code would still call what is gone.
+    if [ -x "$bin_dir/membridge" ]; then
+        "$bin_dir/membridge" hooks uninstall --quiet ${dry:+--dry-run} || exit 1
+    fi
     run rm -f "$bin_dir/membridge"
-    for name in $wrappers; do
-        [ -e "$hook_dir/$name" ] && run rm -f "$hook_dir/$name"
+    texts | while IFS=: read -r _ file; do
+        [ ! -e "$file" ] || run rm -f "$file"
     done
     say "removed from $bin_dir and $hook_dir; your memory, settings and state stay where they are"
     exit 0
@@ -93,6 +104,7 @@ binary=
 for candidate in "$from"/membridge-*-"$target"; do
     [ -f "$candidate" ] && binary=$candidate
 done
+[ -n "$binary" ] || [ ! -f "$from/Cargo.toml" ] || fail "this is a clone, not a release: make install"
 [ -n "$binary" ] || fail "$from has no membridge-VERSION-$target"
 [ -f "$from/SHA256SUMS" ] || fail "$from has no SHA256SUMS: nothing is installed unchecked"
 
@@ -121,18 +133,28 @@ place() {
 
 run mkdir -p "$bin_dir"
 place "$binary" "$bin_dir/membridge"
-for wrapper in $wrappers; do
-    [ -f "$from/hooks/$wrapper" ] || continue
-    run mkdir -p "$hook_dir"
-    place "$from/hooks/$wrapper" "$hook_dir/$wrapper"
-done
+if [ -n "$dry" ]; then
+    say "would install: the wrapper scripts in $hook_dir, completions and the manual page"
+else
+    "$bin_dir/membridge" --version || fail "$bin_dir/membridge does not start on this machine"
+    "$bin_dir/membridge" hooks install --quiet || exit 1
+    say "installed the wrapper scripts in $hook_dir"
+    texts | while IFS=: read -r words file; do
+        # shellcheck disable=SC2086 # "completions bash" is two words
+        if mkdir -p "${file%/*}" && "$bin_dir/membridge" $words > "$file.new.$$"; then
+            mv -f "$file.new.$$" "$file"
+        else
+            say "note: $file cannot be written"
+        fi
+    done
+    say "installed completions and the manual page in $data_dir and $fish_dir"
+fi
 
 case :$PATH: in
 *:"$bin_dir":*) ;;
 *) say "note: $bin_dir is not in PATH; add it in ~/.profile" ;;
 esac
-[ -e "$HOME/.claude-mem-minio/config.env" ] || say "next: write ~/.claude-mem-minio/config.env (config.env.example shows how)"
-[ -n "$dry" ] || "$bin_dir/membridge" --version || fail "$bin_dir/membridge does not start on this machine"
+[ -e "$HOME/.claude-mem-minio/config.env" ] || say "next: membridge config init"
 [ -n "$mode" ] || exit 0
 if [ -n "$dry" ]; then
     exec "$binary" install "$mode" --dry-run

@@ -1,6 +1,7 @@
-//! `make demo`: two machines, each with a database of its own, brought to the same memory through a directory and
-//! again through an S3 server that runs in this process. Ends with the row counts side by side, non-zero when they
-//! differ. Drives the built binary (MEMBRIDGE_BIN) as a person would; knows nothing of its insides.
+//! `make demo`: two machines whose memory becomes one, through a directory and again through an S3 server that runs in this
+//! process: a first push and pull, rows of both sides, the past, and a mistake that a restore mends. Ends with the row counts
+//! side by side, non-zero when they differ. Drives the built binary (MEMBRIDGE_BIN) as a person would; knows nothing of its
+//! insides.
 
 // A program for developers: panicking is how it reports that something is not as it should be.
 #![allow(
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One story: desk has worked on, board is behind; desk pushes, board pulls. True when both end up the same.
+/// One story: desk has worked on, board is behind. True when both end up the same, and with what was deleted by mistake.
 fn tell(binary: &Path, store: &Store) -> bool {
     let desk = Machine::with_binary(binary.to_owned(), "desk", store);
     let board = Machine::with_binary(binary.to_owned(), "board", store);
@@ -60,17 +61,40 @@ fn tell(binary: &Path, store: &Store) -> bool {
             .add_summaries(observations / 50)
             .add_prompts(prompts);
     }
-    show("before", &desk, &board);
+    show("at first", &desk, &board);
     run(&desk, "push_sqlite");
     run(&board, "pull_sqlite");
-    run(&desk, "doctor");
-    run(&board, "doctor");
-    let same = show("after", &desk, &board);
+
+    say("A session on each of them: desk pushes again and gets the rows of board on the way.");
+    desk.db().add_session("on desk").add_observations(25).add_prompts(5);
+    board.db().add_session("on board").add_observations(40).add_summaries(1).add_prompts(8);
+    run(&board, "sync");
+    run(&desk, "push_sqlite");
+    run(&board, "pull_sqlite");
+    let mut same = show("of both", &desk, &board);
+    run(&desk, "history");
+    run(&desk, "diff 1 2");
+
+    say("A mistake on desk: a hundred observations are deleted, and with the next sync everywhere.");
+    let whole = claude_mem::counts(desk.db_path());
+    desk.db().execute("DELETE FROM observations WHERE id <= 100");
+    run(&desk, "sync");
+    run(&board, "sync");
+    say("The push before that has them. What came since stays.");
+    run(&desk, "restore 2 --add-only");
+    run(&desk, "sync");
+    run(&board, "sync");
+    run(&board, "status");
+    same &= show("in the end", &desk, &board) && claude_mem::counts(desk.db_path()) == whole;
     same && [&desk, &board].into_iter().all(|machine| {
         let sound = claude_mem::integrity(machine.db_path()) == "ok" && claude_mem::fts_ok(machine.db_path());
         println!("{}: integrity and full-text search {}", machine.name, if sound { "ok" } else { "BROKEN" });
         sound
     })
+}
+
+fn say(text: &str) {
+    println!("\n{text}");
 }
 
 fn run(machine: &Machine, command: &str) {

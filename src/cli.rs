@@ -317,6 +317,7 @@ impl Command {
             | Self::Agent(_)
             | Self::Server(_)
             | Self::Install(_)
+            | Self::Hooks { .. }
             | Self::ValidateInstall => true,
             Self::Config { action } => action.is_some(),
             _ => false,

@@ -6,13 +6,16 @@ use super::run::Run;
 use crate::cli::{HooksAction, HooksOptions, SettingsFile};
 use crate::config::{self, Paths};
 use crate::error::{Code, CommandResult, Failure};
-use crate::hook::registration::{self, EditError};
+use crate::hook::registration::{self, EditError, Place};
 use crate::hook::scripts::{self, Found, SCRIPTS};
 use crate::hook::settings::{EVENTS, HookSettings, MANAGED};
 use crate::hook::settings_file::{self, ReplaceError};
 use crate::jobs::Journal;
 use crate::outcome::Outcome;
 use crate::ui::Report;
+
+/// The scripts that Claude Code's settings name.
+const HOOKS: [&str; 2] = ["claude-mem-hook-pull", "claude-mem-hook-push"];
 
 pub(super) fn run(run: &Run, action: HooksAction) -> CommandResult<Report> {
     let bin = Paths::new(&run.settings).minio.join("bin");
@@ -25,8 +28,9 @@ pub(super) fn run(run: &Run, action: HooksAction) -> CommandResult<Report> {
 
 fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
     let settings = settings_path(run, &options.file)?;
+    let place = place(run, bin);
     // What may be refused comes before what is changed.
-    let add = |text: &str| registration::add(text, bin);
+    let add = |text: &str| registration::add(text, place);
     if options.write_settings {
         edited(&settings, &add)?;
     }
@@ -52,7 +56,7 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
             "Add this to {}, or run: membridge hooks install --write-settings",
             settings.display()
         ));
-        let fragment = serde_json::to_string_pretty(&registration::fragment(bin)).unwrap_or_default();
+        let fragment = serde_json::to_string_pretty(&registration::fragment(place)).unwrap_or_default();
         fragment.lines().for_each(|line| run.ui.line(line));
     }
     let mut report = report(Outcome::Installed, options);
@@ -64,15 +68,18 @@ fn install(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Repor
     Ok(report
         .with("bin", bin.display().to_string())
         .with("settings", settings.display().to_string())
-        .with("fragment", registration::fragment(bin)))
+        .with("fragment", registration::fragment(place)))
 }
 
 fn uninstall(run: &Run, bin: &Path, options: &HooksOptions) -> CommandResult<Report> {
     let settings = settings_path(run, &options.file)?;
-    let remove = |text: &str| registration::remove(text, bin);
+    let place = place(run, bin);
+    let remove = |text: &str| registration::remove(text, place);
     if options.write_settings {
         write(run, &settings, &remove, options, "take our entries out of")?;
-    } else if let Ok((_, Some(_))) = edited(&settings, &remove) {
+    } else if !HOOKS.iter().all(|name| scripts::comes_back(bin, name))
+        && let Ok((_, Some(_))) = edited(&settings, &remove)
+    {
         // Entries that name a script that is gone would make every hook of Claude Code fail.
         return Err(Failure::of(Code::Refused, format!("{} still names our scripts", settings.display()))
             .hint("membridge hooks uninstall --write-settings takes the entries out, after a backup")
@@ -186,6 +193,10 @@ fn show(run: &Run, before: &str, after: &str) {
             run.ui.line(format!("    {mark} {line}"));
         }
     }
+}
+
+fn place<'a>(run: &'a Run, bin: &'a Path) -> Place<'a> {
+    Place { bin, home: &run.settings.home, is_there: |path| path.exists() }
 }
 
 fn settings_path(run: &Run, file: &SettingsFile) -> CommandResult<PathBuf> {

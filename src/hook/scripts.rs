@@ -44,22 +44,29 @@ pub fn look(bin: &Path, name: &str, text: &str) -> Found {
     }
 }
 
-/// Writes one script, mode 0755, and sets a different one aside; an earlier one that was set aside stays.
+/// Writes one script, mode 0755, and sets a different one aside; what was set aside earlier stays, and comes back first.
 ///
 /// # Errors
 /// The folder or the file cannot be written.
 pub fn install(bin: &Path, name: &str, text: &str) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(bin)?;
     let path = bin.join(name);
-    let aside = bin.join(format!("{name}{ASIDE}"));
-    if look(bin, name, text) == Found::Foreign && !aside.exists() {
-        std::fs::rename(&path, &aside)?;
+    if look(bin, name, text) == Found::Foreign {
+        let numbers = (2_u32..).map(|number| format!("{name}{ASIDE}.{number}"));
+        let mut names = std::iter::once(format!("{name}{ASIDE}")).chain(numbers).map(|name| bin.join(name));
+        let free = names.find(|aside| aside.symlink_metadata().is_err());
+        std::fs::rename(&path, free.unwrap_or_else(|| bin.join(format!("{name}{ASIDE}"))))?;
     }
     let mut file = tempfile::Builder::new().prefix(".script").tempfile_in(bin)?;
     file.write_all(text.as_bytes())?;
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
     file.persist(&path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Whether something comes back in a script's place when ours goes.
+pub fn comes_back(bin: &Path, name: &str) -> bool {
+    bin.join(format!("{name}{ASIDE}")).exists()
 }
 
 /// Takes one script of ours away and puts back what was there before. `false`: it is not ours, and stays.
@@ -83,7 +90,7 @@ pub fn uninstall(bin: &Path, name: &str, text: &str) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, SCRIPTS, install, look, uninstall};
+    use super::{Found, SCRIPTS, comes_back, install, look, uninstall};
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -105,9 +112,20 @@ mod tests {
 
         std::fs::write(bin.join(name), "python").unwrap();
         install(&bin, name, text).unwrap();
+        assert!(comes_back(&bin, name) && !comes_back(&bin, SCRIPTS[1].0));
         assert_eq!(look(&bin, name, text), Found::Ours);
         assert!(uninstall(&bin, name, text).unwrap());
         assert_eq!(std::fs::read(bin.join(name)).unwrap(), b"python");
+        // A second one is kept beside the first.
+        std::fs::write(bin.join(name), "older").unwrap();
+        install(&bin, name, text).unwrap();
+        std::fs::write(bin.join(name), "newer").unwrap();
+        install(&bin, name, text).unwrap();
+        let kept =
+            |end: &str| std::fs::read_to_string(bin.join(format!("{name}.before-membridge{end}"))).unwrap();
+        assert_eq!((kept("").as_str(), kept(".2").as_str()), ("older", "newer"));
+        assert!(uninstall(&bin, name, text).unwrap());
+        assert_eq!(std::fs::read(bin.join(name)).unwrap(), b"older");
         assert!(SCRIPTS.iter().all(|(_, text)| text.contains(super::MARK)));
         assert!(!uninstall(&bin, name, text).unwrap());
     }

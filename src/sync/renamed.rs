@@ -2,6 +2,7 @@
 //! without a word, so somebody has to say it. Judges records; changes nothing.
 
 use super::record::SyncRecord;
+use crate::visible::shell_word;
 
 /// For so long after the last sync under another name it is said (seconds).
 const SAID_FOR: i64 = 30 * 86_400;
@@ -41,20 +42,12 @@ impl Renamed {
         match self {
             Self::Was { project, .. } => format!(
                 "when that is meant: membridge rename-project {0}; otherwise set CLAUDE_PROJECT_ID={1} again",
-                quoted(current),
-                quoted(project)
+                shell_word(current),
+                shell_word(project)
             ),
-            Self::Now(project) => format!("membridge rename-project {}", quoted(project)),
+            Self::Now(project) => format!("membridge rename-project {}", shell_word(project)),
         }
     }
-}
-
-/// A name as a shell takes it.
-fn quoted(name: &str) -> String {
-    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-/@".contains(c)) {
-        return name.to_owned();
-    }
-    format!("'{}'", name.replace('\'', "'\\''"))
 }
 
 /// Decides from the records of one database in one store; `now`: seconds since 1970.
@@ -63,7 +56,7 @@ pub fn judge(records: &[SyncRecord], current: &str, now: i64) -> Option<Renamed>
     if let Some(name) = mine.and_then(|record| record.renamed_to.as_deref()).filter(|name| *name != current) {
         return Some(Renamed::Now(name.to_owned()));
     }
-    let at = |time: &str| time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
+    let at = |time: &str| time.parse::<jiff::Timestamp>().ok();
     let others = records.iter().filter(|record| record.project != current);
     let others = others.filter_map(|record| Some((record, record.last_sync.as_deref()?)));
     let (other, until) = others.max_by_key(|(_, last)| at(last))?;
@@ -71,9 +64,9 @@ pub fn judge(records: &[SyncRecord], current: &str, now: i64) -> Option<Renamed>
         return None;
     }
     // Whoever goes back to the first name has mended it.
-    let first = |record: &SyncRecord| record.first_sync.as_deref().and_then(at).unwrap_or(i64::MIN);
+    let first = |record: &SyncRecord| record.first_sync.as_deref().and_then(at);
     let older = mine.is_none_or(|mine| mine.last_sync.is_none() || first(other) < first(mine));
-    let recent = at(until).is_some_and(|at| now.saturating_sub(at) < SAID_FOR);
+    let recent = at(until).is_some_and(|at| now.saturating_sub(at.as_second()) < SAID_FOR);
     (older && recent).then(|| Renamed::Was { project: other.project.clone(), until: until.to_owned() })
 }
 

@@ -74,6 +74,99 @@ fn install_sh_installs_checks_and_removes_and_touches_nothing_else() {
     assert_eq!(config, "MINIO_BUCKET=mine\n");
 }
 
+/// The wrapper scripts and what stands beside them, with their first words.
+fn scripts(machine: &Machine) -> Vec<(String, String)> {
+    let bin = ".claude-mem-minio/bin/";
+    let names = installed(machine).into_iter().filter(|file| file.starts_with(bin));
+    names
+        .map(|file| {
+            let text = std::fs::read_to_string(machine.path(&file)).unwrap();
+            let words = if text.contains("# Part of membridge:") { "ours".to_owned() } else { text };
+            (file[bin.len()..].to_owned(), words)
+        })
+        .collect()
+}
+
+fn a_persons_own_scripts_are_kept_and_given_back(
+    install: &dyn Fn(&Machine),
+    uninstall: &dyn Fn(&Machine) -> Outcome,
+) {
+    let machine = machine();
+    release(&machine);
+    let own = |name: &str| (name.to_owned(), format!("#!/bin/sh\n# {name} of Ann\n"));
+    let mine = [own("claude-mem-hook-push"), own("claude-mem-push")];
+    for (name, text) in &mine {
+        machine.write(&format!(".claude-mem-minio/bin/{name}"), text);
+    }
+    machine.write(".claude-mem-minio/config.env", "what $(is) this\n");
+    let before = installed(&machine);
+    for _ in 0..2 {
+        install(&machine);
+        let there = scripts(&machine);
+        assert_eq!(there.iter().filter(|(_, words)| words == "ours").count(), 6, "{there:?}");
+        for (name, text) in &mine {
+            assert!(there.contains(&(format!("{name}.before-membridge"), text.clone())), "{there:?}");
+        }
+        let share = installed(&machine);
+        for file in
+            ["man/man1/membridge.1", "bash-completion/completions/membridge", "zsh/site-functions/_membridge"]
+        {
+            assert!(share.contains(&format!(".local/share/{file}")), "{file}: {share:?}");
+        }
+    }
+    let page = std::fs::read_to_string(machine.path(".local/share/man/man1/membridge.1")).unwrap();
+    assert!(page.contains(".TH membridge"), "{page}");
+
+    // While Claude Code calls a script that would be gone, nothing is taken away.
+    let binary = machine.path(".local/bin/membridge");
+    let hooks =
+        |words: &[&str]| words.iter().fold(machine.program(&binary), |run, word| run.arg(*word)).run();
+    std::fs::remove_file(machine.path(".claude-mem-minio/config.env")).unwrap();
+    hooks(&["hooks", "install", "--write-settings"]).assert_code(0);
+    let there = installed(&machine);
+    let refused = uninstall(&machine);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    refused.stdout_has("membridge hooks uninstall --write-settings");
+    assert_eq!(installed(&machine), there);
+    hooks(&["hooks", "uninstall", "--write-settings"]).assert_code(0);
+    uninstall(&machine).assert_code(0);
+    assert_eq!(scripts(&machine), mine);
+    let mut after = installed(&machine);
+    after.retain(|file| !file.starts_with(".claude/"));
+    let mut before = before;
+    before.retain(|file| file != ".claude-mem-minio/config.env");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn install_sh_keeps_a_persons_own_scripts_and_gives_them_back() {
+    a_persons_own_scripts_are_kept_and_given_back(
+        &|machine| _ = install(machine, "").assert_code(0),
+        &|machine| install(machine, "--uninstall"),
+    );
+}
+
+#[test]
+fn make_install_keeps_a_persons_own_scripts_and_gives_them_back() {
+    let make = |machine: &Machine, action: &str| {
+        let run =
+            machine.program("/bin/sh").arg(root().join("scripts/install-local.sh")).arg(action).arg(BINARY);
+        run.arg(machine.path(".local/bin")).arg(machine.path(".claude-mem-minio/bin")).run()
+    };
+    a_persons_own_scripts_are_kept_and_given_back(
+        &|machine| _ = make(machine, "install").assert_code(0),
+        &|machine| make(machine, "uninstall"),
+    );
+}
+
+#[test]
+fn install_sh_says_what_to_type_in_a_clone() {
+    let machine = machine();
+    machine.write("release/Cargo.toml", "");
+    std::fs::copy(root().join("install.sh"), machine.path("release/install.sh")).unwrap();
+    install(&machine, "").assert_code(1).stderr_has("this is a clone, not a release: make install");
+}
+
 #[test]
 fn install_sh_refuses_what_it_cannot_vouch_for() {
     let machine = machine();

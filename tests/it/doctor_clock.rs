@@ -75,8 +75,8 @@ fn f48_a_clock_two_hours_behind_the_store() {
       ok       Cloud Sync: off, SQLite is the store
       ok       vector store: none
     [+] Hooks
-      ok       SessionStart: [HOME]/.claude-mem-minio/bin/claude-mem-hook-pull
-      ok       Stop: [HOME]/.claude-mem-minio/bin/claude-mem-hook-push
+      ok       SessionStart: $HOME/.claude-mem-minio/bin/claude-mem-hook-pull
+      ok       Stop: $HOME/.claude-mem-minio/bin/claude-mem-hook-push
       info     last hooks: none has run yet
     [+] Leadership
       ok       role: primary
@@ -136,8 +136,8 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
       ok       Cloud Sync: off, SQLite is the store
       ok       vector store: none
     [+] Hooks
-      ok       SessionStart: [HOME]/.claude-mem-minio/bin/claude-mem-hook-pull
-      ok       Stop: [HOME]/.claude-mem-minio/bin/claude-mem-hook-push
+      ok       SessionStart: $HOME/.claude-mem-minio/bin/claude-mem-hook-pull
+      ok       Stop: $HOME/.claude-mem-minio/bin/claude-mem-hook-push
       info     last hooks: none has run yet
     [+] Leadership
       ok       role: primary

@@ -399,3 +399,20 @@ fn a_binary_that_the_project_brings_along_is_never_run() {
     status(&machine).stdout_has("canonical_project_id");
     assert!(!machine.path("trapped").exists());
 }
+
+#[test]
+fn hooks_of_a_home_that_was_moved_are_mended() {
+    let store = tempfile::tempdir().unwrap();
+    let machine = Machine::new("alpha", store.path());
+    let settings = machine.path(".claude/settings.json");
+    machine.cmd("hooks install --write-settings").run().assert_code(0);
+    let written = std::fs::read_to_string(&settings).unwrap();
+    assert_eq!(written.matches("\"$HOME/.claude-mem-minio/bin/claude-mem-hook-").count(), 3, "{written}");
+    // What an earlier release wrote, for a home that is gone.
+    machine.write(".claude/settings.json", written.replace("$HOME/", "/home/nobody-of-that-name/"));
+    machine.cmd("doctor").run().stdout_has("/home/nobody-of-that-name/");
+    let mended = machine.cmd("hooks install --write-settings").run();
+    mended.assert_code(0).stdout_has("kept as");
+    assert_eq!(std::fs::read_to_string(&settings).unwrap(), written);
+    machine.cmd("hooks install --write-settings").run().assert_code(0).stdout_has("unchanged");
+}
