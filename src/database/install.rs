@@ -253,6 +253,8 @@ pub fn place(image: tempfile::TempPath, live: &Path, aside: &Path) -> Result<Opt
             .or_else(|_| std::fs::copy(orphan, &kept).and_then(|_| std::fs::remove_file(orphan)))
             .map_err(|error| DatabaseError::io("move aside", orphan, error))?;
     }
+    // What waited on the machine that pushed is not to be done twice.
+    queue::empty(&image)?;
     if live.exists() {
         return fill(&image, live).map(|()| aside);
     }

@@ -17,20 +17,34 @@ pub fn carry_over(local: &Path, image: &Path) -> Result<u64, DatabaseError> {
     carry(&connection, local).map_err(|error| DatabaseError::sqlite("carry the queue into", image, error))
 }
 
-fn carry(connection: &rusqlite::Connection, local: &Path) -> rusqlite::Result<u64> {
-    let has = |schema: &str| -> rusqlite::Result<bool> {
-        connection.query_row(
-            "SELECT count(*) > 0 FROM pragma_table_list WHERE schema = ?1 AND name = 'pending_messages'",
-            [schema],
-            |row| row.get(0),
-        )
+/// Empties the queue of an image that becomes a machine's first database.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub fn empty(image: &Path) -> Result<(), DatabaseError> {
+    let connection = open_foreign(image, true)?;
+    let emptied = || -> rusqlite::Result<()> {
+        if !has(&connection, "main")? {
+            return Ok(());
+        }
+        connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = OFF;")?;
+        connection.execute("DELETE FROM main.pending_messages", []).map(drop)
     };
+    emptied().map_err(|error| DatabaseError::sqlite("empty the queue of", image, error))
+}
+
+fn has(connection: &rusqlite::Connection, schema: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM pragma_table_list WHERE schema = ?1 AND name = 'pending_messages'";
+    connection.query_row(sql, [schema], |row| row.get(0))
+}
+
+fn carry(connection: &rusqlite::Connection, local: &Path) -> rusqlite::Result<u64> {
     connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = OFF;")?;
-    if !has("main")? {
+    if !has(connection, "main")? {
         return Ok(0);
     }
     connection.execute("ATTACH ?1 AS local", [local.to_string_lossy()])?;
-    let queue_here = has("local")?;
+    let queue_here = has(connection, "local")?;
     // Not IMMEDIATE: that would ask for a write lock on the local database too, which our own install holds.
     connection.execute_batch("BEGIN; DELETE FROM main.pending_messages;")?;
     let mut left = 0;

@@ -7,6 +7,7 @@ pub mod backups;
 mod door;
 mod exchange;
 pub mod image;
+pub mod precaution;
 mod proof;
 mod way_back;
 

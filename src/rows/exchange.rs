@@ -52,7 +52,8 @@ impl Rows<'_> {
         let waits = noted.gathered.is_some() && self.count_waiting()? > 0;
         let keeps_a_log = !is_anything && !waits || self.keeps_a_log()?;
         self.noted = Some(noted);
-        Ok(NewsNoted { is_anything, waits, first: self.run.first, keeps_a_log })
+        let never = self.shadow.get::<i64>("whole_ms")?.is_none();
+        Ok(NewsNoted { is_anything, waits, first: self.run.first, never, keeps_a_log })
     }
 
     async fn gather(&self, noted: &mut Noted) -> Result<(), RowsError> {

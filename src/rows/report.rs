@@ -124,6 +124,8 @@ pub struct NewsNoted {
     pub waits: bool,
     /// Nothing may be published before they were.
     pub first: bool,
+    /// No sync of this database has come to its end, as far as our own record tells.
+    pub never: bool,
     /// The database keeps a log of writes (WAL): others can wait for their turn.
     pub keeps_a_log: bool,
 }

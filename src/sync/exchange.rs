@@ -10,6 +10,7 @@ use super::wish::Wish;
 use crate::database::code::Admits;
 use crate::error::CommandResult;
 use crate::failpoint;
+use crate::install::precaution;
 use crate::python::Head;
 use crate::python::object;
 use crate::rows::log::ListedNode;
@@ -32,12 +33,13 @@ pub(super) struct Exchanged {
 /// How often a sync takes a new writer id: a second copy of the state in the same moment is no accident.
 const ATTEMPTS: u32 = 3;
 
-/// Finishes what was begun, collects, scans and publishes; `nodes`: the node records, where this sync has listed them already.
+/// Finishes what was begun, collects, scans and publishes; `nodes`: the node records, where this sync has listed them already; `own`: the
+/// database was here before this sync.
 pub(super) async fn rows(
     session: &Session,
     rows: &mut Rows<'_>,
     wish: Wish,
-    mut nodes: Option<Vec<ListedNode>>,
+    (mut nodes, own): (Option<Vec<ListedNode>>, bool),
 ) -> CommandResult<Exchanged> {
     if session.accept_deletions {
         rows.accept_deletions()?;
@@ -50,6 +52,9 @@ pub(super) async fn rows(
         done.begun = rows.begin(wish.depth()).await?;
         failpoint::reach("sync.begun");
         let noted = rows.note_news(nodes.take()).await?;
+        if own && noted.never && noted.is_anything && session.rehearsal.is_none() {
+            back_up(session).await?;
+        }
         match take_in(session, rows, wish, noted).await? {
             Some(collected) => done.collected.add(collected),
             None => done.postponed = true,
@@ -74,6 +79,21 @@ pub(super) async fn rows(
     failpoint::reach("sync.published");
     done.standing = rows.standing()?;
     Ok(done)
+}
+
+/// Others' rows are about to come into a database with memory of its own for the first time.
+async fn back_up(session: &Session) -> CommandResult {
+    if !session.has_memory().await? {
+        return Ok(());
+    }
+    let context = &session.bucket.context;
+    if let Some(backup) =
+        precaution::before_first_arrival(&session.config, context, &session.database).await?
+    {
+        session.ui.line(format!("      Backup: {}", backup.display()));
+    }
+    failpoint::reach("sync.backed-up");
+    Ok(())
 }
 
 /// Takes in what is new; `None`: not now, because of the worker.
@@ -117,7 +137,13 @@ pub(super) async fn take_image(
     let key = session.bucket.keys.database();
     let listed = session.bucket.store.list(&key).await?;
     let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
-    let noted = NewsNoted { is_anything: true, waits: false, first: false, keeps_a_log: rows.keeps_a_log()? };
+    let noted = NewsNoted {
+        is_anything: true,
+        waits: false,
+        first: false,
+        never: false,
+        keeps_a_log: rows.keeps_a_log()?,
+    };
     let Arrival::Now(quiesced) = company::come(session, rows, wish, noted).await? else {
         return Ok(None);
     };

@@ -14,6 +14,7 @@ use crate::python::head::{self, Foreign, Head};
 use crate::python::object;
 use crate::ui::{Report, human_bytes};
 use crate::worker;
+use crate::worker::find::Site;
 
 /// What came of it.
 pub(super) enum First {
@@ -45,6 +46,12 @@ pub(super) async fn install(
     // From here on a signal waits until the database is whole.
     let _critical = session.bucket.context.critical();
     let map = image.map.take();
+    if session.rehearsal.is_none() {
+        let kept = Site::of(&session.config).keep_projects(session.bucket.context.now());
+        kept.map_err(|error| {
+            Failure::of(Code::LocalFile, format!("cannot write into claude-mem's data directory: {error}"))
+        })?;
+    }
     let installed = session.door(Steps { first: 4, of: 7 }).place(image).await?;
     failpoint::reach("sync.placed");
     ui.step("6/7", format!("Installed: {}", session.database.display()));

@@ -74,9 +74,9 @@ pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) ->
 pub(super) async fn in_the_log(session: &Session) -> CommandResult<Sum> {
     let nodes = gate::store_is_known(session).await?;
     let mut rows = exchange::open(session).await?;
-    exchange::rows(session, &mut rows, Wish::Whole, Some(nodes)).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, (Some(nodes), true)).await?;
     let digest = session.read_local().await?.facts.digest;
-    exchange::rows(session, &mut rows, Wish::Whole, None).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, (None, false)).await?;
     Ok(digest)
 }
 

@@ -50,7 +50,8 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     if wish == Wish::Push {
         session.ui.step("1/6", format!("Local database: {}", session.database.display()));
     }
-    if !session.has_database() {
+    let own = session.has_database();
+    if !own {
         if wish == Wish::Push {
             return Err(DatabaseError::Missing(session.database.clone()).into());
         }
@@ -62,7 +63,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     let mut rows = exchange::open(session).await?;
     let mut standing = None;
     for _ in 0..ATTEMPTS {
-        let exchanged = exchange::rows(session, &mut rows, wish, nodes.take()).await?;
+        let exchanged = exchange::rows(session, &mut rows, wish, (nodes.take(), own)).await?;
         told.exchanged(&exchanged);
         if let Some(role) = role.take() {
             standing = role?;

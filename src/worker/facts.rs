@@ -62,6 +62,10 @@ pub const WORKER_SCRIPT: &str = "scripts/worker-service.cjs";
 /// What belongs to the local row ids in the data directory.
 pub const VECTOR_STORES: &[&str] = &["chroma", "vector-db", "chroma-sync-state.json"];
 
+/// Where this lies in the data directory claude-mem does not rename the projects of a database by the git folders of this
+/// machine.
+pub const REMAPPED: &str = ".cwd-remap-applied-v1";
+
 /// How claude-mem's next start is told of rows that did not come through its worker and lie below the last id that it has
 /// embedded: those above it finds by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,6 +54,20 @@ impl Site {
         }
     }
 
+    /// Says that the projects of the database are named already: a worker that finds another machine's memory at its first
+    /// start would rename them by the folders of this one.
+    ///
+    /// # Errors
+    /// The data directory cannot be written.
+    pub fn keep_projects(&self, now: jiff::Timestamp) -> std::io::Result<()> {
+        crate::private_files::make_private_folder(&self.data_dir)?;
+        let path = self.data_dir.join(facts::REMAPPED);
+        if path.exists() {
+            return Ok(());
+        }
+        crate::private_files::write_private(&path, format!("{now:.3}\n").as_bytes())
+    }
+
     /// What `worker.pid` says.
     pub fn pid_file(&self) -> PidFile {
         match std::fs::read(self.data_dir.join("worker.pid")) {

@@ -259,3 +259,49 @@ fn an_old_worker_is_left_alone_where_nothing_arrives() {
     board.cmd("sync").run().assert_code(0).stdout_has("already up to date");
     assert!(worker.alive());
 }
+
+fn backups(machine: &Machine) -> Vec<String> {
+    let files = machine.files().into_iter();
+    files.filter(|file| file.contains("pull-overwrite/") && file.ends_with("claude-mem.db")).collect()
+}
+
+#[test]
+fn a_database_with_memory_of_its_own_is_backed_up_once_before_the_first_rows_of_others() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = published(store.path(), 5);
+    assert!(backups(&desk).is_empty(), "nothing arrived there");
+    let laptop = joined("laptop", store.path());
+    let before = memory(&laptop.db_path());
+    laptop.cmd("sync --dry-run").run().assert_code(0);
+    assert!(backups(&laptop).is_empty());
+    laptop.cmd("sync").run().assert_code(0).stdout_has("Backup: ").stdout_has("received: 6 observations");
+    let [backup] = &backups(&laptop)[..] else { panic!("{:?}", backups(&laptop)) };
+    assert_eq!(memory(&laptop.path(backup)), before);
+    // A lost shadow makes a first sync again, and no second backup.
+    std::fs::remove_dir_all(laptop.path(".membridge/rows")).unwrap();
+    laptop.cmd("sync").run().assert_code(0).stdout_lacks("Backup: ");
+    assert_eq!(backups(&laptop).len(), 1);
+    let name = backup.rsplit('/').nth(1).unwrap().to_owned();
+    laptop.cmd(&format!("restore-backup {name} --add-only --yes")).run().assert_code(0);
+}
+
+#[test]
+fn a_first_database_brings_no_queue_and_is_not_renamed_by_the_folders_of_this_machine() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = joined("desk", store.path());
+    desk.db().add_pending(3);
+    desk.cmd("sync").run().assert_code(0);
+    let laptop = Machine::new("laptop", store.path());
+    let marker = laptop.path(".claude-mem/.cwd-remap-applied-v1");
+    laptop.cmd("sync --dry-run").run().assert_code(0);
+    assert!(!marker.exists());
+    laptop.cmd("sync").run().assert_code(0);
+    assert!(marker.exists() && backups(&laptop).is_empty());
+    let waiting = claude_mem::dump(laptop.db_path(), "SELECT count(*) FROM pending_messages");
+    assert_eq!(waiting, claude_mem::dump(laptop.db_path(), "SELECT 0"));
+    assert_eq!(memory(&laptop.db_path()), memory(&desk.db_path()));
+    assert_eq!(
+        claude_mem::dump(desk.db_path(), "SELECT count(*) FROM pending_messages WHERE 1"),
+        claude_mem::dump(desk.db_path(), "SELECT 3")
+    );
+}
