@@ -74,8 +74,8 @@ bench-latency: release ## Milliseconds of status and of the hooks, fastest and m
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_latency $(LATENCY_ROUNDS) $(LATENCY_MB)
 
 # The long runs.
-soak: ## 300 random pushes of two nodes and a Python node, and each request of a whole push cut (SOAK_SEED, SOAK_PUSHES)
-	$(CARGO) test --locked --test it -- --ignored --nocapture soak:: cuts::
+soak: ## Thousands of random lives of rows and of fleets (FLEET_SEED, FLEET_CASES, FLEET_FROM), random pushes (SOAK_SEED), each request of a push cut
+	$(CARGO) test --locked --test it -- --ignored --nocapture soak:: cuts:: fleet_model::faults::
 
 load-fleet: release ## What the server bears: 1,000 heartbeats a second for LOAD_SECONDS (30), 10,000 jobs, 10,000 silent connections
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(CARGO) test --locked --test it -- --ignored --nocapture fleet_load::

@@ -79,6 +79,16 @@ impl Machine {
 
     pub fn with_binary(binary: PathBuf, name: &str, store: impl Into<Store>) -> Machine {
         let folder = TempDir::with_prefix(format!("machine-{name}-")).expect("a folder");
+        Machine::in_folder(binary, name, store, folder)
+    }
+
+    /// Below a folder that is there: on another disk, or in memory.
+    pub fn below(parent: &Path, name: &str, store: impl Into<Store>) -> Machine {
+        let folder = TempDir::with_prefix_in(format!("machine-{name}-"), parent).expect("a folder");
+        Machine::in_folder(built_binary(), name, store, folder)
+    }
+
+    fn in_folder(binary: PathBuf, name: &str, store: impl Into<Store>, folder: TempDir) -> Machine {
         let home = folder.path().canonicalize().expect("the folder's path").join("home");
         std::fs::create_dir_all(home.join("tmp")).expect("make the home");
         let socket = TcpSocket::new_v4().expect("a socket");

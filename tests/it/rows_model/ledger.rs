@@ -102,6 +102,54 @@ impl Ledger {
         self.deleted.clear();
     }
 
+    /// A person has put an earlier version in place: whatever else became of the memory until now is undone.
+    pub fn set_back(&mut self, token: &str, to: Edit) {
+        let kept = self.ancestry(to);
+        let all = self.changes.iter().enumerate().filter(|(_, change)| change.token == token);
+        let later = all.map(|(edit, _)| edit as Edit).filter(|edit| !kept.contains(edit));
+        self.undone.extend(later.collect::<Vec<_>>());
+    }
+
+    /// A memory that was deleted is back by the will of a person, in this version.
+    pub fn revive(&mut self, token: &str, to: Edit) {
+        self.deleted.remove(token);
+        self.set_back(token, to);
+    }
+
+    /// A person deleted it, or perhaps did not: what they did was cut off.
+    pub fn perhaps_deleted(&mut self, token: &str, edits: &[Edit]) {
+        self.delete(token, edits, true);
+    }
+
+    /// Of these edits those that no place has, neither themselves nor what came of them.
+    pub fn nowhere(
+        &self,
+        edits: impl IntoIterator<Item = Edit>,
+        held: &BTreeMap<Token, BTreeSet<Edit>>,
+    ) -> Vec<String> {
+        let has = |edit: Edit| {
+            let places = held.get(&self.changes[edit as usize].token);
+            places.is_some_and(|places| {
+                places.contains(&edit) || places.iter().any(|later| self.ancestry(*later).contains(&edit))
+            })
+        };
+        let lost = edits.into_iter().filter(|edit| !has(*edit));
+        lost.map(|edit| format!("{} in edit {edit}", self.changes[edit as usize].token)).collect()
+    }
+
+    /// Edits that were acknowledged and that nobody wanted gone.
+    pub fn owed(&self) -> Vec<Edit> {
+        let wanted = |edit: &&Edit| {
+            let token = &self.changes[**edit as usize].token;
+            !self.thrown_away.contains(*edit)
+                && !self.undone.contains(*edit)
+                && !self.deleted.contains_key(token)
+                && !self.merging.contains(token)
+                && !self.cleaned_up(token)
+        };
+        self.acked.iter().filter(wanted).copied().collect()
+    }
+
     pub fn throw_away(&mut self, edits: &[Edit]) {
         self.thrown_away.extend(edits.iter().filter(|edit| !self.acked.contains(edit)));
     }

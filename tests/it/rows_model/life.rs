@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::machine::Sync;
 use super::troubles::Troubles;
 use super::world::{VERSIONS, World};
+use crate::lives::Ended;
 use crate::support::claude_mem::Version;
 
 const DAY: i64 = 86_400_000;
@@ -183,12 +184,6 @@ fn upgrade(world: &mut World, at: usize, dice: &mut Dice) {
         world.log.push(format!("   to {to:?}"));
         world.upgrade(at, to, lowered, merge);
     }
-}
-
-/// How a life ended.
-pub struct Ended {
-    pub wrong: Vec<String>,
-    pub log: Vec<String>,
 }
 
 /// Lives the steps of a seed that `kept` names, and judges.

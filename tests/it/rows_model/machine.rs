@@ -201,19 +201,7 @@ impl Machine {
 
     /// Memories of records that wait here.
     pub fn waiting(&self) -> BTreeSet<Token> {
-        let mut found = BTreeSet::new();
-        for entry in std::fs::read_dir(self.state().join("rows")).into_iter().flatten() {
-            let path = entry.expect("an entry").path();
-            if path.extension().is_some_and(|kind| kind == "sqlite") {
-                let db = rusqlite::Connection::open(path).expect("the shadow");
-                let mut query = db.prepare("SELECT record FROM waiting").expect("what waits");
-                let records = query.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("what waits");
-                for record in records {
-                    found.extend(parse_all(&String::from_utf8_lossy(&record.expect("a record"))));
-                }
-            }
-        }
-        found
+        waiting(&self.state())
     }
 
     /// One sync of machine `at`.
@@ -238,6 +226,24 @@ impl Machine {
             },
         }
     }
+}
+
+/// Memories of records that wait on a machine, by its state directory.
+pub fn waiting(state: &Path) -> BTreeSet<Token> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(state.join("rows")).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|kind| kind == "sqlite") {
+            let db = rusqlite::Connection::open(path).expect("the shadow");
+            // A run that had no room has made the file and nothing in it.
+            let Ok(mut query) = db.prepare("SELECT record FROM waiting") else { continue };
+            let records = query.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("what waits");
+            for record in records {
+                found.extend(parse_all(&String::from_utf8_lossy(&record.expect("a record"))));
+            }
+        }
+    }
+    found
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -4,21 +4,21 @@
 // `Deed` has a lifetime of its own: its methods are no functions of any one.
 #![allow(clippy::redundant_closure_for_method_calls)]
 
-mod deeds;
-mod dice;
+pub mod deeds;
+pub mod dice;
 mod faults;
 mod histories;
 mod histories_files;
-mod ledger;
+pub mod ledger;
 mod life;
-mod machine;
-mod memory;
+pub mod machine;
+pub mod memory;
 mod seeds;
 mod shelf;
 mod soak;
 mod story;
 mod troubles;
-mod upgrade;
+pub mod upgrade;
 mod world;
 
 use self::troubles::Troubles;

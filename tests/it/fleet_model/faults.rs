@@ -1,0 +1,38 @@
+//! The judge judged: rules of the binary are broken in turn, and the random lives, the same ones, show it.
+
+use super::seeds;
+
+/// Lives in which a broken rule has to show.
+const CASES: usize = 300;
+
+#[track_caller]
+fn shows(fault: &'static str) {
+    let seed = seeds::finds(fault, CASES);
+    let seed = seed.unwrap_or_else(|| panic!("{CASES} lives go well without the rule {fault:?}"));
+    println!("without the rule {fault:?} the life {seed} goes wrong");
+    assert!(seeds::goes_well(seed, None), "the life {seed} goes wrong with all rules");
+}
+
+#[test]
+#[ignore = "hundreds of lives; make soak"]
+fn lives_in_which_a_put_back_forgets_go_wrong() {
+    shows("put back");
+}
+
+#[test]
+#[ignore = "hundreds of lives; make soak"]
+fn lives_in_which_a_segment_counts_before_it_is_there_go_wrong() {
+    shows("publish order");
+}
+
+#[test]
+#[ignore = "hundreds of lives; make soak"]
+fn lives_in_which_nobody_looks_at_the_lock_again_go_wrong() {
+    shows("lock check");
+}
+
+#[test]
+#[ignore = "hundreds of lives; make soak"]
+fn lives_in_which_every_old_backup_goes_go_wrong() {
+    shows("backup retention");
+}
