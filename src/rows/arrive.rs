@@ -77,7 +77,7 @@ pub async fn arrive(desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsEr
     // A first sync that is cut off is a first sync again: it needs no notes, and what it enters may be entered later.
     let (mut later, mut entered) = (None, 0);
     while !queue.is_empty() {
-        if desk.first && later.is_none() {
+        if desk.unnoted && later.is_none() {
             later = Some(desk.shadow.db.unchecked_transaction().map_err(ShadowError)?);
         }
         let (rows, slice) = transaction(desk, &mut queue, &mut pace, report)?;
@@ -109,13 +109,13 @@ fn transaction(
     desk.live.fit(slice.time == ALONE.time)?;
     pace.within(slice);
     let rest = fill(desk, queue, slice, pace, report)?;
-    if !desk.first && !failpoint::planted("arriving") {
+    if !desk.unnoted && !failpoint::planted("arriving") {
         note(desk, &rest.done)?;
     }
     failpoint::reach("rows.arriving");
     transaction.commit()?;
     failpoint::reach("rows.arrived");
-    if desk.first {
+    if desk.unnoted {
         enter_all(desk, &rest.done)?;
     } else {
         desk.shadow.transaction(|| {
@@ -135,7 +135,7 @@ fn slice(desk: Desk<'_>) -> Slice {
     match (failpoint::set_time().is_some(), alone) {
         (true, _) => LIFE,
         (false, false) => BESIDE,
-        (false, true) if desk.first => ALONE,
+        (false, true) if desk.unnoted => ALONE,
         (false, true) => Slice { bytes: ALONE_BYTES, ..ALONE },
     }
 }
@@ -181,7 +181,7 @@ fn fill(
             pace.took(count, statement.elapsed());
         }
         // What a first sync has done goes with its transaction, and need not be kept.
-        if desk.first && held.is_empty() && done.len() >= AHEAD {
+        if desk.unnoted && held.is_empty() && done.len() >= AHEAD {
             check(desk, &done, report)?;
             enter_all(desk, &done)?;
             count_all(report, &done);

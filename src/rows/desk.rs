@@ -41,6 +41,8 @@ pub struct Desk<'r> {
     pub now_ms: i64,
     /// The shadow is new, or is being rebuilt.
     pub first: bool,
+    /// A run that is cut off is a first one again: what arrives needs no notes.
+    pub unnoted: bool,
     /// claude-mem's schema was raised since the last scan.
     pub migrated: bool,
     /// A person put an earlier state in place, and means it.

@@ -166,6 +166,7 @@ impl Rows<'_> {
         let log = self.log();
         let listed = gather::list(&log).await?;
         let mut report = Collected::default();
+        // As in a first sync; but what arrives is noted, because the next run is none.
         let desk = Desk { first: true, ..self.desk()? };
         Box::pin(gather::gather(desk, &log, &listed, After::Asked, &mut report)).await?;
         self.arrive(desk, &mut report).await?;

@@ -84,6 +84,7 @@ impl<'a> Rows<'a> {
             me: self.me,
             now_ms: self.now_ms(),
             first: self.run.first,
+            unnoted: self.run.first,
             migrated: self.run.migrated,
             restoring: self.run.restoring,
             alone: self.guest == Guest::Alone,

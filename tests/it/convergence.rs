@@ -110,6 +110,29 @@ fn a_death_while_vanished_rows_are_put_back_leaves_none_behind() {
     }
 }
 
+/// Observations of one session, instant, type and title are told apart by what they say, in the order in which they are met.
+#[test]
+fn twins_that_are_put_back_are_there_once_wherever_the_run_dies() {
+    for failpoint in ["rows.arriving", "rows.arrived", "rows.entered"] {
+        let server = S3Server::start();
+        let (desk, laptop) = (machine("desk", &server, 12), Machine::new("laptop", &server));
+        desk.db().execute(
+            "INSERT INTO observations(memory_session_id, project, type, title, narrative, created_at, created_at_epoch, content_hash)
+             SELECT memory_session_id, project, type, title, 'the other', created_at, created_at_epoch, 'x' || id FROM observations",
+        );
+        desk.cmd("sync").run().assert_code(0);
+        laptop.cmd("pull_sqlite").run().assert_code(0);
+        desk.db().execute("DELETE FROM observations");
+        desk.cmd("sync").run().stdout_has("membridge sync --put-back");
+        desk.cmd("sync --put-back").env("MEMBRIDGE_FAILPOINT", failpoint).run().assert_code(137);
+        for machine in [&desk, &laptop] {
+            machine.cmd("sync --for whole").run().assert_code(0);
+            assert_eq!(observations(machine), 24, "{failpoint}: {}", machine.name);
+        }
+        assert_eq!(memory(&desk.db_path()), memory(&laptop.db_path()), "{failpoint}");
+    }
+}
+
 #[test]
 fn what_a_python_node_pushed_is_fetched_once_also_where_nobody_archives() {
     let server = S3Server::start();
