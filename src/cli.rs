@@ -111,7 +111,11 @@ pub struct DoctorArgs {
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigAction {
     /// Write a config.env (0600) from flags, the environment and answers, once the connection works
-    Init,
+    Init {
+        /// Go through the answers of the file that is there; everything else in it stays as it is
+        #[arg(long)]
+        edit: bool,
+    },
 }
 
 /// The commands.
@@ -130,6 +134,9 @@ pub enum Command {
     RestoreBackup {
         /// A name from the list
         name: Option<String>,
+        /// Delete this backup instead of putting one back
+        #[arg(long, value_name = "NAME", conflicts_with = "name")]
+        forget: Option<String>,
         /// What it means.
         #[command(flatten)]
         means: RestoreArgs,
@@ -155,7 +162,7 @@ pub enum Command {
     },
     /// Bring an earlier push back into the local database, after a verified backup; or into a file
     Restore {
-        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC): the last push up to then; a date means its end
+        /// Number of the push, `head`, or a time such as 2026-01-31 or 2026-01-31T12:00 (local; UTC with a Z): the last push up to then; a date means its end
         #[arg(value_name = "N|TIME")]
         what: String,
         /// Write this new file instead of the local database
@@ -207,8 +214,8 @@ pub enum Command {
     },
     /// Check everything and say what is wrong; changes nothing
     Doctor(DoctorArgs),
-    /// Show on one screen where this machine and the bucket stand; changes nothing
-    Status,
+    /// Answer one question: is my memory safe, and everywhere? Changes nothing
+    Status(StatusOptions),
     /// Show every setting, its value and where it comes from
     Config {
         /// What to do instead of showing.
@@ -307,6 +314,14 @@ pub struct SearchOptions {
     pub limit: u32,
 }
 
+/// Options of `status`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct StatusOptions {
+    /// One short line from what this machine knows by itself, and how old that is: for prompts and Claude Code's status line; asks no store
+    #[arg(long)]
+    pub oneline: bool,
+}
+
 impl Command {
     /// Whether it goes on when config.env cannot be read: it says so, writes the file, or does not care.
     pub fn needs_no_file(&self) -> bool {
@@ -340,9 +355,9 @@ impl Command {
             Self::Pull(_) => "pull_sqlite",
             Self::Sync(_) => "sync",
             Self::Doctor(_) => "doctor",
-            Self::Status => "status",
+            Self::Status(_) => "status",
             Self::Config { action: None } => "config",
-            Self::Config { action: Some(ConfigAction::Init) } => "config init",
+            Self::Config { action: Some(ConfigAction::Init { .. }) } => "config init",
             Self::Completions { .. } => "completions",
             Self::Man => "man",
             Self::RestoreBackup { .. } => "restore-backup",

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
+use crate::amount::Clock;
 use crate::failpoint;
 
 /// What a run needs from the outside world besides files and the store.
@@ -63,6 +65,11 @@ impl Context {
     pub fn server_now(&self) -> Timestamp {
         let now = self.now();
         now.checked_add(SignedDuration::from_secs(self.skew_seconds())).unwrap_or(now)
+    }
+
+    /// The time by the store's clock, for a person who lives where this machine says it stands.
+    pub fn clock(&self) -> Clock {
+        Clock::new(self.server_now(), TimeZone::system())
     }
 
     /// Seconds that the store's clock is ahead of ours; negative when it is behind. 0 until it has answered.

@@ -26,9 +26,10 @@
 //! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
 //! - [`sum`] a SHA-256; [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground;
-//! - [`outcome`], [`visible`], [`word`] how things ended, in words, and words made fit to be shown.
+//! - [`amount`], [`outcome`], [`visible`], [`word`] how much, and how things ended, in words; words made fit to be shown.
 
 pub mod agent;
+pub mod amount;
 pub mod cli;
 pub mod commands;
 pub mod config;

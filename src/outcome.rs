@@ -32,6 +32,10 @@ words! {
     Renamed = "renamed",
     /// What a rename would do.
     WouldRename = "would_rename",
+    /// A backup was deleted.
+    Removed = "removed",
+    /// What would be deleted.
+    WouldRemove = "would_remove",
     /// A list was printed.
     Listed = "listed",
     /// What was asked for was printed.

@@ -13,7 +13,9 @@ use crate::exit::ExitCode;
 
 use crate::outcome::Outcome;
 
+pub use crate::amount::human_bytes;
 pub use crate::progress::Progress;
+use crate::progress::{Bars, Unit};
 pub use crate::visible::clean;
 use crate::visible::is_invisible;
 
@@ -203,12 +205,27 @@ impl Ui {
 
     /// A progress bar over `total` bytes on stderr; it draws nothing unless stderr is a terminal.
     pub fn progress(&self, what: &'static str, total: u64) -> Progress {
-        let visible = !self.json && !self.quiet && std::io::stderr().is_terminal();
+        self.draw(what, Unit::Bytes, total)
+    }
+
+    /// Bars for whoever stands below and finds out that something takes long.
+    pub fn bars(&self) -> Bars {
+        if !self.draws() {
+            return Bars::default();
+        }
+        let ui = self.clone();
+        Bars::new(move |what, unit, total| ui.draw(what, unit, total))
+    }
+
+    fn draws(&self) -> bool {
+        !self.json && !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    fn draw(&self, what: &'static str, unit: Unit, total: u64) -> Progress {
+        let visible = self.draws();
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template(
-            "{prefix:>10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
-        ) {
+        if let Ok(style) = ProgressStyle::with_template(template(unit)) {
             bar.set_style(style);
         }
         bar.set_prefix(what);
@@ -235,28 +252,13 @@ impl Ui {
     }
 }
 
-/// How long ago a time was, as people say it; both in seconds since 1970.
-pub fn ago(now: i64, at: i64) -> String {
-    let seconds = now.saturating_sub(at);
-    let (count, unit) = match seconds {
-        ..0 => return "in the future (by another clock)".to_owned(),
-        0..60 => return "just now".to_owned(),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
-}
-
-/// Bytes as people read them.
-pub fn human_bytes(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
-    let value = bytes as f64;
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
-        _ => format!("{:.2} GB", value / 1e9),
+/// How a bar is drawn: at most 80 columns.
+fn template(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Bytes => {
+            "{prefix:>10} [{bar:24}] {percent:>3}% {decimal_bytes}/{decimal_total_bytes}, {eta} left"
+        }
+        Unit::Rows => "{prefix:>10} [{bar:24}] {percent:>3}% {pos}/{len} rows, {eta} left",
     }
 }
 
@@ -295,7 +297,7 @@ fn escape_invisible(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape_invisible, human_bytes};
+    use super::escape_invisible;
 
     #[test]
     fn json_carries_remote_text_without_obeying_it() {
@@ -305,14 +307,5 @@ mod tests {
         assert_eq!(shown, "{\n  \"host\": \"a\\u009b2J\\n\\u202eсад\"\n}");
         let back: serde_json::Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(back["host"], "a\u{9b}2J\n\u{202e}сад");
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        let table =
-            [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (250_000, "250.0 kB"), (104_857_600, "104.9 MB")];
-        for (bytes, text) in table {
-            assert_eq!(human_bytes(bytes), text);
-        }
     }
 }

@@ -43,6 +43,8 @@ setting_flags! {
         bucket = "MINIO_BUCKET", "Bucket name";
         region = "MINIO_REGION", "Signing region [default: us-east-1]";
         addressing = "MINIO_ADDRESSING", "Where the bucket's name stands in a request: path, virtual (in the host name), or auto: path until the store asks for the other [default: auto]";
+        limit_upload = "MEMBRIDGE_LIMIT_UPLOAD", "Kilobytes a second that an upload to a bucket may take, at least 16 [default: no limit]";
+        limit_download = "MEMBRIDGE_LIMIT_DOWNLOAD", "The same for downloads [default: no limit]";
         node_id = "MEMBRIDGE_NODE_ID", "Name of this machine as primary or secondary [default: host name]";
         primary_node_id = "PRIMARY_NODE_ID", "Name of the machine that is to be primary, the one that pushes";
         hostname = "MEMBRIDGE_HOSTNAME", "Host name in locks, manifests and backups [default: the system's]";

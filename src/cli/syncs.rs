@@ -71,7 +71,7 @@ pub struct RestoreArgs {
     /// Bring rows back and remove none
     #[arg(long)]
     pub add_only: bool,
-    /// Agree to what is removed, here and by the next sync on every machine
+    /// Agree to what is removed without being asked
     #[arg(long)]
     pub yes: bool,
     /// Move claude-mem's vector index into the backup; claude-mem builds a new one

@@ -4,6 +4,7 @@ use super::run::Run;
 use crate::cli::DoctorArgs;
 use crate::doctor::evidence;
 use crate::doctor::finding::Level;
+use crate::doctor::page::{self, Line};
 use crate::doctor::questions::Scope;
 use crate::doctor::{self, Checked, Status};
 use crate::error::CommandResult;
@@ -17,7 +18,7 @@ pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
         evidence::gather(run.settings.clone(), run.file_problem.clone(), &run.context, scope).await;
     let checked = doctor::examine(&evidence);
     let status = Status::of(&checked);
-    show(&run.ui, &checked);
+    show(&run.ui, &page::lines(&checked, run.verbose));
     run.ui.toned(status_tone(status), &status.line(), "");
     let mut report = Report::ok(Outcome::Checked)
         .with("status", status.word())
@@ -28,23 +29,22 @@ pub(super) async fn run(run: &Run, args: DoctorArgs) -> CommandResult<Report> {
     Ok(report)
 }
 
-fn show(ui: &Ui, checked: &[Checked]) {
-    let mut group = "";
-    for one in checked {
-        if one.group != group {
-            group = one.group;
-            ui.line(group);
-        }
-        let (label, tone) = match one.finding.level {
-            Level::Ok => ("  ok       ", Tone::Good),
-            Level::Info => ("  info     ", Tone::Plain),
-            Level::Warning => ("  WARNING  ", Tone::Caution),
-            Level::Error => ("  ERROR    ", Tone::Bad),
-            Level::Skipped => ("  skipped  ", Tone::Faint),
-        };
-        ui.toned(tone, label, &one.finding.text);
-        if let Some(remedy) = &one.finding.remedy {
-            ui.line(format!("           → {remedy}"));
+fn show(ui: &Ui, lines: &[Line]) {
+    for line in lines {
+        match line {
+            Line::Heading(text) => ui.line(text),
+            Line::Remedy(text) => ui.line(format!("           → {text}")),
+            Line::Gap => ui.line(""),
+            Line::Found(level, text) => {
+                let (label, tone) = match level {
+                    Level::Ok => ("  ok       ", Tone::Good),
+                    Level::Info => ("  info     ", Tone::Plain),
+                    Level::Warning => ("  WARNING  ", Tone::Caution),
+                    Level::Error => ("  ERROR    ", Tone::Bad),
+                    Level::Skipped => ("  skipped  ", Tone::Faint),
+                };
+                ui.toned(tone, label, text);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::past::{self, Past};
 use super::run::Run;
+use crate::amount::{Clock, count};
 use crate::cli::RestoreArgs;
 use crate::database::changes::TableChange;
 use crate::database::{files, install};
@@ -13,7 +14,7 @@ use crate::error::{Code, CommandResult, Failure};
 use crate::history::{Commit, log, verify};
 use crate::outcome::Outcome;
 use crate::sync::{Session, restore};
-use crate::ui::{Report, human_bytes};
+use crate::ui::{Report, Tone, human_bytes};
 
 /// `history [--limit N]`: the newest pushes, newest first.
 pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
@@ -25,22 +26,15 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
     // One more than is shown, so that the last line has a change too.
     let commits = log::walk(&past.bucket, &head, limit.saturating_add(1)).await?;
     let observations = if run.verbose { observations(run, &past, &commits).await? } else { Vec::new() };
+    run.ui.toned(Tone::Faint, HEAD, "");
     let mut listed = Vec::new();
     for (index, commit) in commits.iter().take(limit).enumerate() {
         let change = change(commit, commits.get(index + 1));
-        run.ui.line(format!(
-            "#{}  {}  {}  {} observations{}, {} summaries, {} prompts  {} {}{}",
-            commit.number,
-            commit.time,
-            commit.author(),
-            commit.counts.observations,
-            change.map_or(String::new(), |change| format!(" ({change:+})")),
-            commit.counts.session_summaries,
-            commit.counts.user_prompts,
-            human_bytes(commit.pack_size),
-            log::describe(commit.kind),
-            if commit.adopted_from.is_some() { ", from a Python node" } else { "" },
-        ));
+        run.ui.line(row(commit, change, &past.clock));
+        if run.verbose {
+            let when = past.clock.when_said(&commit.time);
+            run.ui.line(format!("       {when}, {}", commit.counts.describe_rest()));
+        }
         let told = observations.get(index).and_then(Option::as_ref);
         if let Some(told) = told {
             past::show_titles(&run.ui, told, "       ");
@@ -62,6 +56,22 @@ pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
         }));
     }
     Ok(Report::ok(Outcome::Shown).with("head", head.number).with("commits", Value::Array(listed)))
+}
+
+/// What stands above the rows of `history`.
+const HEAD: &str = "    #  when           machine            observations   change      sent  kind";
+
+/// Longer names are cut (characters): a row has 80 columns.
+const NAME: usize = 18;
+
+fn row(commit: &Commit, change: Option<i64>, clock: &Clock) -> String {
+    let when = clock.briefly_said(&commit.time);
+    let name: String = commit.author().chars().take(NAME).collect();
+    let change = change.filter(|change| *change != 0).map_or(String::new(), |change| format!("{change:+}"));
+    let (observations, sent) = (commit.counts.observations, human_bytes(commit.pack_size));
+    let kind = if commit.adopted_from.is_some() { "python" } else { log::describe(commit.kind) };
+    let number = format!("#{}", commit.number);
+    format!("{number:>5}  {when:<13}  {name:<NAME$} {observations:>12} {change:>8} {sent:>9}  {kind}")
 }
 
 /// What came, changed and went of the observations with each of these commits, which are the newest first; `None` where the
@@ -118,9 +128,9 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
         None => format!("install {} with", past.config.database.display()),
     };
     run.ui.line(format!(
-        "DRY RUN: would {target} commit {} of {} ({}; download {})",
+        "DRY RUN: would {target} commit {}, made {} ({}; download {})",
         commit.number,
-        commit.time,
+        past.clock.when_said(&commit.time),
         commit.counts.describe(),
         human_bytes(commit.chain_bytes())
     ));
@@ -139,9 +149,9 @@ pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandRes
     let progress = run.ui.progress("download", commit.chain_bytes());
     let facts = restore::to_file(past.fetch(&install::folder_of(&file), &progress), &commit, &file).await?;
     run.ui.line(format!(
-        "commit {} of {} restored to {} ({})",
+        "commit {}, made {}, restored to {} ({})",
         commit.number,
-        commit.time,
+        past.clock.when_said(&commit.time),
         file.display(),
         facts.counts.describe()
     ));
@@ -160,8 +170,11 @@ pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Repor
     let b = past.image(&newer, Some(&a), &progress).await?;
     let changes = past.changes(&a, &b, past::titles(run.verbose)).await?;
     run.ui.line(format!(
-        "from commit {} ({}) to commit {} ({})",
-        older.number, older.time, newer.number, newer.time
+        "from commit {}, made {}, to commit {}, made {}",
+        older.number,
+        past.clock.when_said(&older.time),
+        newer.number,
+        past.clock.when_said(&newer.time)
     ));
     if changes.is_empty() {
         run.ui.line("the same memories");
@@ -189,14 +202,18 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
     for problem in &verified.problems {
         run.ui.line(format!("DAMAGED: {problem}"));
     }
-    let looked =
-        format!("{} commits, {} packs, {}", verified.commits, verified.packs, human_bytes(verified.bytes));
+    let looked = format!(
+        "{}, {}, {}",
+        count(verified.commits as u64, "commit", "commits"),
+        count(verified.packs as u64, "pack", "packs"),
+        human_bytes(verified.bytes)
+    );
     if !verified.problems.is_empty() {
         let failure = Failure::of(
             Code::HistoryDamaged,
             format!(
-                "{} problems in the history ({looked} looked at): {}",
-                verified.problems.len(),
+                "{} in the history ({looked} looked at): {}",
+                count(verified.problems.len() as u64, "problem", "problems"),
                 verified.problems.join("; ")
             ),
         );
@@ -212,4 +229,28 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
         .with("commits", verified.commits)
         .with("packs", verified.packs)
         .with("bytes", verified.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEAD, row};
+    use crate::amount::Clock;
+    use crate::history::commit::tests::sample;
+
+    #[test]
+    fn a_row_fits_a_terminal_and_stands_under_its_head() {
+        let clock = Clock::new("2026-11-26T00:00:00Z".parse().unwrap(), jiff::tz::TimeZone::UTC);
+        let mut commit = sample(12, 0);
+        "2022-11-26T00:00:00+00:00".clone_into(&mut commit.time);
+        commit.node_id = "a name that is longer than anybody's".to_owned();
+        commit.host.clone_from(&commit.node_id);
+        commit.counts.observations = 999_999_999;
+        let line = row(&commit, Some(-9_999_999), &clock);
+        assert!(line.len() <= 80, "{} {line}", line.len());
+        assert_eq!(line.find("1461 days ago"), HEAD.find("when"), "{line}");
+        assert_eq!(line.find("a name"), HEAD.find("machine"), "{line}");
+        let end = |text: &str, word: &str| text.find(word).map(|at| at + word.len());
+        assert_eq!(end(&line, "999999999"), end(HEAD, "observations"), "{line}");
+        assert_eq!(end(&line, "-9999999"), end(HEAD, "change"), "{line}");
+    }
 }

@@ -136,7 +136,8 @@ fn status(run: &Run, bin: &Path, file: &SettingsFile) -> CommandResult<Report> {
     }
     let last = Journal::of(&Paths::new(&run.settings)).last_results();
     for entry in last.each() {
-        run.ui.line(format!("last {}: {} at {} {}", entry.event, entry.outcome, entry.time, entry.message));
+        let when = run.context.clock().when_said(&entry.time);
+        run.ui.line(format!("last {}: {} {when} {}", entry.event, entry.outcome, entry.message).trim_end());
     }
     Ok(report)
 }

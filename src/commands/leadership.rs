@@ -4,7 +4,6 @@ use super::run::Run;
 use crate::error::CommandResult;
 use crate::leadership::Leadership;
 use crate::outcome::Outcome;
-use crate::storage::records;
 use crate::ui::Report;
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
@@ -26,18 +25,20 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         return Ok(report.with("lease", serde_json::Value::Null));
     };
     let left = lease.expires_at.saturating_sub(run.context.server_now().as_second());
-    ui.line(format!("primary: {}", lease.primary_label()));
+    // The first to come is it until somebody chooses.
+    let chosen =
+        if lease.needs_ui_selection { ", by default (to choose: membridge promote NODE)" } else { "" };
+    ui.line(format!("primary: {}{chosen}", lease.primary_label()));
     ui.line(format!("epoch: {}", lease.epoch));
+    let clock = run.context.clock();
     match jiff::Timestamp::from_second(lease.expires_at) {
-        Ok(at) if left > 0 => ui.line(format!("expires_at: {} (in {left}s)", records::iso(at))),
-        Ok(at) => {
-            ui.line(format!("expires_at: {} (expired {}s ago)", records::iso(at), left.saturating_neg()));
-        }
+        Ok(at) if left > 0 => ui.line(format!("expires_at: {} (in {left}s)", clock.local(at))),
+        Ok(at) => ui.line(format!("expires_at: {} (expired {})", clock.local(at), clock.ago(at))),
         Err(_) => ui.line(format!("expires_at: {}", lease.expires_at)),
     }
     ui.line(format!("issued_by: {}", lease.issued_by));
-    if lease.needs_ui_selection {
-        ui.line("needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)");
+    if lease.needs_ui_selection && run.verbose {
+        ui.line("needs_ui_selection: true");
     }
     let value = serde_json::to_value(&lease).unwrap_or_default();
     Ok(report.with("lease", value).with("expires_in", left))

@@ -14,6 +14,8 @@ use crate::ui::{Report, human_bytes};
 
 /// Larger segments (bytes) are read with `-v` only: they hold the first publish of a machine, or a year.
 const LARGE: u64 = 1 << 20;
+/// Longer names are cut (characters).
+const NAME: usize = 12;
 /// Titles of one segment that are shown.
 const TITLES: usize = 10;
 
@@ -82,23 +84,31 @@ fn is_repeated(header: &Header, listed: &[ListedSegment]) -> bool {
 }
 
 fn show(run: &Run, segment: &ListedSegment, told: Option<&Told>) {
+    let clock = run.context.clock();
     let Some(Told { header, titles, more }) = told else {
         let (size, number) = (human_bytes(segment.size), segment.number);
         let writer = segment.writer.get(..8).unwrap_or_default();
-        run.ui.line(format!(
-            "{}  {writer}  #{number}, {size} (read it: membridge log -v)",
-            time(segment.modified)
-        ));
+        let when = clock.briefly(clock.at(segment.modified));
+        run.ui.line(row(&when, writer, &format!("#{number}, {size} (read it: membridge log -v)")));
         return;
     };
-    let when = if header.time.is_empty() { time(segment.modified) } else { header.time.clone() };
-    run.ui.line(format!("{when}  {}  {}", name(header), what(header)));
+    let when = if header.time.is_empty() {
+        clock.briefly(clock.at(segment.modified))
+    } else {
+        clock.briefly_said(&header.time)
+    };
+    run.ui.line(row(&when, name(header), &what(header)));
     for title in titles {
         run.ui.line(format!("    {title}"));
     }
     if *more > 0 {
         run.ui.line(format!("    … and {more} more"));
     }
+}
+
+fn row(when: &str, name: &str, what: &str) -> String {
+    let name: String = name.chars().take(NAME).collect();
+    format!("{when:<13}  {name:<NAME$}  {what}")
 }
 
 /// `12 observations, 3 prompts, 1 deleted`; of folds also that they are one.

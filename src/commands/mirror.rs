@@ -49,7 +49,7 @@ async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
     let by = if setting.changed_by.is_empty() {
         "the default".to_owned()
     } else {
-        format!("set by {} at {}", setting.changed_by, setting.changed_at)
+        format!("set by {} {}", setting.changed_by, run.context.clock().when_said(&setting.changed_at))
     };
     run.ui.line(format!("mirror: {word} ({by})"));
     let mirrored = head.as_ref().is_some_and(|head| head.mirrored() || head.commit().is_none());

@@ -136,7 +136,7 @@ fn execute(run: &Run, command: Command) -> CommandResult<Report> {
             end = &mut command => return end,
             result = &mut stopped => match result {
                 signal if !context.in_critical() => return Err(Failure::interrupted(signal)),
-                _ => run.ui.line("stopping, as soon as nothing is left half done"),
+                _ => run.ui.line("stopping after this step"),
             },
         }
         // In a critical section: it has heard of the signal, gives back what it holds, and ends by itself.
@@ -181,8 +181,8 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Push(args) => sync::run(run, sync::Asked::push(args)).await,
         Command::Pull(args) => sync::run(run, sync::Asked::pull(args)).await,
         Command::Sync(args) => sync::run(run, sync::Asked::sync(args)).await,
-        Command::RestoreBackup { name, means, plan } => {
-            restore_backup::run(run, name, means, plan.dry_run).await
+        Command::RestoreBackup { name, forget, means, plan } => {
+            restore_backup::run(run, name, means, plan.dry_run, forget).await
         }
         Command::Log { limit } => log::run(run, limit).await,
         Command::Nodes => nodes::run(run).await,
@@ -204,9 +204,9 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         }
         Command::Demote { node } => promote::demote(run, node).await,
         Command::Doctor(args) => doctor::run(run, args).await,
-        Command::Status => status::run(run).await,
+        Command::Status(options) => status::run(run, options).await,
         Command::Config { action: None } => Ok(config::show(run)),
-        Command::Config { action: Some(ConfigAction::Init) } => config::init(run).await,
+        Command::Config { action: Some(ConfigAction::Init { edit }) } => config::init(run, edit).await,
         Command::Completions { shell } => Ok(completions::run(run, shell)),
         Command::Man => man::run(run),
         Command::RenameProject { name, join, plan } => {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::run::Run;
+use crate::amount::count;
 use crate::error::CommandResult;
 use crate::outcome::Outcome;
 use crate::rows::fleet::{self, Machine};
@@ -10,7 +11,7 @@ use crate::rows::log::RowLog;
 use crate::ui::{Report, Tone};
 
 /// Longer names are cut (characters): a row has 80 columns.
-const NAME: usize = 24;
+const NAME: usize = 22;
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     let (config, bucket) = run.open_to_read()?;
@@ -33,7 +34,7 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     if machines.is_empty() {
         run.ui.line("no machine has synced its rows yet: membridge sync");
     } else {
-        let head = row("  name", "seen", "rows", "behind", "role", "waiting", "held");
+        let head = row("  name", "seen", "observations", "behind", "role", "waiting", "held");
         run.ui.toned(Tone::Faint, &head, "");
         for machine in &machines {
             show(run, machine, now);
@@ -41,10 +42,9 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
     }
     if let Some(spread) = spread {
         run.ui.line(format!(
-            "everything recorded here is on {} of {} machine{}",
+            "everything recorded here is on {} of {}",
             spread.hold,
-            spread.of,
-            if spread.of == 1 { "" } else { "s" }
+            count(spread.of as u64, "machine", "machines")
         ));
     }
     let objects = machines.iter().map(|machine| object(machine, now)).collect();
@@ -56,8 +56,17 @@ pub(super) async fn run(run: &Run) -> CommandResult<Report> {
         .with("problems", json!(problems)))
 }
 
-fn row(name: &str, seen: &str, rows: &str, behind: &str, role: &str, waiting: &str, held: &str) -> String {
-    let line = format!("{name:<26} {seen:>9} {rows:>10} {behind:>6}  {role:<9} {waiting:>7} {held:>5}");
+fn row(
+    name: &str,
+    seen: &str,
+    observations: &str,
+    behind: &str,
+    role: &str,
+    waiting: &str,
+    held: &str,
+) -> String {
+    let line =
+        format!("{name:<24} {seen:>9} {observations:>12} {behind:>6}  {role:<9} {waiting:>7} {held:>5}");
     line.trim_end().to_owned()
 }
 
@@ -66,12 +75,12 @@ fn show(run: &Run, machine: &Machine, now: i64) {
     let name: String = record.name().chars().take(NAME).collect();
     let mark = if machine.here { '*' } else { ' ' };
     let seen = record.at().map_or("?".to_owned(), |at| ago(now.saturating_sub(at)));
-    let rows = record.counts.values().fold(0, |sum: u64, count| sum.saturating_add(*count));
+    let observations = record.counts.get("observations").copied().unwrap_or(0);
     let role = if record.role.is_empty() { "?" } else { &record.role };
     let line = row(
         &format!("{mark} {name}"),
         &seen,
-        &rows.to_string(),
+        &observations.to_string(),
         &machine.behind.to_string(),
         role,
         &record.waiting.to_string(),
@@ -126,7 +135,7 @@ mod tests {
     #[test]
     fn a_row_fits_a_terminal() {
         let widest =
-            row(&"x".repeat(26), "9999 days", "9999999999", "999999", "secondary", "9999999", "99999");
+            row(&"x".repeat(24), "9999 days", "999999999999", "999999", "secondary", "9999999", "99999");
         assert!(widest.chars().count() <= 80, "{}", widest.chars().count());
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::run::Run;
+use crate::amount::Clock;
 use crate::config::Config;
 use crate::database::changes::{self, TableChange};
 use crate::database::{self, files};
@@ -20,17 +21,18 @@ const MANY: u32 = 200;
 pub(super) struct Past {
     pub(super) config: Config,
     pub(super) bucket: Bucket,
+    pub(super) clock: Clock,
 }
 
 impl Past {
     pub(super) fn open(run: &Run) -> CommandResult<Self> {
         let (config, bucket) = run.open_to_read()?;
-        Ok(Self { config, bucket })
+        Ok(Self { config, bucket, clock: run.context.clock() })
     }
 
     /// The commit that `text` names.
     pub(super) async fn find(&self, text: &str) -> CommandResult<Commit> {
-        let selector = select::parse(text).ok_or_else(|| {
+        let selector = select::parse(text, self.clock.zone()).ok_or_else(|| {
             Failure::of(Code::Usage, format!("'{text}' is neither the number of a push nor a time"))
                 .hint("numbers and times: membridge history")
         })?;

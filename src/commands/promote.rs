@@ -5,7 +5,6 @@ use crate::config::Config;
 use crate::error::{Code, CommandResult, Failure};
 use crate::leadership::{Handed, Leadership, Promotion};
 use crate::outcome::Outcome;
-use crate::storage::records;
 use crate::ui::Report;
 
 /// `promote [NODE]`: without a name, this node.
@@ -66,7 +65,8 @@ fn announce(run: &Run, config: &Config, handed: &Handed) {
     ui.line(format!("primary: {} (was: {before})", now.primary_label()));
     ui.line(format!("epoch: {}", now.epoch));
     if let (Ok(at), true) = (jiff::Timestamp::from_second(now.expires_at), now.lease_seconds > 0) {
-        ui.line(format!("expires_at: {} (in {}s)", records::iso(at), now.lease_seconds));
+        let at = run.context.clock().local(at);
+        ui.line(format!("expires_at: {at} (in {}s)", now.lease_seconds));
     }
     if !config.leadership.enabled {
         ui.warn("LEADERSHIP_ENABLED=0 on this machine: it does not ask who is primary");

@@ -90,7 +90,8 @@ async fn ended(work: impl Future<Output = std::io::Result<End>>, run: &Run) -> O
 
 fn report(run: &Run, end: &End) {
     if let Some(line) = line(end) {
-        run.ui.line(format!("{:.0} {line}", run.context.now()));
+        let now = run.context.now().to_zoned(run.context.clock().zone().clone());
+        run.ui.line(format!("{} {line}", now.strftime("%Y-%m-%d %H:%M:%S")));
     }
 }
 

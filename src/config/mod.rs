@@ -79,12 +79,38 @@ pub struct S3Config {
     pub no_proxy: String,
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// How fast objects may come and go.
+    pub limits: Limits,
+}
+
+/// Limits of the line, in bytes a second; `None`: as fast as it goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// MEMBRIDGE_LIMIT_UPLOAD
+    pub upload: Option<u64>,
+    /// MEMBRIDGE_LIMIT_DOWNLOAD
+    pub download: Option<u64>,
+}
+
+impl S3Config {
+    /// How messages and our own records name the bucket.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.endpoint, self.bucket)
+    }
 }
 
 /// What is said of a store that is not [private](StoreConfig::is_private).
 pub const PLAIN_HTTP: &str = "plain http: whoever sees the network sees the memory";
 
 impl StoreConfig {
+    /// How messages and our own records name the store: endpoint and bucket, or the directory.
+    pub fn name(&self) -> String {
+        match self {
+            Self::S3(config) => config.name(),
+            Self::Dir(root) => format!("file://{}", root.display()),
+        }
+    }
+
     /// Whether what travels cannot be read on the way: TLS, this machine itself, or a directory.
     pub fn is_private(&self) -> bool {
         let Self::S3(config) = self else {

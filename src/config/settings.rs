@@ -37,6 +37,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("CLAUDE_MEM_DB", None),
     setting("MINIO_REGION", Some("us-east-1")),
     setting("MINIO_ADDRESSING", Some("auto")),
+    setting("MEMBRIDGE_LIMIT_UPLOAD", None),
+    setting("MEMBRIDGE_LIMIT_DOWNLOAD", None),
     setting("LOCK_TTL_SECONDS", Some("7200")),
     setting("STALE_LOCK_GRACE_SECONDS", Some("60")),
     setting("FORCE_PUSH", Some("0")),

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::{Addressing, ConfigError, S3Config, Secret, Settings, StoreConfig};
+use super::{Addressing, ConfigError, Limits, S3Config, Secret, Settings, StoreConfig};
 
 const ENDPOINT: &str = "MINIO_ENDPOINT";
 
@@ -58,7 +58,17 @@ pub fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
             None => settings.plain("SSL_CERT_FILE")?,
         }
         .map(PathBuf::from),
+        limits: Limits {
+            upload: limit(settings, "MEMBRIDGE_LIMIT_UPLOAD")?,
+            download: limit(settings, "MEMBRIDGE_LIMIT_DOWNLOAD")?,
+        },
     })))
+}
+
+/// Kilobytes a second as bytes. Below the smallest, time-outs would end what only goes slowly.
+fn limit(settings: &Settings, name: &'static str) -> Result<Option<u64>, ConfigError> {
+    let kilobytes = settings.number(name, 16, 10_000_000)?;
+    Ok(kilobytes.and_then(|kilobytes| u64::try_from(kilobytes).ok()).map(|kilobytes| kilobytes * 1000))
 }
 
 /// The folder that a `file://` URL names. It is a URL: `%20` is a space, and a bare percent sign stands for itself.

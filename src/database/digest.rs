@@ -17,6 +17,7 @@ use super::content::{Content, Part, Uid};
 use super::rows::{self, Told};
 use super::shape::Shapes;
 use super::tables::{columns, quote};
+use crate::progress::Progress;
 use crate::sum::Sum;
 
 /// The digest of all memory rows. One pass, flat memory.
@@ -24,9 +25,22 @@ use crate::sum::Sum;
 /// # Errors
 /// SQLite's own.
 pub fn content(connection: &Connection, path: &Path) -> Result<Sum, DatabaseError> {
+    content_shown(connection, path, &Progress::hidden())
+}
+
+/// The same, with each row counted into a bar.
+///
+/// # Errors
+/// SQLite's own.
+pub fn content_shown(
+    connection: &Connection,
+    path: &Path,
+    progress: &Progress,
+) -> Result<Sum, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let mut sums: BTreeMap<String, RowSum> = BTreeMap::new();
     for_each_row(connection, |table, _, digest, _| {
+        progress.add(1);
         match sums.get_mut(table) {
             Some(sum) => sum.add(digest),
             None => sums.entry(table.to_owned()).or_default().add(digest),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{CORE_TABLES, Table, quote, require_core, tables};
 use super::{DatabaseError, digest};
+use crate::progress::Bars;
 use crate::sum::Sum;
 
 /// Rows of the core tables.
@@ -25,6 +26,12 @@ impl Counts {
     pub fn by_table(&self) -> BTreeMap<String, u64> {
         let counts = [self.sdk_sessions, self.observations, self.session_summaries, self.user_prompts];
         super::tables::CORE_TABLES.iter().map(|table| (*table).to_owned()).zip(counts).collect()
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let counts = [self.sdk_sessions, self.observations, self.session_summaries, self.user_prompts];
+        counts.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Whether there is any row.
@@ -70,12 +77,24 @@ pub struct Facts {
 /// # Errors
 /// A core table is missing; SQLite's own.
 pub fn read(connection: &Connection, path: &Path) -> Result<Facts, DatabaseError> {
+    read_shown(connection, path, &Bars::default())
+}
+
+/// The same, with a bar over the rows where they are many.
+///
+/// # Errors
+/// A core table is missing; SQLite's own.
+pub fn read_shown(connection: &Connection, path: &Path, bars: &Bars) -> Result<Facts, DatabaseError> {
     let tables = tables(connection, path)?;
     require_core(&tables, path)?;
+    let counts = counts(connection, path)?;
+    let progress = bars.rows("reading", counts.total());
+    let digest = digest::content_shown(connection, path, &progress)?;
+    progress.done();
     Ok(Facts {
-        counts: counts(connection, path)?,
+        counts,
         schema_version: schema_version(connection, &tables, path)?,
-        digest: digest::content(connection, path)?,
+        digest,
         tables: tables.into_iter().map(|table| table.name).collect(),
     })
 }

@@ -11,7 +11,7 @@ use tempfile::TempPath;
 use super::{
     DatabaseError, Facts, check, facts, files, integrity_check, open_foreign, open_read_only, open_scratch,
 };
-use crate::progress::Progress;
+use crate::progress::{Bars, Progress};
 
 /// Pages per step of a copy: small enough to show progress, large enough not to matter.
 const STEP: i32 = 512;
@@ -80,6 +80,14 @@ impl Pinned {
     /// See [`DatabaseError`].
     pub fn facts(&self) -> Result<Facts, DatabaseError> {
         facts::read(&self.connection, &self.path)
+    }
+
+    /// The same, with a bar over the rows where they are many.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub fn facts_shown(&self, bars: &Bars) -> Result<Facts, DatabaseError> {
+        facts::read_shown(&self.connection, &self.path, bars)
     }
 
     /// SQLite's full check; returns the search indexes that are damaged over whole rows.

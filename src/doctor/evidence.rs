@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::questions::{Answers, Asked, Scope, ask_bucket};
+use crate::amount::Clock;
 use crate::config::{self, Config, ConfigError, Paths, Settings, StoreConfig};
 use crate::context::Context;
 use crate::database::look::look;
@@ -99,6 +100,8 @@ pub struct Sound {
 pub struct Evidence {
     /// The time by the store's clock, seconds since 1970.
     pub now: i64,
+    /// The same, for people.
+    pub clock: Clock,
     /// Settings as texts.
     pub settings: Settings,
     /// Why config.env is not part of the settings, when it is there and cannot be used.
@@ -160,6 +163,7 @@ impl Evidence {
             standing: self.standing.clone(),
             nodes: Some(nodes.clone()),
             archived: self.bucket.head.got().is_some_and(Option::is_some),
+            excludes: self.config.as_ref().is_some_and(|config| !config.rows.excluded.is_empty()),
         })
     }
 
@@ -236,6 +240,7 @@ pub async fn gather(
         standing,
         unsent,
         now: context.server_now().as_second(),
+        clock: context.clock(),
         private: private_files(&settings, &paths),
         leftovers: swept.sum(),
         free: folder.as_deref().and_then(|folder| files::free_space(folder).ok()),

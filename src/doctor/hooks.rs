@@ -3,6 +3,7 @@
 
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
+use crate::amount::Clock;
 use crate::hook::settings::{Hook, HookSettings};
 use crate::jobs::journal::Entry;
 
@@ -53,7 +54,7 @@ fn judge(settings: &HookSettings, event: &str, word: &str) -> Finding {
 }
 
 fn last(evidence: &Evidence) -> Finding {
-    let lines: Vec<_> = evidence.results.each().map(describe).collect();
+    let lines: Vec<_> = evidence.results.each().map(|entry| describe(entry, &evidence.clock)).collect();
     if lines.is_empty() {
         return Finding::info("last hooks: none has run yet");
     }
@@ -65,8 +66,8 @@ fn last(evidence: &Evidence) -> Finding {
     }
 }
 
-fn describe(entry: &Entry) -> String {
+fn describe(entry: &Entry, clock: &Clock) -> String {
     let code = entry.code.map_or(String::new(), |code| format!(", exit code {code}"));
     let said = if entry.message.is_empty() { String::new() } else { format!(": {}", entry.message) };
-    format!("{} {}{code} at {}{said}", entry.event, entry.outcome, entry.time)
+    format!("{} {}{code}, {}{said}", entry.event, entry.outcome, clock.when_said(&entry.time))
 }

@@ -71,9 +71,7 @@ fn primary(evidence: &Evidence) -> Finding {
                 Some(name) if name != lease.primary_node_id => {
                     Finding::warning(format!("{line}, but PRIMARY_NODE_ID={name} here"))
                 }
-                _ if lease.needs_ui_selection => {
-                    Finding::info(format!("{line} (the first to come; to choose: membridge promote NODE)"))
-                }
+                _ if lease.needs_ui_selection => Finding::ok(format!("{line}, by default")),
                 _ => Finding::ok(line),
             }
         }

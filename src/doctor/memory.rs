@@ -4,13 +4,14 @@
 use super::evidence::{Evidence, Local};
 use super::finding::{Check, Finding};
 use super::questions::Asked;
+use crate::amount;
 use crate::config::Paths;
 use crate::history::log;
 use crate::storage::Entry;
 use crate::storage::keys::Keys;
 use crate::sync::outlook::Answer;
 use crate::ui::human_bytes;
-use crate::visible::{shell_short, short_path};
+use crate::visible::short_path;
 
 /// How many backups are named in a line.
 const NAMED: usize = 3;
@@ -54,15 +55,29 @@ fn sync_state(evidence: &Evidence) -> Finding {
     let line = format!("sync: {}", outlook.describe());
     let finding = match answer {
         Answer::Everywhere | Answer::InStore => Finding::ok(line),
+        Answer::Unsent if outlook.is_overdue(since_sync(evidence)) => {
+            Finding::warning(format!("{line}, last sync {}", last_sync_of(evidence)))
+        }
         Answer::Unsent => Finding::info(line),
         Answer::Nothing | Answer::OnlyThere | Answer::OnlyHere | Answer::Offline | Answer::Held => {
             Finding::warning(line)
         }
     };
-    match answer.remedy() {
-        Some(remedy) => finding.remedy(remedy),
-        None => finding,
+    match answer.remedies() {
+        [] => finding,
+        remedies => finding.remedy(remedies.join("; ")),
     }
+}
+
+/// Seconds since the last sync that ended well.
+fn since_sync(evidence: &Evidence) -> Option<i64> {
+    let at = evidence.record.as_ref()?.last_sync.as_deref()?.parse::<jiff::Timestamp>().ok()?;
+    Some(evidence.now.saturating_sub(at.as_second()))
+}
+
+fn last_sync_of(evidence: &Evidence) -> String {
+    let at = evidence.record.as_ref().and_then(|record| record.last_sync.as_deref());
+    at.map_or("none on record".to_owned(), |at| evidence.clock.when_said(at))
 }
 
 /// What was taken from the log and cannot be here yet, and what did not win.
@@ -73,10 +88,10 @@ fn waiting(evidence: &Evidence) -> Finding {
     let count: u64 = standing.waiting.values().sum();
     let conflicts = match standing.conflicts {
         0 => String::new(),
-        count => {
+        kept => {
             let paths = Paths::new(&evidence.settings);
             let state = short_path(&paths.state, &paths.home);
-            format!("; {count} versions that did not win are kept in {state}")
+            format!("; {} that did not win, kept in {state}", amount::count(kept, "version", "versions"))
         }
     };
     if count == 0 {
@@ -84,7 +99,8 @@ fn waiting(evidence: &Evidence) -> Finding {
     }
     let reasons: Vec<String> =
         standing.waiting.iter().map(|(reason, count)| format!("{count}: {reason}")).collect();
-    Finding::warning(format!("waiting: {count} rows of other machines ({}){conflicts}", reasons.join("; ")))
+    let rows = amount::count(count, "row", "rows");
+    Finding::warning(format!("waiting: {rows} of other machines ({}){conflicts}", reasons.join("; ")))
 }
 
 /// What other machines sent and nobody can read.
@@ -115,12 +131,12 @@ fn clocks(evidence: &Evidence) -> Finding {
 
 fn last_push(evidence: &Evidence) -> Finding {
     let at = evidence.record.as_ref().and_then(|record| record.last_push.as_deref());
-    Finding::info(format!("last archive from here: {}", at.unwrap_or("none on record")))
+    let at = at.map_or("none on record".to_owned(), |at| evidence.clock.when_said(at));
+    Finding::ok(format!("last archive from here: {at}"))
 }
 
 fn last_sync(evidence: &Evidence) -> Finding {
-    let at = evidence.record.as_ref().and_then(|record| record.last_sync.as_deref());
-    Finding::info(format!("last sync: {}", at.unwrap_or("none on record")))
+    Finding::ok(format!("last sync: {}", last_sync_of(evidence)))
 }
 
 fn backups(evidence: &Evidence) -> Finding {
@@ -146,17 +162,16 @@ fn backups(evidence: &Evidence) -> Finding {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let paths = Paths::new(&evidence.settings);
     let named: Vec<_> = precious.iter().take(NAMED).map(String::as_str).collect();
     Finding::warning(format!(
-        "{line}; {} kept for good, because they may be the only copy of some rows: {}{more}",
-        precious.len(),
+        "{line}; {} the only copy of some rows: {}{more}",
+        if precious.len() == 1 { "1 may be" } else { "some may be" },
         named.join(", ")
     ))
-    .remedy(format!(
-        "put one back: membridge restore-backup NAME; or, when you want nothing of it any more: rm -r {}/NAME",
-        shell_short(&paths.pull_backups(), &paths.home)
-    ))
+    .remedy(
+        "put one back: membridge restore-backup NAME; nothing of it is wanted: \
+         membridge restore-backup --forget NAME",
+    )
 }
 
 /// Commits without packs cannot be restored.
@@ -172,16 +187,15 @@ fn history(evidence: &Evidence) -> Finding {
     };
     let (commits, packs) = (under(&keys.commits()), under(&keys.packs()));
     let size = packs.iter().map(|pack| pack.size).sum();
-    let line = format!("history: {} pushes can be restored ({} in packs)", commits.len(), human_bytes(size));
+    let pushes = amount::count(commits.len() as u64, "push", "pushes");
+    let line = format!("history: {pushes} can be restored ({} in packs)", human_bytes(size));
     if let Some(hole) = log::hole(commits.iter().filter_map(|commit| keys.commit_of(&commit.key))) {
         return Finding::warning(format!("history: {hole}"))
             .remedy("find what deletes objects there, an expiry (lifecycle) rule or a script; then: membridge verify --all");
     }
     match (commits.is_empty(), packs.is_empty()) {
         (true, _) => Finding::info("history: none yet"),
-        (false, true) => {
-            Finding::warning(format!("history: {} pushes are listed, and no packs are there", commits.len()))
-        }
+        (false, true) => Finding::warning(format!("history: {pushes} listed, and no packs are there")),
         (false, false) => Finding::ok(line),
     }
 }
@@ -195,11 +209,13 @@ fn kept(evidence: &Evidence) -> Finding {
     };
     let size = objects.iter().map(|object| object.size).sum();
     let overwritten = objects.iter().filter(|object| object.key.contains("/membridge/overwritten/")).count();
-    let line = format!("bucket: {} objects, {}", objects.len(), human_bytes(size));
+    let number = amount::count(objects.len() as u64, "object", "objects");
+    let line = format!("bucket: {number}, {}", human_bytes(size));
     if overwritten == 0 {
         return Finding::ok(line);
     }
-    Finding::ok(format!("{line}; {overwritten} databases kept that forced pushes overwrote"))
+    let kept = amount::count(overwritten as u64, "database", "databases");
+    Finding::ok(format!("{line}; {kept} kept that forced pushes overwrote"))
 }
 
 /// Projects that stay on this machine, and what that means for the archive.

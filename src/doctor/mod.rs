@@ -11,11 +11,13 @@ mod identity;
 mod leadership;
 mod lock;
 mod memory;
+pub mod page;
 pub mod questions;
 mod worker;
 
 use serde_json::{Map, Value, json};
 
+use crate::amount::count;
 use evidence::Evidence;
 use finding::{Check, Finding, Level};
 
@@ -25,20 +27,26 @@ pub struct Group {
     pub heading: &'static str,
     /// In the order in which they are shown.
     pub checks: &'static [Check],
+    /// Names of the checks whose text stands in the line of what is fine; the others are counted there.
+    pub told: &'static [&'static str],
 }
 
 /// All checks, in the order in which they are shown.
 pub const GROUPS: &[Group] = &[
-    Group { heading: "[1/5] Project identity", checks: identity::CHECKS },
-    Group { heading: "[2/5] MinIO connectivity", checks: bucket::CHECKS },
-    Group { heading: "[3/5] Lock status", checks: lock::CHECKS },
-    Group { heading: "[4/5] SQLite DB health", checks: database::CHECKS },
-    Group { heading: "[5/5] Worker health", checks: worker::CHECKS },
-    Group { heading: "[+] Hooks", checks: hooks::CHECKS },
-    Group { heading: "[+] Leadership", checks: leadership::CHECKS },
-    Group { heading: "[+] Sync", checks: memory::CHECKS },
-    Group { heading: "[+] Configuration", checks: configuration::CHECKS },
+    group("[1/5] Project identity", identity::CHECKS, &["project", "canonical_id", "node"]),
+    group("[2/5] MinIO connectivity", bucket::CHECKS, &["reach"]),
+    group("[3/5] Lock status", lock::CHECKS, &["lock"]),
+    group("[4/5] SQLite DB health", database::CHECKS, &["observations"]),
+    group("[5/5] Worker health", worker::CHECKS, &["worker"]),
+    group("[+] Hooks", hooks::CHECKS, &[]),
+    group("[+] Leadership", leadership::CHECKS, &["role", "primary", "epoch"]),
+    group("[+] Sync", memory::CHECKS, &["sync_state"]),
+    group("[+] Configuration", configuration::CHECKS, &["settings"]),
 ];
+
+const fn group(heading: &'static str, checks: &'static [Check], told: &'static [&'static str]) -> Group {
+    Group { heading, checks, told }
+}
 
 /// One check, made.
 #[derive(Debug)]
@@ -116,8 +124,9 @@ impl Status {
     pub fn line(self) -> String {
         match self {
             Self::Ok => "STATUS: OK — READY FOR PRODUCTION".to_owned(),
-            Self::Degraded(1) => "STATUS: DEGRADED — 1 warning above".to_owned(),
-            Self::Degraded(count) => format!("STATUS: DEGRADED — {count} warnings above"),
+            Self::Degraded(warnings) => {
+                format!("STATUS: DEGRADED — {} above", count(warnings as u64, "warning", "warnings"))
+            }
             Self::Error => "STATUS: ERROR".to_owned(),
         }
     }
@@ -144,6 +153,10 @@ mod tests {
         );
         let mut names: Vec<_> =
             GROUPS.iter().flat_map(|group| group.checks).map(|check| check.name).collect();
+        for group in GROUPS {
+            let known = |name: &&str| group.checks.iter().any(|check| check.name == *name);
+            assert!(group.told.iter().all(known), "{}", group.heading);
+        }
         assert!(
             GROUPS.iter().flat_map(|group| group.checks).all(|check| !check.remedy.is_empty()),
             "every check has a remedy"

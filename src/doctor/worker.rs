@@ -2,6 +2,7 @@
 
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
+use crate::amount::count;
 use crate::worker::facts::{self, Gate};
 use crate::worker::{WorkerState, settings};
 
@@ -26,7 +27,8 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn worker(evidence: &Evidence) -> Finding {
     match &evidence.worker {
-        WorkerState::Absent => Finding::warning("worker: none is running"),
+        // claude-mem starts it with the next session, and stops it when the last one ends.
+        WorkerState::Absent => Finding::info("worker: not running"),
         WorkerState::Foreign { port, database } => Finding::warning(format!(
             "worker: the one on port {port} works on another database, {}",
             database.display()
@@ -44,7 +46,9 @@ fn worker(evidence: &Evidence) -> Finding {
                     .remedy("look into the newest file of ~/.claude-mem/logs: the database may be one that it cannot open");
             }
             match worker.queue_depth {
-                Some(depth) if depth > 0 => Finding::ok(format!("{line}, ready, {depth} events queued")),
+                Some(depth) if depth > 0 => {
+                    Finding::ok(format!("{line}, ready, {} queued", count(depth, "event", "events")))
+                }
                 _ => Finding::ok(format!("{line}, ready")),
             }
         }

@@ -20,9 +20,9 @@ pub enum Selector {
     At(Timestamp),
 }
 
-/// Understands `42`, `#42`, `head`, `2026-01-02T03:04:05Z`, `2026-01-02 03:04`, `2026-01-02` (its end; UTC where no zone
-/// is given).
-pub fn parse(text: &str) -> Option<Selector> {
+/// Understands `42`, `#42`, `head`, `2026-01-02T03:04:05Z`, `2026-01-02 03:04`, `2026-01-02` (its end). Where no zone is
+/// given it is `zone`, the person's.
+pub fn parse(text: &str, zone: &TimeZone) -> Option<Selector> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("head") {
         return Some(Selector::Head);
@@ -31,12 +31,12 @@ pub fn parse(text: &str) -> Option<Selector> {
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return digits.parse().ok().filter(|number| *number > 0).map(Selector::Number);
     }
-    let utc = |at: DateTime| at.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
+    let local = |at: DateTime| at.to_zoned(zone.clone()).ok().map(|at| at.timestamp());
     let at = match (text.parse::<Timestamp>(), text.parse::<Date>(), text.parse::<DateTime>()) {
         (Ok(at), _, _) => Some(at),
         // A date parses as a moment too, as its beginning; people mean the day.
-        (_, Ok(date), _) if !text.contains(':') => utc(date.at(23, 59, 59, 0)),
-        (_, _, Ok(at)) => utc(at),
+        (_, Ok(date), _) if !text.contains(':') => local(date.at(23, 59, 59, 0)),
+        (_, _, Ok(at)) => local(at),
         _ => None,
     };
     at.map(Selector::At)
@@ -78,6 +78,8 @@ async fn before(bucket: &Bucket, at: Timestamp) -> Result<Option<Commit>, Histor
 mod tests {
     use std::sync::Arc;
 
+    use jiff::tz::{TimeZone, offset};
+
     use super::{Selector, find, parse};
     use crate::config::StoreConfig;
     use crate::history::commit::tests::sample;
@@ -104,8 +106,12 @@ mod tests {
             ("99999999999999999999999", None),
         ];
         for (text, selector) in table {
-            assert_eq!(parse(text), selector, "{text}");
+            assert_eq!(parse(text, &TimeZone::UTC), selector, "{text}");
         }
+        let kyiv = TimeZone::fixed(offset(2));
+        assert_eq!(parse("2026-01-02 03:04", &kyiv), at("2026-01-02T01:04:00Z"));
+        assert_eq!(parse("2026-01-02", &kyiv), at("2026-01-02T21:59:59Z"));
+        assert_eq!(parse("2026-01-02T03:04:05Z", &kyiv), at("2026-01-02T03:04:05Z"));
     }
 
     #[tokio::test]
@@ -129,7 +135,7 @@ mod tests {
             ("10", None),
             ("head", Some(9)),
         ] {
-            let got = find(&bucket, parse(text).unwrap()).await.unwrap();
+            let got = find(&bucket, parse(text, &TimeZone::UTC).unwrap()).await.unwrap();
             assert_eq!(got.map(|commit| commit.number), number, "{text}");
         }
     }

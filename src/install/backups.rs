@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempPath;
 
+use crate::amount::count;
 use crate::database::{DatabaseError, files, snapshot};
 use crate::private_files::make_private_folder;
 use crate::storage::Digests;
@@ -133,9 +135,21 @@ impl Backup {
 }
 
 /// The database first: a folder that a kill leaves half removed is no backup any more.
-fn remove(folder: &Path) {
+fn remove_all(folder: &Path) -> std::io::Result<()> {
     let _ = std::fs::remove_file(folder.join(DATABASE));
-    if let Err(error) = std::fs::remove_dir_all(folder) {
+    std::fs::remove_dir_all(folder)
+}
+
+/// Deletes a backup that a person wants nothing of any more.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget(backup: &Listed) -> std::io::Result<()> {
+    remove_all(&backup.folder)
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = remove_all(folder) {
         tracing::warn!(%error, folder = %folder.display(), "an unneeded backup stays");
     }
 }
@@ -190,7 +204,12 @@ impl Listed {
     /// For people: how much is in it.
     pub fn describe(&self) -> String {
         let rows = self.manifest.as_ref().map(|manifest| manifest.local_obs);
-        rows.map_or("no manifest".to_owned(), |rows| format!("{rows} observations"))
+        rows.map_or("no manifest".to_owned(), |rows| count(rows, "observation", "observations"))
+    }
+
+    /// When it was made, as its name says.
+    pub fn at(&self) -> Option<Timestamp> {
+        made_at(&self.name)?.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
     }
 }
 

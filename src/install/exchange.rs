@@ -7,6 +7,7 @@ use super::backups::{self, Backup};
 use super::door::{Door, Incoming, Installed};
 use super::proof;
 use super::way_back::roll_back;
+use crate::amount::count;
 use crate::database::install::{self, Swapped};
 use crate::database::{self, Facts, files};
 use crate::error::{Code, CommandResult, Failure};
@@ -44,8 +45,8 @@ async fn conclude(
     swapped: Swapped,
 ) -> CommandResult<Installed> {
     if swapped.queue_left > 0 {
-        let left = swapped.queue_left;
-        door.ui.warn(format!("{left} queued events of unknown sessions are in the backup only"));
+        let left = count(swapped.queue_left, "queued event", "queued events");
+        door.ui.warn(format!("{left} of unknown sessions: in the backup only"));
     }
     vectors(door, &backup);
     failpoint::reach("pull.replaced");
@@ -159,7 +160,7 @@ async fn let_go_on(
     let step = door.steps.label(3);
     match quiesced.resume(!door.config.worker.leave_stopped).await {
         Ok(resumed) => {
-            let said = if resumed.restarted { "Worker: running again" } else { "Worker: left as it is" };
+            let said = if resumed.restarted { "Worker: running again" } else { "Checked: it is whole" };
             door.ui.step(&step, said);
             Ok(None)
         }

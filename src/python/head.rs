@@ -4,6 +4,7 @@
 use super::announcements::{self, Announced};
 use super::error::ReadError;
 use super::manifest::{Manifest, ManifestExtra};
+use crate::amount::{Clock, count};
 use crate::history::{Commit, log};
 use crate::storage::records::MOST;
 use crate::storage::{Bucket, Etag};
@@ -154,12 +155,16 @@ impl Head {
         self.host().unwrap_or("an unknown host")
     }
 
-    /// `12 observations, pushed by desk at …`, for people.
-    pub fn describe(&self) -> String {
+    /// `12 observations, pushed by desk 5 minutes ago (14:03)`, for people.
+    pub fn describe(&self, clock: &Clock) -> String {
         let observations =
-            self.observations().map_or("an unknown number of".to_owned(), |count| count.to_string());
+            self.observations().map_or("an unknown number of observations".to_owned(), |number| {
+                count(number, "observation", "observations")
+            });
         match self.time() {
-            Some(time) => format!("{observations} observations, pushed by {} at {time}", self.source()),
+            Some(time) => {
+                format!("{observations}, pushed by {} {}", self.source(), clock.when_said(time))
+            }
             None => "a database without a manifest".to_owned(),
         }
     }

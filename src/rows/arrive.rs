@@ -76,11 +76,14 @@ pub async fn arrive(desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsEr
     let mut pace = Pace::default();
     // A first sync that is cut off is a first sync again: it needs no notes, and what it enters may be entered later.
     let (mut later, mut entered) = (None, 0);
+    let total = if desk.bars.are_drawn() { intake::count(desk)? } else { 0 };
+    let progress = desk.bars.rows("taking in", total);
     while !queue.is_empty() {
         if desk.unnoted && later.is_none() {
             later = Some(desk.shadow.db.unchecked_transaction().map_err(ShadowError)?);
         }
         let (rows, slice) = transaction(desk, &mut queue, &mut pace, report)?;
+        progress.add(rows as u64);
         entered += rows;
         queue.fill(desk, AHEAD)?;
         if queue.is_empty() || entered > LATER {
@@ -93,6 +96,7 @@ pub async fn arrive(desk: Desk<'_>, report: &mut Collected) -> Result<(), RowsEr
             tokio::time::sleep(slice.pause).await;
         }
     }
+    progress.done();
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::live::{Excluded, Live};
 use super::shadow::{Shadow, ShadowError};
 use super::stamp::Writer;
+use crate::progress::Bars;
 
 /// What a person means by putting an earlier state in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub struct Desk<'r> {
     pub excluded: &'r Excluded,
     /// Where versions go that did not win.
     pub conflicts: &'r PathBuf,
+    /// For whoever watches.
+    pub bars: &'r Bars,
 }
 
 /// What a run keeps only for itself: records that came and rows that they may be, rows that leave and rows that are gone.

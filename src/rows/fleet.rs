@@ -55,7 +55,7 @@ pub fn spread(records: &[NodeRecord], node_id: &str) -> Option<Spread> {
 }
 
 /// Segments of these that it has not collected. What was folded is counted as it was written.
-fn behind<'a>(record: &NodeRecord, of: impl Iterator<Item = &'a NodeRecord>) -> u64 {
+pub fn behind<'a>(record: &NodeRecord, of: impl Iterator<Item = &'a NodeRecord>) -> u64 {
     of.map(|other| {
         let seen = record.seen.get(&other.writer).copied().unwrap_or(0);
         // A fold of what was seen brings nothing new.

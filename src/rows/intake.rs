@@ -115,6 +115,14 @@ pub fn is_empty(desk: Desk<'_>) -> Result<bool, ShadowError> {
     Ok(statement.query_row([], |_| Ok(())).optional()?.is_none())
 }
 
+/// How many records came.
+///
+/// # Errors
+/// The shadow's.
+pub fn count(desk: Desk<'_>) -> Result<u64, ShadowError> {
+    Ok(desk.shadow.db.query_row("SELECT count(*) FROM temp.incoming", [], |row| row.get(0))?)
+}
+
 /// The noted records in the order of arrival: parents first, then what goes, children first.
 #[derive(Debug, Default)]
 pub struct Queue {

@@ -11,7 +11,7 @@ use super::stamp::Writer;
 use crate::error::{Code, Failure};
 use crate::failpoint;
 use crate::private_files::make_private_folder;
-use crate::progress::Progress;
+use crate::progress::{Bars, Progress};
 use crate::seal::{Place, Sealed};
 use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink, StoreError};
 use crate::sum::Sum;
@@ -138,12 +138,19 @@ pub enum Published {
 pub struct RowLog<'a> {
     bucket: &'a Bucket,
     scratch: PathBuf,
+    bars: Bars,
 }
 
 impl<'a> RowLog<'a> {
     /// The log in this bucket; `scratch` is our folder for temporary files.
     pub fn new(bucket: &'a Bucket, scratch: &Path) -> Self {
-        Self { bucket, scratch: scratch.to_owned() }
+        Self { bucket, scratch: scratch.to_owned(), bars: Bars::default() }
+    }
+
+    /// The same, with a bar over each large segment.
+    #[must_use]
+    pub fn watched(self, bars: &Bars) -> Self {
+        Self { bars: bars.clone(), ..self }
     }
 
     /// The node records there are: one listing.
@@ -284,7 +291,7 @@ impl<'a> RowLog<'a> {
         let local = |error| LogError::Local { folder: self.scratch.clone(), error };
         make_private_folder(&self.scratch).map_err(local)?;
         let file = tempfile::tempfile_in(&self.scratch).map_err(local)?;
-        let mut sink = Sink::new(file.try_clone().map_err(local)?, SIZE_LIMIT, Progress::hidden());
+        let mut sink = Sink::drawing(file.try_clone().map_err(local)?, SIZE_LIMIT, self.bars.clone());
         let Some(meta) = self.bucket.store.download(key, &mut sink).await? else {
             return Ok(None);
         };
@@ -320,7 +327,10 @@ impl<'a> RowLog<'a> {
     ) -> Result<Published, LogError> {
         let key = self.bucket.keys.segment(writer, number);
         let body = Body::File(file, digests);
-        let put = self.bucket.swap_any(&key, None, body, &Progress::hidden()).await?;
+        let progress = self.bars.bytes("upload", digests.size);
+        let put = self.bucket.swap_any(&key, None, body, &progress).await;
+        progress.done();
+        let put = put?;
         failpoint::reach("rows.segment-put");
         if matches!(put, Outcome::Won(_)) {
             return Ok(Published::Ours);

@@ -90,6 +90,7 @@ impl<'a> Rows<'a> {
             alone: self.guest == Guest::Alone,
             excluded: &self.excluded,
             conflicts: &self.places.conflicts,
+            bars: &self.site.bars,
         })
     }
 
@@ -98,7 +99,7 @@ impl<'a> Rows<'a> {
     }
 
     pub(super) fn log(&self) -> RowLog<'a> {
-        RowLog::new(self.site.bucket, &self.places.scratch)
+        RowLog::new(self.site.bucket, &self.places.scratch).watched(&self.site.bars)
     }
 
     pub(super) fn about(&self) -> Result<About, RowsError> {

@@ -13,7 +13,9 @@ use super::{Depth, RowsError, held, went_back};
 use crate::database::content::{self, Content, Print, Printer, Uid, key};
 use crate::database::rows::{Lying, for_each, one};
 use crate::database::shape::Shape;
+use crate::database::tables::quote;
 use crate::failpoint;
+use crate::progress::Progress;
 
 /// Titles that a report names.
 const TITLES: usize = 20;
@@ -30,6 +32,7 @@ pub struct Scan<'r> {
     /// What vanished in mass goes all the same.
     accept: bool,
     report: Scanned,
+    progress: Progress,
 }
 
 /// What a scan found.
@@ -59,16 +62,30 @@ pub fn scan(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Found, RowsErr
         clock,
         relinked: Vec::new(),
         accept,
+        progress: desk.bars.rows("reading", to_read(desk, depth)?),
         report: Scanned { images_only: desk.live.shapes.images_only.clone(), ..Scanned::default() },
     };
     for shape in &desk.live.shapes.all {
         scan.table(shape)?;
     }
+    scan.progress.done();
     scan.names.check()?;
     desk.shadow.set_clock(scan.clock)?;
     let sql = "SELECT count(*) FROM temp.asked";
     let asked = desk.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?;
     Ok(Found { report: scan.report, asked })
+}
+
+/// How many rows a whole scan reads, where anybody watches.
+fn to_read(desk: Desk<'_>, depth: Depth) -> Result<u64, RowsError> {
+    let mut total = 0_u64;
+    if desk.bars.are_drawn() && depth == Depth::Whole {
+        for shape in &desk.live.shapes.all {
+            let sql = format!("SELECT count(*) FROM {}", quote(&shape.name));
+            total += desk.live.db.query_row(&sql, [], |row| row.get::<_, u64>(0))?;
+        }
+    }
+    Ok(total)
 }
 
 impl Scan<'_> {
@@ -86,6 +103,7 @@ impl Scan<'_> {
         let mut known = walk.rows()?.peekable();
         for_each(&self.desk.live.db, shape, above, |row| {
             let id = row.id()?;
+            self.progress.add(1);
             let mut mine = None;
             while let Some(next) =
                 known.next_if(|next| next.as_ref().is_ok_and(|next| next.entry.lid <= Some(id)))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::identity::Node;
+use crate::progress::Bars;
 use crate::storage::Bucket;
 
 /// Where rows come from and go to.
@@ -22,6 +23,8 @@ pub struct Site<'a> {
     pub excluded: Vec<String>,
     /// The local claude-mem's version, where known: said in the header of segments.
     pub claude_mem: Option<String>,
+    /// For whoever watches.
+    pub bars: Bars,
 }
 
 /// How much of the database is read.

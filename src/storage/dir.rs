@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::dir_files::{self as files, OWN};
 use super::object::Listing;
 use super::{Body, Condition, Entry, Etag, Meta, PutAnswer, Sink, StoreError, StoreErrorKind};
+use crate::config::StoreConfig;
 use crate::context::Context;
 use crate::progress::Progress;
 use crate::sum::Sum;
@@ -36,7 +37,7 @@ impl DirStore {
     }
 
     pub(super) fn name(&self) -> String {
-        format!("file://{}", self.root.display())
+        StoreConfig::Dir(self.root.clone()).name()
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
@@ -98,6 +99,7 @@ impl DirStore {
         let Some(mut file) = self.open(key, &operation)? else {
             return Ok(None);
         };
+        sink.expect(file.metadata().map_err(|error| self.io(&operation, &error))?.len());
         let mut buffer = vec![0_u8; 256 * 1024];
         let mut hasher = Sha256::new();
         loop {

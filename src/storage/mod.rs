@@ -20,6 +20,7 @@ mod etags;
 mod http;
 pub mod keys;
 mod object;
+mod pace;
 mod place;
 pub mod probe;
 pub mod records;

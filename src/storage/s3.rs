@@ -25,6 +25,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use errors::{Wish, certificate_advice, chain, classify, status, wish};
 use request::{Bounded, ServerClock, SigningClock};
 
+use super::pace::Pace;
 use super::{Etag, Meta, Sink, StoreError, StoreErrorKind, http};
 use crate::config::{Addressing, S3Config};
 use crate::context::Context;
@@ -59,6 +60,10 @@ pub struct S3Store {
     checked: AtomicBool,
     bucket: String,
     endpoint: String,
+    name: String,
+    /// How fast objects come and go.
+    download: Pace,
+    upload: Pace,
     proxy: Option<&'static str>,
     clock: SigningClock,
     context: Arc<Context>,
@@ -107,6 +112,9 @@ impl S3Store {
             checked: AtomicBool::new(false),
             bucket: config.bucket.clone(),
             endpoint: config.endpoint.clone(),
+            name: config.name(),
+            download: Pace::new(config.limits.download),
+            upload: Pace::new(config.limits.upload),
             proxy: http::proxy_in_use(config),
             clock,
             context: Arc::clone(context),
@@ -164,7 +172,7 @@ impl S3Store {
     }
 
     pub(super) fn name(&self) -> String {
-        format!("{}/{}", self.endpoint, self.bucket)
+        self.name.clone()
     }
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {
@@ -218,8 +226,10 @@ impl S3Store {
         let total = sink.written() + size(output.content_length);
         let meta = Meta { etag: etag(output.e_tag), size: total };
         *version = Some(meta.clone());
+        sink.expect(total);
         while let Some(chunk) = output.body.next().await {
             let chunk = chunk.map_err(|error| self.cut(operation(), &error))?;
+            self.download.wait(chunk.len() as u64).await;
             sink.write(&chunk).await.map_err(local)?;
         }
         if sink.written() < total {

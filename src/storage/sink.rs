@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use crate::context::hex;
-use crate::progress::Progress;
+use crate::progress::{Bars, Progress};
 use crate::sum::Sum;
 
 /// Size and digests of a file.
@@ -100,6 +100,8 @@ pub struct Sink {
     written: u64,
     limit: u64,
     progress: Progress,
+    /// Where the size is not known before the answer, the bar is made then.
+    bars: Bars,
 }
 
 impl Sink {
@@ -108,9 +110,22 @@ impl Sink {
         Self { file: Some(tokio::fs::File::from_std(file)), progress, ..Self::hashing(limit) }
     }
 
+    /// Writes into `file`, and draws a bar once the store has said how much comes.
+    pub fn drawing(file: std::fs::File, limit: u64, bars: Bars) -> Self {
+        Self { bars, ..Self::new(file, limit, Progress::hidden()) }
+    }
+
+    /// The store has said how many bytes there are in all.
+    pub fn expect(&mut self, total: u64) {
+        if self.bars.are_drawn() && self.written == 0 {
+            self.progress = self.bars.bytes("download", total);
+        }
+    }
+
     /// Keeps nothing but the checksum of what comes; more than `limit` bytes are an error.
     pub fn hashing(limit: u64) -> Self {
-        Self { file: None, sha256: Sha256::new(), written: 0, limit, progress: Progress::hidden() }
+        let (progress, bars) = (Progress::hidden(), Bars::default());
+        Self { file: None, sha256: Sha256::new(), written: 0, limit, progress, bars }
     }
 
     /// SHA-256 of what came so far.

@@ -10,7 +10,7 @@ use super::gate::{self, Standing};
 use super::record::RecordFile;
 use super::session::Session;
 use super::shot::{self, Shot, Wanted};
-use super::wish::Wish;
+use super::wish::{Stage, Wish};
 use crate::database::Counts;
 use crate::error::CommandResult;
 use crate::failpoint;
@@ -125,7 +125,7 @@ pub(super) async fn make(
     }
     let check = wish != Wish::Turn || session.is_older(record.record.checked_at, CHECK_EVERY);
     let parent = head.as_ref().filter(|_| !rewrite);
-    let wanted = Wanted { object: wants_mirror, check };
+    let wanted = Wanted { object: wants_mirror, check, wish };
     let shot = shot::take(session, local, shot::parent_map(session, parent), wanted).await?;
     failpoint::reach("push.snapshot");
     if shot.checked {
@@ -176,7 +176,7 @@ enum Done {
 
 async fn under_the_lock(session: &Session, record: &mut RecordFile, work: Work<'_>) -> CommandResult<Done> {
     let _critical = session.bucket.context.critical();
-    session.ui.step("3/6", "Lock");
+    session.ui.step(Stage::Lock.label(work.wish), "Lock");
     let mut guard = session.lock().acquire().await?;
     if let Some(why) = guard.took_over {
         session.ui.line(format!("      the lock was taken over: {why}"));
@@ -241,7 +241,7 @@ async fn locked(
             human_bytes(object.digests.size)
         )
     });
-    session.ui.step("5/6", format!("Upload: {pack}{mirror}"));
+    session.ui.step(Stage::Upload.label(work.wish), format!("Upload: {pack}{mirror}"));
     failpoint::reach("push.before-upload");
     let announced = head.and_then(Head::announced);
     // A Python node that forces its way does not ask for the lock (F47); what it left is adopted next time.
@@ -252,7 +252,8 @@ async fn locked(
     let before = head.and_then(Head::newest);
     commit::collect(session, before.map(|commit| commit.number), commit.number).await;
     commit::mind_holes(session).await;
-    session.ui.step("6/6", format!("Verified: commit {} sha256 {}", commit.number, commit.sha256.short()));
+    let text = format!("Verified: commit {} sha256 {}", commit.number, commit.sha256.short());
+    session.ui.step(Stage::Verified.label(work.wish), text);
     let warning = fewer(parent.as_deref(), &commit);
     Ok(Done::Committed { commit: Box::new(commit), warning })
 }

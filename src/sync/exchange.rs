@@ -33,13 +33,22 @@ pub(super) struct Exchanged {
 /// How often a sync takes a new writer id: a second copy of the state in the same moment is no accident.
 const ATTEMPTS: u32 = 3;
 
-/// Finishes what was begun, collects, scans and publishes; `nodes`: the node records, where this sync has listed them already; `own`: the
-/// database was here before this sync.
+/// A moment that a person may want to hear of.
+pub(super) enum Moment<'a> {
+    /// Rows have come.
+    Came(&'a Collected),
+    /// Rows are about to go.
+    Goes(&'a Scanned),
+}
+
+/// Finishes what was begun, collects, scans and publishes, and tells of each before the next; `nodes`: the node records, where
+/// this sync has listed them already; `own`: the database was here before this sync.
 pub(super) async fn rows(
     session: &Session,
     rows: &mut Rows<'_>,
     wish: Wish,
     (mut nodes, own): (Option<Vec<ListedNode>>, bool),
+    mut tell: impl FnMut(Moment<'_>),
 ) -> CommandResult<Exchanged> {
     if session.accept_deletions {
         rows.accept_deletions()?;
@@ -56,7 +65,10 @@ pub(super) async fn rows(
             back_up(session).await?;
         }
         match take_in(session, rows, wish, noted).await? {
-            Some(collected) => done.collected.add(collected),
+            Some(collected) => {
+                tell(Moment::Came(&collected));
+                done.collected.add(collected);
+            }
             None => done.postponed = true,
         }
         failpoint::reach("sync.collected");
@@ -65,6 +77,7 @@ pub(super) async fn rows(
             break;
         }
         let scanned = rows.scan().await?;
+        tell(Moment::Goes(&scanned));
         done.published = rows.publish(scanned.clone()).await?;
         done.scanned = scanned;
         if !done.published.new_writer {
@@ -196,5 +209,6 @@ pub(super) async fn open(session: &Session) -> CommandResult<Rows<'_>> {
         tool_uses: session.config.rows.tool_uses,
         excluded: session.config.rows.excluded.clone(),
         claude_mem,
+        bars: session.ui.bars(),
     })?)
 }

@@ -4,7 +4,7 @@
 use super::gate;
 use super::record::RecordFile;
 use super::session::Session;
-use super::wish::Wish;
+use super::wish::{Stage, Wish};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::install::image::{self, Image};
@@ -28,6 +28,7 @@ pub(super) enum First {
 pub(super) async fn install(
     session: &Session,
     record: &RecordFile,
+    wish: Wish,
     seen: Option<Head>,
 ) -> CommandResult<First> {
     let head = match seen {
@@ -40,7 +41,10 @@ pub(super) async fn install(
     let ui = &session.ui;
     let mut image = fetch(session, &head).await?;
     let size = human_bytes(image.size);
-    ui.step("3/7", format!("Fetched and checked: {} ({size})", image.facts.counts.describe()));
+    ui.step(
+        Stage::Fetched.label(wish),
+        format!("Fetched and checked: {} ({size})", image.facts.counts.describe()),
+    );
     let version = worker::local_version(&session.config, &worker::probe(&session.config).await);
     gate::schema(image.facts.schema_version, head.claude_mem_version(), version.as_deref(), None)?;
     // From here on a signal waits until the database is whole.
@@ -54,7 +58,7 @@ pub(super) async fn install(
     }
     let installed = session.door(Steps { first: 4, of: 7 }).place(image).await?;
     failpoint::reach("sync.placed");
-    ui.step("6/7", format!("Installed: {}", session.database.display()));
+    ui.step(Stage::Installed.label(wish), format!("Installed: {}", session.database.display()));
     if let Some(map) = map
         && let Err(error) = map.keep(&session.page_map)
     {

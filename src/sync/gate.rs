@@ -2,7 +2,7 @@
 //! what was found and what to type. Who has which role is decided by the leadership module.
 
 use super::session::Session;
-use super::wish::Wish;
+use super::wish::{Stage, Wish};
 use crate::error::{Code, CommandResult, Failure};
 pub use crate::leadership::Standing;
 use crate::python::Head;
@@ -85,7 +85,7 @@ pub async fn meet_store(session: &Session) -> CommandResult {
 /// # Errors
 /// The lease cannot be read (F06, F07).
 pub async fn role(session: &Session, wish: Wish) -> CommandResult<Option<Standing>> {
-    let step = if wish == Wish::Pull { "2/7" } else { "0/6" };
+    let step = Stage::Role.label(wish);
     if !session.config.leadership.enabled {
         session.ui.step(step, "Leadership: role=off (LEADERSHIP_ENABLED=0)");
         return Ok(None);

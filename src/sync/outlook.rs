@@ -1,8 +1,15 @@
 //! Is my memory safe, and everywhere? Judged from what this machine knows of itself and what the machines' records say.
 //! Pure; status and doctor ask it, so that both say the same.
 
+use serde_json::{Value, json};
+
+use crate::amount::count;
+use crate::rows::fleet;
 use crate::rows::node::NodeRecord;
 use crate::rows::{Standing, Tally};
+
+/// What waits longer than this without a sync is worth a warning (seconds).
+const LONG: i64 = 86_400;
 
 /// What is known.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +24,8 @@ pub struct Outlook {
     pub nodes: Option<Vec<NodeRecord>>,
     /// The bucket holds an archive.
     pub archived: bool,
+    /// Projects are named that never leave this machine.
+    pub excludes: bool,
 }
 
 /// The answer.
@@ -60,15 +69,16 @@ impl Answer {
         matches!(self, Self::InStore | Self::Everywhere | Self::Nothing)
     }
 
-    /// What to type, when there is something to type.
-    pub fn remedy(self) -> Option<&'static str> {
+    /// What to type, when there is something to type: one of them.
+    pub fn remedies(self) -> &'static [&'static str] {
         match self {
-            Self::InStore | Self::Everywhere | Self::Offline => None,
-            Self::Nothing => Some("start claude-mem once, then: membridge sync"),
-            Self::OnlyThere | Self::OnlyHere | Self::Unsent => Some("membridge sync"),
-            Self::Held => Some(
-                "membridge sync --put-back, or, when they were deleted on purpose: membridge sync --accept-deletions",
-            ),
+            Self::InStore | Self::Everywhere | Self::Offline => &[],
+            Self::Nothing => &["start claude-mem once, then: membridge sync"],
+            Self::OnlyThere | Self::OnlyHere | Self::Unsent => &["membridge sync"],
+            Self::Held => &[
+                "to have them back: membridge sync --put-back",
+                "deleted on purpose: membridge sync --accept-deletions",
+            ],
         }
     }
 }
@@ -82,18 +92,36 @@ pub struct Machine<'a> {
     pub behind: u64,
 }
 
+impl Machine<'_> {
+    /// Observations there.
+    pub fn observations(&self) -> u64 {
+        self.record.counts.get("observations").copied().unwrap_or(0)
+    }
+
+    /// As `--json` says it.
+    pub fn to_json(&self) -> Value {
+        let record = self.record;
+        json!({
+            "node_id": record.node_id, "host": record.host, "observations": self.observations(),
+            "last_seen": record.time, "behind": self.behind, "role": record.role,
+        })
+    }
+}
+
 impl Outlook {
-    fn me(&self) -> Option<String> {
-        Some(self.standing.as_ref()?.writer?.to_string())
+    /// What we say of ourselves, as far as others have to collect it.
+    fn own(&self) -> Option<NodeRecord> {
+        let standing = self.standing.as_ref()?;
+        let (writer, folds) = (standing.writer?.to_string(), standing.folds.clone());
+        Some(NodeRecord { writer, last: standing.segment, folds, ..NodeRecord::default() })
     }
 
     /// The other machines, by name. An installation that started again under a new id is one machine: its newest record counts.
     pub fn others(&self) -> Vec<Machine<'_>> {
-        let me = self.me();
-        let published = self.standing.as_ref().map_or(0, |standing| standing.segment);
-        let records = self.nodes.iter().flatten().filter(|record| Some(&record.writer) != me.as_ref());
+        let own = self.own();
+        let is_own = |record: &NodeRecord| own.as_ref().is_some_and(|own| own.writer == record.writer);
         let mut newest: Vec<&NodeRecord> = Vec::new();
-        for record in records {
+        for record in self.nodes.iter().flatten().filter(|record| !is_own(record)) {
             match newest.iter_mut().find(|other| other.name() == record.name()) {
                 Some(other) if other.at() < record.at() => *other = record,
                 Some(_) => {}
@@ -101,11 +129,8 @@ impl Outlook {
             }
         }
         newest.sort_by(|a, b| a.name().cmp(b.name()));
-        let seen = |record: &NodeRecord| me.as_ref().and_then(|me| record.seen.get(me)).copied().unwrap_or(0);
-        newest
-            .into_iter()
-            .map(|record| Machine { record, behind: published.saturating_sub(seen(record)) })
-            .collect()
+        let machines = newest.into_iter();
+        machines.map(|record| Machine { record, behind: fleet::behind(record, own.iter()) }).collect()
     }
 
     /// The answer.
@@ -127,62 +152,104 @@ impl Outlook {
         }
     }
 
-    fn waits_to_be_sent(&self) -> bool {
+    /// Whether something recorded here is not in the store yet.
+    pub fn waits_to_be_sent(&self) -> bool {
         self.unsent.total() > 0 || self.standing.as_ref().is_some_and(|standing| standing.outbox)
     }
 
-    /// One line for people.
-    pub fn describe(&self) -> String {
-        let here = self.observations.unwrap_or(0);
-        let noun = if here == 1 { "observation" } else { "observations" };
-        let others = self.others();
-        let (all, with) = (others.len(), others.iter().filter(|machine| machine.behind == 0).count());
-        let unsent = match self.unsent.describe() {
+    /// Whether it has waited for so long that somebody should look; `age`: seconds since the last sync.
+    pub fn is_overdue(&self, age: Option<i64>) -> bool {
+        self.waits_to_be_sent() && age.is_some_and(|age| age > LONG)
+    }
+
+    fn unsent(&self) -> String {
+        match self.unsent.describe() {
             text if text.is_empty() => "what was recorded here".to_owned(),
             text => text,
+        }
+    }
+
+    fn held(&self) -> Tally {
+        self.standing.as_ref().map(|standing| standing.held.clone()).unwrap_or_default()
+    }
+
+    /// One line for people, of at most 76 columns as long as numbers and names are ordinary.
+    pub fn describe(&self) -> String {
+        let here = self.observations.unwrap_or(0);
+        let observations = count(here, "observation", "observations");
+        let all_of_it = match here {
+            _ if self.excludes => "all that may leave this machine is".to_owned(),
+            0 => "everything here is".to_owned(),
+            1 => "the one observation here is".to_owned(),
+            _ => format!("all {here} observations are"),
         };
+        let others = self.others();
+        let (all, with) = (others.len(), others.iter().filter(|machine| machine.behind == 0).count());
         match self.answer() {
             Answer::Nothing => "nothing recorded yet: no database here, none in the store".to_owned(),
             Answer::OnlyThere => {
                 "the memory of your other machines is in the store, and not here yet".to_owned()
             }
-            Answer::OnlyHere => format!("only here: {here} {noun}, never synced"),
-            Answer::Offline if self.waits_to_be_sent() => format!("offline: {unsent} will be sent"),
-            Answer::Offline => format!("offline: {here} {noun} here, nothing waits to be sent"),
+            Answer::OnlyHere => format!("only here: {observations}, never synced"),
+            Answer::Offline if self.waits_to_be_sent() => format!("offline: {} will be sent", self.unsent()),
+            Answer::Offline => format!("offline: {observations} here, nothing waits to be sent"),
             Answer::Held => {
-                let held =
-                    self.standing.as_ref().map(|standing| standing.held.describe()).unwrap_or_default();
-                format!(
-                    "{held} vanished here at once: kept on the other machines until you say what is meant"
-                )
+                format!("{} vanished here at once; the other machines keep them", self.held().describe())
             }
-            Answer::Unsent => format!("{unsent} not sent yet"),
-            Answer::InStore => format!(
-                "safe: everything recorded here ({here} {noun}) is in the store and on {with} of {all} other machines"
-            ),
+            Answer::Unsent => format!("{} not sent yet", self.unsent()),
+            Answer::InStore if with == 0 => {
+                format!("safe: {all_of_it} in the store; not yet on another machine")
+            }
+            Answer::InStore => {
+                format!("safe: {all_of_it} in the store and on {with} of {all} other machines")
+            }
             Answer::Everywhere if all == 0 => {
-                format!(
-                    "safe: everything recorded here ({here} {noun}) is in the store; no other machine has synced yet"
-                )
+                format!("safe: {all_of_it} in the store; no other machine has synced")
             }
             Answer::Everywhere if all == 1 => {
-                format!(
-                    "safe: everything recorded here ({here} {noun}) is in the store and on the other machine"
-                )
+                format!("safe: {all_of_it} in the store and on the other machine")
             }
-            Answer::Everywhere => {
-                format!(
-                    "safe: everything recorded here ({here} {noun}) is in the store and on all {all} other machines"
-                )
+            Answer::Everywhere if all == 2 => {
+                format!("safe: {all_of_it} in the store and on both other machines")
             }
+            Answer::Everywhere => format!("safe: {all_of_it} in the store and on all {all} other machines"),
+        }
+    }
+
+    /// The same from our own record alone, as short as a prompt wants it. `synced`: how long ago the last sync was.
+    pub fn briefly(&self, synced: Option<&str>) -> (Brief, String) {
+        let synced = synced.map_or(String::new(), |ago| format!(", synced {ago}"));
+        let observations = count(self.observations.unwrap_or(0), "observation", "observations");
+        if self.held().total() > 0 {
+            return (Brief::Bad, format!("{} vanished here: membridge status", self.held().describe()));
+        }
+        match (self.observations, &self.standing) {
+            (None, _) => (Brief::Waits, "no memory here yet".to_owned()),
+            (Some(_), None) => (Brief::Waits, format!("{observations}, never synced")),
+            (Some(_), Some(_)) if self.waits_to_be_sent() => {
+                (Brief::Waits, format!("{} to send{synced}", self.unsent()))
+            }
+            (Some(_), Some(_)) => (Brief::Good, format!("{observations}{synced}")),
         }
     }
 }
 
+/// How a brief answer is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brief {
+    /// All of it is in the store.
+    Good,
+    /// Something waits.
+    Waits,
+    /// Somebody has to act.
+    Bad,
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Outlook};
-    use crate::rows::node::NodeRecord;
+    use super::{Answer, Brief, Outlook};
+    use crate::rows::header::{Covers, Kind};
+    use crate::rows::node::{Fold, NodeRecord};
     use crate::rows::{Standing, Tally, Writer};
 
     fn writer(digit: char) -> Writer {
@@ -230,7 +297,16 @@ mod tests {
                 Answer::Unsent,
                 "2 observations not sent yet",
             ),
-            (at(Some(5), Some(synced(3)), Some(vec![])), Answer::Everywhere, "no other machine"),
+            (
+                at(Some(5), Some(synced(3)), Some(vec![])),
+                Answer::Everywhere,
+                "safe: all 5 observations are in the store; no other",
+            ),
+            (
+                at(Some(1), Some(synced(3)), Some(vec![])),
+                Answer::Everywhere,
+                "safe: the one observation here is in",
+            ),
             (
                 at(Some(5), Some(synced(3)), Some(vec![node('b', "board", 4, 3)])),
                 Answer::Everywhere,
@@ -266,5 +342,63 @@ mod tests {
         };
         assert_eq!(outlook.others().len(), 1);
         assert_eq!(outlook.answer(), Answer::Everywhere);
+    }
+
+    #[test]
+    fn what_was_folded_is_nothing_that_others_lack() {
+        let covers = Covers { first: 1, last: 16 };
+        let folds = vec![Fold { kind: Kind::Fold, number: 17, parts: 1, covers }];
+        for (seen, behind) in [(16, 0), (15, 2), (17, 0)] {
+            let outlook = Outlook {
+                observations: Some(5),
+                standing: Some(Standing { folds: folds.clone(), ..synced(17) }),
+                nodes: Some(vec![node('b', "board", 4, seen)]),
+                ..Outlook::default()
+            };
+            assert_eq!(outlook.others().first().unwrap().behind, behind, "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_gets_the_short_answer_from_our_own_record() {
+        let tally = |count| Tally([("observations".to_owned(), count)].into());
+        let at = |observations, standing| Outlook { observations, standing, ..Outlook::default() };
+        let waits = Outlook { unsent: tally(1), ..at(Some(5), Some(synced(3))) };
+        let held = Standing { held: tally(60), ..synced(3) };
+        let table = [
+            (at(None, None), Brief::Waits, "no memory here yet"),
+            (at(Some(1), None), Brief::Waits, "1 observation, never synced"),
+            (waits.clone(), Brief::Waits, "1 observation to send, synced 2 h ago"),
+            (at(Some(5), Some(synced(3))), Brief::Good, "5 observations, synced 2 h ago"),
+            (at(Some(5), Some(held)), Brief::Bad, "60 observations vanished here: membridge status"),
+        ];
+        for (outlook, brief, text) in table {
+            assert_eq!(outlook.briefly(Some("2 h ago")), (brief, text.to_owned()));
+        }
+        assert!(waits.is_overdue(Some(86_401)) && !waits.is_overdue(Some(86_400)) && !waits.is_overdue(None));
+        assert!(!at(Some(5), Some(synced(3))).is_overdue(Some(9 * 86_400)), "nothing waits");
+    }
+
+    #[test]
+    fn the_answer_fits_a_terminal() {
+        let many: Vec<_> = ('b'..='f').map(|digit| node(digit, &digit.to_string(), 1, 3)).collect();
+        let behind = vec![node('b', "b", 1, 0), node('c', "c", 1, 3)];
+        for nodes in [
+            None,
+            Some(vec![]),
+            Some(many[..1].to_vec()),
+            Some(behind[..1].to_vec()),
+            Some(behind),
+            Some(many),
+        ] {
+            let outlook = Outlook {
+                observations: Some(380_360),
+                standing: Some(synced(3)),
+                nodes,
+                ..Outlook::default()
+            };
+            // "NOT SAFE: " before it is for other answers.
+            assert!(outlook.describe().len() <= 76, "{}", outlook.describe());
+        }
     }
 }

@@ -35,7 +35,8 @@ pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) ->
     let present = session.has_database();
     let of = if present { 6 } else { 3 };
     let only_over = if present { Some(in_the_log(session).await?) } else { None };
-    session.ui.step(&format!("1/{of}"), format!("History: commit {} of {}", commit.number, commit.time));
+    let when = session.bucket.context.clock().when_said(&commit.time);
+    session.ui.step(&format!("1/{of}"), format!("History: commit {}, made {when}", commit.number));
     let image = image::of_commit(&session.landing(session.admits().await?), commit, false).await?;
     session.ui.step(
         &format!("2/{of}"),
@@ -74,9 +75,9 @@ pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) ->
 pub(super) async fn in_the_log(session: &Session) -> CommandResult<Sum> {
     let nodes = gate::store_is_known(session).await?;
     let mut rows = exchange::open(session).await?;
-    exchange::rows(session, &mut rows, Wish::Whole, (Some(nodes), true)).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, (Some(nodes), true), |_| {}).await?;
     let digest = session.read_local().await?.facts.digest;
-    exchange::rows(session, &mut rows, Wish::Whole, (None, false)).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, (None, false), |_| {}).await?;
     Ok(digest)
 }
 

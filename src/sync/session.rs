@@ -339,9 +339,10 @@ impl Session {
     /// See [`crate::database::DatabaseError`].
     pub async fn read_local(&self) -> CommandResult<LocalState> {
         let (path, folder) = (self.database.clone(), self.config.paths.tmp());
+        let bars = self.ui.bars();
         let (pinned, facts) = crate::database::blocking(move || {
             let pinned = snapshot::Pinned::beside_writers(&path, &folder)?;
-            let facts = pinned.facts()?;
+            let facts = pinned.facts_shown(&bars)?;
             Ok((pinned, facts))
         })
         .await?;

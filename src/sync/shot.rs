@@ -4,6 +4,7 @@
 use tempfile::TempPath;
 
 use super::session::{LocalState, Session};
+use super::wish::{Stage, Wish};
 use crate::database::files;
 use crate::database::{self, DatabaseError, Facts, snapshot};
 use crate::error::CommandResult;
@@ -11,6 +12,7 @@ use crate::failpoint;
 use crate::history::pagemap::PageMap;
 use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Kind, retention};
+use crate::progress::Bars;
 use crate::python::Head;
 use crate::storage::Digests;
 use crate::sum::Sum;
@@ -45,6 +47,8 @@ pub(super) struct Wanted {
     pub(super) object: bool,
     /// SQLite's full check, also of a delta.
     pub(super) check: bool,
+    /// Who asks.
+    pub(super) wish: Wish,
 }
 
 /// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
@@ -66,9 +70,9 @@ pub(super) async fn take(
     let size = files::size_with_wal(&session.database);
     let folder = session.config.paths.tmp();
     let text = format!("Snapshot: {} ({})", local.facts.counts.describe(), human_bytes(size));
-    session.ui.step("2/6", text);
+    session.ui.step(Stage::Snapshot.label(wanted.wish), text);
     tracing::info!("snapshot taken");
-    let progress = session.ui.progress("snapshot", size);
+    let (progress, bars) = (session.ui.progress("snapshot", size), session.ui.bars());
     let LocalState { pinned, facts } = local;
     let sealing = session.bucket.sealing()?;
     let (shot, damaged) = history::blocking(move || {
@@ -77,10 +81,10 @@ pub(super) async fn take(
         failpoint::reach("push.spooled");
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
         let damaged = if checked { pinned.integrity_check()? } else { Vec::new() };
+        progress.done();
         let compact = !damaged.is_empty() || pinned.free_share()? > FREE;
         let object =
-            if wanted.object { Some(object(&pinned, &facts, &folder, size, compact)?) } else { None };
-        progress.done();
+            if wanted.object { Some(object(&pinned, &facts, &folder, size, compact, &bars)?) } else { None };
         let parent = base.filter(|_| pack.kind == Kind::Delta);
         Ok((Shot { facts, pack, parent, object, checked }, damaged))
     })
@@ -105,10 +109,13 @@ fn object(
     folder: &std::path::Path,
     size: u64,
     compact: bool,
+    bars: &Bars,
 ) -> Result<Object, DatabaseError> {
     files::require_space(folder, size.saturating_mul(if compact { 2 } else { 1 }))?;
     let mut path = files::temporary(folder, "snapshot")?;
-    pinned.copy_to(&path, &crate::ui::Progress::hidden())?;
+    let progress = bars.bytes("copying", size);
+    pinned.copy_to(&path, &progress)?;
+    progress.done();
     failpoint::reach("push.copied");
     if compact {
         let image = std::mem::replace(&mut path, files::temporary(folder, "object")?);

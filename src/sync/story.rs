@@ -3,13 +3,13 @@
 //! copy of somebody else's.
 
 use super::archive::{self, Archived};
-use super::exchange;
+use super::exchange::{self, Moment};
 use super::first::{self, First};
 use super::gate::{self, Standing};
 use super::record::RecordFile;
 use super::session::Session;
 use super::told::Told;
-use super::wish::Wish;
+use super::wish::{Stage, Wish};
 use crate::database::DatabaseError;
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
@@ -36,7 +36,8 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
         _ => None,
     };
     if let Some(head) = &image {
-        session.ui.step("1/7", format!("Remote: {}", head.describe()));
+        let clock = session.bucket.context.clock();
+        session.ui.step(Stage::Remote.label(wish), format!("Remote: {}", head.describe(&clock)));
     } else if wish == Wish::Pull && nodes.as_ref().is_some_and(Vec::is_empty) {
         return first::nothing(session, wish);
     }
@@ -48,14 +49,15 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     };
     failpoint::reach("sync.gated");
     if wish == Wish::Push {
-        session.ui.step("1/6", format!("Local database: {}", session.database.display()));
+        let text = format!("Local database: {}", session.database.display());
+        session.ui.step(Stage::Local.label(wish), text);
     }
     let own = session.has_database();
     if !own {
         if wish == Wish::Push {
             return Err(DatabaseError::Missing(session.database.clone()).into());
         }
-        match first::install(session, record, image.clone()).await? {
+        match first::install(session, record, wish, image.clone()).await? {
             First::Installed(installed) => told.installed(installed),
             First::NothingThere => return first::nothing(session, wish),
         }
@@ -63,7 +65,8 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     let mut rows = exchange::open(session).await?;
     let mut standing = None;
     for _ in 0..ATTEMPTS {
-        let exchanged = exchange::rows(session, &mut rows, wish, (nodes.take(), own)).await?;
+        let tell = |moment: Moment<'_>| told.hears(&moment);
+        let exchanged = exchange::rows(session, &mut rows, wish, (nodes.take(), own), tell).await?;
         told.exchanged(&exchanged);
         if let Some(role) = role.take() {
             standing = role?;

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::archive::Archived;
-use super::exchange::Exchanged;
+use super::exchange::{Exchanged, Moment};
 use super::gate::Standing;
 use super::record::RecordFile;
 use super::renamed;
 use super::session::Session;
-use super::wish::Wish;
+use super::wish::{Stage, Wish};
+use crate::amount;
 use crate::database::{Counts, rebuild_command};
 use crate::error::{CommandResult, Failure};
 use crate::exit::ExitCode;
@@ -19,7 +20,7 @@ use crate::install::Installed;
 use crate::leadership::Role;
 use crate::outcome::Outcome;
 use crate::python::Head;
-use crate::rows::{Collected, TakenIn, Tally};
+use crate::rows::{Collected, Scanned, TakenIn, Tally};
 use crate::ui::Report;
 
 /// What has happened so far.
@@ -58,9 +59,25 @@ impl<'a> Told<'a> {
         self.python = taken;
     }
 
+    /// Rows have come, or are about to go: said when it is so.
+    pub(super) fn hears(&self, moment: &Moment<'_>) {
+        let (stage, tallies) = match moment {
+            Moment::Came(Collected { new, changed, deleted, .. }) => {
+                let words = ["received", "changed by other machines", "deleted by other machines"];
+                (Stage::Received, [new, changed, deleted].into_iter().zip(words))
+            }
+            Moment::Goes(Scanned { new, changed, deleted, .. }) => {
+                let words = ["sending", "sending changes", "sending deletions"];
+                (Stage::Sent, [new, changed, deleted].into_iter().zip(words))
+            }
+        };
+        for (tally, what) in tallies.filter(|(tally, _)| tally.total() > 0) {
+            self.session.ui.step(stage.label(self.wish), format!("{what}: {}", tally.describe()));
+        }
+    }
+
     /// Rows came and went.
     pub(super) fn exchanged(&mut self, exchanged: &Exchanged) {
-        let ui = &self.session.ui;
         if let Some(why) = &exchanged.begun.went_back {
             let text = format!(
                 "an older file of the database was put back here ({}): what the other machines know was taken in again",
@@ -68,26 +85,8 @@ impl<'a> Told<'a> {
             );
             self.matter("went_back", text);
         }
-        let (new, changed, deleted) =
-            (&exchanged.collected.new, &exchanged.collected.changed, &exchanged.collected.deleted);
-        let received = [
-            (new, "received"),
-            (changed, "changed by other machines"),
-            (deleted, "deleted by other machines"),
-        ];
-        let sent = [
-            (&exchanged.scanned.new, "sent"),
-            (&exchanged.scanned.changed, "changed here"),
-            (&exchanged.scanned.deleted, "deleted here"),
-        ];
-        let (at_receiving, at_sending) =
-            if self.wish == Wish::Push { ("2/6", "2/6") } else { ("3/7", "5/7") };
-        for (step, tallies) in [(at_receiving, &received), (at_sending, &sent)] {
-            for (tally, what) in tallies.iter().filter(|(tally, _)| tally.total() > 0) {
-                ui.step(step, format!("{what}: {}", tally.describe()));
-            }
-        }
-        for (tally, _) in sent {
+        let scanned = &exchanged.scanned;
+        for tally in [&scanned.new, &scanned.changed, &scanned.deleted] {
             for (table, count) in &tally.0 {
                 self.sent.add_many(table, *count);
             }
@@ -143,8 +142,8 @@ impl<'a> Told<'a> {
             self.matter("held", text);
         }
         for (reason, count) in &exchanged.standing.waiting {
-            let noun = if *count == 1 { "row waits" } else { "rows wait" };
-            self.matter("waiting", format!("{count} {noun}: {reason}"));
+            let rows = amount::count(*count, "row waits", "rows wait");
+            self.matter("waiting", format!("{rows}: {reason}"));
         }
         self.received.add(exchanged.collected.clone());
     }
@@ -287,7 +286,7 @@ impl<'a> Told<'a> {
             _ => format!("{primary} is primary"),
         };
         let shared = match self.sent.total() {
-            0 => "; nothing recorded here was missing from the other machines' log".to_owned(),
+            0 => "; nothing here waits to be sent".to_owned(),
             _ => format!("; its rows are shared all the same ({})", self.sent.describe()),
         };
         Failure::with_exit(
@@ -324,7 +323,7 @@ impl<'a> Told<'a> {
         if primary && foreign && !same && self.installed.is_none() && !session.config.overrides.primary_pull {
             return Err(self.keeps_its_own(head));
         }
-        session.ui.step("7/7", format!("Here now: {}", counts.describe()));
+        session.ui.step(Stage::Now.label(self.wish), format!("Here now: {}", counts.describe()));
         session.ui.line(format!("SYNC COMPLETE ({})", counts.describe()));
         Ok(self.report(Outcome::Pulled, counts).with("sha256", json!(head.sha256())))
     }

@@ -20,6 +20,58 @@ pub enum Wish {
     End,
 }
 
+/// A step that is announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Who is primary.
+    Role,
+    /// The database that is pushed.
+    Local,
+    /// The image in the bucket.
+    Remote,
+    /// The first database came down.
+    Fetched,
+    /// It is in place.
+    Installed,
+    /// Rows came.
+    Received,
+    /// Rows go.
+    Sent,
+    /// What the archive gets.
+    Snapshot,
+    /// The archive's lock.
+    Lock,
+    /// The pack goes.
+    Upload,
+    /// The archive has it.
+    Verified,
+    /// What a pull leaves.
+    Now,
+}
+
+impl Stage {
+    /// The number of the step, as each command counts: those of push and pull are the Python script's. They never fall.
+    pub fn label(self, wish: Wish) -> &'static str {
+        match (wish, self) {
+            (Wish::Push, Self::Role) => "0/6",
+            (Wish::Push, Self::Local | Self::Remote | Self::Fetched | Self::Installed) => "1/6",
+            (Wish::Push, Self::Received | Self::Sent | Self::Snapshot) => "2/6",
+            (Wish::Push, Self::Lock) => "3/6",
+            (Wish::Push, Self::Upload) => "5/6",
+            (Wish::Push, Self::Verified | Self::Now) => "6/6",
+            (Wish::Pull, Self::Remote | Self::Local) => "1/7",
+            (Wish::Pull, Self::Role) => "2/7",
+            (_, Self::Role | Self::Remote | Self::Local) => "1/7",
+            (_, Self::Fetched) => "3/7",
+            (_, Self::Installed) => "6/7",
+            (_, Self::Received) => "3/7",
+            (_, Self::Sent) => "5/7",
+            (_, Self::Snapshot | Self::Lock | Self::Upload) => "6/7",
+            (_, Self::Verified | Self::Now) => "7/7",
+        }
+    }
+}
+
 /// When the archive gets a commit, seen from the last look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Archiving {
@@ -98,7 +150,7 @@ impl Archiving {
 
 #[cfg(test)]
 mod tests {
-    use super::{Archiving, Wish};
+    use super::{Archiving, Stage, Wish};
     use crate::leadership::Role;
 
     #[test]
@@ -125,6 +177,28 @@ mod tests {
             assert_eq!(wish.archiving(mirrored).is_due(age), due, "{wish:?} {mirrored} {age:?}");
         }
         assert!(!Archiving::Never.is_due(None));
+    }
+
+    #[test]
+    fn each_command_counts_its_steps_in_one_way() {
+        use Stage::{
+            Fetched, Installed, Local, Lock, Now, Received, Remote, Role, Sent, Snapshot, Upload, Verified,
+        };
+        let table: [(Wish, &[Stage], &str); 4] = [
+            (Wish::Push, &[Role, Local, Received, Sent, Snapshot, Lock, Upload, Verified], "/6"),
+            (Wish::Pull, &[Remote, Role, Fetched, Installed, Snapshot, Lock, Upload, Verified, Now], "/7"),
+            (Wish::Pull, &[Remote, Role, Received, Sent, Now], "/7"),
+            (Wish::Whole, &[Role, Received, Sent, Snapshot, Lock, Upload, Verified], "/7"),
+        ];
+        for (wish, stages, of) in table {
+            let labels: Vec<_> = stages.iter().map(|stage| stage.label(wish)).collect();
+            assert!(labels.iter().all(|label| label.ends_with(of)), "{wish:?} {labels:?}");
+            assert!(labels.is_sorted(), "{wish:?} {labels:?}");
+        }
+        assert_eq!(
+            (Role.label(Wish::Push), Remote.label(Wish::Pull), Now.label(Wish::Pull)),
+            ("0/6", "1/7", "7/7")
+        );
     }
 
     #[test]

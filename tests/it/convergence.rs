@@ -42,7 +42,7 @@ fn in_the_default_configuration_what_secondaries_record_is_everywhere() {
 fn two_machines_that_both_had_memory_have_both_after_a_sync_each() {
     let server = S3Server::start();
     let (desk, laptop) = (machine("desk", &server, 300), machine("laptop", &server, 40));
-    desk.cmd("sync").run().assert_code(0).stdout_has("sent: 300 observations");
+    desk.cmd("sync").run().assert_code(0).stdout_has("sending: 300 observations");
     laptop.cmd("sync").run().assert_code(0).stdout_has("received: 300 observations");
     desk.cmd("sync").run().assert_code(0).stdout_has("received: 40 observations");
     assert_eq!((observations(&desk), observations(&laptop)), (340, 340));
@@ -63,7 +63,7 @@ fn a_dry_run_says_what_the_real_one_says_and_changes_nothing() {
         .run()
         .assert_code(0)
         .stdout_has("received: 30 observations")
-        .stdout_has("sent: 4 observations");
+        .stdout_has("sending: 4 observations");
     assert_eq!(server.keys(""), keys);
     assert_eq!(memory(&laptop.db_path()), before);
     assert_eq!(laptop.files(), files);
@@ -72,7 +72,7 @@ fn a_dry_run_says_what_the_real_one_says_and_changes_nothing() {
         .run()
         .assert_code(0)
         .stdout_has("received: 30 observations")
-        .stdout_has("sent: 4 observations");
+        .stdout_has("sending: 4 observations");
 }
 
 #[test]

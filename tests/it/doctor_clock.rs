@@ -47,57 +47,32 @@ fn f48_a_clock_two_hours_behind_the_store() {
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     server.set_clock_offset(7200);
+    Said::by(&alpha, "").check("lease", "ok", "ran out 60 min ago; this node's next push renews it");
     assert_report!(report(&alpha), @r#"
-    [1/5] Project identity
-      ok       project_name: mem
-      ok       canonical_project_id: 6fe2e0f6071ac2bb
-      ok       pinned id: none
-      ok       node_id: alpha
-      ok       renamed: the project is called as it was
-    [2/5] MinIO connectivity
-      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
-      ok       reachable: yes, the bucket answers
+    1 thing to look at:
       WARNING  clock: this machine is 2 h behind the store
                → set this machine's clock: timedatectl set-ntp true (or: ntpd -q)
-      ok       conditional writes work (create and replace)
-      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+
+    [1/5] Project identity
+      ok       project_name: mem; canonical_project_id: 6fe2e0f6071ac2bb; node_id: alpha; 2 more
+    [2/5] MinIO connectivity
+      ok       reachable: yes, the bucket answers; 3 more
+      WARNING  clock: this machine is 2 h behind the store
     [3/5] Lock status
       ok       lock: free (last held by alpha)
     [4/5] SQLite DB health
-      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
-      ok       observations: 5 (1 summary, 2 prompts, 1 session)
-      ok       schema: version 52
-      ok       free space: [SIZE], the next pull needs [SIZE]
-      ok       temporary files: none left over
+      ok       observations: 5 (1 summary, 2 prompts, 1 session); 4 more
     [5/5] Worker health
-      ok       worker: claude-mem 13.25.3 on 127.0.0.1:[PORT], ready
-      ok       claude-mem: 13.25.3 knows the bucket's schema 52
-      ok       Cloud Sync: off, SQLite is the store
-      ok       vector store: none
+      ok       worker: claude-mem 13.25.3 on 127.0.0.1:[PORT], ready; 3 more
     [+] Hooks
-      ok       SessionStart: $HOME/.claude-mem-minio/bin/claude-mem-hook-pull
-      ok       Stop: $HOME/.claude-mem-minio/bin/claude-mem-hook-push
+      ok       2 checks
       info     last hooks: none has run yet
     [+] Leadership
-      ok       role: primary
-      info     primary: alpha (the first to come; to choose: membridge promote NODE)
-      ok       epoch: 1
-      ok       lease: ran out 60 min ago; this node's next push renews it
+      ok       role: primary; primary: alpha, by default; epoch: 1; 1 more
     [+] Sync
-      ok       sync: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
-      info     last archive from here: [TIME]
-      info     last sync: [TIME]
-      ok       waiting: nothing
-      ok       segments: all that came could be read
-      ok       clocks: no record is ahead of the store's clock
-      ok       backups: none (no pull has replaced anything)
-      ok       history: 1 pushes can be restored ([SIZE] in packs)
-      ok       bucket: 11 objects, [SIZE]
-      ok       excluded: no project stays on this machine alone
+      ok       sync: safe: all 5 observations are in the store; no other machine has synced; 9 more
     [+] Configuration
-      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
-      ok       settings: complete
-      ok       file modes: private
+      ok       settings: complete; 2 more
     STATUS: DEGRADED — 1 warning above
     "#);
 }
@@ -108,57 +83,32 @@ fn f48_a_clock_two_hours_ahead_of_the_store() {
     let (alpha, _worker) = equipped("alpha", &server);
     with_memory(&alpha).cmd("push_sqlite").run().assert_code(0);
     server.set_clock_offset(-7200);
+    Said::by(&alpha, "").check("lease", "ok", "valid for another");
     assert_report!(report(&alpha), @r#"
-    [1/5] Project identity
-      ok       project_name: mem
-      ok       canonical_project_id: 6fe2e0f6071ac2bb
-      ok       pinned id: none
-      ok       node_id: alpha
-      ok       renamed: the project is called as it was
-    [2/5] MinIO connectivity
-      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
-      ok       reachable: yes, the bucket answers
+    1 thing to look at:
       WARNING  clock: this machine is 2 h ahead of the store
                → set this machine's clock: timedatectl set-ntp true (or: ntpd -q)
-      ok       conditional writes work (create and replace)
-      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+
+    [1/5] Project identity
+      ok       project_name: mem; canonical_project_id: 6fe2e0f6071ac2bb; node_id: alpha; 2 more
+    [2/5] MinIO connectivity
+      ok       reachable: yes, the bucket answers; 3 more
+      WARNING  clock: this machine is 2 h ahead of the store
     [3/5] Lock status
       ok       lock: free (last held by alpha)
     [4/5] SQLite DB health
-      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
-      ok       observations: 5 (1 summary, 2 prompts, 1 session)
-      ok       schema: version 52
-      ok       free space: [SIZE], the next pull needs [SIZE]
-      ok       temporary files: none left over
+      ok       observations: 5 (1 summary, 2 prompts, 1 session); 4 more
     [5/5] Worker health
-      ok       worker: claude-mem 13.25.3 on 127.0.0.1:[PORT], ready
-      ok       claude-mem: 13.25.3 knows the bucket's schema 52
-      ok       Cloud Sync: off, SQLite is the store
-      ok       vector store: none
+      ok       worker: claude-mem 13.25.3 on 127.0.0.1:[PORT], ready; 3 more
     [+] Hooks
-      ok       SessionStart: $HOME/.claude-mem-minio/bin/claude-mem-hook-pull
-      ok       Stop: $HOME/.claude-mem-minio/bin/claude-mem-hook-push
+      ok       2 checks
       info     last hooks: none has run yet
     [+] Leadership
-      ok       role: primary
-      info     primary: alpha (the first to come; to choose: membridge promote NODE)
-      ok       epoch: 1
-      ok       lease: valid for another [N] min
+      ok       role: primary; primary: alpha, by default; epoch: 1; 1 more
     [+] Sync
-      ok       sync: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
-      info     last archive from here: [TIME]
-      info     last sync: [TIME]
-      ok       waiting: nothing
-      ok       segments: all that came could be read
-      ok       clocks: no record is ahead of the store's clock
-      ok       backups: none (no pull has replaced anything)
-      ok       history: 1 pushes can be restored ([SIZE] in packs)
-      ok       bucket: 11 objects, [SIZE]
-      ok       excluded: no project stays on this machine alone
+      ok       sync: safe: all 5 observations are in the store; no other machine has synced; 9 more
     [+] Configuration
-      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
-      ok       settings: complete
-      ok       file modes: private
+      ok       settings: complete; 2 more
     STATUS: DEGRADED — 1 warning above
     "#);
 }

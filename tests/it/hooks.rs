@@ -316,7 +316,7 @@ fn doctor_and_install_have_one_answer_to_whether_our_hooks_are_there() {
     }});
     let settings = machine.write(".claude/settings.json", text.to_string());
     machine
-        .cmd("doctor --no-network")
+        .cmd("doctor --no-network -v")
         .run()
         .stdout_has("ok       SessionStart: membridge hook session-start");
     machine.cmd("hooks status").run().assert_code(0).stdout_has("SessionStart: set");

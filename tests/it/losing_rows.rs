@@ -22,7 +22,7 @@ fn f02_a_pull_never_overwrites_rows_that_were_not_pushed() {
     beta.db().add_session("mine").add_observations(5);
     let before = rows(&beta.db_path());
     // Nothing new in the bucket: the rows here stay, and go out.
-    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("sent: 5 observations, 1 session");
+    beta.cmd("pull_sqlite").run().assert_code(0).stdout_has("sending: 5 observations, 1 session");
     assert_eq!(rows(&beta.db_path()), before);
     // Something new on both sides: both are everywhere after, and nothing was replaced.
     alpha.db().add_observations(1);

@@ -48,6 +48,7 @@ macro_rules! assert_told {
                 (r"(CLAUDE_MEM_WORKER_PORT='?)\d+", "$1[PORT]"),
                 (r"\d+\.\d+\.\d+ (here|wrote)", "[VERSION] $1"),
                 (r"for \d+s", "for [N]s"),
+                (r"expires_at: [^(]+ \(", "expires_at: [TIME] ("),
                 (r"in \d+s", "in [N]s"),
                 (r"\d+\.\d+ [kMG]B", "[SIZE]"),
                 (r"\b[0-9a-f]{12}\b", "[SHORT]"),
@@ -68,7 +69,7 @@ fn push_first_again_and_after_new_memory() {
     alpha$ membridge push_sqlite
     [0/6] Leadership: role=primary (primary: alpha)
     [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
-    [2/6] sent: 5 observations, 1 summary, 2 prompts, 1 session
+    [2/6] sending: 5 observations, 1 summary, 2 prompts, 1 session
     [2/6] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
     [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
@@ -81,7 +82,7 @@ fn push_first_again_and_after_new_memory() {
     alpha$ membridge push_sqlite
     [0/6] Leadership: role=primary (primary: alpha)
     [1/6] Local database: [HOME]/.claude-mem/claude-mem.db
-    [2/6] sent: 2 observations
+    [2/6] sending: 2 observations
     [2/6] Snapshot: 7 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
     [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
@@ -123,18 +124,18 @@ fn pull_first_again_and_after_somebody_pushed() {
       → check CLAUDE_PROJECT_ID: membridge print_project
     [exit code 1]
     beta$ membridge pull_sqlite
-    [1/7] Remote: 5 observations, pushed by alpha at [TIME]
+    [1/7] Remote: 5 observations, pushed by alpha [AGO]
     [2/7] Leadership: role=secondary (primary: alpha)
     [3/7] Fetched and checked: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
     [7/7] Here now: 5 observations, 1 summary, 2 prompts, 1 session
     SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge pull_sqlite
-    [1/7] Remote: 5 observations, pushed by alpha at [TIME]
+    [1/7] Remote: 5 observations, pushed by alpha [AGO]
     [2/7] Leadership: role=secondary (primary: alpha)
     already up to date (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge pull_sqlite
-    [1/7] Remote: 7 observations, pushed by alpha at [TIME]
+    [1/7] Remote: 7 observations, pushed by alpha [AGO]
     [2/7] Leadership: role=secondary (primary: alpha)
     [3/7] received: 2 observations
     [7/7] Here now: 7 observations, 1 summary, 2 prompts, 1 session
@@ -169,15 +170,15 @@ fn sync_on_both_sides() {
     said += &told(&fleet.beta, &["sync", "sync --json"]);
     assert_told!(said, @r#"
     alpha$ membridge sync
-    [0/6] Leadership: role=primary (primary: alpha)
-    [5/7] sent: 5 observations, 1 summary, 2 prompts, 1 session
-    [2/6] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
-    [3/6] Lock
-    [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
-    [6/6] Verified: commit 1 sha256 [SHORT]
+    [1/7] Leadership: role=primary (primary: alpha)
+    [5/7] sending: 5 observations, 1 summary, 2 prompts, 1 session
+    [6/7] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
+    [6/7] Lock
+    [6/7] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
+    [7/7] Verified: commit 1 sha256 [SHORT]
     SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge sync
-    [0/6] Leadership: role=secondary (primary: alpha)
+    [1/7] Leadership: role=secondary (primary: alpha)
     [3/7] Fetched and checked: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [6/7] Installed: [HOME]/.claude-mem/claude-mem.db
     SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
@@ -213,18 +214,18 @@ fn status_before_and_after() {
     alpha$ membridge status
     only here: 5 observations, never synced
       → membridge sync
-      last sync: never
-      archive: none yet; kept by nobody yet
+      last sync:   never
+      archive:     none yet
     alpha$ membridge status
-    ok: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
-      last sync: just now
-      archive: just now, kept by alpha (this machine)
+    ok: safe: all 5 observations are in the store; no other machine has synced
+      last sync:   [AGO]
+      archive:     [AGO], kept by alpha (this machine)
     beta$ membridge status
     the memory of your other machines is in the store, and not here yet
       → membridge sync
-      alpha: 5 observations, seen just now
-      last sync: never
-      archive: just now, kept by alpha
+      alpha  5 observations, seen [AGO]
+      last sync:   never
+      archive:     [AGO], kept by alpha
     beta$ membridge status --json
     {
       "schema": 1,
@@ -287,11 +288,10 @@ fn leadership_and_project() {
     canonical_project_id: 6fe2e0f6071ac2bb
     node_id: beta
     role: secondary
-    primary: alpha
+    primary: alpha, by default (to choose: membridge promote NODE)
     epoch: 1
     expires_at: [TIME] (in [N]s)
     issued_by: alpha
-    needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)
     beta$ membridge print_project --json
     {
       "schema": 1,
@@ -306,10 +306,9 @@ fn leadership_and_project() {
     canonical_project_id: 6fe2e0f6071ac2bb
     node_id: beta
     role: off (LEADERSHIP_ENABLED=0)
-    primary: alpha
+    primary: alpha, by default (to choose: membridge promote NODE)
     epoch: 1
     expires_at: [TIME] (in [N]s)
     issued_by: alpha
-    needs_ui_selection: true (nobody has chosen this primary: membridge promote NODE)
     "#);
 }

@@ -193,6 +193,7 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     for command in [
         "doctor",
         "status",
+        "status --oneline",
         "config",
         "print_project",
         "leadership_info",
@@ -236,12 +237,15 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     beta.db().execute("DELETE FROM observations");
     said.take(&beta, "sync");
     said.take(&beta, "status");
+    said.take(&beta, "status --oneline");
     said.take(&beta, "sync --put-back");
     said.take(&beta, "restore 1 --yes");
     let listed = said.take(&beta, "restore-backup");
     let name = listed["backups"][0]["name"].as_str().unwrap().to_owned();
     said.take(&beta, &format!("restore-backup {name} --dry-run"));
     said.take(&beta, &format!("restore-backup {name} --yes"));
+    said.take(&beta, &format!("restore-backup --forget {name} --dry-run"));
+    said.take(&beta, &format!("restore-backup --forget {name} --yes"));
     for command in [
         "history",
         "history --limit 1",

@@ -9,59 +9,33 @@ fn doctor_on_a_machine_without_a_worker() {
     fleet.alpha.cmd("push_sqlite").run().assert_code(0);
     assert_told!(told(&fleet.alpha, &["doctor"]), @r#"
     alpha$ membridge doctor
+    2 things to look at:
+      WARNING  SessionStart: [HOME]/.claude/settings.json is not there
+      WARNING  Stop: [HOME]/.claude/settings.json is not there
+               → membridge hooks install --write-settings
+
     [1/5] Project identity
-      ok       project_name: mem
-      ok       canonical_project_id: 6fe2e0f6071ac2bb
-      ok       pinned id: none
-      ok       node_id: alpha
-      ok       renamed: the project is called as it was
+      ok       project_name: mem; canonical_project_id: 6fe2e0f6071ac2bb; node_id: alpha; 2 more
     [2/5] MinIO connectivity
-      ok       endpoint: http://127.0.0.1:[PORT]/membridge-test
-      ok       reachable: yes, the bucket answers
-      ok       clock: within 1 s of the store's
-      ok       conditional writes work (create and replace)
-      ok       membridge: [VERSION] here, [VERSION] wrote to the bucket last
+      ok       reachable: yes, the bucket answers; 4 more
     [3/5] Lock status
       ok       lock: free (last held by alpha)
     [4/5] SQLite DB health
-      ok       database: [HOME]/.claude-mem/claude-mem.db ([SIZE]), integrity ok
-      ok       observations: 5 (1 summary, 2 prompts, 1 session)
-      ok       schema: version 52
-      ok       free space: [SIZE], the next pull needs [SIZE]
-      ok       temporary files: none left over
+      ok       observations: 5 (1 summary, 2 prompts, 1 session); 4 more
     [5/5] Worker health
-      WARNING  worker: none is running
-               → start a Claude session: claude-mem starts its worker by itself
-      ok       claude-mem: version not known here; its database has come as far as the bucket's (schema 52)
-      ok       Cloud Sync: off, SQLite is the store
-      ok       vector store: none
+      ok       3 checks
+      info     worker: not running
     [+] Hooks
       WARNING  SessionStart: [HOME]/.claude/settings.json is not there
-               → membridge hooks install --write-settings
       WARNING  Stop: [HOME]/.claude/settings.json is not there
-               → membridge hooks install --write-settings
       info     last hooks: none has run yet
     [+] Leadership
-      ok       role: primary
-      info     primary: alpha (the first to come; to choose: membridge promote NODE)
-      ok       epoch: 1
-      ok       lease: valid for another [N] min
+      ok       role: primary; primary: alpha, by default; epoch: 1; 1 more
     [+] Sync
-      ok       sync: safe: everything recorded here (5 observations) is in the store; no other machine has synced yet
-      info     last archive from here: [TIME]
-      info     last sync: [TIME]
-      ok       waiting: nothing
-      ok       segments: all that came could be read
-      ok       clocks: no record is ahead of the store's clock
-      ok       backups: none (no pull has replaced anything)
-      ok       history: 1 pushes can be restored ([SIZE] in packs)
-      ok       bucket: 11 objects, [SIZE]
-      ok       excluded: no project stays on this machine alone
+      ok       sync: safe: all 5 observations are in the store; no other machine has synced; 9 more
     [+] Configuration
-      ok       config.env: none (0 settings from it, 9 from the environment, 0 from flags)
-      ok       settings: complete
-      ok       file modes: private
-    STATUS: DEGRADED — 3 warnings above
+      ok       settings: complete; 2 more
+    STATUS: DEGRADED — 2 warnings above
     "#);
 }
 
@@ -80,6 +54,8 @@ fn config_shows_sources_and_hides_secrets() {
     CLAUDE_MEM_DB=[HOME]/.claude-mem/claude-mem.db (environment)
     MINIO_REGION=eu (flag)
     MINIO_ADDRESSING=auto (default)
+    MEMBRIDGE_LIMIT_UPLOAD is not set
+    MEMBRIDGE_LIMIT_DOWNLOAD is not set
     LOCK_TTL_SECONDS=7200 (default)
     STALE_LOCK_GRACE_SECONDS=60 (default)
     FORCE_PUSH=0 (default)
@@ -167,8 +143,43 @@ fn config_init_asks_for_what_is_missing_and_tests_before_it_writes() {
         .assert_code(0)
         .stdout_has(&format!("it's mine/{}", fleet.server.secret_key));
     let again = gamma.cmd("config init").run();
-    again.assert_code(1).stdout_has("is never overwritten");
+    again.assert_code(1).stdout_has("is never overwritten").stdout_has("config init --edit");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn a_finished_file_is_edited_and_what_else_stands_in_it_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    let folders = tempfile::tempdir().unwrap();
+    let mut gamma = Machine::new("gamma", folders.path());
+    for name in ["MINIO_ENDPOINT", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB"] {
+        gamma.unset(name);
+    }
+    std::fs::create_dir(gamma.path("nas")).unwrap();
+    let text = "# the old folder\nMINIO_ENDPOINT=file:///gone\nexport CLAUDE_PROJECT_ID=mem\nMINE=1 # kept\n";
+    let file = gamma.write(".claude-mem-minio/config.env", text);
+    let refused = gamma.cmd("config init --edit").stdin("~/nowhere\n").run();
+    refused.assert_code(1).stdout_has("there is no folder").stdout_has("no config.env was written");
+    let done = gamma.cmd("config init --edit").stdin("~/nas\n\n\n").run();
+    assert_told!(gamma.normalise(&done.stdout), @r#"
+    connected: file://[HOME]/nas
+    changed: CLAUDE_MEM_DB, MINIO_ENDPOINT in [HOME]/.claude-mem-minio/config.env
+    as it was: [HOME]/.claude-mem-minio/config.env.before
+    the bucket holds nothing yet for project mem
+    there is no database at [HOME]/.claude-mem/claude-mem.db yet: claude-mem makes it in the first Claude session, so start one first
+    next: membridge push_sqlite
+    "#);
+    assert_told!(gamma.normalise(&std::fs::read_to_string(&file).unwrap()), @r#"
+    # the old folder
+    MINIO_ENDPOINT='file://[HOME]/nas'
+    export CLAUDE_PROJECT_ID=mem
+    MINE=1 # kept
+    CLAUDE_MEM_DB="$HOME/.claude-mem/claude-mem.db"
+    "#);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_to_string(gamma.path(".claude-mem-minio/config.env.before")).unwrap(), text);
+    gamma.cmd("status").run().assert_code(0);
+    gamma.cmd("config init --edit").stdin("\n\n\n").run().assert_code(0).stdout_has("unchanged: ");
 }
 
 #[test]

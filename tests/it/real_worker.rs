@@ -232,7 +232,7 @@ fn round_trip(release: &str) {
     // And back, out of a worker that goes on taking writes.
     beta.import("beaver", 0..5);
     assert_eq!(beta.stats("observations"), 205);
-    beta.machine.cmd("sync").run().assert_code(0).stdout_has("sent: 5 observations");
+    beta.machine.cmd("sync").run().assert_code(0).stdout_has("sending: 5 observations");
     alpha.machine.cmd("sync").run().assert_code(0).stdout_has("received: 5 observations");
     assert_eq!(observations(&alpha), 205);
     // 10.6.3 ends the workers of others when it starts: alpha's is gone since beta's came.

@@ -88,7 +88,7 @@ fn a_name_that_was_changed_on_one_machine_is_noticed() {
     alpha.set("CLAUDE_PROJECT_ID", "memm").cmd("sync").run().assert_code(0).stdout_has("was synced as");
     alpha.cmd("rename-project memm").run().assert_code(0).stdout_has("RENAMED from 'mem' to 'memm'");
     alpha.cmd("sync").run().assert_code(0).stdout_lacks("was synced as");
-    alpha.cmd("doctor").run().stdout_has("renamed: the project is called as it was");
+    alpha.cmd("doctor -v").run().stdout_has("renamed: the project is called as it was");
 }
 
 #[test]

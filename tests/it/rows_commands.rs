@@ -103,8 +103,11 @@ fn log_says_who_when_and_what() {
     plain.assert_code(0);
     let lines: Vec<&str> = plain.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "the fold beside what it stands for is left out: {plain:?}");
-    assert!(lines.contains(&"2026-01-02T03:04:05+00:00  alpha  12 observations, 1 deleted"), "{plain:?}");
-    assert!(lines.iter().any(|line| line.ends_with("beta  3 prompts (segments 1 to 6 in one)")), "{plain:?}");
+    assert!(lines.iter().any(|line| line.ends_with("alpha         12 observations, 1 deleted")), "{plain:?}");
+    assert!(
+        lines.iter().any(|line| line.ends_with("beta          3 prompts (segments 1 to 6 in one)")),
+        "{plain:?}"
+    );
 
     let titled = alpha.cmd("log -v").run();
     for expected in ["    Title 1\n", "    Title 10\n", "    … and 2 more\n"] {
@@ -134,7 +137,7 @@ fn large_segments_are_read_when_asked_for() {
     let all = alpha.cmd("log -v").run();
     all.assert_code(0);
     assert!(all.stdout.contains("WARNING: ") && all.stdout.contains("is not a segment"), "{all:?}");
-    assert!(all.stdout.contains("beta  1 prompt"), "{all:?}");
+    assert!(all.stdout.contains("beta          1 prompt"), "{all:?}");
 }
 
 fn leave_rows_of_beta(server: &S3Server) {

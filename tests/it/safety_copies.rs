@@ -98,7 +98,7 @@ fn f16_the_only_copy_of_rows_outlives_any_number_of_pulls() {
     let (result, text) = check(&fleet.beta, "backups");
     assert_eq!(result, "warning");
     assert!(text.contains(&format!("{precious} (11 observations)")), "{text}");
-    fleet.beta.cmd("restore-backup").run().assert_code(0).stdout_has("kept for good").stdout_has("rm -r");
+    fleet.beta.cmd("restore-backup").run().assert_code(0).stdout_has("only copy").stdout_has("--forget NAME");
     // Put back, its rows are live: it may age as others do, and another has taken its place.
     fleet.beta.cmd(&format!("restore-backup {precious} --yes")).run().assert_code(0);
     let listed = fleet.beta.cmd("restore-backup --json").run().json();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use membridge::config::{Addressing, S3Config, Secret, StoreConfig};
+use membridge::config::{Addressing, Limits, S3Config, Secret, StoreConfig};
 use membridge::context::Context;
 use membridge::storage::Store as Opened;
 
@@ -129,6 +129,7 @@ pub fn open(store: &Store) -> Opened {
             https_proxy: None,
             no_proxy: String::new(),
             ca_bundle: None,
+            limits: Limits::default(),
         })),
         Store::Dir(root) => StoreConfig::Dir(root.clone()),
     };

@@ -36,6 +36,9 @@ fn recognise(text: &str) -> Option<(usize, &'static str)> {
         }
         return Some((end, "[TIME]"));
     }
+    if let Some(length) = ago(text) {
+        return Some((length, "[AGO]"));
+    }
     for shape in ["ddddddddTddddddZ", "dddddddd-dddddd"] {
         if let Some(length) = shaped(text, shape).filter(|length| ends_word(&text[*length..])) {
             return Some((length, "[TIME]"));
@@ -47,6 +50,25 @@ fn recognise(text: &str) -> Option<(usize, &'static str)> {
     }
     let epoch = digits(text) == 10 && text.starts_with(['1', '2']) && ends_word(&text[10..]);
     epoch.then_some((10, "[EPOCH]"))
+}
+
+/// `just now`, `5 minutes ago (14:03)`, `2 days ago (22 Nov 14:03)`.
+fn ago(text: &str) -> Option<usize> {
+    const NOW: &str = "just now";
+    if text.starts_with(NOW) {
+        return Some(NOW.len());
+    }
+    let (number, rest) = text.split_at(digits(text));
+    let word = rest.strip_prefix(' ')?.split(' ').next()?;
+    let known = ["minute", "hour", "day"].iter().any(|unit| word.trim_end_matches('s') == *unit);
+    let mut end = number.len() + 1 + word.len() + " ago".len();
+    if number.is_empty() || !known || !text.get(..end)?.ends_with(" ago") {
+        return None;
+    }
+    if let Some(inside) = text[end..].strip_prefix(" (").and_then(|rest| rest.split_once(')')) {
+        end += inside.0.len() + 3;
+    }
+    Some(end)
 }
 
 fn ends_word(rest: &str) -> bool {

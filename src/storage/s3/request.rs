@@ -1,6 +1,7 @@
 //! What is done to every request on its way: the time that it is signed with, the checksum of its body, the bytes that
 //! are counted as they leave, and the server's time that is read off the answer. Knows no operation.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,6 +20,7 @@ use aws_smithy_types::body::SdkBody;
 
 use crate::context::Context;
 use crate::progress::Progress;
+use crate::storage::pace::Pace;
 use crate::sum::Sum;
 
 /// What stores tolerate between their time and that of a signature (seconds; Amazon's documented limit, MinIO's too).
@@ -158,13 +160,51 @@ impl Intercept for SignedPayload {
     }
 }
 
-/// Counts bytes into a progress bar as they leave.
-pub(super) fn counted(body: SdkBody, progress: Progress) -> SdkBody {
+/// Counts bytes into a progress bar as they leave, at the pace that they may have.
+pub(super) fn counted(body: SdkBody, progress: Progress, pace: Pace) -> SdkBody {
     let each = move |bytes| {
         progress.add(bytes);
         Ok(())
     };
-    SdkBody::from_body_1_x(Watched { body, each })
+    let watched = SdkBody::from_body_1_x(Watched { body, each });
+    SdkBody::from_body_1_x(Paced { body: watched, pace, rest: None })
+}
+
+/// A body that leaves no faster than it may.
+struct Paced {
+    body: SdkBody,
+    pace: Pace,
+    /// Until then nothing more leaves.
+    rest: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl http_body::Body for Paced {
+    type Data = bytes::Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        if let Some(rest) = &mut self.rest {
+            if rest.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.rest = None;
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let owed = self.pace.owed(data.len() as u64);
+            self.rest = (!owed.is_zero()).then(|| Box::pin(tokio::time::sleep(owed)));
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
 }
 
 /// A body of which somebody hears how many bytes each piece has; who does not like them ends it.

@@ -108,8 +108,8 @@ impl S3Store {
         progress.set(0);
         let stream = ByteStream::read_from().path(path).buffer_size(64 * 1024).build().await;
         let stream = stream.map_err(aws_sdk_s3::error::SdkError::construction_failure)?;
-        let progress = progress.clone();
-        let stream = stream.map(move |body| counted(body, progress.clone()));
+        let (progress, pace) = (progress.clone(), self.upload.clone());
+        let stream = stream.map(move |body| counted(body, progress.clone(), pace.clone()));
         let request = self
             .request(key, condition, || digests.sha256)
             .content_type("application/octet-stream")

@@ -12,6 +12,7 @@ use membridge::config::StoreConfig;
 use membridge::context::Context;
 use membridge::failpoint::script::Crash;
 use membridge::identity::{Node, canonical_id};
+use membridge::progress::Bars;
 use membridge::rows::node::{NodeRecord, SCHEMA};
 use membridge::rows::{Depth, Rows, RowsError, Site};
 use membridge::storage::{Bucket, Store};
@@ -184,6 +185,7 @@ impl Machine {
             tool_uses: false,
             excluded: Vec::new(),
             claude_mem: Some(self.memory.as_ref().map_or("", |memory| memory.version.number()).to_owned()),
+            bars: Bars::default(),
         }
     }
 
