@@ -80,13 +80,6 @@ words! {
     Done = "done",
 }
 
-impl Outcome {
-    /// Whether it looked and found nothing to do.
-    pub fn is_idle(self) -> bool {
-        self == Self::UpToDate
-    }
-}
-
 impl Default for Outcome {
     /// Nothing more is known.
     fn default() -> Self {

@@ -83,14 +83,17 @@ fn titles_of(rows: &Connection, which: &str, table: &str, most: u32) -> rusqlite
 }
 
 fn differences(rows: &Connection) -> rusqlite::Result<Vec<TableChange>> {
-    let sql = format!(
-        "SELECT tab, sum(added), sum(changed), sum(removed) FROM (
-           SELECT tab, 1 AS added, 0 AS changed, 0 AS removed FROM {ADDED}
-           UNION ALL SELECT tab, 0, 1, 0 FROM {CHANGED}
-           UNION ALL SELECT tab, 0, 0, 1 FROM {REMOVED}
-         ) GROUP BY tab ORDER BY tab"
-    );
-    let mut statement = rows.prepare(&sql)?;
+    // Several rows of one key are told apart by their content: one that went is seen although another one of its key stays.
+    let mut statement = rows.prepare(
+        "SELECT tab, sum(max(came - went, 0)), sum(min(came, went)), sum(max(went - came, 0)) FROM (
+           SELECT tab, key, sum(came) AS came, sum(went) AS went FROM (
+             SELECT tab, key, 1 AS came, 0 AS went FROM new AS n WHERE NOT EXISTS
+               (SELECT 1 FROM old o WHERE o.tab = n.tab AND o.key = n.key AND o.row = n.row)
+             UNION ALL SELECT tab, key, 0, 1 FROM old AS o WHERE NOT EXISTS
+               (SELECT 1 FROM new n WHERE n.tab = o.tab AND n.key = o.key AND n.row = o.row)
+           ) GROUP BY tab, key
+         ) GROUP BY tab ORDER BY tab",
+    )?;
     let changes = statement.query_map([], |row| {
         Ok(TableChange {
             table: row.get(0)?,
@@ -116,7 +119,7 @@ fn collect(path: &Path, rows: &Connection, side: &str, titles: bool) -> Result<(
             birth(columns.into_iter().find_map(|name| content.get(name)))
         });
         let title = content.and_then(Content::title);
-        insert.execute((table, key, row.as_slice(), born, title)).map(|_| ())
+        insert.execute((table, key, row.bytes().as_slice(), born, title)).map(|_| ())
     })
     .map_err(fail)
 }
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!(changes(&old, &new), ["notes +1 ~0 -0", "user_prompts +2 ~1 -1"]);
         assert_eq!(changes(&new, &old), ["notes +0 ~0 -1", "user_prompts +1 ~1 -2"]);
         assert!(changes(&old, &old).is_empty());
+        let twins = make("twins", "INSERT INTO user_prompts VALUES(1,'s',1,'same'),(2,'s',1,'another');");
+        let one = make("one", "INSERT INTO user_prompts VALUES(1,'s',1,'same');");
+        assert_eq!(changes(&twins, &one), ["user_prompts +0 ~0 -1"], "f58: of two rows of one key one went");
+        assert_eq!(changes(&one, &twins), ["user_prompts +1 ~0 -0"]);
         let scratch = tempfile::NamedTempFile::new().unwrap();
         let told = between(&old, &new, scratch.path(), 1).unwrap().pop().unwrap().titles;
         assert_eq!(

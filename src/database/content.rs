@@ -10,6 +10,7 @@ use twox_hash::XxHash3_128;
 
 pub use super::uid::{Part, Reference, Uid};
 pub use super::value::Value;
+use crate::sum::Sum;
 
 /// Columns that only the machine on which a session was born digests.
 pub const STATE: [&str; 3] = ["status", "completed_at", "completed_at_epoch"];
@@ -120,7 +121,7 @@ impl Content {
     }
 
     /// The digest of the memory in it that readers of the bucket may compare: SHA-256. `with_state`: a session's state too.
-    pub fn digest(&self, with_state: bool) -> [u8; 32] {
+    pub fn digest(&self, with_state: bool) -> Sum {
         let mut hasher = Sha256::new();
         self.parts(with_state, |name, tag, bytes| {
             hasher.update((name.len() as u64).to_le_bytes());
@@ -129,7 +130,7 @@ impl Content {
             hasher.update((bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         });
-        hasher.finalize().into()
+        Sum::end(hasher)
     }
 
     /// The session that it belongs to.
@@ -172,7 +173,7 @@ pub fn key(table: &str, content: &Content, declared: &[String]) -> Uid {
         "session_summaries" => of(&[session, column("created_at_epoch"), column("prompt_number")]),
         "observations" => of(&[session, column("created_at_epoch"), column("type"), column("title")]),
         "tool_uses" => of(&[session, column("tool_use_id")]),
-        _ if declared.is_empty() => Uid::of(table, [Some(Part::Bytes(&content.digest(false)))]),
+        _ if declared.is_empty() => Uid::of(table, [Some(Part::Bytes(content.digest(false).bytes()))]),
         _ => Uid::of(
             table,
             declared.iter().map(|name| column(name).or(content.refs.get(name).map(Part::Reference))),
@@ -183,7 +184,10 @@ pub fn key(table: &str, content: &Content, declared: &[String]) -> Uid {
 /// A key that is taken, told apart by the content.
 pub fn extended(table: &str, key: Uid, content: &Content, attempt: u32) -> Uid {
     let (digest, attempt) = (content.digest(false), attempt.to_le_bytes());
-    Uid::of(table, [Some(Part::Bytes(&key.0)), Some(Part::Bytes(&digest)), Some(Part::Bytes(&attempt))])
+    Uid::of(
+        table,
+        [Some(Part::Bytes(&key.0)), Some(Part::Bytes(digest.bytes())), Some(Part::Bytes(&attempt))],
+    )
 }
 
 /// The birth instant of a row, as a number whatever it is stored as.

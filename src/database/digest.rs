@@ -65,7 +65,7 @@ pub fn content_shown(
 /// SQLite's own; what `visit` returns.
 pub fn for_each_row(
     connection: &Connection,
-    mut visit: impl FnMut(&str, Uid, [u8; 32], Option<&Content>) -> rusqlite::Result<()>,
+    mut visit: impl FnMut(&str, Uid, Sum, Option<&Content>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let shapes = Shapes::read(connection)?;
     rows::stream(connection, &shapes, |shape, Told { key, content }| {
@@ -73,7 +73,7 @@ pub fn for_each_row(
     })?;
     for table in &shapes.images_only {
         as_it_lies(connection, table, |digest| {
-            visit(table, Uid::of(table, [Some(Part::Bytes(&digest))]), digest, None)
+            visit(table, Uid::of(table, [Some(Part::Bytes(digest.bytes()))]), digest, None)
         })?;
     }
     Ok(())
@@ -83,7 +83,7 @@ pub fn for_each_row(
 fn as_it_lies(
     connection: &Connection,
     table: &str,
-    mut visit: impl FnMut([u8; 32]) -> rusqlite::Result<()>,
+    mut visit: impl FnMut(Sum) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut names = columns(connection, "main", table)?;
     names.sort();
@@ -95,7 +95,7 @@ fn as_it_lies(
         for (index, name) in names.iter().enumerate() {
             hash_value(&mut hasher, name, row.get_ref(index)?);
         }
-        visit(hasher.finalize().into())?;
+        visit(Sum::end(hasher))?;
     }
     Ok(())
 }
@@ -125,9 +125,9 @@ struct RowSum {
 }
 
 impl RowSum {
-    fn add(&mut self, digest: [u8; 32]) {
+    fn add(&mut self, digest: Sum) {
         let mut carry = false;
-        for (word, bytes) in self.words.iter_mut().zip(digest.as_chunks::<8>().0) {
+        for (word, bytes) in self.words.iter_mut().zip(digest.bytes().as_chunks::<8>().0) {
             let (sum, first) = word.overflowing_add(u64::from_le_bytes(*bytes));
             let (sum, second) = sum.overflowing_add(u64::from(carry));
             *word = sum;

@@ -9,9 +9,9 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode};
 
+use super::changes;
 use super::check;
 use super::code::{self, Admits};
-use super::compare::{self, Relation};
 use super::{
     BUSY, DatabaseError, Facts, facts, files, integrity_check, open_foreign, open_read_only, open_read_write,
     queue, snapshot,
@@ -309,17 +309,14 @@ pub fn check(live: &Path, image: &Path, wanted: &Facts, scratch: &Path) -> Resul
     if facts.digest == wanted.digest {
         return Ok(facts);
     }
-    let comparison = compare::compare(live, image, scratch)?;
-    match comparison.relation() {
-        Relation::Equal | Relation::LocalHasMore => Ok(facts),
-        Relation::RemoteHasMore | Relation::Diverged => Err(DatabaseError::Damaged {
-            path: live.to_owned(),
-            problem: format!(
-                "after the replacement it lacks {}",
-                comparison.describe(|table| table.only_there)
-            ),
-        }),
+    let changes = changes::between(image, live, scratch, 0)?;
+    let lacks = changes.iter().filter(|change| change.removed > 0);
+    let lacks: Vec<String> = lacks.map(|change| format!("{} {}", change.removed, change.table)).collect();
+    if lacks.is_empty() {
+        return Ok(facts);
     }
+    let problem = format!("after the replacement it lacks {}", lacks.join(", "));
+    Err(DatabaseError::Damaged { path: live.to_owned(), problem })
 }
 
 /// Checks an image before anything live is touched (F09): SQLite, without code that is not `admitted`, whole,

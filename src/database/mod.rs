@@ -8,7 +8,6 @@ pub mod changes;
 mod check;
 pub mod code;
 pub mod company;
-pub mod compare;
 pub mod content;
 pub mod digest;
 mod error;

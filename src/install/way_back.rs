@@ -6,8 +6,7 @@ use std::path::Path;
 use super::backups::{self, Backup, name_of};
 use super::door::{Door, Incoming, restore_backup};
 use crate::database::code::Admits;
-use crate::database::compare::compare;
-use crate::database::{self, DatabaseError, files, install, snapshot};
+use crate::database::{self, DatabaseError, changes, files, install, snapshot};
 use crate::error::{Code, CommandResult, Failure};
 use crate::ui::Progress;
 
@@ -68,8 +67,8 @@ async fn put_back(door: &Door<'_>, incoming: &Incoming, backup: &Path) -> Comman
 fn has_more(now: &Path, installed: &Path, tmp: &Path) -> bool {
     let compared = || -> Result<bool, DatabaseError> {
         let scratch = files::temporary(tmp, "compare")?;
-        let rows = compare(now, installed, &scratch)?;
-        Ok(rows.tables.iter().any(|table| table.only_here > 0))
+        let changes = changes::between(installed, now, &scratch, 0)?;
+        Ok(changes.iter().any(|change| change.added > 0))
     };
     compared().unwrap_or(true)
 }

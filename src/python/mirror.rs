@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Head;
 use super::manifest::{Manifest, ManifestExtra};
-use super::setting;
 use crate::config::Config;
 use crate::database::Facts;
 use crate::error::{Code, CommandResult, Failure};
@@ -86,17 +85,6 @@ impl Mirror<'_> {
             Some(_) => Err(self.not_as_sent("was written by somebody else in the same moment")),
             None => Err(self.not_as_sent("is not there")),
         }
-    }
-
-    /// Whether a whole push has something to do here although no memory is new.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn is_due(&self, head: &Head) -> CommandResult<bool> {
-        if head.commit().is_none() || !setting::read(self.bucket).await?.is_on() {
-            return Ok(false);
-        }
-        Ok(!head.mirrored() || !self.is_in_place(head).await?)
     }
 
     /// Whether the object is still the one that its announcements speak of, as far as this machine can tell without reading

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::header::Header;
 use super::record::{Record, RecordError};
 use super::segment::{SegmentError, SegmentReader};
 use super::stamp::Stamp;
@@ -69,11 +68,6 @@ impl Merge {
         merge.tables = ranked.into_iter().map(|(table, _)| table).collect();
         merge.newest = newest;
         Ok(merge)
-    }
-
-    /// The header of the newest of them.
-    pub fn newest_header(&self) -> Option<&Header> {
-        self.segments.last().map(|segment| &segment.header)
     }
 
     /// Gives out each row once, with its line.
