@@ -12,7 +12,7 @@ use super::live::Names;
 use super::log::RowLog;
 use super::merge::{Merge, MergeError};
 use super::node::Fold;
-use super::publish::{self, About, Emptied, Part, Segment};
+use super::outbox::{self, About, Emptied, Part, Segment};
 use super::record::Record;
 use super::report::Folded;
 use super::segment::Effort;
@@ -211,9 +211,9 @@ impl Goes {
     ) -> Result<bool, RowsError> {
         self.parts += 1;
         let part = Part { kind: self.kind, number: self.parts, last, covers: Some(self.covers) };
-        desk.shadow.transaction(|| publish::pack(desk, log, about, outbox, segment, part))?;
+        desk.shadow.transaction(|| outbox::pack(desk, log, about, outbox, segment, part))?;
         failpoint::reach("rows.fold-packed");
-        match publish::empty(desk, log, outbox, true).await? {
+        match outbox::empty(desk, log, outbox, true).await? {
             Emptied::Sent(bytes, records) => {
                 self.report.bytes += bytes;
                 self.report.records += records;

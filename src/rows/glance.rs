@@ -8,8 +8,8 @@ use rusqlite::Connection;
 
 use super::RowsError;
 use super::holes::{self, Holes};
+use super::outbox::Outbox;
 use super::places::Places;
-use super::publish::Outbox;
 use super::report::{Standing, Tally};
 use super::shadow::ShadowError;
 use super::stamp::Writer;

@@ -13,7 +13,7 @@ use super::header::Kind;
 use super::intake;
 use super::live::{Live, Names};
 use super::log::RowLog;
-use super::publish::{self, About, Emptied, Part, Segment};
+use super::outbox::{self, About, Emptied, Part, Segment};
 use super::record::Record;
 use super::segment::Effort;
 use super::shadow::{Known, ShadowError};
@@ -56,9 +56,8 @@ pub async fn publish(
             failpoint::reach("rows.image-published");
             return Ok(Emptied::Sent(0, records));
         }
-        desk.shadow
-            .transaction(|| publish::pack(desk, log, about, outbox, segment, Part::one(Kind::Rows)))?;
-        if publish::empty(desk, log, outbox, true).await? == Emptied::Taken {
+        desk.shadow.transaction(|| outbox::pack(desk, log, about, outbox, segment, Part::one(Kind::Rows)))?;
+        if outbox::empty(desk, log, outbox, true).await? == Emptied::Taken {
             return Ok(Emptied::Taken);
         }
         after = last;

@@ -32,9 +32,11 @@ mod intake;
 mod lines;
 mod live;
 pub mod log;
+mod marks;
 pub mod merge;
 mod news;
 pub mod node;
+mod outbox;
 pub mod places;
 mod publish;
 mod reception;
@@ -209,7 +211,7 @@ impl Rows<'_> {
     /// Never from a shadow that is being rebuilt.
     fn may_fold(&self) -> Result<bool, RowsError> {
         let synced = self.shadow.flag("synced")? && !self.shadow.flag("went_back")?;
-        Ok(synced && self.shadow.get::<publish::Outbox>("outbox")?.is_none())
+        Ok(synced && self.shadow.get::<outbox::Outbox>("outbox")?.is_none())
     }
 
     /// Puts this machine's node record: what `record` says, completed with what the log knows of this installation. From

@@ -7,8 +7,8 @@ use super::error::RowsError;
 use super::live::{Excluded, Live, Schema};
 use super::log::RowLog;
 use super::news::Noted;
+use super::outbox::{self, About, Emptied};
 use super::places::Places;
-use super::publish::{self, About, Emptied};
 use super::report::{Begun, WentBack};
 use super::shadow::{self, Shadow, ShadowError};
 use super::site::{Depth, Site};
@@ -152,7 +152,7 @@ impl<'a> Rows<'a> {
             report.went_back = self.look_back()?;
             recover_arriving(self.desk()?)?;
         }
-        if self.shadow.get::<publish::Outbox>("outbox")?.is_some() {
+        if self.shadow.get::<outbox::Outbox>("outbox")?.is_some() {
             self.open_live()?;
             report.finished = self.send_outbox().await?;
         }
@@ -225,12 +225,12 @@ impl<'a> Rows<'a> {
     /// Whether something was sent.
     pub(super) async fn send_outbox(&mut self) -> Result<bool, RowsError> {
         if failpoint::planted("outbox") {
-            publish::drop_outbox(&self.shadow)?;
+            outbox::drop_outbox(&self.shadow)?;
             return Ok(false);
         }
         let went_back = self.shadow.flag("went_back")?;
         let sent =
-            Box::pin(publish::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back)).await?;
+            Box::pin(outbox::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back)).await?;
         if sent == Emptied::Taken {
             self.take_new_writer()?;
         }
@@ -257,7 +257,7 @@ impl<'a> Rows<'a> {
             self.shadow.unset("node_record")?;
             self.shadow.unset("fold_looked")?;
             self.shadow.set("writer", &new)?;
-            publish::drop_outbox(&self.shadow)
+            outbox::drop_outbox(&self.shadow)
         })?;
         failpoint::reach("rows.new-writer");
         let fail = |error| RowsError::Io { doing: "write", path: self.places.writer.clone(), error };
