@@ -36,7 +36,8 @@ pub async fn before_first_arrival(
         remote_sha: String::new(),
         local_obs: 0,
         remote_obs: None,
-        local_ahead: true,
+        // Nothing takes their place: its rows stay in the database.
+        local_ahead: false,
         db_path: database.display().to_string(),
     };
     let (live, at) = (database.to_owned(), context.now());
