@@ -45,9 +45,9 @@ const BESIDE: Slice = Slice {
     time: Some(Duration::from_millis(20)),
     pause: Duration::from_millis(25),
 };
-/// Where nobody else has the database open. A worker that starts just then waits these two seconds, and fails after five.
+/// Where nobody else has the database open. A worker that starts just then waits this second, and fails after five.
 const ALONE: Slice =
-    Slice { rows: 20_000, bytes: 32 << 20, time: Some(Duration::from_secs(2)), pause: Duration::ZERO };
+    Slice { rows: 20_000, bytes: 32 << 20, time: Some(Duration::from_secs(1)), pause: Duration::ZERO };
 /// The same where all that came has to be kept in memory.
 const ALONE_BYTES: usize = 4 << 20;
 /// Where a test sets the time: lives of few rows have several transactions too, and nobody waits.
