@@ -98,17 +98,6 @@ impl Pinned {
         integrity_check(&self.connection, &self.path)
     }
 
-    /// The share of its pages that hold nothing.
-    ///
-    /// # Errors
-    /// See [`DatabaseError`].
-    pub fn free_share(&self) -> Result<f64, DatabaseError> {
-        let ask = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, u32>(0));
-        let counted = ask("PRAGMA freelist_count").and_then(|free| Ok((free, ask("PRAGMA page_count")?)));
-        let (free, all) = counted.map_err(|error| DatabaseError::sqlite("read", &self.path, error))?;
-        Ok(f64::from(free) / f64::from(all.max(1)))
-    }
-
     /// Copies it page by page into an existing empty file and gives the header's volatile fields fixed values, so
     /// that the same content always makes the same image. Synced to the disk.
     ///

@@ -82,9 +82,7 @@ pub(super) async fn take(
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
         let damaged = if checked { pinned.integrity_check()? } else { Vec::new() };
         progress.done();
-        let compact = !damaged.is_empty() || pinned.free_share()? > FREE;
-        let object =
-            if wanted.object { Some(object(&pinned, &facts, &folder, size, compact, &bars)?) } else { None };
+        let object = if wanted.object { Some(object(&pinned, &facts, &folder, size, &bars)?) } else { None };
         let parent = base.filter(|_| pack.kind == Kind::Delta);
         Ok((Shot { facts, pack, parent, object, checked }, damaged))
     })
@@ -98,29 +96,24 @@ pub(super) async fn take(
     Ok(shot)
 }
 
-/// A larger share of free pages is not sent to Python nodes: the copy is compacted first, which writes it once more.
-const FREE: f64 = 0.05;
-
-/// Copies the pinned database, compacts the copy where that is worth it, and checks what will be uploaded. A copy that is
-/// sent as it is has been checked with the pinned database: it is the same, page by page.
+/// Copies the pinned database, compacts the copy, and checks what will be uploaded. Compacted as the script compacts: on this
+/// machine it makes the same bytes of the same database, and finds nothing to push.
 fn object(
     pinned: &snapshot::Pinned,
     facts: &Facts,
     folder: &std::path::Path,
     size: u64,
-    compact: bool,
     bars: &Bars,
 ) -> Result<Object, DatabaseError> {
-    files::require_space(folder, size.saturating_mul(if compact { 2 } else { 1 }))?;
-    let mut path = files::temporary(folder, "snapshot")?;
+    files::require_space(folder, size.saturating_mul(2))?;
+    let image = files::temporary(folder, "snapshot")?;
     let progress = bars.bytes("copying", size);
-    pinned.copy_to(&path, &progress)?;
+    pinned.copy_to(&image, &progress)?;
     progress.done();
     failpoint::reach("push.copied");
-    if compact {
-        let image = std::mem::replace(&mut path, files::temporary(folder, "object")?);
-        snapshot::vacuum_into(&image, &path)?;
-    }
+    let path = files::temporary(folder, "object")?;
+    snapshot::vacuum_into(&image, &path)?;
+    drop(image);
     failpoint::reach("push.compacted");
     let checked = database::open_read_only(&path)?;
     let counts = database::facts::counts(&checked, &path)?;
