@@ -64,7 +64,7 @@ bench-memory: release ## Peak memory of pushes and pulls of a 1 GB database, ful
 bench-context: ## In how many sessions that start claude-mem's context has what another machine recorded a moment ago
 	MEMBRIDGE_WORKER_TESTS="--ignored session_context::" tests/claude-mem/run.sh
 
-bench-rows: release ## What the row log costs on 100 MB: first publish, a session published and collected, nothing new; a year of folding
+bench-rows: release ## What the row log costs on 100 MB: first publish, a session published and collected, nothing new; the same sealed, as ratios; a year of folding
 	$(CARGO) build --locked --example bench_rows
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(TARGET_DIR)/debug/examples/bench_rows $(or $(MEGABYTES),100)
 

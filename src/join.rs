@@ -1,19 +1,21 @@
 //! Whether this machine may take part in a project: with which key it is sealed, by its note `membridge/key.json`, which
 //! keys are here, and what was known before. Asked by every command before it writes anything. The decision is pure.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use aws_smithy_types::base64;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::Paths;
 use crate::context::hex;
 use crate::error::{Code, Failure};
+use crate::progress::Progress;
 use crate::seal::{
     KeyError, KeyId, Keyring, Known, MasterKey, Memory, Place, Seal, SealError, Vouched, Watch, open_bytes,
     seal_bytes,
 };
-use crate::storage::{Bucket, Etag, StoreError, StoreErrorKind};
+use crate::storage::{Body, Bucket, Etag, Outcome, StoreError, StoreErrorKind, records};
 use crate::visible::shell_path;
 
 /// What to type on a machine that lacks the key.
@@ -43,8 +45,20 @@ pub struct Inside {
     #[serde(default)]
     pub sealed_at: String,
     /// What was there before and may still be used.
-    #[serde(flatten)]
+    #[serde(default)]
     pub vouched: Vouched,
+    /// The keys before this one: they open what is older, and seal nothing that is accepted.
+    #[serde(default, serialize_with = "reveal", deserialize_with = "parse")]
+    pub older: Vec<MasterKey>,
+}
+
+fn reveal<S: Serializer>(keys: &[MasterKey], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(keys.iter().map(MasterKey::reveal))
+}
+
+fn parse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MasterKey>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| MasterKey::parse(text).map_err(D::Error::custom)).collect()
 }
 
 /// Why this machine may not take part.
@@ -77,6 +91,9 @@ pub enum JoinError {
         "this machine knows the project as sealed with key {0}, and the bucket says otherwise: it was put back or changed"
     )]
     Downgrade(KeyId),
+    /// Somebody has sealed it, and the note is gone.
+    #[error("this project was sealed with key {0}, and its note is gone: the bucket was put back or changed")]
+    Gone(KeyId),
     /// The note is not what it should be.
     #[error("{key} {problem}")]
     Note {
@@ -107,11 +124,22 @@ impl From<JoinError> for Failure {
             JoinError::Downgrade(_) => {
                 of(Code::NotAuthentic).hint("see what is there: membridge key status").hint(PUT_BACK)
             }
+            JoinError::Gone(_) => of(Code::NotAuthentic)
+                .hint("when key init or key rotate was cut off: type it again on the machine where that was")
+                .hint(IMPORT),
             JoinError::Note { .. } => of(Code::NotAuthentic).hint("see: membridge key status"),
             JoinError::Key(KeyError::Exposed { path }) => {
                 of(Code::LocalFile).hint(format!("chmod 600 {}", shell_path(path)))
             }
-            JoinError::Key(_) | JoinError::Memory { .. } => of(Code::LocalFile),
+            JoinError::Memory { path, error } if error.kind() == ErrorKind::NotADirectory => {
+                of(Code::LocalFile)
+                    .hint(format!("it must be a folder of yours: ls -ld {}", shell_path(path)))
+                    .hint("or keep our state elsewhere: MEMBRIDGE_STATE_DIR=/path/to/a/folder")
+            }
+            JoinError::Memory { path, .. } => of(Code::LocalFile)
+                .hint(format!("it must be a file of yours: ls -l {}", shell_path(path)))
+                .hint(PUT_BACK),
+            JoinError::Key(_) => of(Code::LocalFile),
         }
     }
 }
@@ -123,6 +151,7 @@ pub fn refused(what: &str, error: &SealError) -> Failure {
         SealError::NoKey(_) | SealError::OtherKey(_) => {
             Failure::of(Code::KeyNeeded, message).hint(IMPORT).hint(INIT)
         }
+        SealError::PutBack => Failure::of(Code::NotAuthentic, message).hint(PUT_BACK),
         SealError::NotAuthentic | SealError::NotSealed => Failure::of(Code::NotAuthentic, message)
             .hint("somebody else writes in this bucket, or it is damaged; nothing was changed here. See: membridge doctor"),
         SealError::Version(_) => Failure::of(Code::NewerFormat, message).hint("install a newer membridge"),
@@ -164,12 +193,12 @@ pub struct Files {
 }
 
 impl Files {
-    /// Those for a project in a store.
-    pub fn of(paths: &Paths, bucket: &Bucket) -> Self {
+    /// Those for a project in a store. `key`: the key file; `state`: our state directory.
+    pub fn of(key: &Path, state: &Path, bucket: &Bucket) -> Self {
         let name = format!("{} {}", bucket.store.name(), bucket.keys.project());
         let id = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
         let id = hex(id.as_ref().first_chunk::<8>().unwrap_or(&[0; 8]));
-        Self { key: paths.key.clone(), memory: paths.state.join("seal").join(format!("{id}.json")) }
+        Self { key: key.to_owned(), memory: state.join("seal").join(format!("{id}.json")) }
     }
 
     /// What this machine remembers.
@@ -177,7 +206,7 @@ impl Files {
     /// # Errors
     /// It is there and cannot be read.
     pub fn memory(&self) -> Result<Memory, JoinError> {
-        Memory::read(&self.memory).map_err(|error| JoinError::Memory { path: self.memory.clone(), error })
+        Memory::read(&self.memory).map_err(|error| self.unusable(error))
     }
 
     /// Keeps it.
@@ -185,7 +214,13 @@ impl Files {
     /// # Errors
     /// It cannot be written.
     pub fn remember(&self, memory: &Memory) -> Result<(), JoinError> {
-        memory.write(&self.memory).map_err(|error| JoinError::Memory { path: self.memory.clone(), error })
+        memory.write(&self.memory).map_err(|error| self.unusable(error))
+    }
+
+    fn unusable(&self, error: std::io::Error) -> JoinError {
+        let state = self.memory.ancestors().nth(2).unwrap_or(&self.memory);
+        let path = if error.kind() == ErrorKind::NotADirectory { state } else { &self.memory };
+        JoinError::Memory { path: path.to_owned(), error }
     }
 }
 
@@ -196,18 +231,25 @@ impl Files {
 /// See [`JoinError`]: then the command must not go on.
 pub async fn join(bucket: &Bucket, files: &Files, keep: bool) -> Result<Seal, JoinError> {
     let ring = Keyring::read(&files.key)?;
+    let memory = files.memory()?;
+    let vouched = ring.as_ref().and_then(|ring| memory.vouched_for(ring)).cloned();
+    match (ring, &memory.known, vouched) {
+        (None, Some(Known::Open), _) => Ok(Seal::Off),
+        (Some(ring), _, Some(vouched)) => {
+            Ok(Seal::on(ring, vouched, Watch::new(memory, keep.then(|| files.memory.clone()))))
+        }
+        _ => ask(bucket, files, keep).await,
+    }
+}
+
+/// The same by the note as it is now, whatever this machine knew.
+///
+/// # Errors
+/// See [`JoinError`].
+pub async fn ask(bucket: &Bucket, files: &Files, keep: bool) -> Result<Seal, JoinError> {
+    let ring = Keyring::read(&files.key)?;
     let mut memory = files.memory()?;
     let watched = keep.then(|| files.memory.clone());
-    match (&ring, &memory.known) {
-        (None, Some(Known::Open)) => return Ok(Seal::Off),
-        (Some(ring), Some(Known::Sealed { key_id, vouched }))
-            if KeyId::parse(key_id) == Some(ring.current().id()) =>
-        {
-            let vouched = vouched.clone();
-            return Ok(Seal::on(ring.clone(), vouched, Watch::new(memory, watched)));
-        }
-        _ => {}
-    }
     let note = read(bucket).await?.map(|(note, _)| note);
     let known = match &memory.known {
         Some(Known::Sealed { key_id, .. }) => KeyId::parse(key_id),
@@ -225,11 +267,12 @@ pub async fn join(bucket: &Bucket, files: &Files, keep: bool) -> Result<Seal, Jo
         return Ok(Seal::Off);
     };
     let inside = note.open(&key, bucket)?;
-    memory.known = Some(Known::Sealed { key_id: key.id().to_string(), vouched: inside.vouched.clone() });
+    let ring = ring.led_by(key).over(inside.older);
+    memory.sealed_with(&ring, inside.vouched.clone());
     if keep {
         files.remember(&memory)?;
     }
-    Ok(Seal::on(ring.led_by(key), inside.vouched, Watch::new(memory, watched)))
+    Ok(Seal::on(ring, inside.vouched, Watch::new(memory, watched)))
 }
 
 /// The project's note, and its version. `None` where there is none: the project is not sealed.
@@ -249,6 +292,65 @@ pub async fn read(bucket: &Bucket) -> Result<Option<(Note, Etag)>, JoinError> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes the note of a project that is sealed with the ring's first key from now on, in the place of the note of that
+/// version (`None`: there is none).
+///
+/// # Errors
+/// The store's; it vouches for too much.
+pub async fn write(
+    bucket: &Bucket,
+    ring: &Keyring,
+    vouched: Vouched,
+    there: Option<&Etag>,
+) -> Result<Outcome, JoinError> {
+    let inside = Inside {
+        project: bucket.keys.project().to_owned(),
+        sealed_at: records::iso(bucket.context.server_now()),
+        vouched,
+        older: ring.all().skip(1).cloned().collect(),
+    };
+    let note = Note::new(ring.current(), &inside, bucket.salt()?)
+        .map_err(|error| wrong(bucket, &format!("cannot be made: {error}")))?;
+    Ok(bucket.swap(&bucket.keys.key_note(), there, &records::to_bytes(&note)?).await?)
+}
+
+/// Puts the mark of the key with which the project is sealed among the node records, and takes others away (`named`: those
+/// that are there).
+///
+/// # Errors
+/// The store's.
+pub async fn mark(bucket: &Bucket, key: KeyId, named: &[KeyId]) -> Result<(), StoreError> {
+    if !named.contains(&key) {
+        let object = bucket.keys.key_mark(&key.to_string());
+        bucket.store.put(&object, Body::Bytes(b"sealed\n"), &Progress::hidden()).await?;
+    }
+    for other in named.iter().filter(|other| **other != key) {
+        bucket.store.delete(&bucket.keys.key_mark(&other.to_string())).await?;
+    }
+    Ok(())
+}
+
+/// A person has emptied or replaced the store: what was seen of the one before is forgotten, and where nothing says that
+/// the project is sealed, it is said again.
+///
+/// # Errors
+/// See [`JoinError`].
+pub async fn begin_anew(bucket: &Bucket, files: &Files) -> Result<(), JoinError> {
+    let Seal::On(fleet) = &bucket.seal else {
+        return Ok(());
+    };
+    fleet.watch.forget();
+    let mut memory = Memory::default();
+    memory.sealed_with(&fleet.keys, Vouched::default());
+    memory.anew = false;
+    files.remember(&memory)?;
+    if read(bucket).await?.is_none() {
+        mark(bucket, fleet.keys.current().id(), &[]).await?;
+        write(bucket, &fleet.keys, Vouched::default(), None).await?;
+    }
+    ask(bucket, files, true).await.map(drop)
 }
 
 impl Note {
@@ -292,8 +394,13 @@ fn wrong(bucket: &Bucket, problem: &str) -> JoinError {
 
 #[cfg(test)]
 mod tests {
-    use super::decide;
-    use crate::seal::KeyId;
+    use std::sync::Arc;
+
+    use super::{Files, Inside, JoinError, Note, decide, join};
+    use crate::config::StoreConfig;
+    use crate::seal::{KeyId, Keyring, MasterKey, Place, Seal, Vouched};
+    use crate::storage::{Body, Bucket, Store};
+    use crate::sum::Sum;
 
     #[test]
     fn who_may_take_part() {
@@ -324,5 +431,44 @@ mod tests {
                 Err(text) => assert!(found.unwrap_err().starts_with(text), "{note:?} {ring:?} {known:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_note_is_asked_for_once_and_only_its_key_opens_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        std::fs::create_dir(&path).unwrap();
+        let store = Store::open(&StoreConfig::Dir(path), &Arc::default()).unwrap();
+        let bucket = Bucket::new(store, "6fe2e0f6071ac2bb", Arc::default(), folder.path());
+        let files = Files { key: folder.path().join("fleet.key"), memory: folder.path().join("memory.json") };
+        assert!(!join(&bucket, &files, false).await.unwrap().is_on());
+
+        let (key, other) = (MasterKey::new([1; 32]), MasterKey::new([2; 32]));
+        let vouched = Vouched {
+            commits: [(7, Sum::of("ab"))].into(),
+            segments: [("w".to_owned(), [(1, Sum::of("cd"))].into())].into(),
+        };
+        let older = vec![MasterKey::new([9; 32])];
+        let inside = Inside { project: "6fe2e0f6071ac2bb".to_owned(), vouched, older, ..Inside::default() };
+        let note = Note::new(&key, &inside, [3; 32]).unwrap();
+        assert_eq!(note.open(&key, &bucket).unwrap(), inside);
+        assert!(matches!(note.open(&other, &bucket), Err(JoinError::Note { .. })));
+        let bytes = serde_json::to_vec(&note).unwrap();
+        let object = bucket.keys.key_note();
+        bucket.store.put(&object, Body::Bytes(&bytes), &crate::progress::Progress::hidden()).await.unwrap();
+
+        assert!(matches!(join(&bucket, &files, true).await, Err(JoinError::NoKey(id)) if id == key.id()));
+        Keyring::new(other.clone()).write(&files.key).unwrap();
+        assert!(matches!(join(&bucket, &files, true).await, Err(JoinError::OtherKey { .. })));
+        assert!(!files.memory.exists(), "nothing is noted by whoever may not take part");
+        Keyring::new(other).led_by(key).write(&files.key).unwrap();
+        let seal = join(&bucket, &files, true).await.unwrap();
+        assert!(seal.is_older(Place::Commit { number: 7 }) && !seal.is_older(Place::Commit { number: 8 }));
+        let Seal::On(fleet) = seal else { panic!("it is sealed") };
+        assert!(fleet.keys.find(MasterKey::new([9; 32]).id()).is_some(), "what is older can be read");
+        fleet.keys.write(&files.key).unwrap();
+        bucket.store.delete(&object).await.unwrap();
+        assert!(join(&bucket, &files, true).await.unwrap().is_on(), "it is known");
+        assert!(matches!(super::ask(&bucket, &files, true).await, Err(JoinError::Downgrade(_))));
     }
 }

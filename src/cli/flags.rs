@@ -58,6 +58,7 @@ setting_flags! {
         history_max_days = "HISTORY_MAX_DAYS", "Days that pushes stay in it in any case [default: 30]";
         worker_port = "CLAUDE_MEM_WORKER_PORT", "Port of the claude-mem worker";
         worker_host = "CLAUDE_MEM_WORKER_HOST", "Address of the claude-mem worker [default: 127.0.0.1]";
+        key_file = "MEMBRIDGE_KEY_FILE", "File with the fleet's key, where the project is sealed [default: ~/.claude-mem-minio/fleet.key]";
         data_dir = "CLAUDE_MEM_DATA_DIR", "claude-mem's data directory [default: ~/.claude-mem]";
     }
     switches {

@@ -18,7 +18,7 @@ use crate::ui::{Report, Tone, human_bytes};
 
 /// `history [--limit N]`: the newest pushes, newest first.
 pub(super) async fn history(run: &Run, limit: usize) -> CommandResult<Report> {
-    let past = Past::open(run)?;
+    let past = Past::open(run).await?;
     let Some(head) = log::head(&past.bucket, None).await? else {
         run.ui.line("no history yet: the next push begins it");
         return Ok(Report::ok(Outcome::Empty).with("commits", Value::Array(Vec::new())));
@@ -106,8 +106,8 @@ fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
 
 /// `restore N|TIME`.
 pub(super) async fn restore(run: &Run, what: &str, means: RestoreArgs) -> CommandResult<Report> {
-    let commit = Past::open(run)?.find(what).await?;
-    let (config, bucket) = run.open()?;
+    let commit = Past::open(run).await?.find(what).await?;
+    let (config, bucket) = run.open().await?;
     let (mut session, record) = Session::open(config, bucket, run.ui.clone()).await?;
     session.means(means.into());
     restore::restore(&session, &record, &commit).await
@@ -115,7 +115,7 @@ pub(super) async fn restore(run: &Run, what: &str, means: RestoreArgs) -> Comman
 
 /// `restore … --dry-run`: which push it would be and what would become of it; downloads no image, changes nothing.
 pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) -> CommandResult<Report> {
-    let past = Past::open(run)?;
+    let past = Past::open(run).await?;
     let commit = past.find(what).await?;
     if to.is_none() {
         restore::may_come_back(&past.config, &commit, commit.schema_version).await?;
@@ -143,7 +143,7 @@ pub(super) async fn restore_preview(run: &Run, what: &str, to: Option<&Path>) ->
 
 /// `restore N|TIME --to FILE`.
 pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandResult<Report> {
-    let past = Past::open(run)?;
+    let past = Past::open(run).await?;
     let file = restore::free_name(file)?;
     let commit = past.find(what).await?;
     let progress = run.ui.progress("download", commit.chain_bytes());
@@ -163,7 +163,7 @@ pub(super) async fn restore_to(run: &Run, what: &str, file: &Path) -> CommandRes
 
 /// `diff A B`: rows added, changed and removed on the way from A to B, by table.
 pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Report> {
-    let past = Past::open(run)?;
+    let past = Past::open(run).await?;
     let (older, newer) = (past.find(from).await?, past.find(to).await?);
     let progress = run.ui.progress("download", past::download(&[&older, &newer]));
     let a = past.image(&older, None, &progress).await?;
@@ -195,7 +195,7 @@ pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Repor
 
 /// `verify [--all]`: downloads, decodes and hashes what is kept.
 pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
-    let past = Past::open(run)?;
+    let past = Past::open(run).await?;
     let tmp = past.config.paths.tmp();
     let progress = run.ui.progress("verify", 0);
     let verified = verify::verify(past.fetch(&tmp, &progress), all).await?;

@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::ui::Report;
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
-    let (config, bucket) = run.open()?;
+    let (config, bucket) = run.open_to_rehearse().await?;
     let leadership = Leadership::of(&config, &bucket);
     let standing = leadership.look().await?;
     let ui = &run.ui;

@@ -28,7 +28,7 @@ struct Told {
 }
 
 pub(super) async fn run(run: &Run, limit: usize) -> CommandResult<Report> {
-    let (config, bucket) = run.open_to_read()?;
+    let (config, bucket) = run.open_to_read().await?;
     let log = RowLog::new(&bucket, &config.paths.tmp());
     let mut listed = log.segments().await?;
     listed.sort_by(|a, b| (b.modified, &b.writer, b.number).cmp(&(a.modified, &a.writer, a.number)));

@@ -17,20 +17,25 @@ const QUIET_DAYS: i64 = 30;
 const LOOK_BACK: usize = 200;
 
 pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report> {
-    let (config, bucket) = run.open()?;
-    let on = match action {
+    let (on, force) = match action {
         MirrorAction::Status => {
-            bucket.store.leave_no_trace();
+            let (_, bucket) = run.open_to_read().await?;
             return status(run, &bucket).await;
         }
-        MirrorAction::On => true,
-        MirrorAction::Off { force } => {
-            if !force {
-                nobody_needs_it(run, &bucket).await?;
-            }
-            false
-        }
+        MirrorAction::On => (true, false),
+        MirrorAction::Off { force } => (false, force),
     };
+    let (config, bucket) = run.open().await?;
+    if on && bucket.seal.is_on() {
+        return Err(Failure::of(
+            Code::Refused,
+            "this project is sealed: a copy for Python nodes would show everybody the memory",
+        )
+        .hint("install membridge on that machine instead (MIGRATION.md)"));
+    }
+    if !on && !force {
+        nobody_needs_it(run, &bucket).await?;
+    }
     setting::write(&bucket, setting::Change::Mirror(on), &config.node.id).await?;
     let word = if on { "on" } else { "off" };
     run.ui.line(format!("mirror: {word}, for every machine of project {}", config.project.name));
@@ -63,7 +68,7 @@ async fn status(run: &Run, bucket: &Bucket) -> CommandResult<Report> {
 }
 
 /// Refuses while a Python node has pushed lately: it would go on from an old copy.
-async fn nobody_needs_it(run: &Run, bucket: &Bucket) -> CommandResult {
+pub(super) async fn nobody_needs_it(run: &Run, bucket: &Bucket) -> CommandResult {
     let Some(head) = head::read(bucket, Known::default()).await? else {
         return Ok(());
     };

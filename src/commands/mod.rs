@@ -1,6 +1,7 @@
 //! One file per command, and the frame around them: settings, runtime, signals, the exit code.
 
 mod agent;
+mod answers;
 mod completions;
 mod config;
 mod doctor;
@@ -9,6 +10,7 @@ mod history;
 mod hook;
 mod hooks;
 mod install;
+mod key;
 mod leadership;
 mod log;
 mod man;
@@ -193,6 +195,7 @@ async fn dispatch(run: &Run, command: Command) -> CommandResult<Report> {
         Command::Restore { what, to: Some(file), .. } => history::restore_to(run, &what, &file).await,
         Command::Restore { what, to: None, means, .. } => Box::pin(history::restore(run, &what, means)).await,
         Command::Mirror { action } => mirror::run(run, action).await,
+        Command::Key { action } => Box::pin(key::run(run, action)).await,
         Command::Diff { from, to } => history::diff(run, &from, &to).await,
         Command::Search(options) => search::run(run, &options).await,
         Command::Export { file, only } => export::export(run, &file, only).await,

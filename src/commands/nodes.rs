@@ -14,7 +14,7 @@ use crate::ui::{Report, Tone};
 const NAME: usize = 22;
 
 pub(super) async fn run(run: &Run) -> CommandResult<Report> {
-    let (config, bucket) = run.open_to_read()?;
+    let (config, bucket) = run.open_to_read().await?;
     let log = RowLog::new(&bucket, &config.paths.tmp());
     let (mut records, mut problems) = (Vec::new(), Vec::new());
     for node in log.nodes().await? {

@@ -25,8 +25,8 @@ pub(super) struct Past {
 }
 
 impl Past {
-    pub(super) fn open(run: &Run) -> CommandResult<Self> {
-        let (config, bucket) = run.open_to_read()?;
+    pub(super) async fn open(run: &Run) -> CommandResult<Self> {
+        let (config, bucket) = run.open_to_read().await?;
         Ok(Self { config, bucket, clock: run.context.clock() })
     }
 

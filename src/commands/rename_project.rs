@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::quoted;
-use super::run::Run;
+use super::run::{Run, seal};
 use crate::cli::PlanArgs;
 use crate::config::{Config, Settings, Source, env_file};
 use crate::error::{Code, CommandResult, Failure};
@@ -53,7 +53,8 @@ impl Place {
 
     /// Makes the memory here and that of the machines under this name one.
     async fn sync(&self, run: &Run, succeeds: Option<&str>) -> CommandResult {
-        let Self { config, bucket } = Self::open(run, &self.config.project.name)?;
+        let Self { config, mut bucket } = Self::open(run, &self.config.project.name)?;
+        bucket.seal = seal(&config, &bucket, true).await?;
         let (session, mut record) = Session::open(config, bucket, run.ui.clone()).await?;
         if let Some(old) = succeeds {
             record.record.succeeds = Some(old.to_owned());

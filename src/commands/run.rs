@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::config::{Config, ConfigError, Environment, Settings};
 use crate::context::Context;
 use crate::error::CommandResult;
+use crate::join::{self, Files};
+use crate::seal::Seal;
 use crate::storage::{Bucket, Store};
 use crate::ui::Ui;
 
@@ -32,7 +34,14 @@ pub struct Run {
 
 impl Run {
     /// The checked configuration and the project's place in the store that it names.
-    pub(super) fn open(&self) -> CommandResult<(Config, Bucket)> {
+    pub(super) async fn open(&self) -> CommandResult<(Config, Bucket)> {
+        let (config, mut bucket) = self.reach()?;
+        bucket.seal = seal(&config, &bucket, true).await?;
+        Ok((config, bucket))
+    }
+
+    /// The same before it is known whether this machine may take part.
+    pub(super) fn reach(&self) -> CommandResult<(Config, Bucket)> {
         let config = Config::new(&self.settings)?;
         let store = Store::open(&config.store, &self.context)?;
         let bucket = Bucket::new(store, &config.project.cid, Arc::clone(&self.context), &config.paths.state);
@@ -40,9 +49,23 @@ impl Run {
     }
 
     /// The same for commands that only look.
-    pub(super) fn open_to_read(&self) -> CommandResult<(Config, Bucket)> {
-        let (config, bucket) = self.open()?;
+    pub(super) async fn open_to_read(&self) -> CommandResult<(Config, Bucket)> {
+        let (config, mut bucket) = self.reach()?;
         bucket.store.leave_no_trace();
+        bucket.seal = seal(&config, &bucket, false).await?;
         Ok((config, bucket))
     }
+
+    /// The same for commands that rehearse, or that look and need the store's time: nothing of what is found out is kept.
+    pub(super) async fn open_to_rehearse(&self) -> CommandResult<(Config, Bucket)> {
+        let (config, mut bucket) = self.reach()?;
+        bucket.seal = seal(&config, &bucket, false).await?;
+        Ok((config, bucket))
+    }
+}
+
+/// With what the project is sealed. A machine without its key must not go on (src/join.rs). `keep`: note what was found.
+pub(super) async fn seal(config: &Config, bucket: &Bucket, keep: bool) -> CommandResult<Seal> {
+    let files = Files::of(&config.paths.key, &config.paths.state, bucket);
+    Ok(join::join(bucket, &files, keep).await?)
 }

@@ -95,7 +95,7 @@ async fn in_database(path: &std::path::Path, sought: &Sought, limit: u32) -> Com
 
 /// What the pushes have and this database lacks, the newest first; and how many pushes were looked through.
 async fn in_history(run: &Run, config: &Config, sought: &Sought) -> CommandResult<(Vec<Gone>, usize)> {
-    let past = Past::open(run)?;
+    let past = Past::open(run).await?;
     let Some(head) = log::head(&past.bucket, None).await? else {
         return Ok((Vec::new(), 0));
     };

@@ -31,10 +31,12 @@ fn surroundings(run: &Run) -> CommandResult<Surroundings> {
         Some(problem) => Err(problem.to_string()),
         None => config::store(settings).map_err(|problem| problem.to_string()),
     };
+    let paths = Paths::new(settings);
     Ok(Surroundings {
         store,
         leadership: leadership(settings)?,
-        state: Paths::new(settings).state,
+        state: paths.state,
+        key: paths.key,
         node: config::node(settings)?,
         project: config::project(settings).ok(),
     })

@@ -7,7 +7,7 @@ mod shown;
 
 use std::time::Duration;
 
-use super::run::Run;
+use super::run::{Run, seal};
 use crate::cli::StatusOptions;
 use crate::error::{Code, CommandResult, Failure};
 use crate::jobs::Journal;
@@ -23,16 +23,20 @@ pub(super) async fn run(run: &Run, options: StatusOptions) -> CommandResult<Repo
     if options.oneline {
         return oneline::run(run).await;
     }
-    let (config, bucket) = run.open_to_read()?;
+    let (config, mut bucket) = run.reach()?;
+    bucket.store.leave_no_trace();
     let mut here = look::here(&config, &bucket.store.name()).await?;
-    let there =
-        match tokio::time::timeout(PATIENCE, look::there(&config, &bucket, here.record.as_ref())).await {
-            Ok(there) => there,
-            Err(_) => Err(Failure::of(
-                Code::StoreUnreachable,
-                format!("{} did not answer within {} s", bucket.store.name(), PATIENCE.as_secs()),
-            )),
-        };
+    let look = async {
+        bucket.seal = seal(&config, &bucket, false).await?;
+        look::there(&config, &bucket, here.record.as_ref()).await
+    };
+    let there = match tokio::time::timeout(PATIENCE, look).await {
+        Ok(there) => there,
+        Err(_) => Err(Failure::of(
+            Code::StoreUnreachable,
+            format!("{} did not answer within {} s", bucket.store.name(), PATIENCE.as_secs()),
+        )),
+    };
     here.outlook.nodes = there.as_ref().ok().map(|there| there.nodes.clone());
     here.outlook.archived = there.as_ref().is_ok_and(|there| there.head.is_some());
     let report = Report::ok(Outcome::Shown)

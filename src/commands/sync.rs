@@ -66,7 +66,7 @@ impl From<RestoreArgs> for Means {
 }
 
 pub(super) async fn session(run: &Run) -> CommandResult<(Session, RecordFile)> {
-    let (config, bucket) = run.open()?;
+    let (config, bucket) = run.open().await?;
     Session::open(config, bucket, run.ui.clone()).await
 }
 
@@ -99,6 +99,6 @@ async fn say_what_is_waited_for(run: &Run) -> Infallible {
 }
 
 async fn rehearsal(run: &Run) -> CommandResult<(Session, RecordFile)> {
-    let (config, bucket) = run.open()?;
+    let (config, bucket) = run.open_to_rehearse().await?;
     rehearsal::open(config, bucket, run.ui.clone()).await
 }

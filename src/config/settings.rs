@@ -65,6 +65,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("MEMBRIDGE_SYNC_TOOL_USES", Some("0")),
     setting("MEMBRIDGE_EXCLUDE_PROJECTS", None),
     setting("MEMBRIDGE_HOOK_MESSAGES", Some("1")),
+    setting("MEMBRIDGE_KEY_FILE", None),
     setting("MEMBRIDGE_PUSH_INTERVAL_SECONDS", Some("60")),
     setting("MEMBRIDGE_STATE_DIR", None),
     setting("HTTP_PROXY", None),

@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::finding::{Check, Finding};
 use super::questions::Asked;
+use crate::error::Code;
 use crate::worker::facts;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -43,7 +44,14 @@ fn endpoint(evidence: &Evidence) -> Finding {
 
 fn reach(evidence: &Evidence) -> Finding {
     match &evidence.bucket.reach {
-        Asked::Got(()) => Finding::ok("reachable: yes, the bucket answers"),
+        Asked::Got(()) => match &evidence.bucket.sealing {
+            Asked::Failed(failure) => Finding::failed(failure),
+            Asked::Got(Some(key)) => match &evidence.bucket.head {
+                Asked::Failed(failure) if failure.code == Code::NotAuthentic => Finding::failed(failure),
+                _ => Finding::ok(format!("reachable: yes; sealed with key {key}")),
+            },
+            Asked::Got(None) | Asked::Not(_) => Finding::ok("reachable: yes, the bucket answers"),
+        },
         Asked::Failed(failure) => {
             let mut finding = Finding::failed(failure);
             finding.text = format!("reachable: no: {}", failure.message);

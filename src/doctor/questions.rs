@@ -9,11 +9,13 @@ use crate::config::Paths;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::identity::Project;
+use crate::join::{self, Files};
 use crate::leadership::{self, LeaseRecord};
 use crate::lock::{Lock, Sight};
 use crate::python::head::{self, Head};
 use crate::rows::log::RowLog;
 use crate::rows::node::NodeRecord;
+use crate::seal::{KeyId, MasterKey};
 use crate::storage::probe::{Capability, Verdict};
 use crate::storage::{Bucket, Entry, Store, StoreError, StoreErrorKind};
 use crate::sync::record::SyncRecord;
@@ -60,6 +62,8 @@ pub struct Answers {
     pub directory: bool,
     /// Whether it can be used at all.
     pub reach: Asked<()>,
+    /// The key with which the project is sealed, or why this machine may not take part; `None`: it is not sealed.
+    pub sealing: Asked<Option<KeyId>>,
     /// Seconds that the store's clock is ahead of ours.
     pub skew: i64,
     /// What its conditional writes are worth; `None`: nobody has found out yet.
@@ -92,6 +96,7 @@ pub(super) async fn ask_bucket(
         name: store.got().map(Store::name),
         directory,
         reach: Asked::Not("the store is not configured"),
+        sealing: Asked::Not("the store cannot be used"),
         skew: 0,
         verdict: Asked::Not("the store cannot be used"),
         lock: Asked::Not("the store cannot be used"),
@@ -136,7 +141,15 @@ pub(super) async fn ask_bucket(
         answers.objects = Asked::Not(NAMELESS);
         return answers;
     };
-    let bucket = Bucket::new(store, &project.cid, Arc::clone(context), &paths.state);
+    let mut bucket = Bucket::new(store, &project.cid, Arc::clone(context), &paths.state);
+    answers.sealing =
+        match Box::pin(join::ask(&bucket, &Files::of(&paths.key, &paths.state, &bucket), false)).await {
+            Ok(seal) => {
+                bucket.seal = seal;
+                Asked::Got(bucket.seal.key().map(MasterKey::id))
+            }
+            Err(error) => Asked::Failed(error.into()),
+        };
     let (store, keys) = (&bucket.store, &bucket.keys);
     let root = keys.root();
     let log = RowLog::new(&bucket, &paths.tmp());

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::StoreConfig;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::identity::canonical_id;
-use crate::leadership::LeaseRecord;
+use crate::join::{self, Files};
+use crate::leadership::{self, LeaseRecord};
 use crate::rows::log::{LogError, RowLog};
 use crate::rows::node::NodeRecord;
 use crate::storage::{Bucket, Etag, Store, StoreError, StoreErrorKind};
@@ -94,6 +96,7 @@ struct Memory {
 pub struct Survey {
     store: StoreConfig,
     state: PathBuf,
+    key: PathBuf,
     context: Arc<Context>,
     memory: Mutex<Memory>,
     /// One asks at a time; whoever waited finds the answer there.
@@ -101,18 +104,28 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// On this store; `state` is our state directory.
-    pub fn new(store: StoreConfig, state: PathBuf, context: Arc<Context>) -> Self {
-        Self { store, state, context, memory: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    /// On this store; `state` is our state directory, `key` the file with the fleet's key.
+    pub fn new(store: StoreConfig, state: PathBuf, key: PathBuf, context: Arc<Context>) -> Self {
+        Self { store, state, key, context, memory: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    /// A project's place in the store.
+    /// A project's place in the store, opened with this machine's key where it is sealed. The store is asked each time:
+    /// another machine may have sealed it since.
     ///
     /// # Errors
-    /// The store cannot be opened.
-    pub fn bucket(&self, cid: &str) -> Result<Bucket, StoreError> {
+    /// The store cannot be opened, or the project not with the key that is here.
+    pub async fn bucket(&self, cid: &str) -> Result<Bucket, Failure> {
+        self.joined(self.place(cid)?).await
+    }
+
+    fn place(&self, cid: &str) -> Result<Bucket, StoreError> {
         let store = Store::open(&self.store, &self.context)?;
         Ok(Bucket::new(store, cid, Arc::clone(&self.context), &self.state))
+    }
+
+    async fn joined(&self, mut bucket: Bucket) -> Result<Bucket, Failure> {
+        bucket.seal = join::ask(&bucket, &Files::of(&self.key, &self.state, &bucket), false).await?;
+        Ok(bucket)
     }
 
     /// What is remembered of a project, without asking anybody; and whether it is time that somebody asks.
@@ -186,11 +199,12 @@ impl Survey {
         listed
     }
 
-    async fn ask(&self, cid: &str, before: &Known) -> Result<Known, LogError> {
-        let bucket = self.bucket(cid)?;
-        bucket.store.leave_no_trace();
-        let lease = match bucket.read::<LeaseRecord>(&bucket.keys.lease()).await {
-            Ok(found) => found.map(|(lease, _)| lease),
+    async fn ask(&self, cid: &str, before: &Known) -> Result<Known, Failure> {
+        let place = self.place(cid)?;
+        place.store.leave_no_trace();
+        let bucket = self.joined(place).await?;
+        let lease = match leadership::look(&bucket).await {
+            Ok(found) => found,
             // Nobody is primary by a lease that nobody can read; the next push says so.
             Err(error) if error.kind == StoreErrorKind::NotARecord => None,
             Err(error) => return Err(error.into()),
@@ -324,7 +338,8 @@ mod tests {
         let lease =
             r#"{"primary_node_id": "desk", "issued_at": 1, "expires_at": 2, "lease_seconds": 1, "epoch": 3}"#;
         std::fs::write(root.join("projects/6fe2e0f6071ac2bb/leadership/lease.json"), lease).unwrap();
-        let survey = Survey::new(StoreConfig::Dir(root.clone()), folder.path().join("state"), Arc::default());
+        let (state, key) = (folder.path().join("state"), folder.path().join("fleet.key"));
+        let survey = Survey::new(StoreConfig::Dir(root.clone()), state, key, Arc::default());
         let cid = "6fe2e0f6071ac2bb";
         assert_eq!(survey.of(cid).await.lease.unwrap().primary_node_id, "desk");
         std::fs::remove_dir_all(&root).unwrap();

@@ -5,7 +5,6 @@
 use super::commit::Commit;
 use super::spool::Spooled;
 use super::{HistoryError, Kind};
-use crate::database::DatabaseError;
 use crate::failpoint;
 use crate::progress::Progress;
 use crate::seal::{Fleet, Place, Seal, Sealed, Seen, Standing};
@@ -56,7 +55,7 @@ pub async fn head(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, 
         return Ok(head);
     };
     let standing = match &head {
-        Some(commit) => note(fleet, commit)?,
+        Some(commit) => note(fleet, commit),
         None if fleet.watch.newest().is_some() => Standing::Back,
         None => Standing::First,
     };
@@ -70,13 +69,11 @@ pub async fn head(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, 
 }
 
 /// How a commit that is the newest one stands to what was seen here.
-fn note(fleet: &Fleet, commit: &Commit) -> Result<Standing, HistoryError> {
+fn note(fleet: &Fleet, commit: &Commit) -> Standing {
     let Some(sha256) = commit.stored else {
-        return Ok(Standing::Exchanged);
+        return Standing::Exchanged;
     };
-    let there = Seen { number: commit.number, sha256 };
-    let noted = fleet.watch.commit(&there, commit.prev);
-    noted.map_err(|error| HistoryError::Database(DatabaseError::io("write", fleet.watch.path(), error)))
+    fleet.watch.commit(&Seen { number: commit.number, sha256 }, commit.prev)
 }
 
 async fn newest(bucket: &Bucket, hint: Option<u64>) -> Result<Option<Commit>, HistoryError> {
@@ -222,7 +219,7 @@ pub async fn create(bucket: &Bucket, commit: &Commit) -> Result<Created, History
     let written = Box::pin(bucket.swap(&key, None, &bytes)).await?;
     failpoint::reach("history.committed");
     if let (Seal::On(fleet), Outcome::Won(_)) = (&bucket.seal, &written) {
-        note(fleet, &Commit { stored: Some(Sum::of(&bytes)), ..commit.clone() })?;
+        note(fleet, &Commit { stored: Some(Sum::of(&bytes)), ..commit.clone() });
     }
     Ok(if written == Outcome::Lost { Created::Lost } else { Created::Won })
 }

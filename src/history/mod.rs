@@ -105,7 +105,7 @@ impl HistoryError {
         match self {
             Self::Pack { error, .. } => !matches!(error, PackError::Io(_)),
             Self::Commit { .. } | Self::Gone { .. } | Self::Content { .. } => true,
-            Self::Sealed { error, .. } => matches!(error, SealError::NotAuthentic | SealError::NotSealed),
+            Self::Sealed { error, .. } => error.is_damage(),
             Self::Store(_) | Self::Database(_) | Self::PutBack { .. } => false,
         }
     }
@@ -116,6 +116,12 @@ impl From<HistoryError> for Failure {
         match error {
             HistoryError::Store(error) => error.into(),
             HistoryError::Database(error) => error.into(),
+            HistoryError::Sealed {
+                ref what,
+                error: ref error @ (SealError::NotAuthentic | SealError::NotSealed),
+            } => join::refused(what, error).hint(
+                "a push that a machine without the key made can be taken away: membridge key init --purge",
+            ),
             HistoryError::Sealed { ref what, ref error } => join::refused(what, error),
             HistoryError::PutBack { .. } => Self::from_error(Code::NotAuthentic, error).hint(join::PUT_BACK),
             HistoryError::Commit { ref problem, .. } if problem.ends_with(commit::UNKNOWN_SCHEMA) => {

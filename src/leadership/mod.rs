@@ -266,6 +266,24 @@ pub async fn look(bucket: &Bucket) -> Result<Option<LeaseRecord>, StoreError> {
     Ok(find(bucket).await?.0)
 }
 
+/// Signs the lease that counted `before` with the key that leads `now`, so that whoever is primary stays it.
+///
+/// # Errors
+/// The store's.
+pub async fn sign_anew(before: &Bucket, now: &Bucket) -> Result<(), StoreError> {
+    let (lease, etag) = match find(before).await {
+        // Nobody is primary by what nobody can read.
+        Err(error) if error.kind == StoreErrorKind::NotARecord => return Ok(()),
+        found => found?,
+    };
+    if let (Some(lease), Some(etag)) = (lease, etag) {
+        let key = now.keys.lease();
+        // Whoever wrote one meanwhile comes to the same with its next sync.
+        now.swap(&key, Some(&etag), &now.to_bytes(&key, &lease)?).await?;
+    }
+    Ok(())
+}
+
 async fn find(bucket: &Bucket) -> Result<(Option<LeaseRecord>, Option<Etag>), StoreError> {
     let key = bucket.keys.lease();
     let (lease, etag) = bucket.read_signed::<LeaseRecord>(&key).await?;

@@ -38,11 +38,20 @@ pub async fn fold(
     let spent = fold::spent(&own, &folds, desk.now_ms / 1000);
     Box::pin(log.delete(&me, &spent)).await?;
     let removed = spent.len() as u64;
-    let folded = match fold::decide(&own, &folds) {
+    let all = log.is_anew();
+    let decision = match fold::anew(&own, &folds, |number| all || log.is_older_than_the_key(&me, number)) {
+        Some(covers) => Decision::Base { covers },
+        None => fold::decide(&own, &folds),
+    };
+    let is_base = matches!(decision, Decision::Base { .. });
+    let folded = match decision {
         Decision::Nothing => None,
         Decision::Fold { numbers, covers } => some(desk, log, about, outbox, &numbers, covers).await?,
         Decision::Base { covers } => base(desk, log, about, outbox, covers).await?,
     };
+    if all && (own.is_empty() || is_base && folded.is_some()) {
+        log.sealed_anew();
+    }
     Ok(match folded {
         Some(folded) => Some(Folded { removed, ..folded }),
         None => (removed > 0).then(|| Folded { removed, ..Folded::default() }),

@@ -87,6 +87,15 @@ pub fn decide(own: &[ListedSegment], folds: &[Fold]) -> Decision {
     Decision::Nothing
 }
 
+/// What a base has to stand for, where anything of ours that nothing stands for yet is older than the project's key: in
+/// the clear, or sealed with a key that others may have. `older`: whether the segment of that number is.
+pub fn anew(own: &[ListedSegment], folds: &[Fold], older: impl Fn(u64) -> bool) -> Option<Covers> {
+    let units = units(own, folds);
+    let (first, last) = (units.first()?.covers.first, units.last()?.covers.last);
+    let any = units.iter().flat_map(|unit| &unit.numbers).any(|number| older(*number));
+    any.then_some(Covers { first, last })
+}
+
 /// What of ours nothing else stands for, oldest first.
 fn units(own: &[ListedSegment], folds: &[Fold]) -> Vec<Unit> {
     let whole = |fold: &&Fold| own.iter().any(|segment| segment.number == fold.number);

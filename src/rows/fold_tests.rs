@@ -1,6 +1,6 @@
 //! Tables of what is folded, and a year of it.
 
-use super::{Decision, FIRST_BASE, STAY, decide, named, spent};
+use super::{Decision, FIRST_BASE, STAY, anew, decide, named, spent};
 use crate::rows::header::{Covers, Kind};
 use crate::rows::log::ListedSegment;
 use crate::rows::node::Fold;
@@ -156,4 +156,16 @@ fn a_year_of_sessions_stays_small() {
     let (raw, left) = (SESSION * 40 * 365, own.iter().map(|segment| segment.size).sum::<u64>());
     assert!(sent < raw * 5, "{sent} of {raw}");
     assert!(left < raw * 2 && most < 200, "{left} {most}");
+}
+
+#[test]
+fn what_is_older_than_the_key_is_sealed_anew_until_something_stands_for_it() {
+    let own = listed(numbers(1..=3, SESSION));
+    let older = |number: u64| number <= 2;
+    assert_eq!(anew(&own, &[], older), Some(Covers { first: 1, last: 3 }));
+    assert_eq!(anew(&own, &[], |_| false), None);
+    assert_eq!(anew(&[], &[], older), None);
+    // Its base is there; the old ones stay for a day.
+    let own = listed(numbers(1..=4, SESSION));
+    assert_eq!(anew(&own, &[fold(Kind::Base, 4, 1, 1, 3)], older), None);
 }

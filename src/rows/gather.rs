@@ -16,6 +16,7 @@ use super::stamp::{Clock, Writer, is_far};
 use super::wanted::reached;
 use crate::database::content::Uid;
 use crate::failpoint;
+use crate::seal::SealError;
 
 /// The segments of each writer that are there, by number.
 pub type Listed = BTreeMap<Writer, BTreeSet<u64>>;
@@ -149,9 +150,14 @@ async fn segment(
         }
         Err(error) if error.is_damage() => {
             report.refused.push(error.to_string());
-            if let LogError::Segment { etag: Some(etag), error: cause, .. } = &error
-                && cause.is_in_the_bytes()
-            {
+            let lasting = match &error {
+                LogError::Segment { etag, error, .. } if error.is_in_the_bytes() => etag.as_ref(),
+                LogError::Sealed { etag, error: SealError::NotAuthentic | SealError::NotSealed, .. } => {
+                    etag.as_ref()
+                }
+                _ => None,
+            };
+            if let Some(etag) = lasting {
                 all.holes.remember(writer, number, etag.0.clone(), error.to_string());
             }
             return Ok(None);

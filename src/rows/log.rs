@@ -2,6 +2,7 @@
 //! away. Knows names and bytes, not what rows mean.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::header::Header;
@@ -10,9 +11,10 @@ use super::segment::{Prepared, SIZE_LIMIT, SegmentError, SegmentReader, SegmentW
 use super::stamp::Writer;
 use crate::error::{Code, Failure};
 use crate::failpoint;
+use crate::join;
 use crate::private_files::make_private_folder;
 use crate::progress::{Bars, Progress};
-use crate::seal::{Place, Sealed};
+use crate::seal::{HEADER, KeyId, Place, Seal, SealError, Sealed, Seen, Standing};
 use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink, StoreError};
 use crate::sum::Sum;
 
@@ -40,6 +42,16 @@ pub enum LogError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A segment or a node record that is sealed and cannot be opened here, or is not sealed as it should be.
+    #[error("{what}: {error}")]
+    Sealed {
+        /// Which object.
+        what: String,
+        /// The version of its content, where it was fetched.
+        etag: Option<Etag>,
+        /// Why not.
+        error: SealError,
+    },
     /// An object that we put and that is not there.
     #[error("{0} is not there, although it has just been put")]
     Gone(String),
@@ -62,6 +74,7 @@ impl LogError {
         match self {
             Self::Segment { error, .. } => !error.is_local(),
             Self::Node { .. } => true,
+            Self::Sealed { error, .. } => error.is_damage(),
             Self::Store(_) | Self::Gone(_) | Self::Chance(_) | Self::Local { .. } => false,
         }
     }
@@ -71,6 +84,7 @@ impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Store(error) => error.into(),
+            LogError::Sealed { ref what, ref error, .. } => join::refused(what, error),
             LogError::Segment { error: SegmentError::Version(_) | SegmentError::Schema(_), .. } => {
                 Self::from_error(Code::NewerFormat, error)
                     .hint("a newer membridge wrote it: install the same version on this machine")
@@ -92,6 +106,15 @@ pub struct ListedNode {
     pub etag: Option<Etag>,
     /// Last change, seconds since 1970 by the store's clock.
     pub modified: i64,
+}
+
+/// What lies in the folder of the node records.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The records.
+    pub nodes: Vec<ListedNode>,
+    /// Keys by which the project is said to be sealed; whoever can write there can say that.
+    pub keys: Vec<KeyId>,
 }
 
 impl ListedNode {
@@ -131,6 +154,8 @@ pub enum Published {
     Ours,
     /// Other bytes: our state was copied, and the copy publishes too.
     SomebodyElses,
+    /// It was made before the project was sealed, or sealed anew, and is not there: it must not leave any more.
+    Stale,
 }
 
 /// The row log of a project.
@@ -158,13 +183,25 @@ impl<'a> RowLog<'a> {
     /// # Errors
     /// The store's.
     pub async fn nodes(&self) -> Result<Vec<ListedNode>, LogError> {
+        Ok(self.listing().await?.nodes)
+    }
+
+    /// The same, and what lies beside them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn listing(&self) -> Result<Listing, LogError> {
         let keys = &self.bucket.keys;
-        let listed = self.bucket.store.list(&keys.nodes()).await?;
-        let nodes = listed.into_iter().filter_map(|entry| {
-            let writer = keys.node_of(&entry.key)?.to_owned();
-            Some(ListedNode { writer, etag: entry.etag, modified: entry.modified })
-        });
-        Ok(nodes.collect())
+        let mut listing = Listing::default();
+        for entry in self.bucket.store.list(&keys.nodes()).await? {
+            if let Some(writer) = keys.node_of(&entry.key) {
+                let writer = writer.to_owned();
+                listing.nodes.push(ListedNode { writer, etag: entry.etag, modified: entry.modified });
+            } else {
+                listing.keys.extend(keys.key_mark_of(&entry.key).and_then(KeyId::parse));
+            }
+        }
+        Ok(listing)
     }
 
     /// One node record, and the version of its content. `None` when it is not there.
@@ -178,10 +215,20 @@ impl<'a> RowLog<'a> {
         };
         let (project, place) = (self.bucket.keys.project(), Place::Node { writer });
         let opened = self.bucket.seal.open_record(Sealed::from_bucket(bytes), project, place);
-        let parsed = opened.map_err(|error| error.to_string());
-        match parsed.and_then(|opened| NodeRecord::parse(opened.get(), writer)) {
-            Ok(record) => Ok(Some((record, meta.etag))),
-            Err(problem) => Err(LogError::Node { key, problem }),
+        let opened = opened.map_err(|error| LogError::Sealed {
+            what: key.clone(),
+            etag: Some(meta.etag.clone()),
+            error,
+        })?;
+        let record = match NodeRecord::parse(opened.get(), writer) {
+            Ok(record) => record,
+            Err(problem) => return Err(LogError::Node { key, problem }),
+        };
+        match &self.bucket.seal {
+            Seal::On(fleet) if fleet.watch.newest_of(writer) > Some(record.last) => {
+                Err(LogError::Sealed { what: key, etag: Some(meta.etag), error: SealError::PutBack })
+            }
+            _ => Ok(Some((record, meta.etag))),
         }
     }
 
@@ -199,6 +246,23 @@ impl<'a> RowLog<'a> {
             }
         }
         Ok(records)
+    }
+
+    /// Whether everything that this machine has published is to be sealed anew: see [`crate::seal::Memory::anew`].
+    pub fn is_anew(&self) -> bool {
+        matches!(&self.bucket.seal, Seal::On(fleet) if fleet.watch.is_anew())
+    }
+
+    /// It is.
+    pub fn sealed_anew(&self) {
+        if let Seal::On(fleet) = &self.bucket.seal {
+            fleet.watch.sealed_anew();
+        }
+    }
+
+    /// Whether a segment is of the time before the project's key.
+    pub fn is_older_than_the_key(&self, writer: &str, number: u64) -> bool {
+        self.bucket.seal.is_older(Place::Segment { writer, number })
     }
 
     /// Puts our own node record, and returns the version of its content.
@@ -257,6 +321,7 @@ impl<'a> RowLog<'a> {
         };
         match self.proved(file, sha256, writer, number) {
             Ok(reader) => Ok(Some(Fetched { reader, sha256, size })),
+            Err(SegmentError::Seal(error)) => Err(LogError::Sealed { what: key, etag: Some(etag), error }),
             Err(error) => Err(LogError::Segment { key, etag: Some(etag), error }),
         }
     }
@@ -277,6 +342,12 @@ impl<'a> RowLog<'a> {
         let opened = self.bucket.seal.open_file(Sealed::from_bucket(file), sum, project, place, another)?;
         let reader = SegmentReader::proved(opened)?;
         reader.header.expect(project, writer, number)?;
+        if let Seal::On(fleet) = &self.bucket.seal {
+            let there = Seen { number, sha256: sum };
+            if fleet.watch.segment(writer, &there, reader.header.previous) == Standing::Exchanged {
+                return Err(SealError::PutBack.into());
+            }
+        }
         Ok(reader)
     }
 
@@ -326,6 +397,12 @@ impl<'a> RowLog<'a> {
         digests: &Digests,
     ) -> Result<Published, LogError> {
         let key = self.bucket.keys.segment(writer, number);
+        if !self.may_leave(file)? {
+            return Ok(match self.bucket.confirm(&key, digests, None).await? {
+                Found::AsSent(_) => Published::Ours,
+                Found::Otherwise(_) | Found::Nothing => Published::Stale,
+            });
+        }
         let body = Body::File(file, digests);
         let progress = self.bars.bytes("upload", digests.size);
         let put = self.bucket.swap_any(&key, None, body, &progress).await;
@@ -340,6 +417,14 @@ impl<'a> RowLog<'a> {
             Found::Otherwise(_) => Ok(Published::SomebodyElses),
             Found::Nothing => Err(LogError::Gone(key)),
         }
+    }
+
+    /// Whether a prepared segment is sealed as the project is now.
+    fn may_leave(&self, file: &Path) -> Result<bool, LogError> {
+        let mut front = Vec::new();
+        let read = File::open(file).and_then(|file| file.take(HEADER as u64).read_to_end(&mut front));
+        read.map_err(|error| LogError::Local { folder: self.scratch.clone(), error })?;
+        Ok(self.bucket.seal.may_leave(&front))
     }
 
     /// Takes segments of ours away that a fold or a base stands for.

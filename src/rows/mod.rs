@@ -175,9 +175,10 @@ impl Rows<'_> {
         let published: u64 = self.shadow.get("published")?.unwrap_or(0);
         let (looked, looked_ms): (u64, i64) = self.shadow.get("fold_looked")?.unwrap_or_default();
         let now_ms = self.now_ms();
-        if published < looked + fold::together() as u64
-            && (0..fold::STAY * 1000).contains(&(now_ms - looked_ms))
-        {
+        let looked_lately = published < looked + fold::together() as u64
+            && (0..fold::STAY * 1000).contains(&(now_ms - looked_ms));
+        // What was published before the project was sealed waits for nothing.
+        if looked_lately && !self.log().is_anew() {
             return Ok(None);
         }
         self.open_live()?;

@@ -215,10 +215,15 @@ pub async fn empty(
     if too_early {
         enter_published(shadow, enter, number, digests.sha256)?;
     }
-    if Box::pin(log.publish(&desk.me.to_string(), number, outbox, &digests)).await?
-        == log::Published::SomebodyElses
-    {
-        return Ok(Emptied::Taken);
+    match Box::pin(log.publish(&desk.me.to_string(), number, outbox, &digests)).await? {
+        log::Published::Ours => {}
+        log::Published::SomebodyElses => return Ok(Emptied::Taken),
+        // Nobody has read it: the next scan finds its rows again, and they are sealed.
+        log::Published::Stale => {
+            drop_outbox(shadow)?;
+            let _ = std::fs::remove_file(outbox);
+            return Ok(Emptied::Nothing);
+        }
     }
     failpoint::reach("rows.published");
     if !too_early {

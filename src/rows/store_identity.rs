@@ -135,6 +135,21 @@ impl<'a> StoreIdentity<'a> {
         ))
     }
 
+    /// Signs what is there with the project's key, and takes the name of a machine out of it.
+    ///
+    /// # Errors
+    /// The store's; a record that is not one.
+    pub async fn sign(&self) -> Result<(), StoreError> {
+        let key = self.bucket.keys.store_identity();
+        let Some((record, etag)) = self.bucket.read::<StoreRecord>(&key).await? else {
+            return Ok(());
+        };
+        let record = StoreRecord { created_by: String::new(), ..record };
+        // Whoever was faster has signed it.
+        self.bucket.swap(&key, Some(&etag), &self.bucket.to_bytes(&key, &record)?).await?;
+        Ok(())
+    }
+
     /// Meets the store as for the first time: takes the id that is there, or leaves one, and remembers it. For a store
     /// that [`StoreIdentity::look`] did not know, or that the person accepted as a new one.
     ///

@@ -20,10 +20,20 @@ pub enum SealError {
     /// A newer membridge wrote it.
     #[error("it is sealed in a way (version {0}) that is not known to this membridge")]
     Version(u16),
+    /// Another object was seen at its place, or before it.
+    #[error("another one was seen here before: the bucket was put back or changed")]
+    PutBack,
     /// The cipher did not take its input: more bytes than one object may have.
     #[error("it is too large to be sealed")]
     TooLarge,
     /// The disk, or whatever the bytes come from.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+impl SealError {
+    /// Whether the trouble lies in this one object, and not in what this machine has.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotAuthentic | Self::NotSealed | Self::PutBack)
+    }
 }

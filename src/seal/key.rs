@@ -195,6 +195,17 @@ impl Keyring {
         Self { current: key, older }
     }
 
+    /// With older keys behind those that are there.
+    #[must_use]
+    pub fn over(mut self, older: impl IntoIterator<Item = MasterKey>) -> Self {
+        for key in older {
+            if self.all().all(|known| *known != key) {
+                self.older.push(key);
+            }
+        }
+        self
+    }
+
     /// Reads a key file; `None` when there is none.
     ///
     /// # Errors

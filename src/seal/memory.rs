@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::key::{KeyId, Keyring};
 use super::vouched::Vouched;
 use crate::private_files::write_private;
 use crate::sum::Sum;
@@ -59,6 +60,9 @@ pub enum Known {
         key_id: String,
         /// What the note vouches for.
         vouched: Vouched,
+        /// The public names of the keys before it, which open what is older.
+        #[serde(default)]
+        older: Vec<String>,
     },
 }
 
@@ -74,6 +78,10 @@ pub struct Memory {
     /// The newest segment of each writer.
     #[serde(default)]
     pub writers: BTreeMap<String, Seen>,
+    /// What this machine has published may be of the time before the key, also where the note does not name it: it was
+    /// under way when the project was sealed. Until everything of ours is sealed anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 impl Memory {
@@ -90,6 +98,39 @@ impl Memory {
         serde_json::from_slice(&bytes).map_err(io::Error::other)
     }
 
+    /// The project is sealed with the first of these keys, as its note says.
+    pub fn sealed_with(&mut self, ring: &Keyring, vouched: Vouched) {
+        let key_id = ring.current().id().to_string();
+        self.anew |= !matches!(&self.known, Some(Known::Sealed { key_id: known, .. }) if *known == key_id);
+        let older = ring.all().skip(1).map(|key| key.id().to_string()).collect();
+        self.known = Some(Known::Sealed { key_id, vouched, older });
+    }
+
+    /// What the project's note vouched for, where it is known and these are its keys.
+    pub fn vouched_for(&self, ring: &Keyring) -> Option<&Vouched> {
+        let Some(Known::Sealed { key_id, vouched, older }) = &self.known else {
+            return None;
+        };
+        let here = |id: &String| KeyId::parse(id).is_some_and(|id| ring.find(id).is_some());
+        (KeyId::parse(key_id) == Some(ring.current().id()) && older.iter().all(here)).then_some(vouched)
+    }
+
+    /// With what another process noted: the newer of each.
+    fn merged(&self, other: Self) -> Self {
+        let newer = |a: Option<Seen>, b: Option<Seen>| a.into_iter().chain(b).max_by_key(|seen| seen.number);
+        let mut writers = other.writers;
+        for (writer, ours) in &self.writers {
+            let theirs = writers.remove(writer);
+            writers.extend(newer(theirs, Some(ours.clone())).map(|seen| (writer.clone(), seen)));
+        }
+        Self {
+            known: other.known,
+            commit: newer(other.commit, self.commit.clone()),
+            writers,
+            anew: self.anew && other.anew,
+        }
+    }
+
     /// Writes it, whole or not at all.
     ///
     /// # Errors
@@ -99,16 +140,7 @@ impl Memory {
     }
 }
 
-/// What is older than what was seen is not noted.
-fn note(seen: &mut Option<Seen>, there: &Seen) -> Standing {
-    let standing = judge(seen.as_ref(), there);
-    if matches!(standing, Standing::First | Standing::Newer) {
-        *seen = Some(there.clone());
-    }
-    standing
-}
-
-/// What one run knows of it, and where it is kept.
+/// What one run knows of it. What is new is kept when the run ends: whoever is killed sees it again.
 #[derive(Debug, Default)]
 pub struct Watch {
     memory: Mutex<Memory>,
@@ -124,33 +156,17 @@ impl Watch {
 
     /// Judges the newest commit, and notes it where it is newer than what was seen. `prev`: what it says of the one
     /// before it.
-    ///
-    /// # Errors
-    /// It cannot be kept.
-    pub fn commit(&self, there: &Seen, prev: Option<Sum>) -> io::Result<Standing> {
-        self.note(|memory| match &memory.commit {
-            Some(seen) if seen.number + 1 == there.number && prev != Some(seen.sha256) => Standing::Exchanged,
-            _ => note(&mut memory.commit, there),
-        })
+    pub fn commit(&self, there: &Seen, prev: Option<Sum>) -> Standing {
+        note(&mut self.lock().commit, there, prev)
     }
 
-    /// Judges a writer's newest segment, likewise.
-    ///
-    /// # Errors
-    /// It cannot be kept.
-    pub fn segment(&self, writer: &str, there: &Seen, prev: Option<Sum>) -> io::Result<Standing> {
-        self.note(|memory| {
-            let mut seen = memory.writers.get(writer).cloned();
-            if let Some(seen) = &seen
-                && seen.number + 1 == there.number
-                && prev != Some(seen.sha256)
-            {
-                return Standing::Exchanged;
-            }
-            let standing = note(&mut seen, there);
-            memory.writers.extend(seen.map(|seen| (writer.to_owned(), seen)));
-            standing
-        })
+    /// Judges a writer's segment, likewise. That an older one is read again says nothing.
+    pub fn segment(&self, writer: &str, there: &Seen, prev: Option<Sum>) -> Standing {
+        let mut memory = self.lock();
+        let mut seen = memory.writers.get(writer).cloned();
+        let standing = note(&mut seen, there, prev);
+        memory.writers.extend(seen.map(|seen| (writer.to_owned(), seen)));
+        standing
     }
 
     /// The newest commit that was seen.
@@ -158,20 +174,26 @@ impl Watch {
         self.lock().commit.clone()
     }
 
-    /// Where it is kept; empty for a run that only looks.
-    pub fn path(&self) -> &Path {
-        self.path.as_deref().unwrap_or(Path::new(""))
+    /// The number of a writer's newest segment that was seen.
+    pub fn newest_of(&self, writer: &str) -> Option<u64> {
+        self.lock().writers.get(writer).map(|seen| seen.number)
     }
 
-    fn note(&self, judge: impl FnOnce(&mut Memory) -> Standing) -> io::Result<Standing> {
+    /// Another store has taken the place of the one of which this was seen.
+    pub fn forget(&self) {
         let mut memory = self.lock();
-        let standing = judge(&mut memory);
-        if let Some(path) = &self.path
-            && matches!(standing, Standing::First | Standing::Newer)
-        {
-            memory.write(path)?;
-        }
-        Ok(standing)
+        memory.commit = None;
+        memory.writers.clear();
+    }
+
+    /// Whether what this machine has published is to be sealed anew.
+    pub fn is_anew(&self) -> bool {
+        self.lock().anew
+    }
+
+    /// It is.
+    pub fn sealed_anew(&self) {
+        self.lock().anew = false;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
@@ -179,9 +201,43 @@ impl Watch {
     }
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(path) = &self.path else { return };
+        let ours = self.memory.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Another process of this machine may have seen more meanwhile, or brought another key.
+        let Ok(kept) = Memory::read(path) else { return };
+        if kept.known != ours.known {
+            return;
+        }
+        let merged = ours.merged(kept.clone());
+        if merged != kept
+            && let Err(error) = merged.write(path)
+        {
+            tracing::warn!(%error, path = %path.display(), "what was seen of the bucket is not kept");
+        }
+    }
+}
+
+/// What is older than what was seen is not noted.
+fn note(seen: &mut Option<Seen>, there: &Seen, prev: Option<Sum>) -> Standing {
+    if let Some(seen) = seen
+        && seen.number.checked_add(1) == Some(there.number)
+        && prev != Some(seen.sha256)
+    {
+        return Standing::Exchanged;
+    }
+    let standing = judge(seen.as_ref(), there);
+    if matches!(standing, Standing::First | Standing::Newer) {
+        *seen = Some(there.clone());
+    }
+    standing
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Memory, Seen, Standing, Watch, judge};
+    use super::{Keyring, Known, Memory, Seen, Standing, Vouched, Watch, judge};
+    use crate::seal::MasterKey;
     use crate::sum::Sum;
 
     fn seen(number: u64, sha256: &str) -> Seen {
@@ -220,21 +276,53 @@ mod tests {
             (9, "c", Some("z"), Standing::Same),
         ];
         for (number, sha256, prev, standing) in steps {
-            assert_eq!(
-                watch.commit(&seen(number, sha256), prev.map(Sum::of)).unwrap(),
-                standing,
-                "{number} {sha256}"
-            );
-            assert_eq!(watch.segment("w", &seen(number, sha256), prev.map(Sum::of)).unwrap(), standing);
+            assert_eq!(watch.commit(&seen(number, sha256), prev.map(Sum::of)), standing, "{number} {sha256}");
+            assert_eq!(watch.segment("w", &seen(number, sha256), prev.map(Sum::of)), standing);
         }
+        assert_eq!((watch.newest(), watch.newest_of("w")), (Some(seen(9, "c")), Some(9)));
+        drop(watch);
         let kept = Memory::read(&path).unwrap();
-        assert_eq!((kept.commit, watch.newest()), (Some(seen(9, "c")), Some(seen(9, "c"))));
+        assert_eq!(kept.commit, Some(seen(9, "c")));
         assert_eq!(kept.writers.get("w"), Some(&seen(9, "c")));
         // Whoever only looks judges as well, and keeps nothing.
         let look = Watch::new(Memory::read(&path).unwrap(), None);
-        assert_eq!(look.commit(&seen(10, "d"), Some(Sum::of("c"))).unwrap(), Standing::Newer);
+        assert_eq!(look.commit(&seen(10, "d"), Some(Sum::of("c"))), Standing::Newer);
+        drop(look);
         assert_eq!(Memory::read(&path).unwrap().commit, Some(seen(9, "c")));
+        // Two processes at once: the newer of each stays.
+        let (first, second) = (Memory::read(&path).unwrap(), Memory::read(&path).unwrap());
+        let (first, second) = (Watch::new(first, Some(path.clone())), Watch::new(second, Some(path.clone())));
+        first.commit(&seen(12, "e"), None);
+        second.segment("v", &seen(1, "f"), None);
+        drop((first, second));
+        let kept = Memory::read(&path).unwrap();
+        assert_eq!((kept.commit, kept.writers.len()), (Some(seen(12, "e")), 2));
         std::fs::write(&path, "{").unwrap();
         assert!(Memory::read(&path).is_err());
+    }
+
+    #[test]
+    fn a_new_key_means_that_what_was_published_is_sealed_anew_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.json");
+        let mut memory = Memory { known: Some(Known::Open), ..Memory::default() };
+        let ring = |byte| Keyring::new(MasterKey::new([byte; 32]));
+        memory.sealed_with(&ring(1), Vouched::default());
+        assert!(memory.anew);
+        memory.write(&path).unwrap();
+        let watch = Watch::new(Memory::read(&path).unwrap(), Some(path.clone()));
+        assert!(watch.is_anew());
+        watch.sealed_anew();
+        drop(watch);
+        let mut memory = Memory::read(&path).unwrap();
+        memory.sealed_with(&ring(1), Vouched::default());
+        assert!(!memory.anew, "the same key again");
+        let both = ring(1).led_by(MasterKey::new([2; 32]));
+        memory.sealed_with(&both, Vouched::default());
+        assert!(memory.anew);
+        // Whoever lacks one of them asks for it.
+        for (ring, known) in [(&both, true), (&ring(2), false), (&ring(1), false)] {
+            assert_eq!(memory.vouched_for(ring).is_some(), known);
+        }
     }
 }

@@ -110,6 +110,23 @@ impl Seal {
         self.key().is_some()
     }
 
+    /// Whether an object is of the time before the present key.
+    pub fn is_older(&self, place: Place<'_>) -> bool {
+        match self {
+            Self::Off => false,
+            Self::On(fleet) => fleet.vouched.names(place),
+        }
+    }
+
+    /// Whether an object that begins with these bytes may go up: sealed with the present key, or in the clear where nothing
+    /// is sealed.
+    pub fn may_leave(&self, front: &[u8]) -> bool {
+        match self.key() {
+            None => !is_sealed(front),
+            Some(key) => is_sealed(front) && cipher::key_of(front).is_ok_and(|id| id == key.id()),
+        }
+    }
+
     /// A small object that is JSON (a commit, a node record) as it goes into the bucket. `salt`: 32 fresh random bytes.
     ///
     /// # Errors

@@ -24,14 +24,19 @@ impl Vouched {
     /// Whether an object that is not sealed with the present key may be used. Packs are named by their checksum in a
     /// commit that has been opened or vouched for, and compared with it.
     pub(super) fn holds(&self, place: Place<'_>, sum: impl FnOnce() -> Sum) -> bool {
-        let known = match place {
-            Place::Pack { .. } => return true,
+        matches!(place, Place::Pack { .. }) || self.known(place).is_some_and(|known| *known == sum())
+    }
+
+    /// Whether it names an object at that place.
+    pub(super) fn names(&self, place: Place<'_>) -> bool {
+        self.known(place).is_some()
+    }
+
+    fn known(&self, place: Place<'_>) -> Option<&Sum> {
+        match place {
             Place::Commit { number } => self.commits.get(&number),
-            Place::Segment { writer, number } => {
-                self.segments.get(writer).and_then(|known| known.get(&number))
-            }
-            Place::Node { .. } | Place::Project | Place::Record { .. } => None,
-        };
-        known.is_some_and(|known| *known == sum())
+            Place::Segment { writer, number } => self.segments.get(writer)?.get(&number),
+            Place::Pack { .. } | Place::Node { .. } | Place::Project | Place::Record { .. } => None,
+        }
     }
 }

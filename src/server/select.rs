@@ -103,7 +103,7 @@ pub(super) async fn select(
             format!("This server has no store, and the lease lies there: {why}"),
         ));
     };
-    let bucket = survey.bucket(&cid).map_err(|error| {
+    let bucket = survey.bucket(&cid).await.map_err(|error| {
         Refusal::new(StatusCode::BAD_GATEWAY, format!("The store cannot be used: {error}"))
     })?;
     let handed = promote(&server, &bucket, &choice).await.map_err(|error| refused(&error))?;

@@ -30,6 +30,8 @@ pub struct Surroundings {
     pub leadership: LeadershipConfig,
     /// Our state directory.
     pub state: PathBuf,
+    /// The file with the fleet's key, where there is one.
+    pub key: PathBuf,
     /// Who the server is.
     pub node: Node,
     /// The project of this machine.
@@ -106,11 +108,10 @@ impl Server {
         let book = file("fleet.json");
         let shown = book.display().to_string();
         let book = Book::open(book).map_err(|error| failed(&shown, &error))?;
-        let survey = surroundings
-            .store
-            .as_ref()
-            .ok()
-            .map(|store| Survey::new(store.clone(), surroundings.state.clone(), Arc::clone(&context)));
+        let survey = surroundings.store.as_ref().ok().map(|store| {
+            let (state, key) = (surroundings.state.clone(), surroundings.key.clone());
+            Survey::new(store.clone(), state, key, Arc::clone(&context))
+        });
         Ok(Self {
             beats: Mutex::new(Beats::read(&file("beats.json"))),
             settings,

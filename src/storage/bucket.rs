@@ -272,7 +272,8 @@ impl Bucket {
         Ok(Some((record, meta.etag)))
     }
 
-    /// The record in these bytes. `signed`: in a sealed project it must carry a mac; where it carries one, it must fit.
+    /// The record in these bytes. `signed`: in a sealed project it must carry a mac that fits; otherwise what everybody
+    /// sees is taken where it does not, as a lock that blocks.
     fn record<T: DeserializeOwned>(&self, key: &str, bytes: &[u8], signed: bool) -> Result<T, String> {
         let text = |error: serde_json::Error| error.to_string();
         if !self.seal.is_on() {
@@ -285,7 +286,7 @@ impl Bucket {
             return Err("it is not a JSON object".to_owned());
         };
         match self.seal.verify(shown, key, self.keys.project()) {
-            (_, Mac::Wrong) => Err("it is not authentic: its mac does not fit".to_owned()),
+            (_, Mac::Wrong) if signed => Err("it is not authentic: its mac does not fit".to_owned()),
             (_, Mac::Missing) if signed => Err("it has no mac, and this project is sealed".to_owned()),
             (record, _) => serde_json::from_value(Value::Object(record)).map_err(text),
         }

@@ -119,6 +119,17 @@ impl Keys {
         is_writer(writer).then_some(writer)
     }
 
+    /// The mark of the key with which the project is sealed. It lies among the node records, whose listing every sync begins
+    /// with: a machine that does not know of the key finds out before it writes anything.
+    pub fn key_mark(&self, id: &str) -> String {
+        format!("{}{id}.key", self.nodes())
+    }
+
+    /// The key that a mark names, from its object's key.
+    pub fn key_mark_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.nodes())?.strip_suffix(".key")
+    }
+
     /// What tells this store from another one under the same name.
     pub fn store_identity(&self) -> String {
         format!("{}/membridge/store.json", self.root)

@@ -23,7 +23,9 @@ use crate::python::head::{self, Head};
 use crate::python::mirror::Upload;
 use crate::python::setting;
 use crate::rows;
+use crate::seal::Place;
 use crate::storage::records::iso;
+use crate::sum::Sum;
 use crate::ui::human_bytes;
 use crate::worker;
 
@@ -112,7 +114,7 @@ pub(super) async fn make(
     let mirror_due =
         wants_mirror && head.as_ref().is_some_and(|head| head.commit().is_some() && !head.mirrored());
     let same =
-        head.as_ref().and_then(Head::commit).filter(|commit| commit.content_digest == local.facts.digest);
+        (head.as_ref().and_then(Head::commit)).filter(|commit| holds(session, commit, local.facts.digest));
     if let Some(commit) = same
         && !mirror_due
         && !rewrite
@@ -217,7 +219,7 @@ async fn locked(
     };
     let head = head.as_ref();
     if let Some(commit) =
-        head.and_then(Head::commit).filter(|commit| commit.content_digest == shot.facts.digest)
+        head.and_then(Head::commit).filter(|commit| holds(session, commit, shot.facts.digest))
         && !work.rewrite
     {
         if !head.is_some_and(Head::mirrored) {
@@ -256,6 +258,11 @@ async fn locked(
     session.ui.step(Stage::Verified.label(work.wish), text);
     let warning = fewer(parent.as_deref(), &commit);
     Ok(Done::Committed { commit: Box::new(commit), warning })
+}
+
+/// Whether a commit holds this content, sealed as the project is now.
+fn holds(session: &Session, commit: &Commit, digest: Sum) -> bool {
+    commit.content_digest == digest && !session.bucket.seal.is_older(Place::Commit { number: commit.number })
 }
 
 /// Whether a Python node pushed what was not there at the first look: its rows are taken in before it becomes history.

@@ -4,10 +4,13 @@
 use super::session::Session;
 use super::wish::{Stage, Wish};
 use crate::error::{Code, CommandResult, Failure};
+use crate::join::{self, Files, JoinError};
 pub use crate::leadership::Standing;
 use crate::python::Head;
 use crate::rows::glance::announced;
-use crate::rows::log::{ListedNode, RowLog};
+use crate::rows::log::{ListedNode, Listing, RowLog};
+use crate::rows::store_identity::{Standing as Known, StoreIdentity};
+use crate::seal::{KeyId, MasterKey};
 use crate::worker::facts::{self, Gate};
 use crate::worker::find::Site;
 use crate::worker::settings;
@@ -24,25 +27,30 @@ pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
 }
 
 /// Whether the store is the one that this machine has synced with: an unmounted disk, an emptied or a replaced bucket must
-/// not be started anew by whoever comes first (F55). Nothing is written into a store that is not known. Our own node record,
-/// as we put it, proves the store, and its listing says what is new: the node records are answered.
+/// not be started anew by whoever comes first (F55). Nothing is written into a store that is not known, and nothing in the
+/// clear into a project that was sealed since this machine looked. Our own node record, as we put it, proves the store, and
+/// its listing says what is new: the node records are answered.
 ///
 /// # Errors
-/// It is another one, or nothing is left of it.
+/// It is another one, or nothing is left of it; the project is sealed with a key that this machine lacks.
 pub async fn store_is_known(session: &Session) -> CommandResult<Vec<ListedNode>> {
-    use crate::rows::store_identity::{Standing, StoreIdentity};
     let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
-    let nodes = RowLog::new(&session.bucket, &session.config.paths.tmp()).nodes().await?;
+    let Listing { nodes, keys } = RowLog::new(&session.bucket, &session.config.paths.tmp()).listing().await?;
     let (state, bucket) = (&session.config.paths.state, &session.bucket);
     let ours = announced(state, &bucket.store.name(), bucket.keys.project(), &session.database);
-    if ours.is_some_and(|(writer, version)| nodes.iter().any(|node| node.is(writer, &version))) {
-        return Ok(nodes);
+    if !ours.is_some_and(|(writer, version)| nodes.iter().any(|node| node.is(writer, &version))) {
+        identity_is_known(session, &identity).await?;
     }
+    key_is_known(session, &keys).await?;
+    Ok(nodes)
+}
+
+async fn identity_is_known(session: &Session, identity: &StoreIdentity<'_>) -> CommandResult {
     let (what, since) = match identity.look().await? {
-        Standing::Same | Standing::FirstTime => return Ok(nodes),
-        _ if session.new_store => return Ok(nodes),
+        Known::Same | Known::FirstTime => return Ok(()),
+        _ if session.new_store => return Ok(()),
         standing => {
-            let what = if standing == Standing::Missing { "is empty" } else { "is another one" };
+            let what = if standing == Known::Missing { "is empty" } else { "is another one" };
             (what, identity.remembered().map(|note| note.since).unwrap_or_default())
         }
     };
@@ -60,20 +68,45 @@ pub async fn store_is_known(session: &Session) -> CommandResult<Vec<ListedNode>>
     ))
 }
 
+/// `named`: the keys by which the listing of the node records says that the project is sealed. Where that is not what this
+/// machine goes on with, the project's note tells what is so.
+async fn key_is_known(session: &Session, named: &[KeyId]) -> CommandResult {
+    let bucket = &session.bucket;
+    let ours = bucket.seal.key().map(MasterKey::id);
+    // A store that a person began anew says it once the machine has met it.
+    if named.iter().eq(ours.iter()) || named.is_empty() && session.new_store {
+        return Ok(());
+    }
+    let found = join::ask(bucket, &files(session), false).await?;
+    match (found.key().map(MasterKey::id), ours) {
+        (Some(now), Some(ours)) if now == ours => Ok(join::mark(bucket, ours, named).await?),
+        (Some(theirs), Some(ours)) => Err(JoinError::OtherKey { theirs, ours }.into()),
+        (Some(theirs), None) => Err(JoinError::NoKey(theirs).into()),
+        (None, _) => named.first().map_or(Ok(()), |named| Err(JoinError::Gone(*named).into())),
+    }
+}
+
+fn files(session: &Session) -> Files {
+    let paths = &session.config.paths;
+    Files::of(&paths.key, &paths.state, &session.bucket)
+}
+
 /// Meets a store that is not known yet, or was accepted as a new one; a machine without memory leaves nothing in an empty
 /// one.
 ///
 /// # Errors
 /// The store's; the state directory's.
 pub async fn meet_store(session: &Session) -> CommandResult {
-    use crate::rows::store_identity::{Standing, StoreIdentity};
     let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
     let known = identity.remembered().is_some() && !session.new_store;
-    if known || identity.look().await? == Standing::Same {
+    if known || identity.look().await? == Known::Same {
         return Ok(());
     }
     if session.has_memory().await? || identity.there().await?.is_some() {
         identity.meet(&session.config.node.id).await?;
+        if session.new_store {
+            join::begin_anew(&session.bucket, &files(session)).await?;
+        }
     }
     Ok(())
 }

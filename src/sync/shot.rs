@@ -14,6 +14,7 @@ use crate::history::spool::{Spooled, spool};
 use crate::history::{self, Kind, retention};
 use crate::progress::Bars;
 use crate::python::Head;
+use crate::seal::Place;
 use crate::storage::Digests;
 use crate::sum::Sum;
 use crate::ui::human_bytes;
@@ -54,7 +55,9 @@ pub(super) struct Wanted {
 /// The pages of the head's image, when we know them and its chain may grow: what a delta is made against.
 pub(super) fn parent_map(session: &Session, head: Option<&Head>) -> Option<PageMap> {
     let commit = head?.commit()?;
-    if retention::rebase_due(&commit.chain) {
+    // What is sealed from now on must not rest on packs that are not, or are with an older key.
+    let older = session.bucket.seal.is_older(Place::Commit { number: commit.number });
+    if older || retention::rebase_due(&commit.chain) {
         return None;
     }
     PageMap::open(&session.page_map, commit.sha256)

@@ -9,6 +9,7 @@ use super::documents::{blocks, make, memory};
 use crate::common::rows;
 use crate::support::claude_mem;
 use crate::support::machine::Machine;
+use crate::support::python_node;
 use crate::support::s3::S3Server;
 use crate::support::terminal::Shown;
 
@@ -31,8 +32,41 @@ fn first_steps() -> Vec<(String, String)> {
         .collect()
 }
 
+/// The commands with which the README's chapter "Sealed" seals a new fleet, on the first machine.
+fn seal() -> Vec<(String, String)> {
+    let blocks = blocks("README.md");
+    let block = blocks.iter().find(|block| block.directives.get("on").is_some_and(|on| on == "a new fleet"));
+    let commands = block.unwrap().text.lines().map(|line| line.split("  #").next().unwrap().trim());
+    commands.map(|command| ("desk".to_owned(), command.to_owned())).collect()
+}
+
 #[test]
 fn six_commands_lead_from_nothing_to_two_machines() {
+    let steps = first_steps();
+    assert_eq!(steps.len(), 6, "{steps:?}");
+    play(&steps);
+}
+
+#[test]
+fn two_more_commands_seal_what_two_machines_share() {
+    let (mut steps, seal) = (first_steps(), seal());
+    assert!((1..=2).contains(&seal.len()), "{seal:?}");
+    let after =
+        steps.iter().position(|step| *step == ("desk".to_owned(), "membridge config init".to_owned()));
+    let rest = steps.split_off(after.unwrap() + 1);
+    steps.extend(seal.into_iter().chain(rest));
+    let server = play(&steps);
+    assert!(server.get(&python_node::key("garden", "membridge/key.json")).is_some());
+    for key in server.keys("") {
+        let bytes = server.get(&key).unwrap();
+        for word in ["desk", "board", "observation"] {
+            assert!(!crate::sealed::holds(&bytes, word), "{key} holds {word}");
+        }
+    }
+}
+
+/// Types the steps on two new accounts; the store afterwards.
+fn play(steps: &[(String, String)]) -> S3Server {
     let server = S3Server::start();
     // A person's new accounts: no settings, no membridge, and claude-mem's memory on one of them.
     let new = |name: &str| {
@@ -52,9 +86,8 @@ fn six_commands_lead_from_nothing_to_two_machines() {
     };
     let (desk, board) = (new("desk"), new("board"));
     memory(&desk, 30);
-    let steps = first_steps();
-    assert_eq!(steps.len(), 6, "{steps:?}");
-    for (name, command) in &steps {
+    let mut key = String::new();
+    for (name, command) in steps {
         let machine = if name == "desk" { &desk } else { &board };
         let run = machine.program("/bin/sh").arg("-c").arg(command.as_str());
         let mut terminal = run.at_terminal(100, Shown::Both);
@@ -69,6 +102,9 @@ fn six_commands_lead_from_nothing_to_two_machines() {
             ] {
                 terminal.wait_for(question).type_keys(&format!("{answer}\n"));
             }
+            if !key.is_empty() {
+                terminal.wait_for("The fleet's key (mbkey1-…, not shown)").type_keys(&format!("{key}\n"));
+            }
         }
         let left = terminal.wait();
         assert_eq!(left.code, 0, "{name}: {command}: {left:?}");
@@ -77,9 +113,15 @@ fn six_commands_lead_from_nothing_to_two_machines() {
             ("make install", _) => "next: membridge config init",
             ("membridge config init", "desk") => "next: membridge push_sqlite",
             ("membridge config init", _) => "next: membridge pull_sqlite",
+            ("membridge key init", _) => "membridge key show",
+            ("membridge key show", _) => "mbkey1-",
             _ => "COMPLETE",
         };
         assert!(left.screen.contains(next), "{name}: {command}: {left:?}");
+        if command == "membridge key show" {
+            let line = left.screen.lines().find(|line| line.starts_with("mbkey1-"));
+            line.unwrap().trim().clone_into(&mut key);
+        }
     }
     assert_eq!(rows(&desk.db_path()), rows(&board.db_path()));
     assert_eq!(claude_mem::counts(board.db_path()).observations, 30);
@@ -97,4 +139,5 @@ fn six_commands_lead_from_nothing_to_two_machines() {
     };
     assert_eq!(answers(&desk).len(), 6);
     assert_eq!(answers(&desk), answers(&board));
+    server
 }

@@ -1,5 +1,7 @@
 //! The one integration crate: support and a file per subject.
 
+// A future that holds a bucket is many types deep.
+#![recursion_limit = "256"]
 // Clippy's allowances for tests end at the bodies of `#[test]` functions; helpers panic too.
 #![allow(
     clippy::cast_possible_truncation,
@@ -78,7 +80,10 @@ mod rows_commands;
 mod rows_log;
 mod rows_model;
 mod safety_copies;
+mod sealed;
+mod sealed_bucket;
 mod sealed_format;
+mod sealed_machines;
 mod search;
 mod session_context;
 mod session_start;

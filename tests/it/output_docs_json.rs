@@ -345,6 +345,7 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
     ] {
         said.take(&delta, command);
     }
+    sealed(&mut said);
     server.fault(Fault::Status(403, "AccessDenied")).forever();
     for command in ["status", "doctor", "push_sqlite"] {
         said.take(&alpha, command);
@@ -354,6 +355,29 @@ fn json_has_the_documented_fields_with_their_types_and_no_others() {
         said.take(&alpha, command);
     }
     said.finish();
+}
+
+/// A project that becomes a sealed one, on a server of its own.
+fn sealed(said: &mut Comparison) {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha.create_db(Version::V13_25_3).add_session("s").add_observations(2);
+    said.take(&alpha, "key status");
+    said.take(&alpha, "push_sqlite");
+    said.take(&alpha, "key init");
+    said.take(&alpha, "key init --force");
+    said.take(&alpha, "key init --purge");
+    alpha.db().add_observations(1);
+    for command in
+        ["push_sqlite", "key status", "key init --purge", "key init --purge --yes", "key rotate", "key show"]
+    {
+        said.take(&alpha, command);
+    }
+    said.hear(&alpha.cmd("key passphrase --json").stdin("correct horse battery staple\n").run());
+    let beta = Machine::new("beta", &server);
+    said.take(&beta, "status");
+    said.hear(&beta.cmd("key import --json").stdin("correct horse battery staple\n").run());
+    said.take(&beta, "sync");
 }
 
 /// What the row log has to say, on a server of its own.

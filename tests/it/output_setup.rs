@@ -81,6 +81,7 @@ fn config_shows_sources_and_hides_secrets() {
     MEMBRIDGE_SYNC_TOOL_USES=0 (default)
     MEMBRIDGE_EXCLUDE_PROJECTS is not set
     MEMBRIDGE_HOOK_MESSAGES=1 (default)
+    MEMBRIDGE_KEY_FILE is not set
     MEMBRIDGE_PUSH_INTERVAL_SECONDS=60 (default)
     MEMBRIDGE_STATE_DIR is not set
     HTTP_PROXY is not set

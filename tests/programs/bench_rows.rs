@@ -1,5 +1,6 @@
 //! `make bench-rows`: what the row log costs: the first publish of a database, one session published and collected, a sync
-//! with nothing new; and a year of five machines, by the rules of folding. Fails where a target is missed.
+//! with nothing new; the same sealed, as ratios; and a year of five machines, by the rules of folding. Fails where a target is
+//! missed.
 //! Usage: bench_rows MEGABYTES, with the binary in MEMBRIDGE_BIN.
 
 // A program for developers: panicking is how it reports that something is not as it should be.
@@ -38,6 +39,9 @@ const REQUESTS: [usize; 3] = [4, 4, 1];
 /// What the hooks run when a turn has ended, and before a session starts.
 const TURN: &str = "sync --for turn";
 const START: &str = "sync --for start";
+
+/// Bytes beside a hundredth that a sync may take more where the project is sealed.
+const SEALED: u64 = 8_000;
 
 struct World {
     binary: PathBuf,
@@ -105,17 +109,27 @@ fn main() -> ExitCode {
     bench(binary, megabytes)
 }
 
-fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
+/// Two machines and a third, in the clear or sealed: what each of their first syncs, and of later ones, takes; and the bytes
+/// of the segment of one session.
+fn story(binary: PathBuf, megabytes: u64, sealed: bool) -> (Vec<Cost>, u64) {
     let world = World::new(binary);
     let [desk, board, pocket, lap] = &world.machines;
     println!("making a database of {megabytes} MB");
     desk.create_db(Version::V13_25_3).live_to_bytes(megabytes * 1_000_000);
     desk.cmd("mirror off").run().assert_code(0);
+    if sealed {
+        desk.cmd("key init").run().assert_code(0);
+        let key = std::fs::read_to_string(desk.path(".claude-mem-minio/fleet.key")).unwrap();
+        for machine in [board, pocket, lap] {
+            machine.cmd("key import").stdin(key.clone()).run().assert_code(0);
+        }
+    }
     // The archive's first full image goes up as well; the log's share is what lies there.
     let first = world.cost(desk, "sync", "first publish, with the archive's image");
     let (bytes, objects) = world.segments();
     println!("first publish of {megabytes} MB: {bytes} bytes in {objects} segments");
-    let joins = [board, pocket].map(|machine| world.cost(machine, "sync", "first sync of another machine"));
+    let [join, _] =
+        [board, pocket].map(|machine| world.cost(machine, "sync", "first sync of another machine"));
     // Where there is memory already, all of it arrives row by row.
     lap.create_db(Version::V13_25_3).live_sessions(1);
     let arrived = world.cost(lap, "sync", "first sync of a machine with memory");
@@ -133,10 +147,13 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
     let by_hand = world.cost(pocket, "sync", "nothing new, by hand");
     let counts = |machine: &Machine| claude_mem::counts(machine.db_path());
     assert_eq!(counts(board), counts(pocket), "rows on both sides");
+    (vec![first, join, arrived, published, collected, nothing, by_hand], session)
+}
 
+fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
+    let (costs, session) = story(binary.clone(), megabytes, false);
     println!("\n{:<44}{:>12}{:>6}{:>12}{:>10}{:>10}", "sync", "bytes", "req", "disk", "CPU ms", "peak MB");
-    let [first_join, _] = &joins;
-    for cost in [&first, first_join, &arrived, &published, &collected, &nothing, &by_hand] {
+    for cost in &costs {
         println!(
             "{:<44}{:>12}{:>6}{:>12}{:>10}{:>10.1}",
             cost.what,
@@ -148,11 +165,50 @@ fn bench(binary: PathBuf, megabytes: u64) -> ExitCode {
         );
     }
     println!("\nthe segment of one session: {session} bytes");
+    let mut missed = against_the_clear(&costs, &story(binary, megabytes, true).0);
     year(session);
-    verdict([&published, &collected, &nothing])
+    let [.., published, collected, nothing, _] = costs.as_slice() else { panic!("seven syncs") };
+    missed.extend(verdict([published, collected, nothing]));
+    for line in &missed {
+        println!("MISSED {line}");
+    }
+    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn verdict(costs: [&Cost; 3]) -> ExitCode {
+/// What the same costs sealed, as ratios; what is missed.
+fn against_the_clear(clear: &[Cost], sealed: &[Cost]) -> Vec<String> {
+    println!(
+        "\n{:<44}{:>10}{:>12}{:>10}{:>10}{:>10}",
+        "the same sealed, × unsealed", "bytes", "requests", "disk", "CPU", "peak"
+    );
+    let mut missed = Vec::new();
+    let ratio = |ours: u64, theirs: u64| ours as f64 / theirs.max(1) as f64;
+    for (cost, clear) in sealed.iter().zip(clear) {
+        let bytes = ratio(cost.bytes, clear.bytes);
+        println!(
+            "{:<44}{:>10.3}{:>7} / {:>2}{:>10.2}{:>10.2}{:>10.2}",
+            cost.what,
+            bytes,
+            cost.requests,
+            clear.requests,
+            ratio(cost.usage.written, clear.usage.written),
+            ratio(cost.usage.cpu_us, clear.usage.cpu_us),
+            ratio(cost.usage.peak_rss, clear.usage.peak_rss)
+        );
+        if cost.requests > clear.requests + 1 {
+            missed.push(format!(
+                "{} sealed: {} requests, {} unsealed",
+                cost.what, cost.requests, clear.requests
+            ));
+        }
+        if cost.bytes > clear.bytes + clear.bytes / 100 + SEALED {
+            missed.push(format!("{} sealed: {} bytes, {} unsealed", cost.what, cost.bytes, clear.bytes));
+        }
+    }
+    missed
+}
+
+fn verdict(costs: [&Cost; 3]) -> Vec<String> {
     let mut missed = Vec::new();
     for (cost, requests) in costs.into_iter().zip(REQUESTS) {
         let Cost { what, bytes, usage, .. } = cost;
@@ -166,10 +222,7 @@ fn verdict(costs: [&Cost; 3]) -> ExitCode {
             missed.push(format!("{what}: {} bytes written, at most {DISK}", usage.written));
         }
     }
-    for line in &missed {
-        println!("MISSED {line}");
-    }
-    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    missed
 }
 
 /// Five machines, 40 sessions a day on each, for a year, folded as one packs: nothing is taken to pack better in one than in

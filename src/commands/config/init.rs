@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::answers::Answers as KeyAnswers;
+use super::super::key;
 use super::super::run::Run;
 use super::answers::{Answer, Answers};
 use super::questions::{self, MEMORY, Question, STORE};
@@ -157,7 +159,8 @@ impl Talk<'_> {
         let checked = Config::new(&self.settings)?;
         let store = Store::open(&checked.store, &run.context)?;
         let (cid, state) = (&checked.project.cid, &checked.paths.state);
-        let bucket = Bucket::new(store, cid, Arc::clone(&run.context), state);
+        let mut bucket = Bucket::new(store, cid, Arc::clone(&run.context), state);
+        let sealed = key::meet(run, &KeyAnswers::open(), &checked, &mut bucket).await?;
         let there = head::read(&bucket, Known::default()).await?;
         ui.line(format!("connected: {}", bucket.store.name()));
         if let Some(before) = before {
@@ -171,6 +174,9 @@ impl Talk<'_> {
             for name in text::NOT_KEPT.iter().filter(|name| text::said(&self.settings, name)) {
                 ui.line(format!("left out: {name}, which is for single runs or not used at all"));
             }
+        }
+        for line in sealed {
+            ui.line(line);
         }
         let next = next_step(run, &checked, there.as_ref());
         ui.line(format!("next: {next}"));
