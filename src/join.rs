@@ -131,11 +131,12 @@ impl From<JoinError> for Failure {
             JoinError::Key(KeyError::Exposed { path }) => {
                 of(Code::LocalFile).hint(format!("chmod 600 {}", shell_path(path)))
             }
-            JoinError::Memory { path, error } if error.kind() == ErrorKind::NotADirectory => {
-                of(Code::LocalFile)
-                    .hint(format!("it must be a folder of yours: ls -ld {}", shell_path(path)))
-                    .hint("or keep our state elsewhere: MEMBRIDGE_STATE_DIR=/path/to/a/folder")
-            }
+            JoinError::Memory { path, error } if error.kind() == ErrorKind::NotADirectory => Self::of(
+                Code::LocalFile,
+                format!("cannot use the state directory {}: {error}", path.display()),
+            )
+            .hint(format!("it must be a folder of yours: ls -ld {}", shell_path(path)))
+            .hint("or keep our state elsewhere: MEMBRIDGE_STATE_DIR=/path/to/a/folder"),
             JoinError::Memory { path, .. } => of(Code::LocalFile)
                 .hint(format!("it must be a file of yours: ls -l {}", shell_path(path)))
                 .hint(PUT_BACK),

@@ -36,15 +36,21 @@ pub(super) async fn run(run: &Run, limit: usize) -> CommandResult<Report> {
         run.ui.line("no rows have travelled yet: the next sync begins it");
         return Ok(Report::ok(Outcome::Empty).with("segments", Value::Array(Vec::new())));
     }
-    let mut segments = Vec::new();
+    let mut read = Vec::new();
     for segment in listed.iter().take(limit) {
-        let read =
+        let looked =
             if segment.size > LARGE && !run.verbose { Ok(None) } else { look(run, &log, segment).await };
-        let (told, problem) = match read {
+        let (told, problem) = match looked {
             Ok(told) => (told, None),
             Err(error) if error.is_damage() => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
+        read.push((segment, told, problem));
+    }
+    // What is shown is when it was recorded; a store counts in seconds, and knows a copied folder by the copy's times.
+    read.sort_by_key(|(segment, told, _)| std::cmp::Reverse(made(segment, told.as_ref())));
+    let mut segments = Vec::new();
+    for (segment, told, problem) in read {
         match &problem {
             Some(problem) => run.ui.warn(problem),
             None if told.as_ref().is_some_and(|told| is_repeated(&told.header, &listed)) => {}
@@ -54,6 +60,12 @@ pub(super) async fn run(run: &Run, limit: usize) -> CommandResult<Report> {
         segments.push(object);
     }
     Ok(Report::ok(Outcome::Shown).with("segments", Value::Array(segments)))
+}
+
+/// When a segment was made (seconds since 1970): as its writer says, or as the store says.
+fn made(segment: &ListedSegment, told: Option<&Told>) -> i64 {
+    let said = told.and_then(|told| told.header.time.parse::<jiff::Timestamp>().ok());
+    said.map_or(segment.modified, jiff::Timestamp::as_second)
 }
 
 /// Reads a segment; `None`: it was folded a moment ago.

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::run::Run;
+use super::run::{Run, seal};
 use crate::cli::RestoreArgs;
 use crate::config::Config;
 use crate::database::{self, files, look};
 use crate::error::{Code, CommandResult, Failure};
 use crate::install::backups;
 use crate::outcome::Outcome;
-use crate::sync::restore_backup;
+use crate::sync::{Session, restore_backup};
 use crate::ui::{Report, Tone, human_bytes};
 
 pub(super) async fn run(
@@ -25,9 +25,13 @@ pub(super) async fn run(
     match name {
         Some(name) if dry_run => preview(run, &name),
         Some(name) => {
-            let (mut session, mut record) = super::sync::session(run).await?;
+            // The backup is here: neither a store nor the fleet's key is needed to put it back. What is here is only sent
+            // where the machine may take part.
+            let (config, mut bucket) = run.reach()?;
+            let joined = seal(&config, &bucket, true).await.map(|seal| bucket.seal = seal);
+            let (mut session, mut record) = Session::open(config, bucket, run.ui.clone()).await?;
             session.means(means.into());
-            restore_backup::restore(&session, &mut record, &name).await
+            restore_backup::restore(&session, &mut record, &name, joined).await
         }
         None => list(run),
     }

@@ -71,17 +71,21 @@ pub(super) async fn session(run: &Run) -> CommandResult<(Session, RecordFile)> {
 }
 
 pub(super) async fn run(run: &Run, asked: Asked) -> CommandResult<Report> {
+    let report = tokio::select! {
+        report = told(run, asked) => report?,
+        never = say_what_is_waited_for(run) => match never {},
+    };
+    Ok(if asked.dry_run { report.with("dry_run", true) } else { report })
+}
+
+async fn told(run: &Run, asked: Asked) -> CommandResult<Report> {
     let (mut session, mut record) = if asked.dry_run { rehearsal(run).await? } else { session(run).await? };
     session.take_lock = asked.take_lock;
     session.new_store = asked.new_store;
     session.accept_deletions = asked.accept_deletions;
     session.put_back = asked.put_back;
     session.accept_schema = asked.accept_schema;
-    let report = tokio::select! {
-        report = sync(&session, &mut record, asked.wish) => report?,
-        never = say_what_is_waited_for(run) => match never {},
-    };
-    Ok(if asked.dry_run { report.with("dry_run", true) } else { report })
+    sync(&session, &mut record, asked.wish).await
 }
 
 /// Where the store keeps a person waiting, they are told what for.

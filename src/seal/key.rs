@@ -1,7 +1,7 @@
 //! The fleet's key: 32 random bytes, as a line of text and as a file of ours (0600), and what is derived from it. A key is
 //! never printed by accident: its `Debug` shows the id. Knows no cipher.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -214,7 +214,9 @@ impl Keyring {
     pub fn read(path: &Path) -> Result<Option<Self>, KeyError> {
         let fail = |error| KeyError::Io { path: path.to_owned(), error };
         let file = match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             file => file.map_err(fail)?,
         };
         if file.metadata().map_err(fail)?.permissions().mode() & 0o077 != 0 {

@@ -92,7 +92,9 @@ impl Memory {
     /// wants who put the bucket back.
     pub fn read(path: &Path) -> io::Result<Self> {
         let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Self::default());
+            }
             read => read?,
         };
         serde_json::from_slice(&bytes).map_err(io::Error::other)

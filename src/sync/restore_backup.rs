@@ -11,11 +11,16 @@ use crate::outcome::Outcome;
 use crate::sum::Sum;
 use crate::ui::{Progress, Report};
 
-/// Restores the backup of that name.
+/// Restores the backup of that name; `joined`: whether this machine may take part in the project, or why that is not known.
 ///
 /// # Errors
 /// There is no such backup; it is damaged; whatever the replacement meets. The local database is then as it was.
-pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> CommandResult<Report> {
+pub async fn restore(
+    session: &Session,
+    record: &mut RecordFile,
+    name: &str,
+    joined: CommandResult,
+) -> CommandResult<Report> {
     let root = session.config.paths.pull_backups();
     let listed = backups::list_of(&root, &session.database);
     let Some(backup) = listed.iter().find(|backup| backup.name == name) else {
@@ -26,7 +31,7 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
     let present = session.has_database();
     let of = if present { 5 } else { 2 };
     session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
-    let only_over = if present { sent(session).await } else { None };
+    let only_over = if present { sent(session, joined).await } else { None };
     super::restore::agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let base = record.record.base.take().map(|base| base.commit);
@@ -52,8 +57,12 @@ pub async fn restore(session: &Session, record: &mut RecordFile, name: &str) -> 
 
 /// Sends what was recorded here before any of it is replaced, as a restore of a commit does; what the database holds then. A
 /// store that does not answer, or a database that cannot be read, is no reason to leave a person without the backup.
-async fn sent(session: &Session) -> Option<Sum> {
-    match super::restore::in_the_log(session).await {
+async fn sent(session: &Session, joined: CommandResult) -> Option<Sum> {
+    let sent = match joined {
+        Ok(()) => super::restore::in_the_log(session).await,
+        Err(failure) => Err(failure),
+    };
+    match sent {
         Ok(digest) => Some(digest),
         Err(failure) => {
             session.ui.warn(format!(

@@ -295,7 +295,7 @@ fn f70_a_push_and_a_pull_say_what_they_wait_for() {
         let server = HostileServer::start(Arc::new(*silence));
         let machine = machine(&server);
         let running = machine.cmd(command).spawn();
-        running.wait_for_stdout("waiting for the store: list projects/6fe2e0f6071ac2bb/");
+        running.wait_for_stdout("waiting for the store: get projects/6fe2e0f6071ac2bb/");
         running.sigterm();
         assert_eq!(running.wait().code, 143);
     }
