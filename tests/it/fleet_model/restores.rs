@@ -79,9 +79,11 @@ pub fn restore_backups(world: &mut World, at: usize, dice: &mut Dice) {
     if world.nodes[at].backups().is_empty() {
         restore(world, at, dice);
     }
-    for _ in 0..dice.between(1, 3) {
+    for _ in 0..dice.between(2, 3) {
         let backups = world.nodes[at].backups();
-        if backups.is_empty() || !world.share(at) {
+        // That much is gone is no reason for a person to stop, who wanted it so.
+        let shared = world.share(at) || world.sync(at, &How::WELL).trouble() == "refused";
+        if backups.is_empty() || !shared {
             return;
         }
         if dice.percent(70) {
@@ -91,6 +93,9 @@ pub fn restore_backups(world: &mut World, at: usize, dice: &mut Dice) {
         // Without the store what is new here cannot be sent first: a copy is all that is left of it.
         let cut = world.shop.server().filter(|_| dice.percent(50));
         let guard = cut.map(|server| server.fault(Fault::Disconnect));
+        if guard.is_some() {
+            world.log.push(format!("   {at} has no store"));
+        }
         let means = if guard.is_some() { Means::Exactly } else { Means::pick(dice) };
         put_in_place(world, at, &format!("restore-backup {name}"), means, dice);
     }

@@ -57,10 +57,13 @@ pub fn faulty(world: &mut World, at: usize, dice: &mut Dice) {
             5 => Fault::CutConnection(dice.below(3000) as u64),
             _ => Fault::Status(500, "InternalError"),
         };
-        // Few are bridged, many end the command.
+        // Few are bridged, many end the command: somewhere, or where rows go up.
         let count = if dice.percent(70) { 1 } else { 5 };
-        let rule = fault.next(count).after(dice.below(20));
-        let rule = if dice.percent(40) { rule.on(Op::PutObject) } else { rule };
+        let rule = if dice.percent(30) {
+            fault.key("/membridge/rows/").on(Op::PutObject).next(5)
+        } else {
+            fault.next(count).after(dice.below(20))
+        };
         guards.push(server.fault(rule));
     }
     let words = words(world, at, dice);

@@ -115,7 +115,7 @@ impl World {
     fn populate(&mut self, dice: &mut Dice) {
         let alike = dice.percent(60);
         let roles = dice.percent(60);
-        let few_backups = dice.percent(50);
+        let few_backups = dice.percent(70);
         for at in 0..dice.weighted(&[(2, 50), (3, 35), (4, 10), (5, 5)]) {
             self.add_machine(&format!("machine-{at}"));
             let node = self.nodes.last_mut().expect("a machine");
