@@ -64,11 +64,13 @@ const SCRATCH: &str = "
 CREATE TEMP TABLE IF NOT EXISTS incoming(tab TEXT NOT NULL, uid BLOB NOT NULL, dead INTEGER NOT NULL, rank INTEGER NOT NULL,
   birth INTEGER NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, seek INTEGER NOT NULL, key BLOB,
   print BLOB, of TEXT, record BLOB NOT NULL, PRIMARY KEY(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS past(tab TEXT NOT NULL, uid BLOB NOT NULL, print BLOB NOT NULL, PRIMARY KEY(uid, tab, print));
 CREATE TEMP TABLE IF NOT EXISTS unknown(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, lid INTEGER NOT NULL, key BLOB NOT NULL,
   print BLOB NOT NULL, of TEXT, birth INTEGER NOT NULL, uid BLOB);
 CREATE INDEX IF NOT EXISTS temp.unknown_key ON unknown(key);
 CREATE INDEX IF NOT EXISTS temp.unknown_birth ON unknown(birth);
 CREATE TEMP TABLE IF NOT EXISTS placed(tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER NOT NULL, PRIMARY KEY(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS revived(tab TEXT NOT NULL, lid INTEGER NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(tab, lid));
 CREATE TEMP TABLE IF NOT EXISTS asked(tab TEXT NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(uid, tab));
 CREATE TEMP TABLE IF NOT EXISTS leaving(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER, rank INTEGER NOT NULL,
   ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, UNIQUE(uid, tab));
@@ -89,7 +91,7 @@ CREATE INDEX IF NOT EXISTS temp.incoming_birth ON incoming(birth);
 pub fn clear(shadow: &Shadow) -> Result<(), ShadowError> {
     shadow.db.execute_batch(SCRATCH)?;
     clear_arrival(shadow)?;
-    shadow.db.execute_batch("DELETE FROM leaving; DELETE FROM gone;")?;
+    shadow.db.execute_batch("DELETE FROM leaving; DELETE FROM gone; DELETE FROM revived;")?;
     Ok(())
 }
 
@@ -109,7 +111,7 @@ pub fn clear_arrival(shadow: &Shadow) -> Result<(), ShadowError> {
     shadow.db.execute_batch(
         "DROP INDEX IF EXISTS temp.incoming_order; DROP INDEX IF EXISTS temp.incoming_key; \
          DROP INDEX IF EXISTS temp.incoming_birth; \
-         DELETE FROM incoming; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;",
+         DELETE FROM incoming; DELETE FROM past; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;",
     )?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::record::Record;
 use super::shadow::ShadowError;
 use super::stamp::Stamp;
-use crate::database::content::key;
+use crate::database::content::{Print, key};
 use crate::database::rows::view;
 
 /// Notes a record; one that is older than what is here, or than another one that came, is left aside. Its keys are learnt
@@ -30,9 +30,14 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result
     }
     let known = shadow.by_uid(table, uid)?;
     let old = !again && known.as_ref().is_some_and(|known| known.entry.stamp >= record.stamp);
-    if old || !newer(desk, record)? {
+    if old {
         return Ok(());
     }
+    let print = here.as_ref().map(|(_, content)| content.print(false));
+    if !newer(desk, record)? {
+        return Ok(print.map_or(Ok(()), |print| note_past(desk, record, print))?);
+    }
+    leave_past(desk, record)?;
     let seek = known.is_none_or(|known| known.entry.dead || known.entry.lid.is_none());
     let of = match &here {
         Some((shape, content)) => belongs_to(shape, content),
@@ -58,7 +63,7 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result
         writer,
         seek,
         local.unwrap_or(record.key),
-        here.map(|(_, content)| content.print(false)),
+        print,
         of,
         packed,
     ];
@@ -73,6 +78,22 @@ fn newer(desk: Desk<'_>, record: &Record) -> Result<bool, ShadowError> {
     let there = statement
         .query_row(params![record.uid, record.table], |row| Ok(Stamp(row.get(0)?, row.get(1)?, row.get(2)?)));
     Ok(there.optional()?.is_none_or(|there| there < record.stamp))
+}
+
+/// Keeps what a row said once: a file that was put back may have it in this version, and of two rows of one key only their
+/// content tells which is which.
+fn note_past(desk: Desk<'_>, record: &Record, print: Print) -> Result<(), ShadowError> {
+    let sql = "INSERT OR IGNORE INTO temp.past VALUES (?1, ?2, ?3)";
+    desk.shadow.db.prepare_cached(sql)?.execute(params![record.table, record.uid, print])?;
+    Ok(())
+}
+
+/// The same of what came for this row before.
+fn leave_past(desk: Desk<'_>, record: &Record) -> Result<(), ShadowError> {
+    let sql = "INSERT OR IGNORE INTO temp.past SELECT tab, uid, print FROM temp.incoming \
+               WHERE uid = ?1 AND tab = ?2 AND print IS NOT NULL";
+    desk.shadow.db.prepare_cached(sql)?.execute(params![record.uid, record.table])?;
+    Ok(())
 }
 
 /// Notes what waits, to be tried again.

@@ -109,6 +109,9 @@ fn take_in(hand: &mut Reception<'_>, record: &Record, report: &mut Collected) ->
     match (verdict, wanted) {
         (Verdict::Refuse, _) => Ok(Outcome::Refused),
         (Verdict::Note, _) if record.deleted => {
+            if let Some(here) = &here {
+                search::returns(desk, &shape.name, record.uid, here.lid)?;
+            }
             Ok(Outcome::Entered(Did::Nothing, Box::new(dead(record, alive))))
         }
         (Verdict::Note, _) => {

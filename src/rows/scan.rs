@@ -7,6 +7,7 @@ use super::compose;
 use super::desk::Desk;
 use super::live::Names;
 use super::report::Scanned;
+use super::search;
 use super::shadow::{Known, Mark, ShadowError};
 use super::stamp::{Clock, Stamp};
 use super::{Depth, RowsError, held, went_back};
@@ -204,7 +205,7 @@ impl Scan<'_> {
             return Ok(());
         }
         let content = row.content(&|table, id| self.names.get(table, id))?;
-        let (uid, known) = self.choose(shape, &content)?;
+        let (uid, known) = self.choose(shape, &content, id)?;
         self.names.set(&shape.name, id, uid);
         let known = known.map(|known| known.entry);
         let at_home =
@@ -225,8 +226,13 @@ impl Scan<'_> {
         self.leave(shape, uid, Some(id), stamp)
     }
 
-    /// The uid of a row that has none: its key, or where another row has that, the key extended by the content.
-    fn choose(&self, shape: &Shape, content: &Content) -> Result<(Uid, Option<Known>), RowsError> {
+    /// The uid of a row that has none: that of the deleted one that it is, its key, or where another row has that, the key
+    /// extended by the content.
+    fn choose(&self, shape: &Shape, content: &Content, id: i64) -> Result<(Uid, Option<Known>), RowsError> {
+        let (desk, table) = (self.desk, shape.name.as_str());
+        if let Some(uid) = search::returned_as(desk, table, id)? {
+            return Ok((uid, desk.shadow.by_uid(table, uid)?));
+        }
         let key = key(&shape.name, content, &shape.key);
         let mut attempt = 0;
         let mut uid = key;
@@ -241,7 +247,10 @@ impl Scan<'_> {
     }
 
     fn taken(&self, shape: &Shape, uid: Uid, known: Option<&Known>) -> Result<bool, RowsError> {
-        if self.relinked.iter().any(|(other, _)| *other == uid) || leaves(self.desk, &shape.name, uid)? {
+        if self.relinked.iter().any(|(other, _)| *other == uid)
+            || leaves(self.desk, &shape.name, uid)?
+            || search::is_back(self.desk, &shape.name, uid)?
+        {
             return Ok(true);
         }
         let Some((lid, birth)) = known

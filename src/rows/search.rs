@@ -40,6 +40,9 @@ pub fn search(desk: Desk<'_>) -> Result<(), RowsError> {
         }
         let table = shape.name.as_str();
         each(desk, table, false, |record| exact(desk, table, record))?;
+        for dead in [false, true] {
+            each(desk, table, dead, |record| once(desk, table, record))?;
+        }
         each(desk, table, false, |record| by_key(desk, table, record).map(|_| ()))?;
         each(desk, table, false, |record| alone(desk, table, record, false))?;
         each(desk, table, true, |record| {
@@ -133,6 +136,23 @@ fn exact(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> 
     Ok(())
 }
 
+/// The same key, and a content that the log has of this row from before.
+fn once(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> {
+    let sql = "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND uid IS NULL \
+               AND print IN (SELECT print FROM temp.past WHERE uid = ?3 AND tab = ?2) ORDER BY lid LIMIT 1";
+    for key in &record.keys {
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let found = statement
+            .query_row(params![key, table, record.uid], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(ShadowError)?;
+        if let Some((id, lid)) = found {
+            return place(desk, table, record.uid, id, lid);
+        }
+    }
+    Ok(())
+}
+
 /// A key that the row has or that the record has or had.
 fn by_key(desk: Desk<'_>, table: &str, record: &Sought) -> Result<bool, RowsError> {
     let sql =
@@ -205,6 +225,35 @@ pub fn displaced(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), ShadowErro
         desk.shadow.db.prepare_cached("DELETE FROM temp.placed WHERE uid = ?1 AND tab = ?2")?;
     statement.execute(params![uid, table])?;
     Ok(())
+}
+
+/// Notes that a row is here again which the log has as deleted: the scan, which tells the log, must not take it for another
+/// one of its key.
+///
+/// # Errors
+/// The shadow's.
+pub fn returns(desk: Desk<'_>, table: &str, uid: Uid, lid: i64) -> Result<(), ShadowError> {
+    let sql = "INSERT OR REPLACE INTO temp.revived VALUES (?1, ?2, ?3)";
+    desk.shadow.db.prepare_cached(sql)?.execute(params![table, lid, uid])?;
+    Ok(())
+}
+
+/// Which row is here again under that id.
+///
+/// # Errors
+/// The shadow's.
+pub fn returned_as(desk: Desk<'_>, table: &str, lid: i64) -> Result<Option<Uid>, ShadowError> {
+    let sql = "SELECT uid FROM temp.revived WHERE tab = ?1 AND lid = ?2";
+    Ok(desk.shadow.db.prepare_cached(sql)?.query_row(params![table, lid], |row| row.get(0)).optional()?)
+}
+
+/// Whether that row is here again, under whatever id.
+///
+/// # Errors
+/// The shadow's.
+pub fn is_back(desk: Desk<'_>, table: &str, uid: Uid) -> Result<bool, ShadowError> {
+    let sql = "SELECT 1 FROM temp.revived WHERE tab = ?1 AND uid = ?2";
+    Ok(desk.shadow.db.prepare_cached(sql)?.query_row(params![table, uid], |_| Ok(())).optional()?.is_some())
 }
 
 /// Where a row was found.

@@ -5,7 +5,7 @@ use crate::common::{assert_whole, memory};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::{PythonNode, Stop};
-use crate::support::s3::{Op, S3Server};
+use crate::support::s3::{Fault, Op, S3Server};
 
 fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     let machine = Machine::new(name, server);
@@ -255,4 +255,45 @@ fn a_backup_that_only_adds_removes_nothing_that_was_not_sent_yet() {
     let beta = Machine::new("beta", &server);
     beta.cmd("sync").run().assert_code(0);
     assert_eq!(observations(&beta), 9);
+}
+
+#[test]
+fn of_two_rows_of_one_key_that_are_put_back_each_is_taken_for_itself() {
+    // Where they were born, and where they came to: each numbers them in an order of its own.
+    for born_here in [true, false] {
+        let server = S3Server::start();
+        let alpha = machine("alpha", &server, 40);
+        alpha.cmd("sync").run().assert_code(0);
+        let beta = Machine::new("beta", &server);
+        beta.cmd("sync").run().assert_code(0);
+        // Six pairs that differ in their text alone.
+        beta.db().add_session("pairs").add_observations(6).execute(
+            "INSERT INTO observations(memory_session_id, project, type, title, narrative, created_at, created_at_epoch)
+             SELECT memory_session_id, project, type, title, narrative || ' twin', created_at, created_at_epoch
+             FROM observations ORDER BY id DESC LIMIT 6",
+        );
+        for machine in [&beta, &alpha] {
+            machine.cmd("sync").run().assert_code(0);
+        }
+        let (here, there) = if born_here { (&beta, &alpha) } else { (&alpha, &beta) };
+        assert_eq!(observations(here), 40 + 12);
+        // They go with a restore, and come back with the copy that it made; meanwhile the other changes one of each pair.
+        let restored = here.cmd("restore 1 --yes --json").run().json();
+        let folder = std::path::Path::new(restored["backup"].as_str().unwrap()).parent().unwrap().to_owned();
+        here.cmd("sync").run().assert_code(0);
+        there.db().execute(
+            "UPDATE observations SET subtitle = 'changed' WHERE id > 40 AND narrative NOT LIKE '% twin'",
+        );
+        let down = server.fault(Fault::Disconnect);
+        here.cmd("restore-backup").arg(folder.file_name().unwrap()).arg("--yes").run().assert_code(0);
+        drop(down);
+        for machine in [here, there, here, there] {
+            machine.cmd("sync").run().assert_code(0);
+        }
+        let texts = "SELECT count(*), count(DISTINCT narrative) FROM observations";
+        for machine in [here, there] {
+            assert_eq!(claude_mem::dump(machine.db_path(), texts), ["52 | 52"], "{}", machine.name);
+        }
+        assert_eq!(memory(&here.db_path()), memory(&there.db_path()));
+    }
 }
