@@ -16,8 +16,9 @@ help: ## List the targets
 build: ## Development build of everything; tests and the demo use the same
 	$(CARGO) build --locked --all-targets
 
+# Tests wait for stores, workers and locks more than they compute: several at a time for each core.
 test: ## All tests
-	$(CARGO) test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(getconf _NPROCESSORS_ONLN) * 4))} $(CARGO) test --locked
 
 test-claude-mem: ## Tests with the real claude-mem worker of three releases, from npm; says so where npm is missing
 	CARGO=$(CARGO) tests/claude-mem/run.sh

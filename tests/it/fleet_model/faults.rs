@@ -5,9 +5,10 @@ use super::seeds;
 /// Lives in which a broken rule has to show.
 const CASES: usize = 300;
 
+/// `known` is the life in which it showed when this was written: looked at first.
 #[track_caller]
-fn shows(fault: &'static str) {
-    let seed = seeds::finds(fault, CASES);
+fn shows(fault: &'static str, known: u64) {
+    let seed = seeds::finds(fault, known, CASES);
     let seed = seed.unwrap_or_else(|| panic!("{CASES} lives go well without the rule {fault:?}"));
     println!("without the rule {fault:?} the life {seed} goes wrong");
     assert!(seeds::goes_well(seed, None), "the life {seed} goes wrong with all rules");
@@ -16,23 +17,23 @@ fn shows(fault: &'static str) {
 #[test]
 #[ignore = "hundreds of lives; make soak"]
 fn lives_in_which_a_put_back_forgets_go_wrong() {
-    shows("put back");
+    shows("put back", 1);
 }
 
 #[test]
 #[ignore = "hundreds of lives; make soak"]
 fn lives_in_which_a_segment_counts_before_it_is_there_go_wrong() {
-    shows("publish order");
+    shows("publish order", 1);
 }
 
 #[test]
 #[ignore = "hundreds of lives; make soak"]
 fn lives_in_which_nobody_looks_at_the_lock_again_go_wrong() {
-    shows("lock check");
+    shows("lock check", 1);
 }
 
 #[test]
 #[ignore = "hundreds of lives; make soak"]
 fn lives_in_which_every_old_backup_goes_go_wrong() {
-    shows("backup retention");
+    shows("backup retention", 1);
 }

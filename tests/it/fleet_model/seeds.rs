@@ -19,9 +19,9 @@ pub fn all_go_well(cases: usize) {
     });
 }
 
-/// The first life, of `cases`, in which a planted fault shows.
-pub fn finds(fault: &'static str, cases: usize) -> Option<u64> {
-    with(Some(fault), |lives| lives.finds(cases))
+/// A life, of the first `cases`, in which a planted fault shows; see [`Lives::finds`].
+pub fn finds(fault: &'static str, known: u64, cases: usize) -> Option<u64> {
+    with(Some(fault), |lives| lives.finds(known, cases))
 }
 
 /// Whether a life ends well; with a fault, or with all rules in force.

@@ -33,9 +33,9 @@ pub fn all_go_well(cases: usize, troubles: Troubles) {
     with(troubles, None, |lives| lives.all_go_well(cases));
 }
 
-/// The first life, of `cases`, in which a planted fault shows.
-pub fn finds(fault: &'static str, cases: usize, troubles: Troubles) -> Option<u64> {
-    with(troubles, Some(fault), |lives| lives.finds(cases))
+/// A life, of the first `cases`, in which a planted fault shows; see [`Lives::finds`].
+pub fn finds(fault: &'static str, known: u64, cases: usize, troubles: Troubles) -> Option<u64> {
+    with(troubles, Some(fault), |lives| lives.finds(known, cases))
 }
 
 /// Whether a life ends well with all rules in force.
