@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LATENCY_ROUNDS ?= 20
 LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-context bench-memory bench-rows bench-latency soak load-fleet fuzz dist \
+.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-context bench-memory bench-rows bench-latency soak power-cuts load-fleet fuzz dist \
 	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
@@ -77,6 +77,9 @@ bench-latency: release ## Milliseconds of status and of the hooks, fastest and m
 # The long runs.
 soak: ## Thousands of random lives of rows and of fleets (FLEET_SEED, FLEET_CASES, FLEET_FROM), random pushes (SOAK_SEED), each request of a push cut
 	$(CARGO) test --locked --test it -- --ignored --nocapture soak:: cuts:: fleet_model::faults::
+
+power-cuts: ## Two hundred power cuts in a publish, an arrival, an archive and a restore (POWER_CUTS for each, POWER_SEED for one)
+	$(CARGO) test --locked --test it -- --ignored --nocapture power_cuts::
 
 load-fleet: release ## What the server bears: 1,000 heartbeats a second for LOAD_SECONDS (30), 10,000 jobs, 10,000 silent connections
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(CARGO) test --locked --test it -- --ignored --nocapture fleet_load::

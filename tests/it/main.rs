@@ -73,6 +73,8 @@ mod output_docs_json;
 mod output_setup;
 mod pasted;
 mod portable;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod power_cuts;
 mod real_worker;
 mod remote_text;
 mod renamed;

@@ -150,6 +150,11 @@ impl Machine {
         &self.home
     }
 
+    /// The binary that it runs.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// A path below the home.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.home.join(relative)
