@@ -19,7 +19,7 @@ fn release(machine: &Machine) -> PathBuf {
     let folder = machine.path("release");
     std::fs::create_dir(&folder).unwrap();
     let name = "membridge-0.0.0-x86_64-unknown-linux-musl";
-    std::fs::copy(BINARY, folder.join(name)).unwrap();
+    machine.copy_program(&format!("release/{name}"), Path::new(BINARY));
     std::fs::copy(root().join("install.sh"), folder.join("install.sh")).unwrap();
     std::os::unix::fs::symlink(root().join("hooks"), folder.join("hooks")).unwrap();
     let sum = membridge::context::hex(&Sha256::digest(std::fs::read(BINARY).unwrap()));

@@ -177,8 +177,7 @@ impl Scene {
 fn furnish(mut machine: Machine) -> Machine {
     let bin = machine.path("bin");
     let write = |name: &str, text: &str| {
-        let path = machine.write(&format!("bin/{name}"), text);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        machine.write_program(&format!("bin/{name}"), text);
     };
     for name in RECORDED {
         let input = if name == "crontab" { "[ \"$1\" != - ] || cat >> \"$HOME/calls.log\"\n" } else { "" };

@@ -1,7 +1,5 @@
 //! The README's first chapter, typed at a terminal on two new accounts.
 
-use std::os::unix::fs::PermissionsExt;
-
 use membridge::config::settings::SETTINGS;
 
 use super::docs::read;
@@ -78,8 +76,7 @@ fn play(steps: &[(String, String)]) -> S3Server {
                 machine.unset(setting.name);
             }
         }
-        let make = machine.write("tools/make", make());
-        std::fs::set_permissions(make, std::fs::Permissions::from_mode(0o755)).unwrap();
+        machine.write_program("tools/make", make());
         let home = machine.home().display().to_string();
         machine.set("PATH", format!("{home}/.local/bin:{home}/tools:/usr/bin:/bin"));
         machine

@@ -17,10 +17,8 @@ fn machine() -> (tempfile::TempDir, Machine) {
 
 /// A machine whose wrapper scripts are this one.
 fn with_script(machine: &Machine, script: &str) {
-    use std::os::unix::fs::PermissionsExt;
     for action in ["push", "pull", "doctor"] {
-        let path = machine.write(&format!(".claude-mem-minio/bin/claude-mem-{action}"), script);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        machine.write_program(&format!(".claude-mem-minio/bin/claude-mem-{action}"), script);
     }
 }
 

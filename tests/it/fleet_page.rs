@@ -243,7 +243,6 @@ fn a_machine_is_made_primary_after_a_question() {
 #[test]
 #[ignore = "needs chromium: make test-page"]
 fn a_job_is_seen_to_run_and_to_fail() {
-    use std::os::unix::fs::PermissionsExt;
     let store = S3Server::start();
     let mut desk = Machine::new("desk", &store);
     desk.set("MEMBRIDGE_AGENT_SCRIPTS", "1");
@@ -252,8 +251,7 @@ fn a_job_is_seen_to_run_and_to_fail() {
         "#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done; echo '<b>out</b>'; exit 3\n",
         go.display()
     );
-    let path = desk.write(".claude-mem-minio/bin/claude-mem-push", script);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    desk.write_program(".claude-mem-minio/bin/claude-mem-push", script);
     let agent = Daemon::agent(&desk, "--no-watch");
     let server = Daemon::server(&desk, "");
     server.post("/agents", &json!({"name": "a1", "url": agent.url()})).expect(201);

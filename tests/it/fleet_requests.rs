@@ -266,10 +266,8 @@ esac
 "#;
 
 fn write_scripts(machine: &Machine) {
-    use std::os::unix::fs::PermissionsExt;
     for action in ["push", "pull", "doctor"] {
-        let path = machine.write(&format!(".claude-mem-minio/bin/claude-mem-{action}"), SCRIPT);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        machine.write_program(&format!(".claude-mem-minio/bin/claude-mem-{action}"), SCRIPT);
     }
 }
 

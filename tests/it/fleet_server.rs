@@ -21,13 +21,11 @@ fn desk() -> (S3Server, Machine) {
 
 /// An agent whose push waits until `go` is there.
 fn slow_agent(machine: &mut Machine) -> Daemon {
-    use std::os::unix::fs::PermissionsExt;
     machine.set("MEMBRIDGE_AGENT_SCRIPTS", "1");
     let [started, go] = ["started", "go"].map(|name| machine.path(name).display().to_string());
     let script =
         format!("#!/bin/sh\ntouch {started}; while [ ! -e {go} ]; do sleep 0.05; done; echo pushed\n");
-    let path = machine.write(".claude-mem-minio/bin/claude-mem-push", script);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    machine.write_program(".claude-mem-minio/bin/claude-mem-push", script);
     Daemon::agent(machine, "--no-watch")
 }
 

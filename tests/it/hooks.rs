@@ -379,8 +379,7 @@ fn a_binary_that_the_project_brings_along_is_never_run() {
         "project/node_modules/.bin/membridge",
         "node_modules/.bin/membridge",
     ] {
-        let file = machine.write(place, trap);
-        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        machine.write_program(place, trap);
     }
     let project = machine.path("project");
     let path = format!(

@@ -31,10 +31,7 @@ fn open_up(folder: &Path) {
 
 /// A copy of the binary where a user without rights finds it: it may have been built below a home that is closed to others.
 fn open_binary(machine: &Machine) -> PathBuf {
-    let copy = machine.path("bin/membridge");
-    std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-    std::fs::copy(BINARY, &copy).unwrap();
-    copy
+    machine.copy_program("bin/membridge", Path::new(BINARY))
 }
 
 /// Lets `command` run as a user whom no list of users knows, where we are root: limits do not hold for root.

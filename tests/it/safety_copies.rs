@@ -1,6 +1,5 @@
 //! What a replacement leaves behind, and that it holds on to: backups, logs without a database, the word to the person.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -155,8 +154,7 @@ fn f09_a_worker_that_does_not_get_ready_loses_nothing_that_it_recorded() {
     beta.set("CLAUDE_MEM_WORKER_PORT", worker.port().to_string());
     // Started again it runs, and never answers.
     let started = beta.path("started");
-    let bun = beta.write(".bun/bin/bun", format!("#!/bin/sh\n: > '{}'\n", started.display()));
-    std::fs::set_permissions(&bun, std::fs::Permissions::from_mode(0o755)).unwrap();
+    beta.write_program(".bun/bin/bun", format!("#!/bin/sh\n: > '{}'\n", started.display()));
     let pull = beta.cmd("restore 1 --yes --json").env("MEMBRIDGE_TEST_READY_MS", "3000").spawn();
     until(|| started.exists());
     let before = claude_mem::titles(beta.db_path());

@@ -183,6 +183,27 @@ impl Machine {
         path
     }
 
+    /// Writes a program below the home. A child does: a file that is open for writing here stays open in whatever another
+    /// test starts meanwhile, and nothing runs a file that somebody has open for writing (ETXTBSY).
+    pub fn write_program(&self, relative: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let text = self.write(&format!("{relative}.text"), text);
+        let program = self.copy_program(relative, &text);
+        std::fs::remove_file(text).expect("remove the text");
+        program
+    }
+
+    /// Copies a program below the home, likewise.
+    pub fn copy_program(&self, relative: &str, from: &Path) -> PathBuf {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
+        let copied = Command::new("/bin/sh")
+            .args(["-c", "cp \"$1\" \"$2\" && chmod 755 \"$2\"", "sh"])
+            .args([from, &path])
+            .status();
+        assert!(copied.expect("run cp").success(), "copy {}", from.display());
+        path
+    }
+
     /// All files below the home, relative and sorted.
     pub fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
