@@ -1,6 +1,5 @@
 //! `config` shows every setting and where it comes from; `config init` makes or changes a config.env: init.rs.
 
-mod answers;
 mod init;
 mod questions;
 mod text;

@@ -30,6 +30,11 @@ impl MirrorSetting {
     pub fn is_on(&self) -> bool {
         self.mirror != "off"
     }
+
+    /// Whether a machine has ever said so, one way or the other.
+    pub fn was_said(&self) -> bool {
+        !self.changed_at.is_empty()
+    }
 }
 
 /// Reads the setting; on where there is none, and always off in a sealed project.

@@ -99,6 +99,10 @@ fn play(steps: &[(String, String)]) -> S3Server {
             ] {
                 terminal.wait_for(question).type_keys(&format!("{answer}\n"));
             }
+            // The first machine of a project is asked for all of them.
+            if name == "desk" {
+                terminal.wait_for("still run the Python script?").type_keys("\n");
+            }
             if !key.is_empty() {
                 terminal.wait_for("The fleet's key (mbkey1-…, not shown)").type_keys(&format!("{key}\n"));
             }

@@ -265,6 +265,9 @@ fn asked(server: &S3Server) -> (Machine, Terminal) {
     (machine, terminal)
 }
 
+/// The question about nodes that still run the Python script.
+const PYTHON: &str = "Does one of your machines still run the Python script? [no]: ";
+
 /// Answers everything up to the question for the secret.
 fn up_to_the_secret(terminal: &mut Terminal, server: &S3Server) {
     terminal.wait_for("Where is the memory kept?").type_keys(&format!("{}\n", server.endpoint()));
@@ -286,6 +289,8 @@ fn config_init_asks_for_the_secret_without_showing_it() {
         .wait_for("Project name, the same on all of your machines: ")
         .type_keys("mem\n")
         .wait_for("claude-mem's database [")
+        .type_keys("\n")
+        .wait_for(PYTHON)
         .type_keys("\n");
     let left = terminal.wait();
     assert_eq!(left.code, 0, "{left:?}");
@@ -349,8 +354,10 @@ fn each_answer_is_checked_when_it_is_given_and_the_store_before_the_next_questio
     terminal.wait_for("(not shown) [as it is]: ").type_keys(&format!("{}\n", server.secret_key));
     terminal.wait_for(&format!("[{}]: ", server.bucket)).type_keys("\n");
     terminal.wait_for("Project name").type_keys("mem\n").wait_for("claude-mem's database [").type_keys("\n");
+    terminal.wait_for(PYTHON).type_keys("perhaps\n").wait_for("yes or no?").type_keys("yes\n");
     let left = terminal.wait();
     assert_eq!(left.code, 0, "{left:?}");
+    assert!(left.screen.contains("copy for Python nodes: sent with each push"), "{left:?}");
     assert!(!left.screen.contains("wrong") && !left.screen.contains(server.secret_key.as_str()), "{left:?}");
     // The finished file is gone through again by whoever says yes.
     let mut again = machine.cmd("config init").at_terminal(100, Shown::Both);
@@ -359,10 +366,81 @@ fn each_answer_is_checked_when_it_is_given_and_the_store_before_the_next_questio
         again.wait_for("]: ").type_keys("\n");
     }
     again.wait_for("Project name, the same on all of your machines [mem]: ").type_keys("garden\n");
-    again.wait_for("claude-mem's database [").type_keys("\n");
+    again.wait_for("claude-mem's database [").type_keys("\n").wait_for(PYTHON).type_keys("\n");
     let left = again.wait();
     assert_eq!(left.code, 0, "{left:?}");
     assert!(left.screen.contains("changed: CLAUDE_PROJECT_ID in "), "{left:?}");
+}
+
+#[test]
+fn config_init_asks_about_python_nodes_once_and_ends_politely() {
+    let server = S3Server::start();
+    let settings = "projects/6fe2e0f6071ac2bb/membridge/settings.json";
+    let up_to_python = |terminal: &mut Terminal| {
+        up_to_the_secret(terminal, &server);
+        terminal.type_keys(&format!("{}\n", server.secret_key));
+        terminal.wait_for("Bucket: ").type_keys(&format!("{}\n", server.bucket));
+        terminal.wait_for("Project name").type_keys("mem\n");
+        terminal.wait_for("claude-mem's database [").type_keys("\n");
+    };
+    let (machine, mut terminal) = asked(&server);
+    up_to_python(&mut terminal);
+    terminal.wait_for(PYTHON).type_keys("\u{4}");
+    let left = terminal.wait();
+    assert_eq!(left.code, 1, "{left:?}");
+    assert!(left.screen.contains("stopped: nothing was written"), "{left:?}");
+    assert!(!machine.path(".claude-mem-minio/config.env").exists());
+    assert_eq!(server.get(settings), None);
+
+    let (_first, mut terminal) = asked(&server);
+    up_to_python(&mut terminal);
+    terminal.wait_for(PYTHON).type_keys("\n");
+    let left = terminal.wait();
+    assert_eq!(left.code, 0, "{left:?}");
+    assert!(left.screen.contains("copy for Python nodes: none; should one come: membridge mirror on"));
+    assert!(server.text(settings).contains("\"mirror\": \"off\""));
+
+    // It is said for the whole fleet: the next machine is not asked.
+    let (_second, mut terminal) = asked(&server);
+    up_to_python(&mut terminal);
+    let left = terminal.wait();
+    assert_eq!(left.code, 0, "{left:?}");
+    assert!(!left.screen.contains("Python"), "{left:?}");
+}
+
+#[test]
+fn config_init_asks_again_for_a_key_that_is_not_the_projects() {
+    let server = S3Server::start();
+    let alpha = furnished("alpha", &server);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(1);
+    alpha.cmd("key init").run().assert_code(0);
+    alpha.cmd("sync").run().assert_code(0);
+    let key = crate::sealed::key_of(&alpha);
+    let up_to_the_key = |terminal: &mut Terminal| {
+        up_to_the_secret(terminal, &server);
+        terminal.type_keys(&format!("{}\n", server.secret_key));
+        terminal.wait_for("Bucket: ").type_keys(&format!("{}\n", server.bucket));
+        terminal.wait_for("Project name").type_keys("mem\n");
+        terminal.wait_for("claude-mem's database [").type_keys("\n");
+        terminal.wait_for("The fleet's key (mbkey1-…, not shown): ");
+        assert!(!terminal.echo(), "the key would be shown");
+    };
+    let (machine, mut terminal) = asked(&server);
+    up_to_the_key(&mut terminal);
+    terminal.type_keys("\u{4}");
+    let left = terminal.wait();
+    assert_eq!(left.code, 1, "{left:?}");
+    assert!(left.echo && left.screen.contains("stopped: nothing was written"), "{left:?}");
+    assert!(!machine.path(".claude-mem-minio/config.env").exists());
+
+    let (machine, mut terminal) = asked(&server);
+    up_to_the_key(&mut terminal);
+    terminal.type_keys("my dog\n").wait_for("→ on a machine that syncs: membridge key show");
+    terminal.wait_for_times("not shown): ", 3).type_keys(&format!("{key}\n"));
+    let left = terminal.wait();
+    assert_eq!(left.code, 0, "{left:?}");
+    assert!(!left.screen.contains(&key) && !left.screen.contains("my dog"), "{left:?}");
+    assert_eq!(crate::sealed::key_of(&machine), key);
 }
 
 #[test]

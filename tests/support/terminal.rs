@@ -135,6 +135,18 @@ impl Terminal {
         self
     }
 
+    /// The same, until the text stands there so many times.
+    #[track_caller]
+    pub fn wait_for_times(&mut self, text: &str, times: usize) -> &mut Terminal {
+        self.screen.wait(self.deadline, |seen| seen.matches(text).count() >= times);
+        let seen = self.screen();
+        assert!(
+            seen.matches(text).count() >= times,
+            "the screen never showed {text:?} {times} times:\n{seen:?}"
+        );
+        self
+    }
+
     /// Waits for the end; kills the program and panics at the deadline.
     #[track_caller]
     pub fn wait(mut self) -> Left {

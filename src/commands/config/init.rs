@@ -6,21 +6,20 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::answers::Answers as KeyAnswers;
+use super::super::answers::{Answer, Answers, stopped};
 use super::super::key;
 use super::super::run::Run;
-use super::answers::{Answer, Answers};
-use super::questions::{self, MEMORY, Question, STORE};
+use super::questions::{self, MEMORY, PYTHON, Question, STORE};
 use super::text;
 use crate::amount;
 use crate::config::paths::expand_home;
 use crate::config::{self, Config, ConfigError, PLAIN_HTTP, Settings, Source};
 use crate::database::files;
 use crate::error::{Code, CommandResult, Failure};
-use crate::exit::ExitCode;
 use crate::outcome::Outcome;
 use crate::private_files::{make_private_folder, write_private};
 use crate::python::head::{self, Head, Known};
+use crate::python::setting;
 use crate::storage::{Bucket, Store};
 use crate::ui::Report;
 
@@ -35,6 +34,9 @@ struct Talk<'a> {
 
 /// The person has left.
 struct Left;
+
+/// What was done when somebody left before the end.
+const NOTHING: &str = "nothing was written";
 
 pub(super) async fn begin(run: &Run, edit: bool) -> CommandResult<Report> {
     let target = &run.config_target;
@@ -57,8 +59,7 @@ pub(super) async fn begin(run: &Run, edit: bool) -> CommandResult<Report> {
     });
     let mut talk = Talk { run, answers, open: open.collect(), settings: run.settings.clone() };
     if let Err(Left) = talk.through().await? {
-        run.ui.line("stopped: nothing was written");
-        return Ok(Report { exit: ExitCode::Error, ..Report::ok(Outcome::Stopped) });
+        return Ok(stopped(&run.ui, NOTHING));
     }
     talk.conclude(before).await
 }
@@ -85,10 +86,7 @@ impl Talk<'_> {
             match self.try_store().await {
                 Ok(()) => break,
                 Err(failure) if self.answers.terminal && self.asks_for_the_store() => {
-                    self.answers.tell(&failure.message);
-                    for hint in &failure.hints {
-                        self.answers.tell(&format!("→ {hint}"));
-                    }
+                    self.answers.tell_why(&failure);
                 }
                 Err(failure) => {
                     let message = format!("{}; no config.env was written", failure.message);
@@ -117,11 +115,11 @@ impl Talk<'_> {
         loop {
             let present = self.settings.get(name).map(str::to_owned);
             let present = present.or_else(|| questions::default(question, &self.settings.home));
-            let answer = match (self.answers.ask(question, present.as_deref()).await?, present) {
+            let answer = match (self.answers.ask(question.asked(), present.as_deref()).await?, present) {
                 (Answer::Said(answer), _) | (Answer::Nothing, Some(answer)) => answer,
                 (Answer::End, Some(answer)) if !self.answers.terminal => answer,
                 (Answer::End, _) if self.answers.terminal => {
-                    self.answers.tell("");
+                    self.answers.end_line();
                     return Ok(Err(Left));
                 }
                 (Answer::Nothing, None) if self.answers.terminal => continue,
@@ -160,8 +158,13 @@ impl Talk<'_> {
         let store = Store::open(&checked.store, &run.context)?;
         let (cid, state) = (&checked.project.cid, &checked.paths.state);
         let mut bucket = Bucket::new(store, cid, Arc::clone(&run.context), state);
-        let sealed = key::meet(run, &KeyAnswers::open(), &checked, &mut bucket).await?;
+        let Some(sealed) = key::meet(run, &self.answers, &checked, &mut bucket).await? else {
+            return Ok(stopped(ui, NOTHING));
+        };
         let there = head::read(&bucket, Known::default()).await?;
+        let Ok(copy) = self.settle_copy(&bucket, there.as_ref()).await? else {
+            return Ok(stopped(ui, NOTHING));
+        };
         ui.line(format!("connected: {}", bucket.store.name()));
         if let Some(before) = before {
             self.change(&before)?;
@@ -178,12 +181,43 @@ impl Talk<'_> {
         for line in sealed {
             ui.line(line);
         }
+        if let Some(on) = copy {
+            setting::write(&bucket, setting::Change::Mirror(on), &checked.node.id).await?;
+            ui.line(questions::about_copy(on));
+        }
         let next = next_step(run, &checked, there.as_ref());
         ui.line(format!("next: {next}"));
         Ok(Report::ok(Outcome::Written)
             .with("file", target.display().to_string())
             .with("store", bucket.store.name())
             .with("next", next))
+    }
+
+    /// Whether a copy for Python nodes is to be kept. A person who brings the first machine is asked; later it is said by
+    /// `membridge mirror`. `None`: nobody was asked.
+    async fn settle_copy(
+        &self,
+        bucket: &Bucket,
+        there: Option<&Head>,
+    ) -> CommandResult<Result<Option<bool>, Left>> {
+        let settled = there.is_some() || bucket.seal.is_on() || setting::read(bucket).await?.was_said();
+        if settled || !self.answers.terminal {
+            return Ok(Ok(None));
+        }
+        loop {
+            let answer = match self.answers.ask(PYTHON, Some(questions::NO)).await? {
+                Answer::Said(answer) => answer,
+                Answer::Nothing => questions::NO.to_owned(),
+                Answer::End => {
+                    self.answers.end_line();
+                    return Ok(Err(Left));
+                }
+            };
+            match questions::yes_or_no(&answer) {
+                Ok(on) => return Ok(Ok(Some(on))),
+                Err(why) => self.answers.tell(why),
+            }
+        }
     }
 
     /// Changes what was answered otherwise; the file as it was stays beside it.

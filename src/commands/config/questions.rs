@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::super::answers;
 use crate::config::paths::expand_home;
 use crate::config::{Config, Settings, Source};
 
@@ -11,6 +12,13 @@ pub(super) struct Question {
     pub(super) name: &'static str,
     pub(super) text: &'static str,
     pub(super) hidden: bool,
+}
+
+impl Question {
+    /// As it is asked.
+    pub(super) fn asked(&self) -> answers::Question<'static> {
+        answers::Question { text: self.text, hidden: self.hidden }
+    }
 }
 
 const fn question(name: &'static str, text: &'static str) -> Question {
@@ -33,6 +41,13 @@ pub(super) const MEMORY: [Question; 2] = [
     question("CLAUDE_PROJECT_ID", "Project name, the same on all of your machines"),
     question(DATABASE, "claude-mem's database"),
 ];
+
+/// For the first machine of a project; a setting of the whole fleet, kept in the store.
+pub(super) const PYTHON: answers::Question<'static> =
+    answers::Question { text: "Does one of your machines still run the Python script?", hidden: false };
+
+/// What Enter alone stands for there.
+pub(super) const NO: &str = "no";
 
 const ENDPOINT: &str = "MINIO_ENDPOINT";
 const DATABASE: &str = "CLAUDE_MEM_DB";
@@ -102,6 +117,27 @@ fn endpoint(answer: &str, home: &Path) -> Result<String, String> {
     ))
 }
 
+/// Whether an answer is a yes.
+///
+/// # Errors
+/// It is neither.
+pub(super) fn yes_or_no(answer: &str) -> Result<bool, &'static str> {
+    match answer.to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(true),
+        "n" | NO => Ok(false),
+        _ => Err("yes or no?"),
+    }
+}
+
+/// What was settled about the copy for Python nodes, and how it is changed.
+pub(super) fn about_copy(on: bool) -> &'static str {
+    if on {
+        "copy for Python nodes: sent with each push; when the last of them is gone: membridge mirror off"
+    } else {
+        "copy for Python nodes: none; should one come: membridge mirror on"
+    }
+}
+
 /// Whether a folder is there: an unmounted disk must not become a new store.
 fn folder(url: &str) -> Result<(), String> {
     let Some(path) = url.strip_prefix("file://") else {
@@ -133,8 +169,18 @@ fn database(path: &Path) -> Result<(), String> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{sound, understood};
+    use super::{sound, understood, yes_or_no};
     use crate::config::{Environment, Settings, Source};
+
+    #[test]
+    fn a_yes_and_a_no_are_told_from_anything_else() {
+        for (answer, wanted) in [("y", Ok(true)), ("Yes", Ok(true)), ("N", Ok(false)), ("no", Ok(false))] {
+            assert_eq!(yes_or_no(answer), wanted, "{answer}");
+        }
+        for neither in ["", "perhaps", "yess"] {
+            assert!(yes_or_no(neither).is_err(), "{neither}");
+        }
+    }
 
     #[test]
     fn an_answer_is_understood_or_refused_when_it_is_given() {

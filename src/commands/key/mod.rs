@@ -4,7 +4,7 @@ mod place;
 mod purge;
 mod seal;
 
-use super::answers::Answers;
+use super::answers::{Answers, stopped};
 use super::run::Run;
 use crate::cli::KeyAction;
 use crate::config::Config;
@@ -14,11 +14,14 @@ use crate::join::{self, Files, Note};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::seal::{
-    KeyError, Keyring, MIN_PASSPHRASE, MasterKey, Memory, Seal, Seen, Watch, Wrapped, fingerprint,
+    KeyError, KeyId, Keyring, MIN_PASSPHRASE, MasterKey, Memory, Seal, Seen, Watch, Wrapped, fingerprint,
 };
 use crate::storage::{Body, Bucket};
 use crate::ui::{Report, Ui};
 use place::{key_id, reach};
+
+/// What was done when somebody left at a question.
+const NOTHING: &str = "nothing was changed";
 
 pub(super) async fn run(run: &Run, action: KeyAction) -> CommandResult<Report> {
     match action {
@@ -56,7 +59,9 @@ async fn import(run: &Run) -> CommandResult<Report> {
         )
         .hint("to seal it: membridge key init"));
     };
-    let lines = bring(&Answers::open(), &mut bucket, &files, &note).await?;
+    let Some(lines) = bring(&Answers::open(), &mut bucket, &files, &note).await? else {
+        return Ok(stopped(&run.ui, NOTHING));
+    };
     for line in lines {
         run.ui.line(line);
     }
@@ -66,53 +71,51 @@ async fn import(run: &Run) -> CommandResult<Report> {
 }
 
 /// Asks for the key of a sealed project on a new machine. What is to be said about it; nothing in a project that is not
-/// sealed.
+/// sealed. `None`: the person has left.
 pub(super) async fn meet(
     run: &Run,
     answers: &Answers,
     config: &Config,
     bucket: &mut Bucket,
-) -> CommandResult<Vec<String>> {
+) -> CommandResult<Option<Vec<String>>> {
     let files = Files::of(&config.paths.key, &config.paths.state, bucket);
     let Some((note, _)) = join::read(bucket).await? else {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     };
     if let Ok(seal) = join::join(bucket, &files, true).await {
         bucket.seal = seal;
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     run.ui.line(format!("project {} is sealed with key {}", config.project.name, note.key(bucket)?));
     bring(answers, bucket, &files, &note).await
 }
 
 /// Asks for the key or its passphrase, proves that it is the project's, and keeps it. What was seen of the bucket before
-/// is forgotten.
+/// is forgotten. `None`: the person has left.
 async fn bring(
     answers: &Answers,
     bucket: &mut Bucket,
     files: &Files,
     note: &Note,
-) -> CommandResult<Vec<String>> {
+) -> CommandResult<Option<Vec<String>>> {
     let id = note.key(bucket)?;
     let wrapped = bucket.read::<Wrapped>(&bucket.keys.wrapped_key(&id.to_string())).await?;
     let question = match wrapped {
         Some(_) => "The fleet's key (mbkey1-…) or its passphrase (not shown)",
         None => "The fleet's key (mbkey1-…, not shown)",
     };
-    let answer = answers.ask(question, true, None).await?.unwrap_or_default();
-    let key = match wrapped {
-        Some((wrapped, _)) if !answer.trim().to_ascii_lowercase().starts_with("mbkey1-") => {
-            let unwrapped = tokio::task::spawn_blocking(move || wrapped.unwrap(&answer)).await.ok().flatten();
-            unwrapped.ok_or_else(|| {
-                Failure::of(Code::KeyNeeded, "that is not the passphrase of the fleet's key")
-            })?
+    let wrapped = wrapped.map(|(wrapped, _)| wrapped);
+    let key = loop {
+        let answer = answers.secret(question).await?;
+        if answer.is_none() && answers.terminal {
+            return Ok(None);
         }
-        _ => MasterKey::parse(&answer).map_err(|error| wrong_key(&error))?,
+        match understood(answer.unwrap_or_default(), wrapped.clone(), id).await {
+            Ok(key) => break key,
+            Err(failure) if answers.terminal => answers.tell_why(&failure),
+            Err(failure) => return Err(failure),
+        }
     };
-    if key.id() != id {
-        let problem = format!("that is key {}, and this project is sealed with key {id}", key.id());
-        return Err(Failure::of(Code::KeyNeeded, problem).hint("on a machine that syncs: membridge key show"));
-    }
     let inside = note.open(&key, bucket)?;
     let ring = match Keyring::read(&files.key).map_err(join::JoinError::from)? {
         Some(ring) => ring.led_by(key),
@@ -127,10 +130,28 @@ async fn bring(
     files.remember(&memory)?;
     bucket.seal = Seal::on(ring, inside.vouched, Watch::new(memory, Some(files.memory.clone())));
     let head = newest(bucket).await?;
-    Ok(vec![
+    Ok(Some(vec![
         format!("key: {id}, kept at {} (0600)", files.key.display()),
         format!("compare with another machine's membridge key status: {}", compared(bucket, head.as_ref())),
-    ])
+    ]))
+}
+
+/// The key that an answer stands for: itself, or the passphrase around it. It must be the key `id`.
+async fn understood(answer: String, wrapped: Option<Wrapped>, id: KeyId) -> CommandResult<MasterKey> {
+    let key = match wrapped {
+        Some(wrapped) if !answer.to_ascii_lowercase().starts_with("mbkey1-") => {
+            let unwrapped = tokio::task::spawn_blocking(move || wrapped.unwrap(&answer)).await.ok().flatten();
+            unwrapped.ok_or_else(|| {
+                Failure::of(Code::KeyNeeded, "that is not the passphrase of the fleet's key")
+            })?
+        }
+        _ => MasterKey::parse(&answer).map_err(|error| wrong_key(&error))?,
+    };
+    if key.id() == id {
+        return Ok(key);
+    }
+    let problem = format!("that is key {}, and this project is sealed with key {id}", key.id());
+    Err(Failure::of(Code::KeyNeeded, problem).hint("on a machine that syncs: membridge key show"))
 }
 
 fn wrong_key(error: &KeyError) -> Failure {
@@ -164,14 +185,9 @@ async fn passphrase(run: &Run, remove: bool) -> CommandResult<Report> {
         return Ok(Report::ok(Outcome::Set));
     }
     let answers = Answers::open();
-    let first = answers.ask("A passphrase (not shown)", true, None).await?.unwrap_or_default();
-    if first.chars().count() < MIN_PASSPHRASE {
-        let problem = format!("a passphrase has at least {MIN_PASSPHRASE} characters; five words do well");
-        return Err(Failure::of(Code::Refused, problem));
-    }
-    if answers.terminal && answers.ask("Once more", true, None).await?.as_deref() != Some(&first) {
-        return Err(Failure::of(Code::Refused, "the two are not the same; nothing was changed"));
-    }
+    let Some(first) = new_passphrase(&answers).await? else {
+        return Ok(stopped(&run.ui, NOTHING));
+    };
     let salt = bucket.salt()?;
     let wrapped = tokio::task::spawn_blocking(move || Wrapped::wrap(&key, &first, salt)).await;
     let wrapped = wrapped.map_err(|error| Failure::of(Code::Internal, error.to_string()))?;
@@ -180,6 +196,23 @@ async fn passphrase(run: &Run, remove: bool) -> CommandResult<Report> {
     run.ui.line("set: membridge key import and config init on a new machine take the passphrase too");
     run.ui.line("whoever has the bucket can try passphrases against it: choose one that nobody guesses");
     Ok(Report::ok(Outcome::Set))
+}
+
+/// A passphrase for the key, typed twice at a terminal. `None`: the person has left.
+async fn new_passphrase(answers: &Answers) -> CommandResult<Option<String>> {
+    let first = answers.secret("A passphrase (not shown)").await?;
+    if first.is_none() && answers.terminal {
+        return Ok(None);
+    }
+    let first = first.unwrap_or_default();
+    if first.chars().count() < MIN_PASSPHRASE {
+        let problem = format!("a passphrase has at least {MIN_PASSPHRASE} characters; five words do well");
+        return Err(Failure::of(Code::Refused, problem));
+    }
+    if answers.terminal && answers.secret("Once more").await?.as_deref() != Some(&first) {
+        return Err(Failure::of(Code::Refused, "the two are not the same; nothing was changed"));
+    }
+    Ok(Some(first))
 }
 
 async fn status(run: &Run) -> CommandResult<Report> {
