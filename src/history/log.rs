@@ -8,11 +8,14 @@ use super::{HistoryError, Kind};
 use crate::failpoint;
 use crate::progress::Progress;
 use crate::seal::{Fleet, Place, Seal, Sealed, Seen, Standing};
-use crate::storage::{Body, Bucket, Entry, Outcome, StoreErrorKind};
+use crate::storage::{Bucket, Entry, Outcome, StoreErrorKind};
 use crate::sum::Sum;
 
 /// The largest number: ten digits hold no larger one, and with more of them the order of keys is not that of numbers.
 pub const LAST: u64 = 9_999_999_999;
+
+/// A pack that this machine sent so many seconds ago is young still, and need not be sent again.
+pub(super) const JUST_SENT: i64 = 12 * 3600;
 
 /// One commit; `None` when there is none of that number.
 ///
@@ -162,8 +165,8 @@ pub fn hole(numbers: impl IntoIterator<Item = u64>) -> Option<Hole> {
     None
 }
 
-/// Uploads a pack and makes sure that the store has what was sent (F22). Always written anew, even when a pack of
-/// this name is there: that makes it young again, and young packs are not collected.
+/// Uploads a pack and makes sure that the store has what was sent (F22). Written anew even when a pack of this name is there,
+/// unless this machine has just sent it: that makes it young again, and young packs are not collected.
 ///
 /// # Errors
 /// The store's; a stored object that is not what was sent.
@@ -173,7 +176,8 @@ pub async fn upload_pack(
     progress: &Progress,
 ) -> Result<(), HistoryError> {
     let key = bucket.keys.pack(spooled.digests.sha256);
-    let sent = bucket.store.put(&key, Body::File(&spooled.path, &spooled.digests), progress).await?;
+    let file = (&*spooled.path, &spooled.digests);
+    let sent = bucket.put_named(&key, file, JUST_SENT, progress).await?;
     failpoint::reach("history.pack-sent");
     let found = bucket.confirm(&key, &spooled.digests, Some(&sent)).await?;
     failpoint::reach("history.pack-confirmed");

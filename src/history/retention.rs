@@ -18,6 +18,8 @@ pub const MAX_DELTAS: usize = 64;
 /// it.
 pub const GRACE: i64 = 24 * 3600;
 const DAY: i64 = 86_400;
+// Who does not send a pack again because it is young has as long to make a commit of it.
+const _: () = assert!(log::JUST_SENT * 2 <= GRACE);
 
 /// Whether the next push should be a full pack: the deltas outgrew half of the full pack, or became too many.
 pub fn rebase_due(chain: &[Link]) -> bool {

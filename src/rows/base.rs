@@ -9,7 +9,7 @@ use super::desk::Desk;
 use super::fold::{self, Decision};
 use super::header::{Covers, Kind};
 use super::live::Names;
-use super::log::RowLog;
+use super::log::{Attempt, RowLog};
 use super::merge::{Merge, MergeError};
 use super::node::Fold;
 use super::outbox::{self, About, Emptied, Part, Segment};
@@ -222,7 +222,7 @@ impl Goes {
         let part = Part { kind: self.kind, number: self.parts, last, covers: Some(self.covers) };
         desk.shadow.transaction(|| outbox::pack(desk, log, about, outbox, segment, part))?;
         failpoint::reach("rows.fold-packed");
-        match outbox::empty(desk, log, outbox, true).await? {
+        match outbox::empty(desk, log, outbox, true, Attempt::First).await? {
             Emptied::Sent(bytes, records) => {
                 self.report.bytes += bytes;
                 self.report.records += records;

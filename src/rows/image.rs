@@ -12,7 +12,7 @@ use super::desk::{Desk, clear_arrival};
 use super::header::Kind;
 use super::intake;
 use super::live::{Live, Names};
-use super::log::RowLog;
+use super::log::{Attempt, RowLog};
 use super::outbox::{self, About, Emptied, Part, Segment};
 use super::record::Record;
 use super::segment::Effort;
@@ -57,7 +57,7 @@ pub async fn publish(
             return Ok(Emptied::Sent(0, records));
         }
         desk.shadow.transaction(|| outbox::pack(desk, log, about, outbox, segment, Part::one(Kind::Rows)))?;
-        if outbox::empty(desk, log, outbox, true).await? == Emptied::Taken {
+        if outbox::empty(desk, log, outbox, true, Attempt::First).await? == Emptied::Taken {
             return Ok(Emptied::Taken);
         }
         after = last;

@@ -1,128 +1,24 @@
-//! The row log in the bucket: which writers there are, their segments by name, putting ours there and taking folded ones
-//! away. Knows names and bytes, not what rows mean.
+//! The row log in the bucket: the segments of each writer by name, putting ours there and taking folded ones away; what the
+//! machines say of themselves is in log/nodes.rs. Knows names and bytes, not what rows mean.
+
+mod error;
+mod nodes;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::header::Header;
-use super::node::NodeRecord;
 use super::segment::{Prepared, SIZE_LIMIT, SegmentError, SegmentReader, SegmentWriter};
-use super::stamp::Writer;
-use crate::error::{Code, Failure};
 use crate::failpoint;
-use crate::join;
 use crate::private_files::make_private_folder;
-use crate::progress::{Bars, Progress};
-use crate::seal::{HEADER, KeyId, Place, Seal, SealError, Sealed, Seen, Standing};
-use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink, StoreError};
+use crate::progress::Bars;
+use crate::seal::{HEADER, Place, Seal, SealError, Sealed, Seen, Standing};
+use crate::storage::{Body, Bucket, Digests, Etag, Found, Outcome, Sink};
 use crate::sum::Sum;
 
-/// What can go wrong with the row log.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// The store's.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A segment that is not what it should be.
-    #[error("{key} is not a segment that can be used: {error}")]
-    Segment {
-        /// Which object.
-        key: String,
-        /// The version of its content, where it was just read.
-        etag: Option<Etag>,
-        /// What is wrong with it.
-        error: SegmentError,
-    },
-    /// A node record that is not what it should be.
-    #[error("{key} is not a node record that can be used: {problem}")]
-    Node {
-        /// Which object.
-        key: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A segment or a node record that is sealed and cannot be opened here, or is not sealed as it should be.
-    #[error("{what}: {error}")]
-    Sealed {
-        /// Which object.
-        what: String,
-        /// The version of its content, where it was fetched.
-        etag: Option<Etag>,
-        /// Why not.
-        error: SealError,
-    },
-    /// An object that we put and that is not there.
-    #[error("{0} is not there, although it has just been put")]
-    Gone(String),
-    /// The operating system has no random numbers to give.
-    #[error("no random numbers: {0}")]
-    Chance(#[from] getrandom::Error),
-    /// The local disk.
-    #[error("cannot keep a segment in {folder}: {error}")]
-    Local {
-        /// Our folder for temporary files.
-        folder: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-}
-
-impl LogError {
-    /// Whether the trouble lies in one object of the bucket: the others can be read all the same.
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Segment { error, .. } => !error.is_local(),
-            Self::Node { .. } => true,
-            Self::Sealed { error, .. } => error.is_damage(),
-            Self::Store(_) | Self::Gone(_) | Self::Chance(_) | Self::Local { .. } => false,
-        }
-    }
-}
-
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::Store(error) => error.into(),
-            LogError::Sealed { ref what, ref error, .. } => join::refused(what, error),
-            LogError::Segment { error: SegmentError::Version(_) | SegmentError::Schema(_), .. } => {
-                Self::from_error(Code::NewerFormat, error)
-                    .hint("a newer membridge wrote it: install the same version on this machine")
-            }
-            LogError::Chance(_) => Self::from_error(Code::NoRandomness, error).hint("try again"),
-            LogError::Local { .. } => Self::from_error(Code::LocalFile, error)
-                .hint("check the rights and the free space: membridge doctor"),
-            other => Self::from_error(Code::BadObject, other).hint("run: membridge doctor"),
-        }
-    }
-}
-
-/// A node record as a listing names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedNode {
-    /// Whose it is.
-    pub writer: String,
-    /// Version of its content; `None` where the listing does not say: then it may have changed.
-    pub etag: Option<Etag>,
-    /// Last change, seconds since 1970 by the store's clock.
-    pub modified: i64,
-}
-
-/// What lies in the folder of the node records.
-#[derive(Debug, Clone, Default)]
-pub struct Listing {
-    /// The records.
-    pub nodes: Vec<ListedNode>,
-    /// Keys by which the project is said to be sealed; whoever can write there can say that.
-    pub keys: Vec<KeyId>,
-}
-
-impl ListedNode {
-    /// Whether it is the record of that installation, in that version.
-    pub fn is(&self, writer: Writer, version: &str) -> bool {
-        self.writer == writer.to_string() && self.etag.as_ref().is_some_and(|etag| etag.0 == version)
-    }
-}
+pub use error::LogError;
+pub use nodes::{ListedNode, Listing};
 
 /// A segment as a listing names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +54,15 @@ pub enum Published {
     Stale,
 }
 
+/// Whether an earlier run may have put a segment already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was just made.
+    First,
+    /// An earlier run was cut off with it.
+    Again,
+}
+
 /// The row log of a project.
 #[derive(Debug, Clone)]
 pub struct RowLog<'a> {
@@ -178,76 +83,6 @@ impl<'a> RowLog<'a> {
         Self { bars: bars.clone(), ..self }
     }
 
-    /// The node records there are: one listing.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn nodes(&self) -> Result<Vec<ListedNode>, LogError> {
-        Ok(self.listing().await?.nodes)
-    }
-
-    /// The same, and what lies beside them.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn listing(&self) -> Result<Listing, LogError> {
-        let keys = &self.bucket.keys;
-        let mut listing = Listing::default();
-        for entry in self.bucket.store.list(&keys.nodes()).await? {
-            if let Some(writer) = keys.node_of(&entry.key) {
-                let writer = writer.to_owned();
-                listing.nodes.push(ListedNode { writer, etag: entry.etag, modified: entry.modified });
-            } else {
-                listing.keys.extend(keys.key_mark_of(&entry.key).and_then(KeyId::parse));
-            }
-        }
-        Ok(listing)
-    }
-
-    /// One node record, and the version of its content. `None` when it is not there.
-    ///
-    /// # Errors
-    /// The store's; a record that cannot be used.
-    pub async fn node(&self, writer: &str) -> Result<Option<(NodeRecord, Etag)>, LogError> {
-        let key = self.bucket.keys.node(writer);
-        let Some((bytes, meta)) = self.bucket.store.get(&key).await? else {
-            return Ok(None);
-        };
-        let (project, place) = (self.bucket.keys.project(), Place::Node { writer });
-        let opened = self.bucket.seal.open_record(Sealed::from_bucket(bytes), project, place);
-        let opened = opened.map_err(|error| LogError::Sealed {
-            what: key.clone(),
-            etag: Some(meta.etag.clone()),
-            error,
-        })?;
-        let record = match NodeRecord::parse(opened.get(), writer) {
-            Ok(record) => record,
-            Err(problem) => return Err(LogError::Node { key, problem }),
-        };
-        match &self.bucket.seal {
-            Seal::On(fleet) if fleet.watch.newest_of(writer) > Some(record.last) => {
-                Err(LogError::Sealed { what: key, etag: Some(meta.etag), error: SealError::PutBack })
-            }
-            _ => Ok(Some((record, meta.etag))),
-        }
-    }
-
-    /// What every machine last said. A record that cannot be read says nothing of the others, and is left out.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn known_nodes(&self) -> Result<Vec<NodeRecord>, LogError> {
-        let mut records = Vec::new();
-        for node in self.nodes().await? {
-            match self.node(&node.writer).await {
-                Ok(found) => records.extend(found.map(|(record, _)| record)),
-                Err(error) if error.is_damage() => tracing::warn!(%error, "the record of a machine"),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(records)
-    }
-
     /// Whether everything that this machine has published is to be sealed anew: see [`crate::seal::Memory::anew`].
     pub fn is_anew(&self) -> bool {
         matches!(&self.bucket.seal, Seal::On(fleet) if fleet.watch.is_anew())
@@ -263,24 +98,6 @@ impl<'a> RowLog<'a> {
     /// Whether a segment is of the time before the project's key.
     pub fn is_older_than_the_key(&self, writer: &str, number: u64) -> bool {
         self.bucket.seal.is_older(Place::Segment { writer, number })
-    }
-
-    /// Puts our own node record, and returns the version of its content.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn put_node(&self, record: &NodeRecord) -> Result<Etag, LogError> {
-        let key = self.bucket.keys.node(&record.writer);
-        let unsound = |problem: String| LogError::Node { key: key.clone(), problem };
-        let bytes = record.to_bytes().map_err(|error| unsound(error.to_string()))?;
-        let (project, place) = (self.bucket.keys.project(), Place::Node { writer: &record.writer });
-        let salt = self.bucket.context.random()?;
-        let sealed = self.bucket.seal.seal_record(bytes, project, place, salt);
-        let sealed = sealed.map_err(|error| unsound(error.to_string()))?;
-        let body = Body::Bytes(sealed.stored());
-        let meta = self.bucket.store.put(&key, body, &Progress::hidden()).await?;
-        failpoint::reach("rows.node-put");
-        Ok(meta.etag)
     }
 
     /// All segments of all writers.
@@ -385,7 +202,7 @@ impl<'a> RowLog<'a> {
     }
 
     /// Puts a prepared segment under our number, unless something is there: then its bytes say whose it is. The same
-    /// bytes are ours, put before a crash.
+    /// bytes are ours, put before a crash: where that may be, they are looked for before they are sent.
     ///
     /// # Errors
     /// The store's; the disk's.
@@ -393,8 +210,8 @@ impl<'a> RowLog<'a> {
         &self,
         writer: &str,
         number: u64,
-        file: &Path,
-        digests: &Digests,
+        (file, digests): (&Path, &Digests),
+        attempt: Attempt,
     ) -> Result<Published, LogError> {
         let key = self.bucket.keys.segment(writer, number);
         if !self.may_leave(file)? {
@@ -402,6 +219,11 @@ impl<'a> RowLog<'a> {
                 Found::AsSent(_) => Published::Ours,
                 Found::Otherwise(_) | Found::Nothing => Published::Stale,
             });
+        }
+        if attempt == Attempt::Again
+            && let Found::AsSent(_) = self.bucket.confirm(&key, digests, None).await?
+        {
+            return Ok(Published::Ours);
         }
         let body = Body::File(file, digests);
         let progress = self.bars.bytes("upload", digests.size);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::RowsError;
 use super::desk::Desk;
 use super::header::{Covers, Header, Kind, SCHEMA};
-use super::log::{self, RowLog};
+use super::log::{self, Attempt, RowLog};
 use super::record::Record;
 use super::segment::{Effort, SegmentWriter};
 use super::shadow::{Entry, Shadow, ShadowError};
@@ -190,7 +190,8 @@ pub fn seen(shadow: &Shadow) -> Result<BTreeMap<Writer, u64>, ShadowError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Sends what is in the outbox. `enter`: what is in it is here; not where the database went back.
+/// Sends what is in the outbox. `enter`: what is in it is here; not where the database went back. `attempt`: whether an
+/// earlier run may have sent it.
 ///
 /// # Errors
 /// See [`RowsError`]; then it is sent the next time.
@@ -199,6 +200,7 @@ pub async fn empty(
     log: &RowLog<'_>,
     outbox: &Path,
     enter: bool,
+    attempt: Attempt,
 ) -> Result<Emptied, RowsError> {
     let shadow = desk.shadow;
     let Some(waiting) = shadow.get::<Outbox>("outbox")? else {
@@ -215,7 +217,7 @@ pub async fn empty(
     if too_early {
         enter_published(shadow, enter, number, digests.sha256)?;
     }
-    match Box::pin(log.publish(&desk.me.to_string(), number, outbox, &digests)).await? {
+    match Box::pin(log.publish(&desk.me.to_string(), number, (outbox, &digests), attempt)).await? {
         log::Published::Ours => {}
         log::Published::SomebodyElses => return Ok(Emptied::Taken),
         // Nobody has read it: the next scan finds its rows again, and they are sealed.

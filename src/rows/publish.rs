@@ -8,7 +8,7 @@ use super::compose;
 use super::desk::Desk;
 use super::header::Kind;
 use super::live::Names;
-use super::log::RowLog;
+use super::log::{Attempt, RowLog};
 use super::outbox::{self, About, Emptied, Part, Segment};
 use super::record::Record;
 use super::report::Published;
@@ -46,7 +46,7 @@ pub async fn publish(
             return Ok(published);
         }
         failpoint::reach("rows.outbox");
-        match outbox::empty(desk, log, outbox, true).await? {
+        match outbox::empty(desk, log, outbox, true, Attempt::First).await? {
             Emptied::Nothing => return Ok(published),
             Emptied::Sent(bytes, records) => {
                 published.segments += 1;

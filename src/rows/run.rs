@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::desk::{self, Desk, Guest, Restoring};
 use super::error::RowsError;
 use super::live::{Excluded, Live, Schema};
-use super::log::RowLog;
+use super::log::{Attempt, RowLog};
 use super::news::Noted;
 use super::outbox::{self, About, Emptied};
 use super::places::Places;
@@ -229,8 +229,8 @@ impl<'a> Rows<'a> {
             return Ok(false);
         }
         let went_back = self.shadow.flag("went_back")?;
-        let sent =
-            Box::pin(outbox::empty(self.desk()?, &self.log(), &self.places.outbox, !went_back)).await?;
+        let (log, file) = (self.log(), &self.places.outbox);
+        let sent = Box::pin(outbox::empty(self.desk()?, &log, file, !went_back, Attempt::Again)).await?;
         if sent == Emptied::Taken {
             self.take_new_writer()?;
         }

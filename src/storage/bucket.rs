@@ -1,7 +1,7 @@
 //! A project's place in the store: the store, the names of the project's objects, clock and chance, and what the store's
 //! conditional writes are worth. Whoever needs the bucket gets this one value. It knows no meaning of what lies there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,13 +38,16 @@ pub struct Bucket {
     pub capability: Capability,
     /// Whether and with what the project is sealed.
     pub seal: Seal,
+    /// Where it is noted how far a large upload is.
+    uploads: PathBuf,
 }
 
 impl Bucket {
     /// The place of the project `cid` in `store`; `state` is our state directory, where verdicts about the store are kept.
     pub fn new(store: Store, cid: &str, context: Arc<Context>, state: &Path) -> Self {
         let capability = Capability::new(&store, state);
-        Self { keys: Keys::new(cid), store, context, capability, seal: Seal::Off }
+        let uploads = state.join("uploads").join(format!("{cid}.json"));
+        Self { keys: Keys::new(cid), store, context, capability, seal: Seal::Off, uploads }
     }
 
     /// From here on writes are only rehearsed: see [`Store::rehearse`].
@@ -164,6 +167,21 @@ impl Bucket {
         let written = self.store.put(key, body, progress).await?;
         let there = conditional::look(&self.store, key, body, Some(&written)).await?;
         Ok(there.meta.filter(|_| there.ours).map_or(Outcome::Lost, Outcome::Won))
+    }
+
+    /// Puts a file under a name that stands for its content: see [`Store::put_named`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn put_named(
+        &self,
+        key: &str,
+        (path, digests): (&Path, &Digests),
+        young: i64,
+        progress: &Progress,
+    ) -> Result<Meta, StoreError> {
+        let note = (self.uploads.as_path(), young);
+        self.store.put_named(key, (path, digests), note, &self.context, progress).await
     }
 
     /// Whether what lies under `key` is the file with these digests. `answered`: what the store said to our put, when it

@@ -21,6 +21,7 @@ mod http;
 pub mod keys;
 mod object;
 mod pace;
+mod parts;
 mod place;
 pub mod probe;
 pub mod records;
@@ -28,6 +29,7 @@ pub mod retry;
 mod s3;
 pub mod sink;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::StoreConfig;
@@ -180,6 +182,31 @@ impl Store {
                 "refused a plain put",
             )),
         }
+    }
+
+    /// Puts a file under a name that stands for its content, whatever was there. A large one goes up in parts, and an
+    /// upload that was cut goes on where it was, also in the next run; `note` is where this machine writes down how far
+    /// it is. One that was whole already, up to `young` seconds ago, is not sent again.
+    ///
+    /// # Errors
+    /// See [`Store::put`].
+    pub async fn put_named(
+        &self,
+        key: &str,
+        (path, digests): (&Path, &Digests),
+        (note, young): (&Path, i64),
+        context: &Context,
+        progress: &Progress,
+    ) -> Result<Meta, StoreError> {
+        if let (Place::S3(store), None) = (&self.place, &self.dry)
+            && digests.size > parts::ONE_PIECE
+        {
+            let load = parts::Load { key, path, digests, young };
+            if let Some(meta) = Box::pin(parts::put(store, context, load, note, progress)).await? {
+                return Ok(meta);
+            }
+        }
+        self.put(key, Body::File(path, digests), progress).await
     }
 
     /// One attempt at a conditional write, never repeated here: see [`conditional`] for the whole protocol.

@@ -71,6 +71,26 @@ pub enum Body<'a> {
     File(&'a Path, &'a Digests),
 }
 
+/// A piece of a file that goes up as a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// From 1.
+    pub(super) number: i32,
+    /// Where it begins in the file.
+    pub(super) offset: u64,
+    /// Bytes.
+    pub(super) length: u64,
+}
+
+/// What a store says about an upload in parts that is under way.
+#[derive(Debug)]
+pub(super) enum Known<T> {
+    /// It has it, and did what it was asked for.
+    Done(T),
+    /// It knows nothing of such an upload, or not of all of its parts.
+    Nothing,
+}
+
 /// The condition of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition<'a> {

@@ -88,6 +88,24 @@ where
         .await
 }
 
+/// Repeats the sending of a part of something, however long an attempt took before it was cut: what went before is there.
+pub(super) async fn sending<T, F, Fut>(request: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let mut attempt = 0;
+    request
+        .retry(backoff())
+        .when(move |error: &StoreError| {
+            attempt += 1;
+            again(error, attempt)
+        })
+        .adjust(|error: &StoreError, planned| planned.map(|planned| pause(error, planned)))
+        .notify(|error, after| tracing::debug!(%error, ?after, "store: sending it again"))
+        .await
+}
+
 /// Waits a random time below `first`, twice that after the next attempt, and so on (five times): those who met in the
 /// same place do not meet again.
 pub async fn back_off(attempt: u32, first: Duration) {

@@ -3,6 +3,7 @@
 
 mod errors;
 mod list;
+mod parts;
 mod read;
 mod request;
 mod write;

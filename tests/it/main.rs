@@ -97,6 +97,7 @@ mod support_smoke;
 mod terminal;
 mod tour;
 mod untrue;
+mod uploads;
 mod vectors;
 mod watch;
 mod way_back;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use membridge::context::Context;
 use membridge::rows::header::{Header, Kind, SCHEMA};
-use membridge::rows::log::{LogError, Published, RowLog};
+use membridge::rows::log::{Attempt, LogError, Published, RowLog};
 use membridge::rows::node::NodeRecord;
 use membridge::rows::segment::{Effort, Prepared, SegmentError, SegmentWriter};
 use membridge::storage::Bucket;
@@ -50,7 +50,8 @@ impl Site {
 
     pub async fn publish(&self, segment: &Prepared) -> Result<Published, LogError> {
         let header = &segment.header;
-        self.log().publish(&header.writer, header.number, &segment.path, &segment.digests).await
+        let file = (&*segment.path, &segment.digests);
+        self.log().publish(&header.writer, header.number, file, Attempt::First).await
     }
 
     async fn read(&self, number: u64) -> Result<Option<Vec<String>>, LogError> {

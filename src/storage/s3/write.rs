@@ -135,7 +135,7 @@ impl S3Store {
 const COPY_SOURCE: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
-fn within(whole: Duration) -> aws_sdk_s3::config::Builder {
+pub(super) fn within(whole: Duration) -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(whole).build();
     aws_sdk_s3::config::Builder::default().timeout_config(timeouts)
 }

@@ -200,6 +200,11 @@ impl Handle {
         self.objects.lock().uploads.len()
     }
 
+    /// Forgets uploads that are under way, as stores do after some days.
+    pub fn forget_uploads(&self) {
+        self.objects.lock().uploads.clear();
+    }
+
     /// From here on etags look like MD5 and are not, as in buckets that encrypt with keys of their own (SSE-KMS).
     pub fn encrypt(&self) {
         self.objects.encrypts.store(true, Ordering::SeqCst);
