@@ -25,7 +25,7 @@
 //! - [`seal`] what keeps others from reading or forging what lies there;
 //! - [`jobs`] work that runs by itself, one process each: the queue, the journal, how it ends;
 //! - [`config`], [`identity`], [`error`] the settings, the names, the end of a command;
-//! - [`sum`] a SHA-256; [`context`], [`exit`], [`failpoint`], [`private_files`], [`progress`], [`version`] the ground;
+//! - [`sum`] a SHA-256; [`context`], [`exit`], [`failpoint`], [`platform`], [`private_files`], [`progress`], [`version`] the ground;
 //! - [`amount`], [`outcome`], [`visible`], [`word`] how much, and how things ended, in words; words made fit to be shown.
 
 pub mod agent;
@@ -51,6 +51,7 @@ pub mod leadership;
 pub mod lock;
 pub mod logging;
 pub mod outcome;
+pub mod platform;
 pub mod private_files;
 pub mod progress;
 pub mod python;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use crate::jobs::background;
+use crate::platform;
 
 /// How long a job may take to give back its lock after SIGTERM.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
@@ -60,7 +60,7 @@ pub struct Done {
 /// It cannot be started.
 pub async fn run(job: &Job, limit: Duration) -> io::Result<Done> {
     let mut command = Command::new(&job.program);
-    if job.program == Path::new(background::SELF) {
+    if job.program == platform::own_program() {
         command.arg0("membridge");
     }
     command.args(&job.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -5,6 +5,8 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 
+use crate::platform::{self, Memory};
+
 /// `systemd`, `openrc` or `unknown`.
 pub fn init_system() -> &'static str {
     if Path::new("/run/systemd/system").is_dir() {
@@ -38,19 +40,13 @@ pub fn disk(path: &Path) -> Value {
     json!({"total_gb": total, "free_gb": free, "used_pct": used})
 }
 
-/// Memory in MB, from /proc/meminfo.
+/// Memory in MB.
 pub fn memory() -> Value {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes / 1024)
+    let Some(Memory { total, available, free }) = platform::memory() else {
+        return Value::Null;
     };
-    match (of("MemTotal"), of("MemAvailable"), of("MemFree")) {
-        (Some(total), Some(available), Some(free)) => {
-            json!({"total": total, "used": total.saturating_sub(available), "free": free})
-        }
-        _ => Value::Null,
-    }
+    let [total, available, free] = [total, available, free].map(|bytes| bytes >> 20);
+    json!({"total": total, "used": total.saturating_sub(available), "free": free})
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]

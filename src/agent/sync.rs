@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::child::{self, Done, Job};
 use super::settings::{AgentSettings, KEPT_FROM_CHILDREN};
 use crate::identity::canonical_id;
-use crate::jobs::background;
 use crate::jobs::redact;
+use crate::platform;
 
 /// A job's time.
 pub const LIMIT: Duration = Duration::from_mins(2);
@@ -84,7 +84,7 @@ pub fn job(settings: &AgentSettings, wish: &Wish) -> Result<Job, NoScript> {
         if settings.config_env.is_file() {
             arguments.extend(["--config".into(), settings.config_env.clone().into()]);
         }
-        PathBuf::from(background::SELF)
+        platform::own_program()
     };
     let mut set = settings.for_children.clone();
     set.push(("CLAUDE_PROJECT_ID".to_owned(), wish.project.clone()));

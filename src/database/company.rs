@@ -4,9 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::files::beside;
-
-/// The kernel's list of locks.
-const LIST: &str = "/proc/locks";
+use crate::platform;
 
 /// Whether nobody else has this database open, as far as the kernel's list of locks tells: in WAL mode whoever has it open
 /// holds one. Asked by whoever holds one too: a list that lacks ours says nothing, and the answer is no.
@@ -14,7 +12,7 @@ pub fn is_ours_alone(database: &Path) -> bool {
     let files = [database.to_owned(), beside(database, "-shm")];
     let inodes: Vec<u64> =
         files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.ino())).collect();
-    std::fs::read_to_string(LIST).is_ok_and(|list| only_by(&list, &inodes, std::process::id()))
+    platform::locks().is_ok_and(|list| only_by(&list, &inodes, std::process::id()))
 }
 
 /// Whether locks on these files are listed, all of them by this process. The device is not compared: the list and the file

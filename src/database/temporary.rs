@@ -13,6 +13,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 use super::DatabaseError;
 use super::files::beside;
+use crate::platform;
 use crate::private_files::{PREFIX, make_private_folder};
 
 /// How names end. The lock file of a run is `.membridge-PID-NONCE.tmp`; its others begin like that and go on with `-`.
@@ -169,7 +170,7 @@ impl<'a> Maker<'a> {
         }
         let modified = std::fs::metadata(file).and_then(|meta| meta.modified());
         let young = modified.is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_default() < YOUNG);
-        young || self.pid == std::process::id() || Path::new("/proc").join(self.pid.to_string()).exists()
+        young || self.pid == std::process::id() || platform::is_there(self.pid)
     }
 }
 

@@ -9,8 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// This program, also after it was replaced on disk.
-pub const SELF: &str = "/proc/self/exe";
+use crate::platform;
 
 /// The hidden command that is the other half of [`start`].
 pub const START_COMMAND: &str = "background-start";
@@ -27,7 +26,7 @@ pub fn start(
     environment: &[(OsString, OsString)],
     directory: &Path,
 ) -> io::Result<()> {
-    let mut helper = Command::new(SELF)
+    let mut helper = Command::new(platform::own_program())
         .arg0("membridge")
         .arg(START_COMMAND)
         .env_clear()
@@ -82,12 +81,7 @@ pub fn run_helper() -> io::Result<()> {
 /// # Errors
 /// The system refuses a new session.
 pub fn leave() -> io::Result<()> {
-    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|descriptor| *descriptor > 2)
-        .collect();
-    for descriptor in open {
+    for descriptor in platform::open_descriptors()?.into_iter().filter(|descriptor| *descriptor > 2) {
         // The one that listed the folder is closed already.
         let _ = nix::unistd::close(descriptor);
     }
@@ -104,7 +98,7 @@ pub fn leave() -> io::Result<()> {
 /// # Errors
 /// It could not be started.
 pub fn start_self(arguments: &[&str], variables: &[(&str, OsString)]) -> io::Result<Child> {
-    Command::new(SELF)
+    Command::new(platform::own_program())
         .arg0("membridge")
         .args(arguments)
         .envs(variables.iter().map(|(name, value)| (name, value)))

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use super::background;
 use crate::outcome::Outcome;
+use crate::platform;
 
 /// A job that takes longer hangs: the storage layer's own limits are far below.
 const LIMIT: Duration = Duration::from_mins(15);
@@ -126,7 +127,7 @@ fn matters(report: &Value) -> BTreeMap<String, String> {
 /// # Errors
 /// It cannot be started.
 pub async fn run(job: Job, stop: impl Future<Output = ()>) -> std::io::Result<End> {
-    let mut child = Command::new(background::SELF)
+    let mut child = Command::new(platform::own_program())
         .arg0("membridge")
         .args(job.words())
         .arg("--json")

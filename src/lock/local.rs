@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::context::{Context, hex};
+use crate::platform;
 use crate::private_files::make_private_folder;
 
 /// Held while this process pushes or pulls; the kernel gives it back when the process dies, however it dies.
@@ -50,9 +51,9 @@ impl LocalLock {
 /// The state directory cannot be written.
 pub fn machine_token(state: &Path, context: &Context) -> io::Result<String> {
     // Without a boot id nothing tells a cloned disk from its original: then no earlier lock is taken for ours.
-    let boot = match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-        Ok(boot) => boot,
-        Err(_) => context.token().map_err(io::Error::other)?,
+    let boot = match platform::boot() {
+        Some(boot) => boot,
+        None => context.token().map_err(io::Error::other)?,
     };
     make_private_folder(state)?;
     let path = state.join("installation-id");

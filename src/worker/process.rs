@@ -1,27 +1,23 @@
 //! Processes of this machine: who a pid really is, waiting for it to vanish, signalling it and nobody else.
-//! Knows /proc and pidfds; knows nothing of HTTP or of what the worker is for.
+//! Knows nothing of HTTP or of what the worker is for.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::facts::WORKER_WORD;
+use crate::platform::{self, Hold};
 
 /// A process of this user, pinned: the pid with the moment it started, so that a successor with the same pid is
-/// told apart, and a descriptor of the process where the kernel has them (5.3), so that no signal can go astray.
+/// told apart, and a hold on the process where the system has them, so that no signal can go astray.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
     start_ticks: u64,
-    pidfd: Option<OwnedFd>,
+    hold: Option<Hold>,
 }
 
 impl Process {
@@ -30,12 +26,11 @@ impl Process {
         if pid <= 1 || u32::try_from(pid).ok() == Some(std::process::id()) {
             return None;
         }
-        // The descriptor comes first: what is read afterwards is about the process that it pins, or about nobody.
-        let pidfd =
-            rustix::process::Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let owner = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-        let start_ticks = start_ticks(pid)?;
-        (owner == nix::unistd::geteuid().as_raw()).then_some(Self { pid, start_ticks, pidfd })
+        // The hold comes first: what is read afterwards is about the process that it pins, or about nobody.
+        let hold = Hold::of(pid);
+        let owner = platform::owner(pid)?;
+        let start_ticks = platform::started(pid)?;
+        (owner == nix::unistd::geteuid().as_raw()).then_some(Self { pid, start_ticks, hold })
     }
 
     /// The process with this pid, when its command line names a claude-mem worker.
@@ -45,19 +40,8 @@ impl Process {
 
     /// All workers of this user that hold this file open, whatever their pid files say.
     pub fn workers_holding(file: &Path) -> Vec<Self> {
-        let Ok(wanted) = std::fs::metadata(file) else {
-            return Vec::new();
-        };
-        let holds = |process: &Self| {
-            let open = std::fs::read_dir(process.proc("fd")).into_iter().flatten().flatten();
-            open.filter_map(|entry| std::fs::metadata(entry.path()).ok())
-                .any(|meta| meta.dev() == wanted.dev() && meta.ino() == wanted.ino())
-        };
-        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter_map(Self::find_worker)
-            .filter(holds)
-            .collect()
+        let workers = platform::processes().into_iter().filter_map(Self::find_worker);
+        workers.filter(|process| platform::holds(process.pid, file)).collect()
     }
 
     /// Its pid.
@@ -72,32 +56,22 @@ impl Process {
 
     /// Whether it still runs. A zombie does not: its files are closed.
     pub fn alive(&self) -> bool {
-        start_ticks(self.pid) == Some(self.start_ticks)
+        platform::started(self.pid) == Some(self.start_ticks)
     }
 
     /// Whether its command line names a claude-mem worker.
     pub fn is_worker(&self) -> bool {
-        let arguments = std::fs::read(self.proc("cmdline")).unwrap_or_default();
-        let named = String::from_utf8_lossy(&arguments).contains(WORKER_WORD);
-        named && self.alive()
+        platform::command_line(self.pid).contains(WORKER_WORD) && self.alive()
     }
 
     /// The program that it runs, unless it has been removed.
     pub fn program(&self) -> Option<PathBuf> {
-        std::fs::read_link(self.proc("exe")).ok().filter(|path| path.is_file())
+        platform::program(self.pid)
     }
 
     /// Its environment as it was started with.
     pub fn environment(&self) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-        let raw = std::fs::read(self.proc("environ")).unwrap_or_default();
-        raw.split(|byte| *byte == 0)
-            .filter_map(|line| {
-                let at = line.iter().position(|byte| *byte == b'=')?;
-                let (name, value) = (line.get(..at)?, line.get(at + 1..)?);
-                let text = |bytes: &[u8]| std::ffi::OsString::from_vec(bytes.to_vec());
-                (!name.is_empty()).then(|| (text(name), text(value)))
-            })
-            .collect()
+        platform::environment(self.pid)
     }
 
     /// Waits until it has ended; `false` when it has not within that time.
@@ -105,10 +79,10 @@ impl Process {
         let gone = async {
             // tokio cannot take a descriptor safely, so a thread of its own waits; it ends with the process or the
             // time, whichever comes first.
-            if let Some(Ok(pidfd)) = self.pidfd.as_ref().map(OwnedFd::try_clone) {
-                let _ = tokio::task::spawn_blocking(move || wait_readable(&pidfd, within)).await;
+            if let Some(Ok(hold)) = self.hold.as_ref().map(Hold::again) {
+                let _ = tokio::task::spawn_blocking(move || hold.wait(within)).await;
             }
-            // A kernel without pidfds gives us nothing to wait on.
+            // A system without holds gives us nothing to wait on.
             while self.alive() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -127,51 +101,21 @@ impl Process {
         if !self.is_worker() {
             return Err(io::Error::other(format!("process {} is not a claude-mem worker", self.pid)));
         }
-        let sent = match (&self.pidfd, signal) {
-            (Some(pidfd), Signal::SIGKILL) => pidfd_send_signal(pidfd, rustix::process::Signal::KILL),
-            (Some(pidfd), Signal::SIGTERM) => pidfd_send_signal(pidfd, rustix::process::Signal::TERM),
-            _ => {
-                return kill(Pid::from_raw(self.pid), signal).or_else(|error| self.unless_gone(error.into()));
-            }
+        let sent = match &self.hold {
+            Some(hold) => hold.signal(signal),
+            None => kill(Pid::from_raw(self.pid), signal).map_err(io::Error::from),
         };
-        sent.or_else(|error| self.unless_gone(error.into()))
+        sent.or_else(|error| self.unless_gone(error))
     }
 
     fn unless_gone(&self, error: io::Error) -> io::Result<()> {
         if self.alive() { Err(error) } else { Ok(()) }
     }
-
-    fn proc(&self, what: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{what}", self.pid))
-    }
-}
-
-/// A pidfd is readable once its process has ended, reaped or not.
-fn wait_readable(pidfd: &OwnedFd, within: Duration) {
-    let time = Timespec::try_from(within).ok();
-    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], time.as_ref());
-}
-
-/// Field 22 of /proc/PID/stat, when the process lives and is not a zombie.
-fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&String::from_utf8_lossy(&stat))
-}
-
-fn parse_stat(stat: &str) -> Option<u64> {
-    // The name in brackets may hold anything, also brackets.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
-        return None;
-    }
-    fields.nth(18)?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, parse_stat};
+    use super::Process;
     use nix::sys::signal::Signal;
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command};
@@ -193,21 +137,6 @@ mod tests {
 
     fn pid(child: &Child) -> i32 {
         i32::try_from(child.id()).unwrap()
-    }
-
-    #[test]
-    fn the_start_of_a_process_is_read_whatever_its_name_is() {
-        let tail = "S 1 2 2 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 155136 99 1";
-        let table = [
-            (format!("42 (bun) {tail}"), Some(155_136)),
-            (format!("42 (a ) R 1 (b) {tail}"), Some(155_136)),
-            (format!("42 (bun) {}", tail.replacen('S', "Z", 1)), None),
-            ("42 (bun) S 1".to_owned(), None),
-            (String::new(), None),
-        ];
-        for (stat, expected) in table {
-            assert_eq!(parse_stat(&stat), expected, "{stat}");
-        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 
 use super::facts::SPAWN_LOCK_STALE;
+use crate::platform;
 
 /// Marks a lock that membridge made.
 const OURS: &str = "membridge";
@@ -124,7 +125,7 @@ fn abandoned_by_us(path: &Path) -> bool {
     };
     let ours = body.get("by").and_then(serde_json::Value::as_str) == Some(OURS);
     let pid = body.get("pid").and_then(serde_json::Value::as_u64);
-    ours && pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+    ours && pid.is_some_and(|pid| !u32::try_from(pid).is_ok_and(platform::is_there))
 }
 
 #[cfg(test)]

@@ -271,6 +271,44 @@ fn packages_say_what_they_were_told_and_nothing_made_up() {
     assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
 }
 
+/// Whatever fetches a release by a name asks for the names that a release has.
+#[test]
+fn binstall_container_and_flake_take_what_is_there() {
+    assert!(read("scripts/dist.sh").contains("name=membridge-$version-$target"));
+    assert!(read(".github/workflows/release.yml").contains("test \"v$(sed"), "a tag is v and the version");
+    let cargo = read("Cargo.toml");
+    let (_, binstall) = cargo.split_once("[package.metadata.binstall]").unwrap();
+    let url = binstall.lines().find_map(|line| line.strip_prefix("pkg-url = ")).unwrap().trim_matches('"');
+    let filled = [
+        ("repo", "https://git.test/m"),
+        ("version", "1.2.3"),
+        ("name", "membridge"),
+        ("target", "aarch64-unknown-linux-musl"),
+    ];
+    let url =
+        filled.iter().fold(url.to_owned(), |url, (name, value)| url.replace(&format!("{{ {name} }}"), value));
+    assert_eq!(url, "https://git.test/m/releases/download/v1.2.3/membridge-1.2.3-aarch64-unknown-linux-musl");
+    assert!(binstall.contains("pkg-fmt = \"bin\""), "a binary, no archive");
+
+    let recipe = read("packaging/container/Containerfile");
+    let copied = recipe.lines().find_map(|line| line.strip_prefix("COPY ")).unwrap();
+    assert_eq!(copied, "membridge-*-${TARGET} /membridge");
+    let flake = read("packaging/nix/flake.nix");
+    let flags = read(".cargo/config.toml");
+    let flags = flags.lines().find(|line| line.starts_with("LIBSQLITE3_FLAGS")).unwrap();
+    assert!(flake.contains(&format!("env.{flags};")), "as in .cargo/config.toml: {flags}");
+    // The workflow builds all three.
+    let workflow = read(".github/workflows/ci.yml");
+    for word in [
+        "packaging/container/Containerfile",
+        "dir=packaging/nix",
+        "aarch64-apple-darwin",
+        "x86_64-apple-darwin",
+    ] {
+        assert!(workflow.contains(word), "{word}");
+    }
+}
+
 /// Scripts must run where there is no bash.
 #[test]
 fn shell_scripts_are_posix_sh() {
