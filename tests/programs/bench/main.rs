@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use floor::Floor;
 use peers::Peers;
-use samples::{Cost, OURS, Samples};
+use samples::{Cost, OURS, SEALED, Samples};
 use support::claude_mem::{self, Version};
 use support::link::{Link, Speed};
 use support::machine::{Machine, Store};
@@ -154,10 +154,18 @@ struct World<'a> {
 
 impl World<'_> {
     fn ours(&mut self, case: &'static str, machine: &Machine, words: &str) {
+        self.run(case, OURS, machine, words);
+    }
+
+    fn sealed(&mut self, case: &'static str, machine: &Machine, words: &str) {
+        self.run(case, SEALED, machine, words);
+    }
+
+    fn run(&mut self, case: &'static str, who: &'static str, machine: &Machine, words: &str) {
         self.bucket.reset();
         let (usage, _) = usage::of(machine, self.binary, words);
         let cost = self.bucket.cost(usage);
-        self.samples.add(self.megabytes, case, OURS, cost);
+        self.samples.add(self.megabytes, case, who, cost);
     }
 
     fn other(&mut self, case: &'static str, who: &'static str, cost: Option<Cost>) {
@@ -173,14 +181,20 @@ fn life(binary: &PathBuf, megabytes: u64, peers: &Peers, samples: &mut Samples) 
     let machine = |name: &str| Machine::with_binary(binary.clone(), name, bucket.store());
     let (desk, board) = (machine("desk"), machine("board"));
     let (theirs, theirs_too) = (machine("theirs"), machine("theirs-too"));
-    let mut alone = machine("alone");
-    alone.set("CLAUDE_PROJECT_ID", "alone");
+    let of = |name: &str, project: &str| {
+        let mut machine = machine(name);
+        machine.set("CLAUDE_PROJECT_ID", project);
+        machine
+    };
+    let alone = of("alone", "alone");
+    let (sealed, sealed_too) = (of("sealed", "sealed"), of("sealed-too", "sealed"));
     assert_on_a_disk(&desk);
     desk.create_db(Version::V13_25_3).live_to_bytes(megabytes * 1_000_000);
-    for other in [&theirs, &alone] {
+    for other in [&theirs, &alone, &sealed] {
         copy(&desk, other);
     }
     alone.cmd("mirror off").run().assert_code(0);
+    seal(&sealed, &sealed_too);
 
     let mut world = World { bucket: &bucket, binary, megabytes, samples };
     let floor = Floor::new(&bucket, &desk);
@@ -191,31 +205,34 @@ fn life(binary: &PathBuf, megabytes: u64, peers: &Peers, samples: &mut Samples) 
     peers.restic_init(&bucket, &theirs);
     world.other(FIRST_PUSH, peers::RESTIC, peers.restic_backup(&bucket, &theirs));
     world.ours(FIRST_PUSH_ALONE, &alone, "push_sqlite");
+    world.sealed(FIRST_PUSH_ALONE, &sealed, "push_sqlite");
 
     world.other(FIRST_PULL, floor::NAME, Some(floor.down()));
     world.ours(FIRST_PULL, &board, "pull_sqlite");
+    world.sealed(FIRST_PULL, &sealed_too, "pull_sqlite");
     world.other(FIRST_PULL, peers::PYTHON, peers.python(&bucket, &theirs_too, "pull"));
     world.other(FIRST_PULL, peers::RCLONE, peers.rclone_down(&bucket, &theirs_too));
     world.other(FIRST_PULL, peers::RESTIC, peers.restic_restore(&bucket, &theirs_too));
 
     for (sessions, up, down) in [(1, SESSION_UP, Some(SESSION_DOWN)), (10, SESSIONS_UP, None)] {
-        for machine in [&desk, &theirs] {
+        for machine in [&desk, &theirs, &sealed] {
             machine.db().live_sessions(sessions);
         }
         world.ours(up, &desk, TURN);
+        world.sealed(up, &sealed, TURN);
         world.other(up, peers::PYTHON, peers.python(&bucket, &theirs, "push"));
         world.other(up, peers::RCLONE, peers.rclone_up(&bucket, &theirs));
         world.other(up, peers::RESTIC, peers.restic_backup(&bucket, &theirs));
         let Some(down) = down else { continue };
         world.ours(down, &board, START);
+        world.sealed(down, &sealed_too, START);
         world.other(down, peers::PYTHON, peers.python(&bucket, &theirs_too, "pull"));
         world.other(down, peers::RCLONE, peers.rclone_down(&bucket, &theirs_too));
         world.other(down, peers::RESTIC, peers.restic_restore(&bucket, &theirs_too));
-        assert_eq!(
-            claude_mem::counts(desk.db_path()),
-            claude_mem::counts(board.db_path()),
-            "rows on both sides"
-        );
+        for (from, to) in [(&desk, &board), (&sealed, &sealed_too)] {
+            let [from, to] = [from, to].map(|machine| claude_mem::counts(machine.db_path()));
+            assert_eq!(from, to, "rows on both sides");
+        }
     }
 
     for machine in [&desk, &theirs, &alone] {
@@ -226,6 +243,7 @@ fn life(binary: &PathBuf, megabytes: u64, peers: &Peers, samples: &mut Samples) 
     world.ours(ARCHIVE_ALONE, &alone, "push_sqlite");
 
     world.ours(NOTHING, &desk, TURN);
+    world.sealed(NOTHING, &sealed, TURN);
     world.other(NOTHING, peers::PYTHON, peers.python(&bucket, &theirs, "push"));
     world.other(NOTHING, peers::RESTIC, peers.restic_backup(&bucket, &theirs));
     world.ours(NOTHING_BY_HAND, &desk, "push_sqlite");
@@ -269,6 +287,13 @@ fn slow(binary: &PathBuf, peers: &Peers, samples: &mut Samples) {
     world.ours(SLOW_DOWN, &board, START);
     world.ours(SLOW_NOTHING, &board, START);
     world.other(SLOW_NOTHING, peers::PYTHON, peers.python(&bucket, &theirs, "push"));
+}
+
+/// Seals the project of two machines; no copy for Python nodes is kept from then on.
+fn seal(first: &Machine, other: &Machine) {
+    first.cmd("key init").run().assert_code(0);
+    let key = std::fs::read_to_string(first.path(".claude-mem-minio/fleet.key")).expect("the key");
+    other.cmd("key import").stdin(key).run().assert_code(0);
 }
 
 fn copy(from: &Machine, to: &Machine) {

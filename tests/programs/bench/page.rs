@@ -12,6 +12,7 @@ Written by `make bench` (`tests/programs/bench`), which measures all of it in on
 processes, medians of the rounds; bytes on the wire are those of both ways, with headers. Milliseconds differ from machine to
 machine: read the ratios, which are theirs to ours.
 
+- *membridge, sealed*: the same in a project that `membridge key init` sealed; no copy for Python nodes is kept there.
 - *Python, whole files*: boto3 and sqlite3 with the steps of the old script, without its pauses.
 - *rclone, whole file* and *restic*: of the database as it lies there, with nobody writing.
 - *the floor*: reading, SHA-256, zstd and a socket, or the way back; nothing else.

@@ -6,6 +6,8 @@ use super::support::usage::Usage;
 
 /// Our name in the tables.
 pub const OURS: &str = "membridge";
+/// The same in a sealed project.
+pub const SEALED: &str = "membridge, sealed";
 
 /// One run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,11 +59,11 @@ impl Samples {
         self.cases.iter().filter(move |(size, _)| *size == megabytes).map(|(_, case)| *case)
     }
 
-    /// The programs that were measured in a case, ours first.
+    /// The programs that were measured in a case, ours first, sealed behind it.
     pub fn who(&self, megabytes: u64, case: &'static str) -> Vec<&'static str> {
         let mut who: Vec<_> =
             self.who.iter().copied().filter(|who| self.runs.contains_key(&(megabytes, case, who))).collect();
-        who.sort_by_key(|who| *who != OURS);
+        who.sort_by_key(|who| (*who != OURS, *who != SEALED));
         who
     }
 
