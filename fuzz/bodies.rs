@@ -3,13 +3,18 @@
 
 use std::io::{Cursor, Write};
 
+use membridge::database::exported::{self, List};
 use membridge::history::Commit;
 use membridge::history::pack::{PackReader, apply};
 use membridge::history::pagemap::PageMap;
+use membridge::leadership::LeaseRecord;
+use membridge::lock::LockRecord;
+use membridge::progress::Progress;
+use membridge::python::manifest::Manifest;
 use membridge::rows::Record;
 use membridge::rows::node::NodeRecord;
 use membridge::rows::segment::{BODY_LIMIT, LINES_LIMIT, SegmentReader};
-use membridge::seal::{Keyring, MasterKey, Place, Seal, Sealed, open_bytes, seal_bytes};
+use membridge::seal::{Keyring, Mac, MasterKey, Place, Seal, Sealed, Vouched, Watch, open_bytes, seal_bytes};
 use membridge::sum::Sum;
 
 /// Bytes from the bucket as a commit: refused, or a commit that survives being written again. Whether it was one.
@@ -124,4 +129,78 @@ pub fn node(bytes: &[u8]) -> bool {
     assert_eq!(NodeRecord::parse(&again, WRITER).expect("one that was written"), record);
     let _ = (record.at(), record.name().len());
     true
+}
+
+/// A project that is sealed with the key of [`sealed_with`].
+pub fn seal() -> Seal {
+    Seal::on(Keyring::new(sealed_with().0), Vouched::default(), Watch::default())
+}
+
+/// Bytes from the bucket as a sealed commit or node record, JSON around sealed bytes: what opens was sealed for this place,
+/// and nothing in the clear is taken.
+pub fn envelope(bytes: &[u8]) -> bool {
+    let (_, cid, place) = sealed_with();
+    let stored = Sealed::from_bucket(bytes.to_vec());
+    let Ok(opened) = seal().open_record(stored, cid, place) else {
+        return false;
+    };
+    let plain = opened.into_inner();
+    let again = seal().seal_record(plain.clone(), cid, place, [7; 32]).expect("what was open can be sealed");
+    assert_eq!(seal().open_record(again, cid, place).expect("its own").into_inner(), plain);
+    true
+}
+
+/// For which object the samples of [`signed`] are signed.
+pub const SIGNED: &str = "projects/6fe2e0f6071ac2bb/leadership/lease.json";
+
+/// Bytes from the bucket as a lock, a lease or a manifest, which everybody can read: whether it has a mac that fits. Each
+/// reader refuses it, or takes it as it would take what it writes itself.
+pub fn signed(bytes: &[u8]) -> bool {
+    if let Ok(lock) = serde_json::from_slice::<LockRecord>(bytes) {
+        assert!(serde_json::from_value::<LockRecord>(serde_json::json!(lock)).is_ok());
+    }
+    if let Ok(lease) = serde_json::from_slice::<LeaseRecord>(bytes) {
+        let lease = lease.in_time(i64::MAX, Some(i64::MIN)).in_time(i64::MIN, Some(i64::MAX));
+        assert!(serde_json::from_value::<LeaseRecord>(serde_json::json!(lease)).is_ok());
+    }
+    if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
+        assert!(serde_json::from_value::<Manifest>(serde_json::json!(manifest)).is_ok());
+    }
+    let Ok(shown) = serde_json::from_slice(bytes) else {
+        return false;
+    };
+    let (_, cid, _) = sealed_with();
+    let (record, mac) = seal().verify(shown, SIGNED, cid);
+    if mac != Mac::Valid {
+        return false;
+    }
+    let again = seal().sign(record.clone(), SIGNED, cid, [7; 32]).expect("a record can be signed");
+    assert_eq!(seal().verify(again, SIGNED, cid), (record, Mac::Valid));
+    true
+}
+
+/// Bytes of a file as an export of claude-mem's: refused, or rows that are objects of the lists that were asked for.
+pub fn export(bytes: &[u8]) -> bool {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), bytes).expect("write it");
+    let all = [List::Sessions, List::Observations, List::Summaries, List::Prompts];
+    let mut rows = 0;
+    let read = exported::read(file.path(), &all, &Progress::hidden(), &mut |list, row| {
+        assert!(all.contains(&list) && !list.table().is_empty());
+        rows += usize::from(row.is_some());
+        Ok(())
+    });
+    // What can be read as a whole can be read list by list, as an import does it.
+    if read.is_ok() {
+        let mut apart = 0;
+        for list in all {
+            let one = exported::read(file.path(), &[list], &Progress::hidden(), &mut |_, row| {
+                apart += usize::from(row.is_some());
+                Ok(())
+            });
+            assert!(one.is_ok());
+        }
+        assert_eq!(apart, rows);
+    }
+    read.is_ok()
 }

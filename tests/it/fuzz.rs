@@ -9,7 +9,7 @@ use crate::support::s3::S3Server;
 mod bodies;
 
 /// What two pushes leave: the commits, their packs, the page map.
-fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 7] {
+fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 10] {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);
     alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
@@ -44,6 +44,9 @@ fn samples() -> [(&'static str, fn(&[u8]) -> bool, Vec<Vec<u8>>); 7] {
         ("segment", bodies::segment, segment_samples()),
         ("record", bodies::record, record_samples()),
         ("node", bodies::node, vec![node_sample()]),
+        ("envelope", bodies::envelope, envelope_samples()),
+        ("signed", bodies::signed, vec![signed_sample()]),
+        ("export", bodies::export, export_samples()),
     ]
 }
 
@@ -54,6 +57,38 @@ fn sealed_samples() -> Vec<Vec<u8>> {
     let sealed =
         lengths.map(|length| membridge::seal::seal_bytes(&vec![b'x'; length], &key, cid, place, [5; 32]));
     sealed.map(Result::unwrap).into()
+}
+
+/// A node record's envelope, and one around nothing.
+fn envelope_samples() -> Vec<Vec<u8>> {
+    let (_, cid, place) = bodies::sealed_with();
+    let sealed =
+        [node_sample(), Vec::new()].map(|plain| bodies::seal().seal_record(plain, cid, place, [5; 32]));
+    sealed.map(|sealed| sealed.unwrap().into_stored()).into()
+}
+
+/// A lease with its mac.
+fn signed_sample() -> Vec<u8> {
+    let lease = serde_json::json!({
+        "primary_node_id": "desk", "issued_at": 1_700_000_000, "expires_at": 1_700_003_600, "lease_seconds": 3600,
+        "epoch": 3, "policy": "primary_authoritative", "issued_by": "desk", "hostname": "h", "timestamp": 5,
+    });
+    let record = lease.as_object().unwrap().clone();
+    let signed = bodies::seal().sign(record, bodies::SIGNED, bodies::sealed_with().1, [5; 32]).unwrap();
+    serde_json::to_vec(&signed).unwrap()
+}
+
+/// What claude-mem's export writes; one with lists that are empty or missing.
+fn export_samples() -> Vec<Vec<u8>> {
+    let whole = serde_json::json!({
+        "exportedAt": "2026-01-02T03:04:05Z", "query": "", "totalObservations": 1,
+        "observations": [{"id": 1, "memory_session_id": "m", "title": "t", "facts": ["a"], "created_at_epoch": 5}],
+        "sessions": [{"id": 1, "content_session_id": "c", "memory_session_id": "m", "project": "p"}],
+        "summaries": [{"memory_session_id": "m", "request": null, "created_at_epoch": 5}],
+        "prompts": [{"content_session_id": "c", "prompt_number": 1, "prompt_text": "x"}, 7],
+        "metadata": {"partial": false},
+    });
+    vec![serde_json::to_vec(&whole).unwrap(), br#"{"sessions": null, "later": [[{}]]}"#.to_vec()]
 }
 
 /// A session, an observation with every kind of value, a deletion.
