@@ -56,6 +56,7 @@ pub(super) async fn run(run: &Run, options: StatusOptions) -> CommandResult<Repo
         Ok(there) => {
             shown.archive(there);
             shown.lock(there);
+            shown.ignored(there);
             shown.privacy();
         }
         Err(failure) => shown.store(failure),

@@ -48,6 +48,7 @@ fn reach(evidence: &Evidence) -> Finding {
             Asked::Failed(failure) => Finding::failed(failure),
             Asked::Got(Some(key)) => match &evidence.bucket.head {
                 Asked::Failed(failure) if failure.code == Code::NotAuthentic => Finding::failed(failure),
+                _ if !evidence.bucket.ignored.is_empty() => forged(&evidence.bucket.ignored),
                 _ => Finding::ok(format!("reachable: yes; sealed with key {key}")),
             },
             Asked::Got(None) | Asked::Not(_) => Finding::ok("reachable: yes, the bucket answers"),
@@ -59,6 +60,14 @@ fn reach(evidence: &Evidence) -> Finding {
         }
         Asked::Not(why) => Finding::skipped(format!("reachable: not asked ({why})")),
     }
+}
+
+/// What nobody with the key wrote, in a sealed project.
+fn forged(ignored: &[String]) -> Finding {
+    let mut finding = Finding::warning(format!("reachable: yes; ignored: {}", ignored.join("; ")));
+    let remedy = "somebody else writes in this bucket, or it is damaged: change the bucket's keys; what is ignored is written anew by the machine whose it is, or by the next push";
+    finding.remedy = Some(remedy.to_owned());
+    finding
 }
 
 /// F48. Servers refuse signatures that are 15 minutes off; some look the other way.

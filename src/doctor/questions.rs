@@ -64,6 +64,8 @@ pub struct Answers {
     pub reach: Asked<()>,
     /// The key with which the project is sealed, or why this machine may not take part; `None`: it is not sealed.
     pub sealing: Asked<Option<KeyId>>,
+    /// What in a sealed project is not authentic.
+    pub ignored: Vec<String>,
     /// Seconds that the store's clock is ahead of ours.
     pub skew: i64,
     /// What its conditional writes are worth; `None`: nobody has found out yet.
@@ -97,6 +99,7 @@ pub(super) async fn ask_bucket(
         directory,
         reach: Asked::Not("the store is not configured"),
         sealing: Asked::Not("the store cannot be used"),
+        ignored: Vec::new(),
         skew: 0,
         verdict: Asked::Not("the store cannot be used"),
         lock: Asked::Not("the store cannot be used"),
@@ -160,6 +163,7 @@ pub(super) async fn ask_bucket(
         ask(store, log.known_nodes()),
         ask(store, store.list(&root)),
     );
+    answers.ignored = bucket.ignored();
     answers.nodes = nodes;
     answers.skew = context.skew_seconds();
     answers.lock = lock;

@@ -64,6 +64,21 @@ impl Lock<'_> {
         }
     }
 
+    /// The project is sealed from now on, or with another key: a lock that was given back keeps no name in the clear. One
+    /// that somebody has taken meanwhile is left alone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sign_anew(before: &Bucket, now: &Bucket) -> Result<(), StoreError> {
+        let key = before.keys.lock();
+        if let Some((record, etag)) = before.read::<LockRecord>(&key).await?
+            && record.timestamp <= 0
+        {
+            now.swap(&key, Some(&etag), &now.to_bytes(&key, &record)?).await?;
+        }
+        Ok(())
+    }
+
     /// What the rules say about it now.
     pub fn judge(&self, sight: Option<&Sight>) -> Verdict {
         decide(&Situation {

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+};
 
 use super::Memory;
 
@@ -158,6 +160,13 @@ pub fn holds(pid: i32, file: &Path) -> bool {
 
 fn of(pid: i32, what: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{what}"))
+}
+
+/// A core of this process would hold the secrets that it has read, and so would what a debugger of the same user sees: from
+/// here on neither is to be had. What this process starts is free of it.
+pub fn leave_no_core() {
+    // A kernel that refuses it takes nothing away that was promised to work.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 #[cfg(test)]

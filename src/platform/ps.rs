@@ -162,6 +162,14 @@ fn output(command: &mut Command) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// From here on this process leaves no core. What it starts leaves none either, unless it asks for one.
+pub fn leave_no_core() {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+    let none = rustix::process::Rlimit { current: Some(0), maximum: most };
+    // A system that refuses it takes nothing away that was promised to work.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+}
+
 #[cfg(test)]
 mod tests {
     use super::{command_line, owner, parse_started, processes, program, started, variables};

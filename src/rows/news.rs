@@ -81,7 +81,7 @@ pub async fn ask(
         let record = match record {
             Ok(record) => record,
             Err(error) if error.is_damage() => {
-                tracing::warn!(%error, "rows: a node record cannot be used");
+                log.ignore(&error);
                 return all(log, me).await;
             }
             Err(error) => return Err(error.into()),

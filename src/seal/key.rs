@@ -9,6 +9,7 @@ use ring::{digest, hkdf};
 
 use super::base32;
 use crate::context::hex;
+use crate::platform::leave_no_core;
 use crate::private_files::write_private;
 
 /// How the text of a key begins.
@@ -210,7 +211,7 @@ impl Keyring {
     ///
     /// # Errors
     /// It cannot be read, others can read it, or a line is no key. A line of a wrong key is an error: going on without
-    /// it would make things unreadable.
+    /// it would make things unreadable. From then on this process leaves no core.
     pub fn read(path: &Path) -> Result<Option<Self>, KeyError> {
         let fail = |error| KeyError::Io { path: path.to_owned(), error };
         let file = match std::fs::File::open(path) {
@@ -222,6 +223,7 @@ impl Keyring {
         if file.metadata().map_err(fail)?.permissions().mode() & 0o077 != 0 {
             return Err(KeyError::Exposed { path: path.to_owned() });
         }
+        leave_no_core();
         let mut text = String::new();
         file.take(FILE_LIMIT).read_to_string(&mut text).map_err(fail)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -240,6 +242,7 @@ impl Keyring {
     /// # Errors
     /// The disk's.
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
+        leave_no_core();
         let lines: String = self.all().map(|key| key.reveal() + "\n").collect();
         write_private(path, lines.as_bytes()).map_err(|error| KeyError::Io { path: path.to_owned(), error })
     }

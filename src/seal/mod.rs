@@ -11,6 +11,7 @@ mod mac;
 mod memory;
 mod passphrase;
 mod place;
+mod refused;
 mod signed;
 mod vouched;
 mod words;
@@ -29,6 +30,7 @@ pub use mac::Mac;
 pub use memory::{Known, Memory, Seen, Standing, Watch, judge};
 pub use passphrase::{MIN_PASSPHRASE, ROUNDS, Wrapped};
 pub use place::Place;
+pub use refused::Refused;
 pub use vouched::Vouched;
 pub use words::fingerprint;
 
@@ -89,12 +91,14 @@ pub struct Fleet {
     pub vouched: Vouched,
     /// What was seen of the bucket.
     pub watch: Watch,
+    /// What was met there and not believed.
+    pub refused: Refused,
 }
 
 impl Seal {
     /// Sealed with these keys; `vouched` is what the project's note says.
     pub fn on(keys: Keyring, vouched: Vouched, watch: Watch) -> Self {
-        Self::On(Arc::new(Fleet { keys, vouched, watch }))
+        Self::On(Arc::new(Fleet { keys, vouched, watch, refused: Refused::default() }))
     }
 
     /// The key for new objects, where the project is sealed.

@@ -1,6 +1,7 @@
 //! A project's place in the store: the store, the names of the project's objects, clock and chance, and what the store's
 //! conditional writes are worth. Whoever needs the bucket gets this one value. It knows no meaning of what lies there.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,6 +228,22 @@ impl Bucket {
         records::to_bytes(&signed.map_err(|error| local(error.to_string()))?)
     }
 
+    /// Goes on without an object; in a sealed project a person is told.
+    pub fn ignore(&self, error: &impl Display) {
+        tracing::warn!(%error, "ignored");
+        if let Seal::On(fleet) = &self.seal {
+            fleet.refused.note(error.to_string());
+        }
+    }
+
+    /// What was ignored until now, for people.
+    pub fn ignored(&self) -> Vec<String> {
+        match &self.seal {
+            Seal::Off => Vec::new(),
+            Seal::On(fleet) => fleet.refused.told(),
+        }
+    }
+
     /// Reads a JSON record that decides what others may do: in a sealed project, one without a valid mac is not there. Its
     /// etag is, for whoever writes a valid one in its place.
     ///
@@ -240,7 +257,7 @@ impl Bucket {
             None => Ok((None, None)),
             Some((Ok(record), etag)) => Ok((Some(record), Some(etag))),
             Some((Err(error), etag)) if self.seal.is_on() => {
-                tracing::warn!(%error, "ignored");
+                self.ignore(&error);
                 Ok((None, Some(etag)))
             }
             Some((Err(error), _)) => Err(error),

@@ -191,6 +191,8 @@ impl<'a> Told<'a> {
         if let Archived::Committed { warning, .. } = &archived {
             self.warnings.extend(warning.clone());
         }
+        let ignored = session.bucket.ignored().into_iter();
+        self.warnings.extend(ignored.map(|what| format!("{what}; it is ignored (see: membridge doctor)")));
         for warning in &self.warnings {
             session.ui.warn(warning);
         }

@@ -86,6 +86,7 @@ mod sealed;
 mod sealed_bucket;
 mod sealed_format;
 mod sealed_machines;
+mod sealed_secrets;
 mod search;
 mod session_context;
 mod session_start;

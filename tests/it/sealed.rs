@@ -1,12 +1,13 @@
 //! Sealed projects on the real binary: two machines, everything in the bucket searched, whoever lacks the key refused.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::common::{now, rows, with_memory};
+use super::common::{memory, now, rows, with_memory};
 use super::sealed_format::with_cryptography;
 use crate::support::claude_mem::Version;
 use crate::support::machine::Machine;
-use crate::support::s3::S3Server;
+use crate::support::s3::{Op, S3Server};
 
 pub const ROOT: &str = "projects/6fe2e0f6071ac2bb/";
 
@@ -77,6 +78,58 @@ fn two_machines_share_a_sealed_memory_and_the_bucket_shows_no_word_of_it() {
             assert!(!holds(key.as_bytes(), word), "{key}");
         }
     }
+}
+
+#[test]
+fn no_object_that_a_sealed_project_ever_has_shows_a_word_of_it() {
+    let server = S3Server::start();
+    let mut alpha = Machine::new("desk-of-ann", &server);
+    alpha.set("MEMBRIDGE_HOSTNAME", "host-of-ann").set("CLAUDE_PROJECT_ID", "ann's garden");
+    with_memory(&alpha);
+    // Words that nobody else has.
+    for (table, column) in [
+        ("sdk_sessions", "user_prompt"),
+        ("observations", "title"),
+        ("observations", "narrative"),
+        ("session_summaries", "learned"),
+        ("user_prompts", "prompt_text"),
+    ] {
+        let sql = format!("UPDATE {table} SET {column} = 'qz' || replace({column}, ' ', ' qz')");
+        alpha.db().execute(&sql);
+    }
+    let (handle, shown) = (server.handle(), std::sync::Arc::<std::sync::Mutex<BTreeSet<String>>>::default());
+    let mut words = words_of(&alpha.db_path());
+    words.extend(["desk-of-ann", "host-of-ann", "ann's", "garden"].map(str::to_owned));
+    assert!(words.len() > 30, "{words:?}");
+    alpha.cmd("key init").run().assert_code(0);
+    // All of it before each request: also what lies there for a moment only, as a lock does.
+    let into = std::sync::Arc::clone(&shown);
+    server.on_request(move |_, _| {
+        for key in handle.keys("") {
+            let bytes = handle.get(&key).unwrap_or_default();
+            let found = words.iter().find(|word| holds(&bytes, word) || holds(key.as_bytes(), word));
+            into.lock().unwrap().extend(found.map(|word| format!("{key} shows {word}")));
+        }
+    });
+    for command in ["push_sqlite", "promote", "sync", "promote board-of-ann", "promote desk-of-ann"] {
+        alpha.cmd(command).run().assert_code(0);
+    }
+    alpha.cmd("key passphrase").stdin("correct horse battery staple\n").run().assert_code(0);
+    alpha.cmd("key rotate").run().assert_code(0);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.cmd("doctor --probe").run();
+    assert_eq!(*shown.lock().unwrap(), BTreeSet::new());
+    assert!(server.count(Op::PutObject, "locks/") > 0 && server.count(Op::PutObject, "leadership/") > 0);
+}
+
+/// The words of all texts of a memory that begin as no word does.
+fn words_of(database: &Path) -> Vec<String> {
+    let mut words = BTreeSet::new();
+    for row in memory(database) {
+        let all = row.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+        words.extend(all.filter(|word| word.starts_with("qz") && word.len() > 5));
+    }
+    words.into_iter().collect()
 }
 
 fn titles(database: &Path) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::common::{COMMITS, memory, with_memory};
+use crate::common::{COMMITS, memory, now, with_memory};
 use crate::sealed::{ROOT, everything, joined, key_of, rows_of, seal_it};
 use crate::support::fleet::Daemon;
 use crate::support::machine::Machine;
@@ -66,7 +66,15 @@ fn swap(objects: &mut Objects, a: &str, b: &str) {
     objects.insert(b.to_owned(), x);
 }
 
-const FORGERIES: [Forgery; 9] = [
+/// The machines' records.
+fn records(objects: &Objects) -> Vec<String> {
+    let folder = format!("{ROOT}membridge/nodes/");
+    let all = objects.keys().filter(|key| key.starts_with(&folder));
+    // Beside them lies the mark of the key.
+    all.filter(|key| objects[*key].starts_with(b"{")).cloned().collect()
+}
+
+const FORGERIES: [Forgery; 12] = [
     ("a segment with another bit", |objects, _| {
         for key in segments(objects) {
             flip(objects.get_mut(&key).unwrap());
@@ -86,6 +94,30 @@ const FORGERIES: [Forgery; 9] = [
     ("segments in the clear", |objects, plain| {
         for key in segments(objects) {
             objects.insert(key, plain.as_bytes().to_vec());
+        }
+    }),
+    ("segments of a later membridge", |objects, _| {
+        for key in segments(objects) {
+            objects.get_mut(&key).unwrap()[8] = 2;
+        }
+    }),
+    ("a machine's record with another bit", |objects, _| {
+        for key in records(objects) {
+            let mut record: Value = serde_json::from_slice(&objects[&key]).unwrap();
+            let sealed = record["sealed"].as_str().unwrap().to_owned();
+            record["sealed"] = format!("{}AAAA{}", &sealed[..120], &sealed[124..]).into();
+            objects.insert(key, record.to_string().into_bytes());
+        }
+    }),
+    ("a machine's record in the clear", |objects, _| {
+        for key in records(objects) {
+            let writer = key.rsplit('/').next().unwrap().trim_end_matches(".json");
+            let record = json!({
+                "schema": 1, "writer": writer, "last": 99, "seen": {}, "node_id": "evil", "folds": [],
+                "time": "2026-01-02T03:04:05+00:00", "counts": {"observations": 12}, "role": "primary",
+                "last_sync": {"time": "2026-01-02T03:04:05+00:00", "outcome": "synced"}, "waiting": 2, "held": 0,
+            });
+            objects.insert(key, record.to_string().into_bytes());
         }
     }),
     ("commits in each other's place", |objects, _| swap(objects, &commit(2), &commit(3))),
@@ -119,9 +151,19 @@ fn whoever_has_the_bucket_and_not_the_key_makes_nothing_that_a_machine_takes() {
     let sound = objects(&server);
     let (key, theirs) = (key_of(&alpha), memory(&alpha.db_path()));
     for (what, forge) in FORGERIES {
-        let mut forged = sound.clone();
+        // One that was here before, and has all.
+        let member = joined(&server, "member", &key);
+        member.cmd("sync").run().assert_code(0);
+        let all = memory(&member.db_path());
+        let before = objects(&server);
+        let mut forged = before.clone();
         forge(&mut forged, "MBROWS");
-        assert_ne!(forged, sound, "{what}");
+        assert_ne!(forged, before, "{what}");
+        put_back(&server, &forged);
+        for command in ["sync", "pull_sqlite", "push_sqlite"] {
+            member.cmd(command).run();
+        }
+        assert_eq!(memory(&member.db_path()), all, "{what}");
         put_back(&server, &forged);
         // A machine with memory of its own that has the key and has never been here.
         let newcomer = Machine::new("newcomer", &server);
@@ -136,8 +178,15 @@ fn whoever_has_the_bucket_and_not_the_key_makes_nothing_that_a_machine_takes() {
         for command in ["sync", "pull_sqlite", "verify --all", "doctor"] {
             said += &newcomer.cmd(command).run().stdout;
         }
-        let named =
-            ["authentic", "were announced", "not sealed", "put back or changed", "does not have", "sha256"];
+        let named = [
+            "authentic",
+            "were announced",
+            "not sealed",
+            "put back or changed",
+            "does not have",
+            "sha256",
+            "not known to this membridge",
+        ];
         assert!(named.iter().any(|word| said.contains(word)), "{what}: {said}");
         let after = memory(&newcomer.db_path());
         assert!(before.iter().all(|row| after.contains(row)), "{what}: nothing of its own is lost");
@@ -173,6 +222,80 @@ fn a_bucket_that_was_put_back_is_named_and_costs_nothing() {
     let beta = joined(&server, "beta", &key_of(&alpha));
     beta.cmd("sync").run().assert_code(0);
     assert_eq!(memory(&beta.db_path()), before);
+}
+
+#[test]
+fn the_note_of_another_key_is_taken_by_nobody_who_has_this_one() {
+    let server = S3Server::start();
+    let alpha = three_pushes(&server);
+    let elsewhere = S3Server::start();
+    let evil = Machine::new("evil", &elsewhere);
+    with_memory(&evil);
+    seal_it(&evil);
+    evil.cmd("push_sqlite").run().assert_code(0);
+    let note = format!("{ROOT}membridge/key.json");
+    server.put(&note, elsewhere.get(&note).unwrap());
+    let newcomer = Machine::new("newcomer", &server);
+    newcomer.write(".claude-mem-minio/fleet.key", format!("{}\n", key_of(&alpha)));
+    crate::sealed::private(&newcomer.path(".claude-mem-minio/fleet.key"));
+    let (before, theirs) = (objects(&server), memory(&alpha.db_path()));
+    for command in ["sync", "pull_sqlite", "push_sqlite", "history", "promote"] {
+        let said = newcomer.cmd(command).run().assert_code(1).stdout.clone();
+        assert!(said.contains("is sealed with key") && said.contains("this machine has key"), "{said}");
+    }
+    assert!(!newcomer.db_path().exists());
+    // Whoever was here knows the key, and goes on with it.
+    for command in ["key status", "doctor --strict"] {
+        let refused = alpha.cmd(command).run();
+        assert!(refused.code != 0, "{refused:?}");
+        refused.says("is sealed with key").says("this machine has key");
+    }
+    assert_eq!(objects(&server), before);
+    alpha.db().add_session("after").add_observations(1);
+    alpha.cmd("sync").run();
+    let now = objects(&server);
+    let new = now.iter().filter(|(key, bytes)| key.contains("/rows/") && before.get(*key) != Some(*bytes));
+    assert!(new.into_iter().all(|(_, bytes)| bytes.starts_with(b"MBSEAL")));
+    assert!(theirs.iter().all(|row| memory(&alpha.db_path()).contains(row)));
+}
+
+#[test]
+fn a_lease_or_a_setting_without_the_key_decides_nothing_and_a_lock_without_it_blocks() {
+    let server = S3Server::start();
+    let alpha = three_pushes(&server);
+    let lease = format!("{ROOT}leadership/lease.json");
+    let mut edited: Value = serde_json::from_slice(&server.get(&lease).unwrap()).unwrap();
+    edited["epoch"] = json!(1_i64 << 40);
+    let far = now() + 9999;
+    let own = json!({
+        "primary_node_id": "evil", "issued_at": now(), "expires_at": far, "lease_seconds": 9999, "epoch": 99,
+    });
+    let setting = json!({"mirror": "on", "changed_by": "evil", "renamed_to": "evil"});
+    let settings = format!("{ROOT}membridge/settings.json");
+    let wrong = "is not authentic: its mac does not fit";
+    let none = "has no mac, and this project is sealed";
+    let forgeries = [(&lease, own, none), (&lease, edited, wrong), (&settings, setting, none)];
+    for (at, (key, forged, named)) in forgeries.into_iter().enumerate() {
+        server.put(key, forged.to_string());
+        if *key == lease {
+            alpha.cmd("status").run().says(named);
+            alpha.cmd("doctor").run().says(named);
+        }
+        alpha.db().add_session(&format!("forged {at}")).add_observations(1);
+        let pushed = alpha.cmd("push_sqlite").run();
+        pushed.assert_code(0).says(named).says("PUSH COMPLETE");
+        assert!(server.keys(&format!("{ROOT}sqlite/")).is_empty());
+    }
+    // A lock holds up a push and no more: rows travel.
+    server.put(
+        &format!("{ROOT}locks/active.lock"),
+        json!({"hostname": "evil", "timestamp": now(), "project": "mem"}).to_string(),
+    );
+    alpha.db().add_session("four").add_observations(1);
+    alpha.cmd("push_sqlite").run().says("evil");
+    let beta = joined(&server, "beta", &key_of(&alpha));
+    beta.cmd("sync").run().assert_code(0);
+    assert_eq!(memory(&beta.db_path()), memory(&alpha.db_path()));
 }
 
 #[test]

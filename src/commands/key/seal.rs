@@ -150,6 +150,8 @@ impl Work<'_> {
         let end = guard.hold(self.change(ring)).await;
         if let Err(error) = guard.release().await {
             self.run.ui.warn(format!("the lock could not be given back ({error}); it runs out by itself"));
+        } else if let Ok(Changed::Sealed(sealed, _)) = &end {
+            Lock::sign_anew(self.bucket, sealed).await?;
         }
         end
     }

@@ -25,6 +25,8 @@ pub(super) struct There {
     pub(super) lock: Option<(Sight, Verdict)>,
     pub(super) nodes: Vec<NodeRecord>,
     pub(super) head: Option<Head>,
+    /// What in a sealed project is not authentic.
+    pub(super) ignored: Vec<String>,
 }
 
 /// What this machine knows by itself.
@@ -84,5 +86,5 @@ pub(super) async fn there(
         let verdict = Lock::of(config, bucket, &machine).judge(Some(&sight));
         (sight, verdict)
     });
-    Ok(There { standing, lock, nodes: nodes?, head: head? })
+    Ok(There { standing, lock, nodes: nodes?, head: head?, ignored: bucket.ignored() })
 }

@@ -212,6 +212,13 @@ impl<'a> Shown<'a> {
         self.fact("lock", json!({"host": host, "age_seconds": age, "free_in_seconds": free_in}));
     }
 
+    /// What nobody with the key wrote.
+    pub(super) fn ignored(&mut self, there: &There) {
+        for what in &there.ignored {
+            self.caution("ignored", what);
+        }
+    }
+
     /// What travels in the clear.
     pub(super) fn privacy(&mut self) {
         if !self.config.store.is_private() {

@@ -100,11 +100,16 @@ impl RowLog<'_> {
         for node in self.nodes().await? {
             match self.node(&node.writer).await {
                 Ok(found) => records.extend(found.map(|(record, _)| record)),
-                Err(error) if error.is_damage() => tracing::warn!(%error, "the record of a machine"),
+                Err(error) if error.is_damage() => self.ignore(&error),
                 Err(error) => return Err(error),
             }
         }
         Ok(records)
+    }
+
+    /// Goes on without an object that cannot be used.
+    pub fn ignore(&self, error: &LogError) {
+        self.bucket.ignore(error);
     }
 
     /// Puts our own node record, and returns the version of its content.
