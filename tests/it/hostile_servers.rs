@@ -17,9 +17,11 @@ use crate::support::process::Outcome;
 /// What a command may allocate, in kilobytes: the kernel refuses more.
 const MEMORY: u32 = 64 << 10;
 
-/// What a command may take at all, and how long `status` keeps a person waiting.
+/// What a command may take at all, and how long `status` keeps a person waiting: 5 s, on a machine that does something else as well.
 const TIME: Duration = Duration::from_mins(1);
 const STATUS: Duration = Duration::from_secs(15);
+/// How long `doctor` does: 20 s.
+const DOCTOR: Duration = Duration::from_secs(30);
 
 type Io = std::io::Result<()>;
 
@@ -199,6 +201,13 @@ const CASES: &[Case] = &[
         stream.write_all(b"HTTP/0.9 hello\n\n")?;
         Err(std::io::Error::other("no more"))
     }),
+    ("silence, to doctor", "doctor", "", |_, _| {
+        std::thread::sleep(TIME * 2);
+        Ok(())
+    }),
+    ("a listing that drips, to doctor", "doctor", "", |asked, stream| {
+        drip(asked, stream, asked.is_listing(), false)
+    }),
     ("silence", "status", "", |_, _| {
         std::thread::sleep(TIME * 2);
         Ok(())
@@ -245,6 +254,7 @@ fn faults(case: &Case) -> Vec<String> {
     must(!end.stdout.chars().chain(end.stderr.chars()).any(is_obeyed), "says nothing to the terminal");
     must(!end.stdout.contains("panicked") && !end.stderr.contains("panicked"), "is no accident");
     must(!command.starts_with("status") || end.took < STATUS, "does not keep a person waiting");
+    must(!command.starts_with("doctor") || end.took < DOCTOR, "does not keep a person waiting for long");
     must(std::fs::read(machine.db_path()).unwrap() == before, "leaves the database alone");
     assert_no_leftovers(&machine);
     faults

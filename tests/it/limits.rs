@@ -158,3 +158,85 @@ fn a_home_that_cannot_be_written_is_named_and_the_state_can_lie_elsewhere() {
     let folder = machine.path("var/state/backups/pull-overwrite");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
 }
+
+/// What programs get from a file system without locks, below the folders that WHERE is a part of.
+const WITHOUT_LOCKS: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static int inside(int fd) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strstr(path, getenv("WHERE")) != 0;
+}
+static int is_lock(int command) { return command == F_SETLK || command == F_SETLKW || command == F_GETLK; }
+int flock(int fd, int operation) {
+    int (*real)(int, int) = dlsym(RTLD_NEXT, "flock");
+    if (inside(fd)) { errno = ENOLCK; return -1; }
+    return real(fd, operation);
+}
+#define CONTROL(name) int name(int fd, int command, ...) { \
+    va_list all; va_start(all, command); void *argument = va_arg(all, void *); va_end(all); \
+    int (*real)(int, int, ...) = dlsym(RTLD_NEXT, #name); \
+    if (is_lock(command) && inside(fd)) { errno = ENOLCK; return -1; } \
+    return real(fd, command, argument); }
+CONTROL(fcntl)
+CONTROL(fcntl64)
+"#;
+
+#[test]
+fn a_file_system_without_locks_is_named_wherever_they_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("locks.c"), folder.path().join("locks.so"));
+    std::fs::write(&source, WITHOUT_LOCKS).unwrap();
+    // The C compiler that SQLite is built with.
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl");
+    assert!(compiler.status().unwrap().success());
+    for place in ["/the-store/", "/.membridge", "claude-mem.db"] {
+        let store = folder.path().join("the-store");
+        std::fs::create_dir(&store).unwrap();
+        let machine = machine(&store);
+        let before = crate::support::claude_mem::titles(machine.db_path());
+        let end = machine.cmd("push_sqlite").env("LD_PRELOAD", &library).env("WHERE", place).run();
+        end.assert_code(1).says("this file system has no locks between processes");
+        for wrong in ["free space", "another program", "folder of yours"] {
+            end.never_says(wrong);
+        }
+        assert_eq!(crate::support::claude_mem::titles(machine.db_path()), before);
+        machine.cmd("push_sqlite").run().assert_code(0);
+        std::fs::remove_dir_all(store).unwrap();
+    }
+}
+
+#[test]
+fn on_a_mount_that_may_only_be_read_the_mount_is_named() {
+    let store = tempfile::tempdir().unwrap();
+    let machine = machine(store.path());
+    let database = machine.db_path();
+    let mut command = machine.bare(open_binary(&machine));
+    command.arg("push_sqlite");
+    if nix::unistd::getuid().is_root() {
+        as_nobody(&mut command, &machine, store.path());
+    }
+    // A write-ahead log that was closed, and nobody who may make its index, as on a read-only mount.
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", database.display()));
+    }
+    std::fs::set_permissions(&database, PermissionsExt::from_mode(0o444)).unwrap();
+    std::fs::set_permissions(database.parent().unwrap(), PermissionsExt::from_mode(0o555)).unwrap();
+    let output = command.output().unwrap();
+    std::fs::set_permissions(database.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("attempt to write"), "{text}");
+    said(&output, 1, "a mount with :ro has no room for them");
+}

@@ -99,3 +99,22 @@ fn a_link_leads_nowhere() {
     run_all("the lock", &alpha, "TOPSECRET");
     assert!(!alpha.path("made").exists());
 }
+
+#[test]
+fn whoever_holds_the_folders_lock_for_long_is_named_and_a_signal_is_obeyed_meanwhile() {
+    let store = tempfile::tempdir().unwrap();
+    let alpha = pushed(store.path());
+    // A process that was stopped in the moment in which it held it.
+    let lock = std::fs::File::open(store.path().join(".membridge-lock")).unwrap();
+    lock.lock().unwrap();
+    let looked = alpha.cmd("status").run();
+    assert!(looked.code == 0 && looked.took < Duration::from_secs(5), "{looked:?}");
+    let told = alpha.cmd("push_sqlite").spawn();
+    told.wait_for_stdout("[1/");
+    told.sigterm();
+    assert_eq!(told.wait().code, 143);
+    let end = alpha.cmd("push_sqlite").timeout(Duration::from_secs(50)).run();
+    end.assert_code(1).says("has held the lock of this directory").says("fuser -v");
+    lock.unlock().unwrap();
+    alpha.cmd("push_sqlite").run().assert_code(0);
+}

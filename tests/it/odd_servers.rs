@@ -58,6 +58,71 @@ fn a_store_that_is_busy_now_and_then_is_waited_for() {
 }
 
 #[test]
+fn a_bucket_that_insists_on_an_integrity_header_gets_one() {
+    let server = S3Server::start();
+    let _locked = server.fault(Fault::WantsIntegrity.on(Op::PutObject));
+    let alpha = pushed(&server, 3);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    assert_eq!(beta.db().counts().observations, alpha.db().counts().observations);
+}
+
+#[test]
+fn a_store_that_wants_the_bucket_in_the_host_name_is_asked_so_once_it_says_it() {
+    // Names that nobody resolves: a proxy gets the whole URL.
+    let store = HostileServer::start(Arc::new(|asked: &Asked<'_>, stream: &mut TcpStream| {
+        if asked.target.starts_with("http://bucket.store.example:9000/") {
+            return nothing(asked, stream);
+        }
+        send(stream, 403, "", &refusal("SecondLevelDomainForbidden", "use virtual hosted style"))
+    }));
+    let mut alpha = at(&store, "");
+    alpha.set("MINIO_ENDPOINT", "http://store.example:9000").set("MINIO_BUCKET", "bucket");
+    alpha.set("NO_PROXY", "").set("HTTP_PROXY", store.url());
+    let looked = alpha.cmd("status").run();
+    assert_eq!(looked.code, 0, "{looked:?} {:?}", store.targets());
+    looked.stdout_has("only here: 5 observations");
+    // Or from the start, where a person says so; the other way round, no more than the word that names the setting.
+    let before = store.requests();
+    alpha.set("MINIO_ADDRESSING", "virtual");
+    alpha.cmd("status").run().assert_code(0);
+    let targets = store.targets();
+    assert!(targets[before..].iter().all(|target| target.starts_with("http://bucket.store.example:9000/")));
+    alpha.set("MINIO_ADDRESSING", "path");
+    alpha.cmd("status").run().assert_code(1).says("MINIO_ADDRESSING=virtual");
+}
+
+#[test]
+fn a_cache_in_front_of_the_store_is_named() {
+    let server = S3Server::start();
+    server.cache();
+    let alpha = Machine::new("alpha", &server);
+    with_memory(&alpha);
+    let refused = alpha.cmd("push_sqlite").run();
+    refused.assert_code(1).says("answered with old content").says("cache").never_says("other machines");
+    assert!(server.keys("").iter().all(|key| !key.contains("/commits/")));
+}
+
+#[test]
+fn http_in_the_clear_is_named_where_a_person_looks_and_where_the_store_is_chosen() {
+    const SAID: &str = "plain http: whoever sees the network sees the memory";
+    let server = S3Server::start();
+    let mut alpha = Machine::new("alpha", &server);
+    with_memory(&alpha);
+    alpha.cmd("status").run().assert_code(0).never_says(SAID);
+    // Another host: the server stands in for the proxy, too.
+    alpha.set("MINIO_ENDPOINT", "http://store.example:9000").set("HTTP_PROXY", server.endpoint());
+    for command in ["status", "doctor"] {
+        alpha.cmd(command).run().says(SAID);
+    }
+    for name in ["MINIO_SECRET_KEY", "CLAUDE_PROJECT_ID", "CLAUDE_MEM_DB", "MINIO_BUCKET"] {
+        alpha.unset(name);
+    }
+    let answers = format!("{}\n{}\nmem\n\n", server.secret_key, server.bucket);
+    alpha.cmd("config init").stdin(answers).run().assert_code(0).says(SAID);
+}
+
+#[test]
 fn whose_trouble_it_is() {
     pushing(|_, stream| send(stream, 407, "", ""))
         .assert_code(1)
@@ -98,4 +163,16 @@ fn a_proxy_that_is_gone_is_named_and_never_gone_around() {
     alpha.cmd("status").run().assert_code(0);
     assert!(proxy.targets().iter().all(|target| target.starts_with("http://store.example:9000/")));
     assert!(proxy.requests() > 0 && server.requests() == 0);
+    // So is one that is named for all protocols; the name of our own protocol goes before it.
+    let other = HostileServer::start(Arc::new(nothing));
+    alpha.unset("HTTP_PROXY").set("ALL_PROXY", other.url());
+    alpha.cmd("status").run().assert_code(0);
+    assert!(other.requests() > 0);
+    // One that we cannot speak to is an error, and no reason to go without.
+    alpha.set("ALL_PROXY", "socks5://me:p%40ss@127.0.0.1:1080");
+    let end = alpha.cmd("status").run();
+    end.assert_code(1).says("a socks5:// proxy cannot be used").says("NO_PROXY=*").never_says("p%40ss");
+    alpha.set("ALL_PROXY", "not a proxy");
+    alpha.cmd("status").run().assert_code(1).says("ALL_PROXY");
+    assert_eq!(server.requests(), 0);
 }

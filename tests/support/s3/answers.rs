@@ -3,6 +3,10 @@
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
+/// What AWS says to a write without an integrity header where the bucket has Object Lock.
+pub const WANTS_INTEGRITY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>InvalidRequest</Code><Message>Content-MD5 \
+    OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters</Message></Error>";
+
 /// An error in S3's words; without them to a HEAD.
 pub fn error(status: u16, code: &str, head: bool) -> Response<s3s::Body> {
     let text = format!(

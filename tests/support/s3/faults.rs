@@ -51,6 +51,8 @@ pub enum Fault {
     LostReply,
     /// The request is carried out, then the connection is dropped without an answer.
     LostConnection,
+    /// A write without an integrity header is refused, as by a bucket with Object Lock.
+    WantsIntegrity,
     /// 503 SlowDown, nothing is done.
     SlowDown,
     /// This status and error code, nothing is done.

@@ -154,6 +154,11 @@ impl Front {
                     read_up_to(request.into_body(), *after).await?;
                     return Err(dropped());
                 }
+                Fault::WantsIntegrity if !has_integrity(request.headers()) => {
+                    read_up_to(request.into_body(), u64::MAX).await?;
+                    return Ok(Served::Page(400, answers::WANTS_INTEGRITY));
+                }
+                Fault::WantsIntegrity => {}
                 Fault::SlowDown => refusal = Some((503, "SlowDown")),
                 Fault::Conditions501 => refusal = Some((501, "NotImplemented")),
                 Fault::Conflict409 => refusal = Some((409, "ConditionalRequestConflict")),
@@ -191,6 +196,11 @@ enum Served {
     Real(Response<s3s::Body>),
     Error(u16, &'static str),
     Page(u16, &'static str),
+}
+
+/// Whether a request says what the sum of its body is, in a header of its own.
+fn has_integrity(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name == "content-md5" || name.as_str().starts_with("x-amz-checksum-"))
 }
 
 /// An error that a hyper service returns drops the connection without an answer.

@@ -210,6 +210,12 @@ impl Handle {
         self.objects.encrypts.store(true, Ordering::SeqCst);
     }
 
+    /// From here on the first answer to a GET of an object is repeated, as by a cache in front that keeps it too long.
+    pub fn cache(&self) {
+        *self.objects.cached.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(std::collections::HashMap::new());
+    }
+
     /// Removes the bucket itself, so that requests meet NoSuchBucket.
     pub fn drop_bucket(&self) {
         self.objects.lock().buckets.remove(&self.bucket);

@@ -202,11 +202,21 @@ pub struct Objects {
     contents: Mutex<Contents>,
     /// Etags are 32 hex digits and no MD5, other ones after each write.
     pub encrypts: AtomicBool,
+    /// A cache stands in front: the first answer to a GET of a whole object is the answer to all later ones.
+    pub cached: Mutex<Option<HashMap<String, Option<Stored>>>>,
 }
 
 impl Objects {
     pub fn lock(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a GET of a whole object finds, where this is there now.
+    pub fn answered(&self, key: &str, there: Option<Stored>) -> Option<Stored> {
+        match &mut *self.cached.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cached) => cached.entry(key.to_owned()).or_insert(there).clone(),
+            None => there,
+        }
     }
 
     /// What an object is stored as: with an etag of the server's own, where it encrypts.

@@ -172,7 +172,15 @@ impl S3 for Service {
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
-        let stored = self.find(&input.bucket, &input.key)?;
+        let there = self.find(&input.bucket, &input.key);
+        let stored = match (input.range, there) {
+            (None, there) => {
+                let code = there.as_ref().err().map(|error| error.code().clone());
+                let missing = || s3s::S3Error::new(code.unwrap_or(s3s::S3ErrorCode::NoSuchKey));
+                self.objects.answered(&input.key, there.ok()).ok_or_else(missing)?
+            }
+            (Some(_), there) => there?,
+        };
         check_read(&stored, input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let part = selected(input.range, stored.size)?;
         let content_range =
