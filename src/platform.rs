@@ -13,13 +13,13 @@ use nix::unistd::Pid;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Hold, boot, command_line, environment, holds, leave_no_core, locks, memory, open_descriptors, own_program, owner,
-    processes, program, started,
+    Hold, boot, command_line, environment, holds, leave_no_core, locks, memory, open_descriptors,
+    own_program, owner, processes, program, started,
 };
 #[cfg(not(target_os = "linux"))]
 pub use ps::{
-    Hold, boot, command_line, environment, holds, leave_no_core, locks, memory, open_descriptors, own_program, owner,
-    processes, program, started,
+    Hold, boot, command_line, environment, holds, leave_no_core, locks, memory, open_descriptors,
+    own_program, owner, processes, program, started,
 };
 
 /// The memory of this machine, in bytes.

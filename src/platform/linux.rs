@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    DumpableBehavior, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
-};
+use rustix::process::{DumpableBehavior, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior};
 
 use super::Memory;
 
