@@ -9,9 +9,12 @@ use super::compose::belongs_to;
 use super::desk::Desk;
 use super::live::Names;
 use super::shadow::ShadowError;
-use crate::database::content::{Print, Uid, key};
-use crate::database::rows::for_each;
+use crate::database::content::{Content, Print, Uid, extended, key};
+use crate::database::rows::{for_each, one};
 use crate::database::shape::Shape;
+
+/// So many rows of one key and one content are told apart.
+const ATTEMPTS: u32 = 4;
 
 /// A record that is looked for.
 struct Sought {
@@ -42,6 +45,9 @@ pub fn search(desk: Desk<'_>) -> Result<(), RowsError> {
         each(desk, table, false, |record| exact(desk, table, record))?;
         for dead in [false, true] {
             each(desk, table, dead, |record| once(desk, table, record))?;
+        }
+        for dead in [false, true] {
+            each(desk, table, dead, |record| second(desk, shape, &names, record))?;
         }
         each(desk, table, false, |record| by_key(desk, table, record).map(|_| ()))?;
         each(desk, table, false, |record| alone(desk, table, record, false))?;
@@ -148,6 +154,32 @@ fn once(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> {
             .map_err(ShadowError)?;
         if let Some((id, lid)) = found {
             return place(desk, table, record.uid, id, lid);
+        }
+    }
+    Ok(())
+}
+
+/// One that was born beside another row of its key: its uid is that key extended by what it said then (docs/format.md), and
+/// the row says it still. A fold keeps no earlier version, and this needs none.
+fn second(desk: Desk<'_>, shape: &Shape, names: &Names<'_>, record: &Sought) -> Result<(), RowsError> {
+    if record.keys.first() == Some(&record.uid) {
+        return Ok(());
+    }
+    let table = shape.name.as_str();
+    let sql = "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND uid IS NULL ORDER BY lid";
+    for key in &record.keys {
+        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let rows: Vec<(i64, i64)> = statement
+            .query_map(params![key, table], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(ShadowError)?;
+        for (id, lid) in rows {
+            let resolve = |table: &str, id: i64| names.get(table, id);
+            let content = one(&desk.live.db, shape, lid, |row| row.content(&resolve))?;
+            let says = |content: &Content, attempt| extended(table, *key, content, attempt) == record.uid;
+            if content.is_some_and(|content| (0..ATTEMPTS).any(|attempt| says(&content, attempt))) {
+                return place(desk, table, record.uid, id, lid);
+            }
         }
     }
     Ok(())

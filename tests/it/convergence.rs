@@ -2,6 +2,7 @@
 //! met, vanished rows, stores that are not the one that they were. rows_model proves the same over random lives.
 
 use crate::common::{assert_whole, memory};
+use crate::sealed::{joined, key_of, seal_it};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::{PythonNode, Stop};
@@ -257,43 +258,94 @@ fn a_backup_that_only_adds_removes_nothing_that_was_not_sent_yet() {
     assert_eq!(observations(&beta), 9);
 }
 
+/// Beta, which collected alpha's forty observations, has six pairs of observations that differ in their text alone; alpha
+/// has them too.
+fn with_pairs(server: &S3Server, sealed: bool) -> (Machine, Machine) {
+    let alpha = machine("alpha", server, 40);
+    if sealed {
+        seal_it(&alpha);
+    }
+    alpha.cmd("sync").run().assert_code(0);
+    let beta = if sealed { joined(server, "beta", &key_of(&alpha)) } else { Machine::new("beta", server) };
+    beta.cmd("sync").run().assert_code(0);
+    beta.db().add_session("pairs").add_observations(6).execute(
+        "INSERT INTO observations(memory_session_id, project, type, title, narrative, created_at, created_at_epoch)
+         SELECT memory_session_id, project, type, title, narrative || ' twin', created_at, created_at_epoch
+         FROM observations ORDER BY id DESC LIMIT 6",
+    );
+    for machine in [&beta, &alpha] {
+        machine.cmd("sync").run().assert_code(0);
+        assert_eq!(observations(machine), 40 + 12);
+    }
+    (alpha, beta)
+}
+
+/// The pairs go with a restore; the name of the copy that it made.
+fn pairs_go(machine: &Machine) -> String {
+    let restored = machine.cmd("restore 1 --yes --json").run().json();
+    let folder = std::path::Path::new(restored["backup"].as_str().unwrap()).parent().unwrap().to_owned();
+    machine.cmd("sync").run().assert_code(0);
+    folder.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// The pairs come back with the copy, without a word to the store; meanwhile the other machine changes one of each.
+fn pairs_come_back(server: &S3Server, here: &Machine, there: &Machine, copy: &str) {
+    there.db().execute(
+        "UPDATE observations SET subtitle = 'changed' WHERE id > 40 AND narrative NOT LIKE '% twin'",
+    );
+    let down = server.fault(Fault::Disconnect);
+    here.cmd(&format!("restore-backup {copy} --yes")).run().assert_code(0);
+    drop(down);
+}
+
+/// All have all texts, each once.
+#[track_caller]
+fn all_texts_are_there(here: &Machine, there: &Machine) {
+    for machine in [here, there, here, there] {
+        machine.cmd("sync").run().assert_code(0);
+    }
+    let texts = "SELECT count(*), count(DISTINCT narrative) FROM observations";
+    for machine in [here, there] {
+        assert_eq!(claude_mem::dump(machine.db_path(), texts), ["52 | 52"], "{}", machine.name);
+    }
+    assert_eq!(memory(&here.db_path()), memory(&there.db_path()));
+}
+
 #[test]
 fn of_two_rows_of_one_key_that_are_put_back_each_is_taken_for_itself() {
     // Where they were born, and where they came to: each numbers them in an order of its own.
     for born_here in [true, false] {
         let server = S3Server::start();
-        let alpha = machine("alpha", &server, 40);
-        alpha.cmd("sync").run().assert_code(0);
-        let beta = Machine::new("beta", &server);
-        beta.cmd("sync").run().assert_code(0);
-        // Six pairs that differ in their text alone.
-        beta.db().add_session("pairs").add_observations(6).execute(
-            "INSERT INTO observations(memory_session_id, project, type, title, narrative, created_at, created_at_epoch)
-             SELECT memory_session_id, project, type, title, narrative || ' twin', created_at, created_at_epoch
-             FROM observations ORDER BY id DESC LIMIT 6",
-        );
-        for machine in [&beta, &alpha] {
-            machine.cmd("sync").run().assert_code(0);
-        }
+        let (alpha, beta) = with_pairs(&server, false);
         let (here, there) = if born_here { (&beta, &alpha) } else { (&alpha, &beta) };
-        assert_eq!(observations(here), 40 + 12);
-        // They go with a restore, and come back with the copy that it made; meanwhile the other changes one of each pair.
-        let restored = here.cmd("restore 1 --yes --json").run().json();
-        let folder = std::path::Path::new(restored["backup"].as_str().unwrap()).parent().unwrap().to_owned();
+        let copy = pairs_go(here);
+        pairs_come_back(&server, here, there, &copy);
+        all_texts_are_there(here, there);
+    }
+}
+
+fn segments(server: &S3Server) -> usize {
+    let rows = server.keys("").into_iter().filter(|key| key.contains("/membridge/rows/"));
+    rows.count()
+}
+
+#[test]
+fn of_two_rows_of_one_key_each_is_taken_for_itself_when_the_log_has_folded_away_what_they_said() {
+    for born_here in [true, false] {
+        let server = S3Server::start();
+        let (alpha, beta) = with_pairs(&server, true);
+        let (here, there) = if born_here { (&beta, &alpha) } else { (&alpha, &beta) };
+        let copy = pairs_go(here);
+        // A new key: each machine says anew what it stands for, and what was there before goes a day later.
+        here.cmd("key rotate").run().assert_code(0);
         here.cmd("sync").run().assert_code(0);
-        there.db().execute(
-            "UPDATE observations SET subtitle = 'changed' WHERE id > 40 AND narrative NOT LIKE '% twin'",
-        );
-        let down = server.fault(Fault::Disconnect);
-        here.cmd("restore-backup").arg(folder.file_name().unwrap()).arg("--yes").run().assert_code(0);
-        drop(down);
-        for machine in [here, there, here, there] {
-            machine.cmd("sync").run().assert_code(0);
-        }
-        let texts = "SELECT count(*), count(DISTINCT narrative) FROM observations";
-        for machine in [here, there] {
-            assert_eq!(claude_mem::dump(machine.db_path(), texts), ["52 | 52"], "{}", machine.name);
-        }
-        assert_eq!(memory(&here.db_path()), memory(&there.db_path()));
+        let before = segments(&server);
+        server.age(2 * 86_400);
+        server.set_clock_offset(2 * 86_400);
+        here.cmd("sync").run().assert_code(0);
+        assert!(segments(&server) < before, "{} of {before} segments", segments(&server));
+        pairs_come_back(&server, here, there, &copy);
+        there.cmd("key import").stdin(format!("{}\n", key_of(here))).run().assert_code(0);
+        all_texts_are_there(here, there);
     }
 }
