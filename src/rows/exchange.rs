@@ -121,7 +121,7 @@ impl Rows<'_> {
         Ok(())
     }
 
-    pub(super) async fn try_scan(&mut self) -> Result<Scanned, RowsError> {
+    pub(super) fn try_scan(&mut self) -> Result<Scanned, RowsError> {
         if self.run.untouched && self.live.is_none() {
             return Ok(Scanned { untouched: true, ..Scanned::default() });
         }
@@ -129,19 +129,15 @@ impl Rows<'_> {
         let mut found = self.look_for_changes()?;
         if self.shadow.flag("put_back")? {
             let sql = "INSERT OR IGNORE INTO temp.asked SELECT tab, uid FROM rows WHERE held AND NOT dead";
-            found.asked += self.shadow.db.execute(sql, []).map_err(ShadowError)? as u64;
+            found.asks += self.shadow.db.execute(sql, []).map_err(ShadowError)? as u64;
         }
-        if found.asked > 0 {
-            self.ask_the_log().await?;
-            found = self.look_for_changes()?;
-        }
+        found.asks += scan::childless(self.desk()?)?.len() as u64;
         failpoint::reach("rows.scanned");
-        Ok(found.report)
+        Ok(found)
     }
 
-    pub(super) fn look_for_changes(&mut self) -> Result<scan::Found, RowsError> {
+    fn look_for_changes(&mut self) -> Result<Scanned, RowsError> {
         let desk = self.desk()?;
-        scan::drop_childless(desk)?;
         // One moment of all tables.
         let moment = rusqlite::Transaction::new_unchecked(&desk.live.db, TransactionBehavior::Deferred)?;
         let highs = desk.live.sequences()?;
@@ -154,7 +150,11 @@ impl Rows<'_> {
     /// Rows of which the log knows better: they are forgotten here, and what the log says of them is taken in. One that vanished
     /// stays known and held until it is back: nothing else would ever ask for it again, when this run dies or a segment
     /// cannot be read.
-    pub(super) async fn ask_the_log(&mut self) -> Result<(), RowsError> {
+    pub(super) async fn try_ask(&mut self) -> Result<(), RowsError> {
+        scan::drop_childless(self.desk()?)?;
+        if !scan::is_asked(self.desk()?)? {
+            return Ok(());
+        }
         self.shadow.transaction(|| {
             let asked = "EXISTS (SELECT 1 FROM temp.asked AS a WHERE a.uid = rows.uid AND a.tab = rows.tab)";
             let forgotten = if failpoint::planted("put back") { "1" } else { "NOT held" };
@@ -185,6 +185,10 @@ impl Rows<'_> {
         if published.new_writer {
             self.take_new_writer()?;
             return Ok(published);
+        }
+        if scanned.asks > 0 {
+            // What was not asked is found again, also where nobody writes meanwhile.
+            self.run.print = None;
         }
         self.finish_run()?;
         Ok(published)
@@ -228,15 +232,23 @@ impl Rows<'_> {
             self.shadow.set("accept", &false)?;
             self.shadow.unset("restored")?;
             restored::forget(&self.shadow)?;
-            self.shadow.set("turn_print", &self.run.print)?;
+            self.keep_print("turn_print")?;
             if self.run.depth == Depth::Whole {
                 self.shadow.set("whole_ms", &now_ms)?;
-                self.shadow.set("whole_print", &self.run.print)?;
+                self.keep_print("whole_print")?;
                 self.shadow.set("excluded", &self.site.excluded)?;
             }
             Ok::<_, ShadowError>(())
         })?;
         failpoint::reach("rows.finished");
         Ok(())
+    }
+
+    /// Notes the state of the files that was scanned.
+    fn keep_print(&self, name: &str) -> Result<(), ShadowError> {
+        match &self.run.print {
+            Some(print) => self.shadow.set(name, print),
+            None => self.shadow.unset(name),
+        }
     }
 }

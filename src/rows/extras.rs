@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::ToSql;
+use rusqlite::{OptionalExtension, ToSql};
 
 use super::RowsError;
 use super::desk::Desk;
 use super::live::Names;
-use super::shadow::{Known, Seen, ShadowError};
+use super::shadow::{Known, Seen, Shadow, ShadowError};
 use crate::database::content::{self, Columns, Printer, Uid};
 use crate::database::rows::one;
 use crate::database::shape::{Shape, Shapes};
@@ -32,6 +32,15 @@ pub fn any_gone(old: &ColumnLists, shapes: &Shapes) -> bool {
         let old = old.get(&shape.name);
         old.is_some_and(|columns| columns.iter().any(|column| shape.column(column).is_none()))
     })
+}
+
+/// Whether anything is kept beside a row.
+///
+/// # Errors
+/// The shadow's.
+pub fn any_kept(shadow: &Shadow) -> Result<bool, ShadowError> {
+    let sql = "SELECT 1 FROM rows WHERE extra IS NOT NULL AND NOT dead AND lid IS NOT NULL LIMIT 1";
+    Ok(shadow.db.query_row(sql, [], |_| Ok(())).optional()?.is_some())
 }
 
 /// Fills new columns with what was kept for them.

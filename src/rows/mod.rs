@@ -1,7 +1,7 @@
 //! The row log: every installation writes what was recorded on it into its own folder of the bucket, in segments that
 //! never change, and takes in what the others wrote. No lock, no winner to choose (docs/rows.md).
 //!
-//! One run is `begin`, `collect`, `scan`, `publish`, in this order; see [`Rows`]. What the rules are is decided in pure
+//! One run is `begin`, `settle`, `collect`, `scan`, `publish`, in this order; see [`Rows`]. What the rules are is decided in pure
 //! functions beside the step that needs them. Knows neither roles nor the archive.
 //!
 //! - [`segment`] is the format of rows on the wire, [`header`] what a segment says about itself;
@@ -94,6 +94,24 @@ impl Rows<'_> {
         began.map_err(|error| error.of(&self.site.database))
     }
 
+    /// Whether [`Rows::settle`] has to write into the database.
+    ///
+    /// # Errors
+    /// See [`RowsError`].
+    pub fn has_to_settle(&self) -> Result<bool, RowsError> {
+        self.is_to_settle().map_err(|error| error.of(&self.site.database))
+    }
+
+    /// Does what an upgrade of claude-mem asks for, before anything is collected: columns that are there now get what was
+    /// kept for them, and of twins that were merged the same one survives everywhere. The next run does what this one has not.
+    ///
+    /// # Errors
+    /// See [`RowsError`].
+    pub async fn settle(&mut self) -> Result<(), RowsError> {
+        let settled = self.try_settle().await;
+        settled.map_err(|error| error.of(&self.site.database))
+    }
+
     /// Takes in what is new in the log, in short transactions beside the worker, and tries again what waits. `nodes`: the
     /// node records, where they were listed in this run already.
     ///
@@ -137,13 +155,22 @@ impl Rows<'_> {
         self.guest = guest;
     }
 
-    /// Finds what changed here since the last scan. Rows that turn out to be old ones are asked of the log.
+    /// Finds what changed here since the last scan, and writes nothing into the database. Where the log knows better
+    /// ([`Scanned::asks`]), it is to be asked, and the scan made again; what is not asked is left out, and found again.
     ///
     /// # Errors
     /// See [`RowsError`].
-    pub async fn scan(&mut self) -> Result<Scanned, RowsError> {
-        let scanned = self.try_scan().await;
-        scanned.map_err(|error| error.of(&self.site.database))
+    pub fn scan(&mut self) -> Result<Scanned, RowsError> {
+        self.try_scan().map_err(|error| error.of(&self.site.database))
+    }
+
+    /// Takes in what the log says of the rows that the scan wants to ask for, and removes the sessions that it found empty.
+    ///
+    /// # Errors
+    /// See [`RowsError`]; what was taken in stays.
+    pub async fn ask(&mut self) -> Result<(), RowsError> {
+        let asked = self.try_ask().await;
+        asked.map_err(|error| error.of(&self.site.database))
     }
 
     /// Publishes what [`Rows::scan`] found.

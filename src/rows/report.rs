@@ -172,6 +172,8 @@ pub struct Scanned {
     pub titles: Vec<String>,
     /// Tables whose rows travel in images only.
     pub images_only: Vec<String>,
+    /// Rows of which the log knows better, and sessions that were kept for rows that are gone: see [`super::Rows::ask`].
+    pub asks: u64,
 }
 
 impl Scanned {

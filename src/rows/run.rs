@@ -35,7 +35,7 @@ pub(super) struct Run {
     pub(super) print: Option<Fingerprint>,
 }
 
-/// The row log of one database. One run of `sync`: [`Rows::begin`], [`Rows::collect`], [`Rows::scan`],
+/// The row log of one database. One run of `sync`: [`Rows::begin`], [`Rows::settle`], [`Rows::collect`], [`Rows::scan`],
 /// [`Rows::publish`], in this order.
 #[derive(Debug)]
 pub struct Rows<'a> {
@@ -163,13 +163,33 @@ impl<'a> Rows<'a> {
             self.run.depth = Depth::Whole;
         }
         report.depth = self.run.depth;
-        if !self.run.untouched && !self.run.first {
-            self.unpack_extras()?;
+        Ok(report)
+    }
+
+    /// Whether an upgrade of claude-mem has left anything to write: columns that are there now, twins to unite.
+    pub(super) fn is_to_settle(&self) -> Result<bool, RowsError> {
+        if self.run.untouched || self.run.first {
+            return Ok(false);
         }
-        if self.run.migrated && !self.run.first && !failpoint::planted("twins") {
+        let desk = self.desk()?;
+        let old: Option<extras::ColumnLists> = self.shadow.get("columns")?;
+        let other = old.is_some_and(|old| old != extras::lists(&desk.live.shapes));
+        Ok(other && extras::any_kept(desk.shadow)? || self.unites_twins() && twins::any(desk)?)
+    }
+
+    fn unites_twins(&self) -> bool {
+        self.run.migrated && !failpoint::planted("twins")
+    }
+
+    pub(super) async fn try_settle(&self) -> Result<(), RowsError> {
+        if self.run.untouched || self.run.first {
+            return Ok(());
+        }
+        self.unpack_extras()?;
+        if self.unites_twins() {
             Box::pin(twins::unite(self.desk()?, &self.log())).await?;
         }
-        Ok(report)
+        Ok(())
     }
 
     pub(super) fn open_live(&mut self) -> Result<(), RowsError> {

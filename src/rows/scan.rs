@@ -36,20 +36,11 @@ pub struct Scan<'r> {
     progress: Progress,
 }
 
-/// What a scan found.
-#[derive(Debug)]
-pub struct Found {
-    /// For people.
-    pub report: Scanned,
-    /// Rows that hold an old content of theirs, to be asked of the log: their number.
-    pub asked: u64,
-}
-
 /// Looks for changes, and notes what is to leave.
 ///
 /// # Errors
 /// See [`RowsError`].
-pub fn scan(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Found, RowsError> {
+pub fn scan(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Scanned, RowsError> {
     let clock = desk.shadow.clock()?;
     desk.shadow
         .db
@@ -73,8 +64,8 @@ pub fn scan(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Found, RowsErr
     scan.names.check()?;
     desk.shadow.set_clock(scan.clock)?;
     let sql = "SELECT count(*) FROM temp.asked";
-    let asked = desk.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?;
-    Ok(Found { report: scan.report, asked })
+    scan.report.asks = desk.shadow.db.query_row(sql, [], |row| row.get(0)).map_err(ShadowError)?;
+    Ok(scan.report)
 }
 
 /// How many rows a whole scan reads, where anybody watches.
@@ -174,6 +165,9 @@ impl Scan<'_> {
             self.relinked.push((entry.uid, entry.lid));
         }
         if entry.seen.is(print) && entry.mark != Mark::Kept {
+            return Ok(());
+        }
+        if entry.mark == Mark::Kept && !compose::has_children(self.desk.live, row.id()?)? {
             return Ok(());
         }
         if known.once_said(print) && entry.stamp.2 != self.desk.me && !failpoint::planted("went back") {
@@ -372,31 +366,44 @@ pub fn ask(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), RowsError> {
     Ok(())
 }
 
-/// Sessions that were to go and on which no row hangs any more: they go without being published.
+/// Whether anything is to be asked of the log.
+///
+/// # Errors
+/// The shadow's.
+pub fn is_asked(desk: Desk<'_>) -> Result<bool, ShadowError> {
+    let sql = "SELECT 1 FROM temp.asked LIMIT 1";
+    Ok(desk.shadow.db.query_row(sql, [], |_| Ok(())).optional()?.is_some())
+}
+
+/// Sessions that were to go and on which no row hangs any more, with their local ids.
+///
+/// # Errors
+/// See [`RowsError`].
+pub fn childless(desk: Desk<'_>) -> Result<Vec<(Uid, Option<i64>)>, RowsError> {
+    let sql = "SELECT uid, lid FROM rows WHERE mark = 1 AND NOT dead AND tab = 'sdk_sessions'";
+    let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(ShadowError)?;
+    let kept: Vec<(Uid, Option<i64>)> = rows.collect::<rusqlite::Result<_>>().map_err(ShadowError)?;
+    let mut empty = Vec::new();
+    for (uid, lid) in kept {
+        if !lid.map_or(Ok(false), |lid| compose::has_children(desk.live, lid))? {
+            empty.push((uid, lid));
+        }
+    }
+    Ok(empty)
+}
+
+/// They go without being published.
 ///
 /// # Errors
 /// See [`RowsError`].
 pub fn drop_childless(desk: Desk<'_>) -> Result<(), RowsError> {
-    let sql = "SELECT uid, lid FROM rows WHERE mark = 1 AND NOT dead AND tab = 'sdk_sessions'";
-    let kept: Vec<(Uid, Option<i64>)> = {
-        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(ShadowError)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(ShadowError)?
-    };
-    for (uid, lid) in kept {
+    for (uid, lid) in childless(desk)? {
         if let Some(lid) = lid {
-            if compose::has_children(desk.live, lid)? {
-                continue;
-            }
             desk.live.db.execute("DELETE FROM main.sdk_sessions WHERE id = ?1", [lid])?;
         }
-        desk.shadow
-            .db
-            .execute(
-                "UPDATE rows SET dead = 1, lid = NULL, mark = 0 WHERE uid = ?1 AND tab = 'sdk_sessions'",
-                [uid],
-            )
-            .map_err(ShadowError)?;
+        let sql = "UPDATE rows SET dead = 1, lid = NULL, mark = 0 WHERE uid = ?1 AND tab = 'sdk_sessions'";
+        desk.shadow.db.execute(sql, [uid]).map_err(ShadowError)?;
     }
     Ok(())
 }

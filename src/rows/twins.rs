@@ -70,6 +70,18 @@ pub async fn unite(desk: Desk<'_>, log: &RowLog<'_>) -> Result<(), RowsError> {
     Ok(())
 }
 
+/// Whether any uid has to take over a row.
+///
+/// # Errors
+/// See [`RowsError`].
+pub fn any(desk: Desk<'_>) -> Result<bool, RowsError> {
+    let Some(shape) = desk.live.shapes.get(TABLE) else {
+        return Ok(false);
+    };
+    list_lost(desk, shape)?;
+    Ok(!find(desk)?.is_empty())
+}
+
 /// Lists the observations that the shadow knows and the database lacks.
 fn list_lost(desk: Desk<'_>, shape: &Shape) -> Result<(), RowsError> {
     desk.shadow.db.execute("DELETE FROM temp.gone", []).map_err(ShadowError)?;

@@ -5,7 +5,8 @@
 use super::session::Session;
 use super::wish::Wish;
 use crate::error::CommandResult;
-use crate::rows::{Guest, NewsNoted, Rows};
+use crate::failpoint;
+use crate::rows::{Guest, NewsNoted, Rows, RowsError};
 use crate::worker::{self, Quiesced};
 
 /// What becomes of an arrival.
@@ -32,18 +33,47 @@ fn company(running: bool, patient: bool, may: bool) -> Company {
 }
 
 /// Whether rows may arrive, and who was stopped for it; given back by [`leave`].
-pub(super) enum Arrival {
+enum Arrival {
     /// They may.
     Now(Option<Box<Quiesced>>),
     /// Later.
     Later,
 }
 
-/// Comes into the database: `noted` is what waits to be written.
+/// Writes into the database in the company that is there, in turns that the worker can wait for or while it is stopped.
+/// `noted` is what waits to be written; `None`: not now, because of the worker.
 ///
 /// # Errors
-/// The worker does not stop; spawn.lock cannot be had.
-pub(super) async fn come(
+/// The worker does not stop; spawn.lock cannot be had; what `work` ends with.
+pub(super) async fn write<'a, T>(
+    session: &Session,
+    rows: &mut Rows<'a>,
+    wish: Wish,
+    noted: NewsNoted,
+    work: impl AsyncFnOnce(&mut Rows<'a>) -> Result<T, RowsError>,
+) -> CommandResult<Option<T>> {
+    let Arrival::Now(quiesced) = come(session, rows, wish, noted).await? else {
+        return Ok(None);
+    };
+    // While the worker is stopped a signal waits: nobody else would start it again.
+    let _critical = quiesced.is_some().then(|| session.bucket.context.critical());
+    failpoint::reach("sync.quiesced");
+    let written = work(rows).await;
+    leave(session, rows, quiesced).await;
+    Ok(Some(written?))
+}
+
+/// That something has to be written, whatever else there is.
+///
+/// # Errors
+/// The database cannot be opened.
+pub(super) fn something(rows: &mut Rows<'_>) -> CommandResult<NewsNoted> {
+    let keeps_a_log = rows.keeps_a_log()?;
+    Ok(NewsNoted { is_anything: true, waits: false, first: false, never: false, keeps_a_log })
+}
+
+/// Comes into the database.
+async fn come(
     session: &Session,
     rows: &mut Rows<'_>,
     wish: Wish,
@@ -84,7 +114,7 @@ pub(super) async fn come(
 }
 
 /// Leaves the database to its worker, however the arrival ended.
-pub(super) async fn leave(session: &Session, rows: &mut Rows<'_>, quiesced: Option<Box<Quiesced>>) {
+async fn leave(session: &Session, rows: &mut Rows<'_>, quiesced: Option<Box<Quiesced>>) {
     rows.come_as(Guest::Beside);
     let Some(quiesced) = quiesced else { return };
     if let Err(error) = quiesced.resume(!session.config.worker.leave_stopped).await {

@@ -1,7 +1,7 @@
 //! Rows, both ways: what others have recorded comes in, what was recorded here goes out, and this machine's record says so.
 //! Asks `rows` for each step; how a step is made is its business.
 
-use super::company::{self, Arrival};
+use super::company;
 use super::gate::Standing;
 use super::node;
 use super::record::RecordFile;
@@ -14,7 +14,7 @@ use crate::install::precaution;
 use crate::python::Head;
 use crate::python::object;
 use crate::rows::log::ListedNode;
-use crate::rows::{self, Begun, Collected, NewsNoted, Published, Restoring, Rows, Scanned, Site, TakenIn};
+use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
 use crate::worker::{self, watermarks};
 
 /// What was exchanged.
@@ -60,11 +60,16 @@ pub(super) async fn rows(
     for _ in 0..ATTEMPTS {
         done.begun = rows.begin(wish.depth()).await?;
         failpoint::reach("sync.begun");
+        // Whatever else would be read or written first would take it for what it is not.
+        if !settle(session, rows, wish).await? {
+            done.postponed = true;
+            break;
+        }
         let noted = rows.note_news(nodes.take()).await?;
         if own && noted.never && noted.is_anything && session.rehearsal.is_none() {
             back_up(session).await?;
         }
-        match take_in(session, rows, wish, noted).await? {
+        match company::write(session, rows, wish, noted, async |rows| rows.take_in_news().await).await? {
             Some(collected) => {
                 tell(Moment::Came(&collected));
                 done.collected.add(collected);
@@ -76,7 +81,14 @@ pub(super) async fn rows(
         if !wish.publishes() || done.postponed && noted.first {
             break;
         }
-        let scanned = rows.scan().await?;
+        let mut scanned = rows.scan()?;
+        if scanned.asks > 0 {
+            let noted = company::something(rows)?;
+            match company::write(session, rows, wish, noted, async |rows| rows.ask().await).await? {
+                Some(()) => scanned = rows.scan()?,
+                None => done.postponed = true,
+            }
+        }
         tell(Moment::Goes(&scanned));
         done.published = rows.publish(scanned.clone()).await?;
         done.scanned = scanned;
@@ -109,22 +121,15 @@ async fn back_up(session: &Session) -> CommandResult {
     Ok(())
 }
 
-/// Takes in what is new; `None`: not now, because of the worker.
-async fn take_in(
-    session: &Session,
-    rows: &mut Rows<'_>,
-    wish: Wish,
-    noted: NewsNoted,
-) -> CommandResult<Option<Collected>> {
-    let Arrival::Now(quiesced) = company::come(session, rows, wish, noted).await? else {
-        return Ok(None);
-    };
-    // While the worker is stopped a signal waits: nobody else would start it again.
-    let _critical = quiesced.is_some().then(|| session.bucket.context.critical());
-    failpoint::reach("sync.quiesced");
-    let collected = rows.take_in_news().await;
-    company::leave(session, rows, quiesced).await;
-    Ok(Some(collected?))
+/// Does what an upgrade of claude-mem asks for; whether it is done.
+async fn settle(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> CommandResult<bool> {
+    if !rows.has_to_settle()? {
+        rows.settle().await?;
+        return Ok(true);
+    }
+    let noted = company::something(rows)?;
+    let settled = company::write(session, rows, wish, noted, async |rows| rows.settle().await).await?;
+    Ok(settled.is_some())
 }
 
 /// A person has put an earlier state in place: the next sync tells the log, instead of the log correcting it.
@@ -150,19 +155,12 @@ pub(super) async fn take_image(
     let key = session.bucket.keys.database();
     let listed = session.bucket.store.list(&key).await?;
     let modified = listed.iter().find(|entry| entry.key == key).map_or(0, |entry| entry.modified);
-    let noted = NewsNoted {
-        is_anything: true,
-        waits: false,
-        first: false,
-        never: false,
-        keeps_a_log: rows.keeps_a_log()?,
-    };
-    let Arrival::Now(quiesced) = company::come(session, rows, wish, noted).await? else {
+    let noted = company::something(rows)?;
+    let modified_ms = modified.saturating_mul(1000);
+    let take = async |rows: &mut Rows<'_>| rows.take_image(&image.path, modified_ms).await;
+    let Some(taken) = company::write(session, rows, wish, noted, take).await? else {
         return Ok(None);
     };
-    let taken = rows.take_image(&image.path, modified.saturating_mul(1000)).await;
-    company::leave(session, rows, quiesced).await;
-    let taken = taken?;
     // The commit that holds these rows comes next; nobody may find it before the segment that they are in.
     node::announce(session, rows).await?;
     // What came, not what was announced: a push that was cut off has both, and they differ.

@@ -249,6 +249,53 @@ fn a_worker_that_waits_for_locks_goes_on_while_rows_arrive() {
     assert_whole(&board.db_path());
 }
 
+#[test]
+fn an_old_worker_is_stopped_for_rows_that_are_put_back() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = published(store.path(), 20);
+    let (board, worker) = with_worker("board", store.path(), "13.10.1");
+    let before = memory(&board.db_path());
+    desk.cmd("sync").run().assert_code(0);
+    board.db().execute("DELETE FROM observations");
+    board.cmd("sync").run().assert_code(0).stdout_has("membridge sync --put-back");
+    assert!(worker.alive(), "nothing was written");
+    board.cmd("sync --put-back").run().assert_code(0).stdout_has("the worker is stopped");
+    assert!(!worker.alive());
+    assert_eq!(memory(&board.db_path()), before);
+    board.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+}
+
+/// Nothing is read or written before it: the twin that others know would be taken for a deletion.
+#[test]
+fn an_old_worker_is_stopped_for_twins_that_an_upgrade_has_merged_but_not_in_the_middle_of_a_session() {
+    let store = tempfile::tempdir().unwrap();
+    let desk = published(store.path(), 8);
+    let (board, worker) = with_worker("board", store.path(), "13.10.1");
+    board.db().execute(
+        "INSERT INTO observations(memory_session_id, project, type, title, narrative, created_at, created_at_epoch)
+         SELECT memory_session_id, project, type, title, narrative, created_at, created_at_epoch + 1 FROM observations",
+    );
+    for machine in [&board, &desk, &board] {
+        machine.cmd("sync").run().assert_code(0);
+    }
+    // Of twins the lowest id stays; the smallest uid is the other's, of some of them.
+    let merge = "DELETE FROM observations WHERE id NOT IN
+                   (SELECT min(id) FROM observations GROUP BY memory_session_id, title, narrative);
+                 CREATE TABLE later(id INTEGER); DROP TABLE later;";
+    board.db().execute(merge);
+    board.cmd("sync --for turn").run().assert_code(0);
+    assert!(worker.alive());
+    desk.cmd("sync").run().assert_code(0).stdout_has("already up to date");
+    board.cmd("sync").run().assert_code(0).stdout_has("the worker is stopped");
+    assert!(!worker.alive());
+    desk.db().execute(merge);
+    for machine in [&desk, &board, &desk] {
+        machine.cmd("sync").run().assert_code(0);
+    }
+    assert_eq!((observations(&desk), observations(&board)), (10, 10));
+    assert_eq!(memory(&board.db_path()), memory(&desk.db_path()));
+}
+
 /// It would be given up for what never came.
 #[test]
 fn an_old_worker_is_left_alone_where_nothing_arrives() {

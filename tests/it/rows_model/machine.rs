@@ -284,8 +284,13 @@ fn run(world: &mut World, at: usize, how: Sync, dice: &mut Dice) -> Result<Repor
     for _ in 0..2 {
         let begun = wait(rows.begin(how.depth))?;
         report.went_back |= begun.went_back.is_some();
+        wait(rows.settle())?;
         report.collected += wait(rows.collect(None))?.segments;
-        let scanned = wait(rows.scan())?;
+        let mut scanned = rows.scan()?;
+        if scanned.asks > 0 {
+            wait(rows.ask())?;
+            scanned = rows.scan()?;
+        }
         if !how.alone {
             world.meanwhile(at, dice);
         }
