@@ -49,6 +49,12 @@ pub(super) fn mac(keys: &Keyring, object: &str, record: &Map<String, Value>) -> 
     }
 }
 
+/// Whether somebody with an older key wrote this record: it is not believed, but it says who that was.
+pub(super) fn is_by_an_older_key(keys: &Keyring, object: &str, record: &Map<String, Value>) -> bool {
+    let mut older = keys.all().skip(1).cloned();
+    older.any(|key| mac(&Keyring::new(key), object, record) == Mac::Valid)
+}
+
 fn tag(key: &MasterKey, object: &str, record: &Map<String, Value>) -> Option<hmac::Tag> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &key.subkey("record-mac"));
     let mut text = String::new();

@@ -44,7 +44,8 @@ impl Seal {
         Ok(shown)
     }
 
-    /// The record that was signed for `object`, and whether it is authentic; where it is not, what everybody sees.
+    /// The record that was signed for `object`, and whether it is authentic; where it is not, what everybody sees, or what
+    /// somebody with an older key wrote.
     pub fn verify(&self, shown: Map<String, Value>, object: &str, cid: &str) -> (Map<String, Value>, Mac) {
         let Self::On(fleet) = self else {
             return (shown, Mac::Valid);
@@ -54,6 +55,10 @@ impl Seal {
                 Some(record) => (record, Mac::Valid),
                 None => (shown, Mac::Wrong),
             },
+            // A lock that this machine left before the key was changed is to be known for its own.
+            Mac::Wrong if mac::is_by_an_older_key(&fleet.keys, object, &shown) => {
+                (inner(fleet, &shown, object, cid).unwrap_or(shown), Mac::Wrong)
+            }
             other => (shown, other),
         }
     }
@@ -127,5 +132,10 @@ mod tests {
             assert_eq!(on(1).verify(record.clone(), object, cid), (record, expected));
         }
         assert_eq!(on(2).verify(shown.clone(), "lease", "cid").1, Mac::Wrong);
+        // Names are read, and nothing is believed.
+        let ring = Keyring::new(MasterKey::new([1; 32])).led_by(MasterKey::new([2; 32]));
+        let anew = Seal::on(ring, Vouched::default(), Watch::default());
+        assert_eq!(anew.verify(shown.clone(), "lease", "cid"), (lease(), Mac::Wrong));
+        assert_eq!(anew.verify(with("epoch", json!(9)), "lease", "cid").0["epoch"], json!(9));
     }
 }

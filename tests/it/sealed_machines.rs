@@ -185,6 +185,26 @@ fn after_a_rotation_a_machine_with_the_old_key_waits_for_the_new_one() {
     alpha.cmd("verify --all").run().assert_code(0);
 }
 
+/// The lock that it left is its own, although its name looks otherwise under the new key.
+#[test]
+fn a_change_of_the_key_that_was_cut_off_keeps_nobody_waiting() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    with_memory(&alpha);
+    seal_it(&alpha);
+    alpha.cmd("sync").run().assert_code(0);
+    let beta = joined(&server, "beta", &key_of(&alpha));
+    beta.cmd("sync").run().assert_code(0);
+    alpha.cmd("key rotate").env("MEMBRIDGE_FAILPOINT", "key.sealed").run();
+    beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
+    // Whose it is everybody sees.
+    beta.cmd("key rotate").run().assert_code(1).says("held by alpha");
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.cmd("key rotate").run().assert_code(0);
+    beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
+    settled(&[&alpha, &beta]);
+}
+
 #[test]
 fn a_lost_key_costs_the_bucket_and_no_memory() {
     let server = S3Server::start();
