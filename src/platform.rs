@@ -7,6 +7,9 @@ mod linux;
 #[cfg_attr(target_os = "linux", allow(dead_code, reason = "compiled for its tests"))]
 mod ps;
 
+use std::io;
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -31,6 +34,28 @@ pub struct Memory {
     pub available: u64,
     /// What nothing uses.
     pub free: u64,
+}
+
+/// The disk under a path, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// All of it.
+    pub total: u64,
+    /// What we may still write.
+    pub free: u64,
+}
+
+/// The disk under a path that is there.
+///
+/// # Errors
+/// The file system does not say.
+pub fn disk(path: &Path) -> io::Result<Disk> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    // The field widths differ between targets.
+    #[allow(clippy::unnecessary_cast)]
+    let [total, free, size] =
+        [stat.blocks() as u64, stat.blocks_available() as u64, stat.fragment_size() as u64];
+    Ok(Disk { total: total.saturating_mul(size), free: free.saturating_mul(size) })
 }
 
 /// Whether a process with this pid is there, whoever it belongs to; a zombie is.

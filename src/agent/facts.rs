@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 
-use crate::platform::{self, Memory};
+use crate::platform::{self, Disk, Memory};
 
 /// `systemd`, `openrc` or `unknown`.
 pub fn init_system() -> &'static str {
@@ -31,11 +30,10 @@ fn pretty_name(release: &str) -> Option<&str> {
 
 /// The disk under a path, in GB.
 pub fn disk(path: &Path) -> Value {
-    let Ok(found) = statvfs(path) else {
+    let Ok(Disk { total, free }) = platform::disk(path) else {
         return Value::Null;
     };
-    let bytes = |blocks: u64| gigabytes(blocks.saturating_mul(found.fragment_size()));
-    let (total, free) = (bytes(found.blocks()), bytes(found.blocks_available()));
+    let (total, free) = (gigabytes(total), gigabytes(free));
     let used = if total > 0.0 { tenth((total - free) / total * 100.0) } else { 0.0 };
     json!({"total_gb": total, "free_gb": free, "used_pct": used})
 }

@@ -13,6 +13,7 @@ use crate::database::{files, install};
 use crate::error::{Code, CommandResult, Failure};
 use crate::history::{Commit, log, verify};
 use crate::outcome::Outcome;
+use crate::rows;
 use crate::sync::{Session, restore};
 use crate::ui::{Report, Tone, human_bytes};
 
@@ -182,7 +183,10 @@ pub(super) async fn diff(run: &Run, from: &str, to: &str) -> CommandResult<Repor
     for change in &changes {
         run.ui.line(format!(
             "{}: {} added, {} changed, {} removed",
-            change.table, change.added, change.changed, change.removed
+            rows::called(&change.table),
+            change.added,
+            change.changed,
+            change.removed
         ));
         past::show_titles(&run.ui, change, "    ");
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DatabaseError;
 use crate::failpoint;
+use crate::platform;
 use crate::private_files::make_private_folder;
 
 pub use super::temporary::{abandon, leftovers, sweep, temporary};
@@ -91,11 +92,9 @@ pub fn room_for(image: u64, here: u64) -> u64 {
 /// The file system does not say.
 pub fn free_space(folder: &Path) -> Result<u64, DatabaseError> {
     let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let stat = nix::sys::statvfs::statvfs(existing)
-        .map_err(|error| DatabaseError::io("ask for the free space of", folder, error.into()))?;
-    // The field widths differ between targets.
-    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
-    Ok((stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64))
+    let disk = platform::disk(existing);
+    let disk = disk.map_err(|error| DatabaseError::io("ask for the free space of", folder, error))?;
+    Ok(disk.free)
 }
 
 /// Whether there is a database. A file of 0 bytes (a power cut, `touch`, a bind mount) is none: SQLite writes the first page

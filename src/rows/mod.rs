@@ -73,6 +73,7 @@ pub use error::RowsError;
 pub use record::Record;
 pub use report::{
     Begun, Collected, Conflict, Folded, NewsNoted, Published, Scanned, Standing, TakenIn, Tally, WentBack,
+    called,
 };
 pub use run::Rows;
 pub use site::{Depth, Site};

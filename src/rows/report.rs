@@ -37,14 +37,6 @@ impl Tally {
 
     /// `12 observations, 1 prompt`: observations first, words instead of names of tables. Empty when there are none.
     pub fn describe(&self) -> String {
-        let words = |table: &str| match table {
-            "observations" => (0, "observation", "observations"),
-            "session_summaries" => (1, "summary", "summaries"),
-            "user_prompts" => (2, "prompt", "prompts"),
-            "sdk_sessions" => (3, "session", "sessions"),
-            "tool_uses" => (4, "tool call", "tool calls"),
-            _ => (5, "other row", "other rows"),
-        };
         let mut sums: BTreeMap<_, u64> = BTreeMap::new();
         for (table, count) in &self.0 {
             *sums.entry(words(table)).or_default() += count;
@@ -54,6 +46,29 @@ impl Tally {
             .map(|((_, one, many), count)| format!("{count} {}", if count == 1 { one } else { many }))
             .collect();
         parts.join(", ")
+    }
+}
+
+/// What people call a row of a table, and several, with their place in a list.
+fn words(table: &str) -> (u8, &'static str, &'static str) {
+    match table {
+        "observations" => (0, "observation", "observations"),
+        "session_summaries" => (1, "summary", "summaries"),
+        "user_prompts" => (2, "prompt", "prompts"),
+        "sdk_sessions" => (3, "session", "sessions"),
+        "tool_uses" => (4, "tool call", "tool calls"),
+        _ => (OTHER, "other row", "other rows"),
+    }
+}
+
+/// The place of a table that people have no word for.
+const OTHER: u8 = 5;
+
+/// What people call the rows of a table; its name where they have no word for it.
+pub fn called(table: &str) -> &str {
+    match words(table) {
+        (OTHER, _, _) => table,
+        (_, _, many) => many,
     }
 }
 
@@ -280,10 +295,12 @@ impl WentBack {
     pub fn describe(&self) -> String {
         match self {
             Self::Schema => "its schema is older".to_owned(),
-            Self::Sequence(table) => format!("fewer rows of {table} were ever recorded in it"),
-            Self::OtherRow(table) => format!("another row of {table} stands where a known one was"),
+            Self::Sequence(table) => format!("fewer {} were ever recorded in it", called(table)),
+            Self::OtherRow(table) => {
+                format!("another one of the {} stands where a known one was", called(table))
+            }
             Self::UnknownRow(table) => {
-                format!("an unknown row of {table} has a number that was given before")
+                format!("an unknown one of the {} has a number that was given before", called(table))
             }
         }
     }
@@ -301,7 +318,15 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::{Tally, called};
+
+    #[test]
+    fn rows_are_called_what_people_call_them() {
+        assert_eq!(
+            ["session_summaries", "sdk_sessions", "notes"].map(called),
+            ["summaries", "sessions", "notes"]
+        );
+    }
 
     #[test]
     fn counts_are_said_in_words() {

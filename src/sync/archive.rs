@@ -238,10 +238,7 @@ async fn locked(
     };
     let pack = human_bytes(shot.pack.digests.size);
     let mirror = shot.object.as_ref().map_or(String::new(), |object| {
-        format!(
-            ", and {} for Python nodes (none left? membridge mirror off)",
-            human_bytes(object.digests.size)
-        )
+        format!("; for Python nodes {} (none? membridge mirror off)", human_bytes(object.digests.size))
     });
     session.ui.step(Stage::Upload.label(work.wish), format!("Upload: {pack}{mirror}"));
     failpoint::reach("push.before-upload");

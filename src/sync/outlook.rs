@@ -90,6 +90,8 @@ pub struct Machine<'a> {
     pub record: &'a NodeRecord,
     /// Segments of ours that it has not taken in.
     pub behind: u64,
+    /// Segments of anybody's that are here and not there.
+    pub lacks: u64,
 }
 
 impl Machine<'_> {
@@ -103,7 +105,7 @@ impl Machine<'_> {
         let record = self.record;
         json!({
             "node_id": record.node_id, "host": record.host, "observations": self.observations(),
-            "last_seen": record.time, "behind": self.behind, "role": record.role,
+            "last_seen": record.time, "behind": self.behind, "lacks": self.lacks, "role": record.role,
         })
     }
 }
@@ -114,6 +116,25 @@ impl Outlook {
         let standing = self.standing.as_ref()?;
         let (writer, folds) = (standing.writer?.to_string(), standing.folds.clone());
         Some(NodeRecord { writer, last: standing.segment, folds, ..NodeRecord::default() })
+    }
+
+    /// What is here of the log, as the record of each writer would say it.
+    fn here(&self) -> Vec<NodeRecord> {
+        let Some(standing) = &self.standing else {
+            return Vec::new();
+        };
+        let folds = |writer: &str| match self.nodes.iter().flatten().find(|record| record.writer == writer) {
+            Some(record) => record.folds.clone(),
+            None => Vec::new(),
+        };
+        let others = standing.seen.iter().map(|(writer, number)| (writer.to_string(), *number));
+        let others = others.map(|(writer, last)| NodeRecord {
+            folds: folds(&writer),
+            writer,
+            last,
+            ..NodeRecord::default()
+        });
+        others.chain(self.own()).collect()
     }
 
     /// The other machines, by name. An installation that started again under a new id is one machine: its newest record counts.
@@ -129,8 +150,17 @@ impl Outlook {
             }
         }
         newest.sort_by(|a, b| a.name().cmp(b.name()));
-        let machines = newest.into_iter();
-        machines.map(|record| Machine { record, behind: fleet::behind(record, own.iter()) }).collect()
+        let here = self.here();
+        let is_of = |record: &NodeRecord, part: &NodeRecord| {
+            let same = |other: &NodeRecord| other.writer == part.writer && other.name() == record.name();
+            self.nodes.iter().flatten().any(same)
+        };
+        let machines = newest.into_iter().map(|record| Machine {
+            record,
+            behind: fleet::behind(record, own.iter()),
+            lacks: fleet::behind(record, here.iter().filter(|part| !is_of(record, part))),
+        });
+        machines.collect()
     }
 
     /// The answer.
@@ -147,7 +177,7 @@ impl Outlook {
             (None, Some(_)) => Answer::Nothing,
             (Some(_), Some(_)) if !synced => Answer::OnlyHere,
             (Some(_), Some(_)) if self.waits_to_be_sent() => Answer::Unsent,
-            (Some(_), Some(_)) if others.iter().any(|machine| machine.behind > 0) => Answer::InStore,
+            (Some(_), Some(_)) if others.iter().any(|machine| machine.lacks > 0) => Answer::InStore,
             (Some(_), Some(_)) => Answer::Everywhere,
         }
     }
@@ -184,7 +214,7 @@ impl Outlook {
             _ => format!("all {here} observations are"),
         };
         let others = self.others();
-        let (all, with) = (others.len(), others.iter().filter(|machine| machine.behind == 0).count());
+        let (all, with) = (others.len(), others.iter().filter(|machine| machine.lacks == 0).count());
         match self.answer() {
             Answer::Nothing => "nothing recorded yet: no database here, none in the store".to_owned(),
             Answer::OnlyThere => {
@@ -328,6 +358,29 @@ mod tests {
             assert_eq!(outlook.answer(), answer, "{says}");
             let text = outlook.describe();
             assert!(text.contains(says), "{text} lacks {says}");
+        }
+    }
+
+    #[test]
+    fn what_came_from_others_has_to_be_everywhere_too() {
+        // Here are three segments of b's; c has taken two of them in, and all of ours.
+        let standing = Standing { seen: [(writer('b'), 3)].into(), ..synced(1) };
+        let of_c = |seen_of_b| NodeRecord {
+            seen: [(writer('a').to_string(), 1), (writer('b').to_string(), seen_of_b)].into(),
+            ..node('c', "laptop", 0, 1)
+        };
+        for (seen, answer, lacks) in
+            [(2, Answer::InStore, 1), (3, Answer::Everywhere, 0), (9, Answer::Everywhere, 0)]
+        {
+            let outlook = Outlook {
+                observations: Some(5),
+                standing: Some(standing.clone()),
+                nodes: Some(vec![node('b', "board", 3, 1), of_c(seen)]),
+                ..Outlook::default()
+            };
+            let others: Vec<_> =
+                outlook.others().iter().map(|machine| (machine.behind, machine.lacks)).collect();
+            assert_eq!((outlook.answer(), others), (answer, vec![(0, 0), (0, lacks)]), "{seen}");
         }
     }
 

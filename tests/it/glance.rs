@@ -48,6 +48,25 @@ fn a_prompt_gets_one_line_without_a_single_request() {
 }
 
 #[test]
+fn it_is_everywhere_only_when_what_others_recorded_is_too() {
+    let server = S3Server::start();
+    let alpha = pushed(&server, 5);
+    let (beta, gamma) = (Machine::new("beta", &server), Machine::new("gamma", &server));
+    for machine in [&beta, &gamma] {
+        machine.cmd("pull_sqlite").run().assert_code(0);
+    }
+    alpha.db().add_observations(3);
+    alpha.cmd("sync").run().assert_code(0);
+    beta.cmd("sync").run().assert_code(0);
+    // Beta recorded nothing itself, and has what gamma lacks.
+    let status = beta.cmd("status").run();
+    status.assert_code(0).stdout_has("all 8 observations are in the store and on 1 of 2 other machines");
+    status.stdout_has("1 sync behind");
+    gamma.cmd("sync").run().assert_code(0);
+    beta.cmd("status").run().assert_code(0).stdout_has("are in the store and on both other machines");
+}
+
+#[test]
 fn offline_is_a_calm_line() {
     let server = S3Server::start();
     let alpha = Machine::new("alpha", &server);

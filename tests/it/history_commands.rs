@@ -83,7 +83,7 @@ fn look_back(store: &Store) {
         .run()
         .assert_code(0)
         .stdout_has("observations: 40 added, 0 changed, 0 removed")
-        .stdout_has("user_prompts: 8 added, 0 changed, 0 removed");
+        .stdout_has("prompts: 8 added, 0 changed, 0 removed");
     alpha
         .cmd("diff 2026-01-02")
         .run()

@@ -72,7 +72,7 @@ fn push_first_again_and_after_new_memory() {
     [2/6] sending: 5 observations, 1 summary, 2 prompts, 1 session
     [2/6] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
-    [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
+    [5/6] Upload: [SIZE]; for Python nodes [SIZE] (none? membridge mirror off)
     [6/6] Verified: commit 1 sha256 [SHORT]
     PUSH COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     alpha$ membridge push_sqlite
@@ -85,7 +85,7 @@ fn push_first_again_and_after_new_memory() {
     [2/6] sending: 2 observations
     [2/6] Snapshot: 7 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [3/6] Lock
-    [5/6] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
+    [5/6] Upload: [SIZE]; for Python nodes [SIZE] (none? membridge mirror off)
     [6/6] Verified: commit 2 sha256 [SHORT]
     PUSH COMPLETE (7 observations, 1 summary, 2 prompts, 1 session)
     alpha$ membridge push_sqlite --quiet
@@ -174,7 +174,7 @@ fn sync_on_both_sides() {
     [5/7] sending: 5 observations, 1 summary, 2 prompts, 1 session
     [6/7] Snapshot: 5 observations, 1 summary, 2 prompts, 1 session ([SIZE])
     [6/7] Lock
-    [6/7] Upload: [SIZE], and [SIZE] for Python nodes (none left? membridge mirror off)
+    [6/7] Upload: [SIZE]; for Python nodes [SIZE] (none? membridge mirror off)
     [7/7] Verified: commit 1 sha256 [SHORT]
     SYNC COMPLETE (5 observations, 1 summary, 2 prompts, 1 session)
     beta$ membridge sync
@@ -246,6 +246,7 @@ fn status_before_and_after() {
           "observations": 5,
           "last_seen": "[TIME]",
           "behind": 0,
+          "lacks": 0,
           "role": "primary"
         }
       ],

@@ -106,11 +106,11 @@ impl<'a> Shown<'a> {
         let mut others = outlook.others();
         let all: Vec<Value> = others.iter().map(Machine::to_json).collect();
         // Whoever is behind first.
-        others.sort_by_key(|machine| std::cmp::Reverse(machine.behind));
+        others.sort_by_key(|machine| std::cmp::Reverse(machine.lacks));
         let width = others.iter().take(MACHINES).map(|machine| machine.record.name().chars().count()).max();
         for machine in others.iter().take(MACHINES) {
             let seen = machine.record.at().map_or("never".to_owned(), |at| self.clock.ago(self.clock.at(at)));
-            let behind = match machine.behind {
+            let behind = match machine.lacks {
                 0 => String::new(),
                 behind => format!(", {} behind", count(behind, "sync", "syncs")),
             };
