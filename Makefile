@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LATENCY_ROUNDS ?= 20
 LATENCY_MB ?= 100
 
-.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-context bench-memory bench-rows bench-latency soak power-cuts load-fleet fuzz dist \
+.PHONY: help build test test-claude-mem test-page test-servers lint fmt deny demo release bench bench-context bench-memory bench-rows bench-latency soak power-cuts coverage mutants load-fleet fuzz dist \
 	test-dist test-packages deb reproducible install uninstall
 
 help: ## List the targets
@@ -80,6 +80,12 @@ soak: ## Thousands of random lives of rows and of fleets (FLEET_SEED, FLEET_CASE
 
 power-cuts: ## Two hundred power cuts in a publish, an arrival, an archive and a restore (POWER_CUTS for each, POWER_SEED for one)
 	$(CARGO) test --locked --test it -- --ignored --nocapture power_cuts::
+
+coverage: ## Lines that the tests run, by folder, and those that none runs; fails under 90 % where the promise rests
+	scripts/coverage.sh
+
+mutants: ## Mutants of the deciding modules (MUTANTS_FILES), or of what changed (SINCE="1 day ago"), each against the unit tests
+	scripts/mutants.sh
 
 load-fleet: release ## What the server bears: 1,000 heartbeats a second for LOAD_SECONDS (30), 10,000 jobs, 10,000 silent connections
 	MEMBRIDGE_BIN=$(TARGET_DIR)/release/membridge $(CARGO) test --locked --test it -- --ignored --nocapture fleet_load::

@@ -18,13 +18,13 @@ pub fn is_ours_alone(database: &Path) -> bool {
 /// Whether locks on these files are listed, all of them by this process. The device is not compared: the list and the file
 /// system name it differently here and there, and a stranger taken for another user of the database does no harm.
 fn only_by(list: &str, inodes: &[u64], pid: u32) -> bool {
-    let holder = |line: &str| -> Option<Option<u32>> {
-        // `1: POSIX  ADVISORY  READ 2047 fe:00:1048613 120 120`; one who waits has `->` before the kind.
-        let words: Vec<&str> = line.split_whitespace().filter(|word| *word != "->").collect();
-        let inode: u64 = words.get(5)?.rsplit(':').next()?.parse().ok()?;
-        inodes.contains(&inode).then(|| words.get(4)?.parse().ok())
+    // `1: POSIX  ADVISORY  READ 2047 fe:00:1048613 120 120`; one who waits has `->` before the kind.
+    let marks: Vec<String> = inodes.iter().map(|inode| format!(":{inode} ")).collect();
+    let concerned = list.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)));
+    let holder = |line: &str| -> Option<u32> {
+        line.split_whitespace().filter(|word| *word != "->").nth(4)?.parse().ok()
     };
-    let holders: Vec<Option<u32>> = list.lines().filter_map(holder).collect();
+    let holders: Vec<Option<u32>> = concerned.map(holder).collect();
     !holders.is_empty() && holders.iter().all(|holder| *holder == Some(pid))
 }
 

@@ -91,3 +91,44 @@ impl From<LockError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{Code, Failure, LockError, Rival, StoreError, StoreErrorKind};
+
+    #[test]
+    fn each_reason_has_its_code_and_says_what_to_do() {
+        let claimed = |free_in| LockError::Claimed(Rival { key: "claims/a".to_owned(), free_in });
+        let damaged = StoreError::new(StoreErrorKind::NotARecord, "s3", "read the lock", "no JSON");
+        let table = [
+            (claimed(Some(40)), Code::LockHeld, "it counts for another 40s", "when its push is done"),
+            (claimed(None), Code::LockHeld, "does not tell its age", "FORCE_PUSH=1 membridge push_sqlite"),
+            (LockError::Contended { attempts: 10 }, Code::Contended, "each of 10 attempts", "try again"),
+            (LockError::Lost("gamma".into()), Code::LockLost, "was lost: gamma", "nothing was committed"),
+            (LockError::Overtaken("a".into()), Code::Contended, "in the same moment", "push again"),
+            (
+                LockError::Local(io::ErrorKind::WouldBlock.into()),
+                Code::LocalBusy,
+                "held the project's lock for more than 60 s",
+                "when it is done",
+            ),
+            (
+                LockError::Local(io::ErrorKind::PermissionDenied.into()),
+                Code::LocalFile,
+                "between processes of this machine",
+                "MEMBRIDGE_STATE_DIR",
+            ),
+            (LockError::Random(getrandom::Error::UNSUPPORTED), Code::NoRandomness, "no random", "try again"),
+            (LockError::Store(damaged), Code::BadObject, "no JSON", "if no other machine is pushing"),
+        ];
+        for (error, code, says, advises) in table {
+            let failure = Failure::from(error);
+            assert_eq!(failure.code, code, "{}", failure.message);
+            assert!(failure.message.contains(says), "{}", failure.message);
+            assert!(failure.hints.iter().any(|hint| hint.contains(advises)), "{:?}", failure.hints);
+        }
+        assert!(Failure::from(LockError::Interrupted(15)).message.contains("SIGTERM"));
+    }
+}

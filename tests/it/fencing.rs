@@ -64,6 +64,17 @@ pub(super) fn lock_is_free(server: &S3Server) {
     assert_eq!(lock["state"], "released", "{lock}");
 }
 
+fn renewals(server: &S3Server) -> u64 {
+    let there = server.get(&python_node::key("mem", "locks/active.lock"));
+    there.and_then(|_| lock(server)["renewals"].as_u64()).unwrap_or(0)
+}
+
+fn change_lock(server: &S3Server, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut lock = lock(server);
+    change(&mut lock);
+    server.put(&python_node::key("mem", "locks/active.lock"), lock.to_string().into_bytes());
+}
+
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(50);
     while !done() {
@@ -154,8 +165,19 @@ fn f18_time_that_ran_out_ends_a_push_also_when_nobody_took_over() {
 
 #[test]
 fn f18_a_lock_is_renewed_while_the_work_goes_on() {
+    a_lock_is_renewed(&S3Server::start());
+}
+
+#[test]
+fn f18_a_lock_is_renewed_with_its_claim_where_conditions_are_ignored() {
     let server = S3Server::start();
-    let (mut alpha, mut beta) = two_in_step(&server);
+    let _ignores = server.fault(Fault::IgnoresConditions);
+    a_lock_is_renewed(&server);
+}
+
+#[track_caller]
+fn a_lock_is_renewed(server: &S3Server) {
+    let (mut alpha, mut beta) = two_in_step(server);
     for machine in [&mut alpha, &mut beta] {
         machine.set("LOCK_TTL_SECONDS", "3").set("STALE_LOCK_GRACE_SECONDS", "0");
     }
@@ -163,14 +185,11 @@ fn f18_a_lock_is_renewed_while_the_work_goes_on() {
     let slow = Fault::Latency(Duration::from_secs(5)).on(Op::PutObject).key("sqlite/claude-mem.db").next(1);
     let _slow = server.fault(slow);
     let push = alpha.cmd("push_sqlite").spawn();
-    wait_until("three renewals", || {
-        server.get(&python_node::key("mem", "locks/active.lock")).is_some()
-            && lock(&server)["renewals"].as_u64() >= Some(3)
-    });
+    wait_until("three renewals", || renewals(server) >= 3);
     beta.cmd("push_sqlite").run().assert_code(1).stdout_has("LOCK ACTIVE");
     push.wait().assert_code(0);
-    bucket_is(&server, &alpha);
-    lock_is_free(&server);
+    bucket_is(server, &alpha);
+    lock_is_free(server);
 }
 
 #[test]
@@ -188,6 +207,40 @@ fn f18_a_lock_that_cannot_be_renewed_stops_the_work() {
         .assert_code(1)
         .stdout_has("the lock was lost: it could not be renewed in time");
     assert_eq!(titles_in_bucket(&server), before);
+}
+
+#[test]
+fn f18_a_lock_that_somebody_else_took_meanwhile_stops_the_work() {
+    let server = S3Server::start();
+    let (mut alpha, _) = two_in_step(&server);
+    let before = titles_in_bucket(&server);
+    alpha.set("LOCK_TTL_SECONDS", "3");
+    let _hang = server.fault(Fault::BlackHole.on(Op::PutObject).key("sqlite/"));
+    let push = alpha.cmd("push_sqlite").spawn();
+    wait_until("a renewal", || renewals(&server) >= 1);
+    change_lock(&server, |lock| {
+        lock["owner"] = "somebody else's".into();
+        lock["hostname"] = "gamma".into();
+    });
+    push.wait().assert_code(1).stdout_has("the lock was lost: gamma");
+    assert_eq!(titles_in_bucket(&server), before);
+    assert_eq!(lock(&server)["hostname"], "gamma", "what is somebody else's is left alone");
+}
+
+#[test]
+fn f18_a_renewal_that_comes_through_late_is_still_ours() {
+    let server = S3Server::start();
+    let (mut alpha, _) = two_in_step(&server);
+    alpha.set("LOCK_TTL_SECONDS", "3").set("STALE_LOCK_GRACE_SECONDS", "0");
+    let slow = Fault::Latency(Duration::from_secs(5)).on(Op::PutObject).key("sqlite/claude-mem.db").next(1);
+    let _slow = server.fault(slow);
+    let push = alpha.cmd("push_sqlite").spawn();
+    wait_until("a renewal", || renewals(&server) >= 1);
+    // The same lock by our token, in a version that its holder does not know.
+    change_lock(&server, |lock| lock["expires_at"] = 0.into());
+    push.wait().assert_code(0);
+    bucket_is(&server, &alpha);
+    lock_is_free(&server);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! without pause, and one that only keeps its WAL connection open.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,9 +11,10 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::table::Tables;
 
-#[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    /// Rows that it may have written by now.
+    allowed: AtomicUsize,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -33,17 +34,35 @@ pub struct Writer {
 impl Writer {
     /// Writes as fast as SQLite lets it; the database grows by several MB a second.
     pub fn start(path: impl AsRef<Path>, label: &str) -> Writer {
-        Writer::paced(path, label, Duration::ZERO)
+        Writer::with(path, label, Duration::ZERO, usize::MAX)
     }
 
-    /// Writes one row, waits, and so on.
+    /// Writes one row, waits, and so on, up to as many as [`Writer::allow`] says: on a slow machine a test that runs longer
+    /// has no more rows for it.
     pub fn paced(path: impl AsRef<Path>, label: &str, pause: Duration) -> Writer {
-        let shared = Arc::new(Shared::default());
+        Writer::with(path, label, pause, 1)
+    }
+
+    fn with(path: impl AsRef<Path>, label: &str, pause: Duration, allowed: usize) -> Writer {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            allowed: AtomicUsize::new(allowed),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let (for_thread, path, label) = (Arc::clone(&shared), path.as_ref().to_owned(), label.to_owned());
         let thread = std::thread::spawn(move || run(&for_thread, &path, &label, pause));
         let writer = Writer { shared, thread: Some(thread) };
         writer.wait_for(1);
         writer
+    }
+
+    /// Lets a paced writer write so many rows more.
+    pub fn allow(&self, rows: usize) {
+        self.shared.allowed.fetch_add(rows, Ordering::SeqCst);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// Titles whose transaction has committed so far.
@@ -94,8 +113,14 @@ impl Drop for Writer {
 
 fn run(shared: &Shared, path: &Path, label: &str, pause: Duration) {
     let mut tables = Tables::open(path).expect("the writer opens the database");
+    let mut rows = 0;
     while !shared.stop.load(Ordering::SeqCst) {
+        if rows >= shared.allowed.load(Ordering::SeqCst) {
+            std::thread::park();
+            continue;
+        }
         let written = write_one(&mut tables, label);
+        rows += usize::from(written.is_ok());
         {
             let mut progress = shared.progress.lock().expect("the writer's progress");
             match written {
