@@ -29,11 +29,6 @@ impl Progress {
         self.0.set_position(count);
     }
 
-    /// `count` more are to be done.
-    pub fn expect(&self, count: u64) {
-        self.0.inc_length(count);
-    }
-
     /// Takes the bar off the screen.
     pub fn done(&self) {
         self.0.finish_and_clear();

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{CORE_TABLES, Table, quote, require_core, tables};
+use super::tables::{Table, quote, require_core, tables};
 use super::{DatabaseError, digest};
 use crate::progress::Bars;
 use crate::sum::Sum;
@@ -97,23 +97,6 @@ pub fn read_shown(connection: &Connection, path: &Path, bars: &Bars) -> Result<F
         digest,
         tables: tables.into_iter().map(|table| table.name).collect(),
     })
-}
-
-/// Whether any core table has a row.
-///
-/// # Errors
-/// A core table is missing; SQLite's own.
-pub fn any(connection: &Connection, path: &Path) -> Result<bool, DatabaseError> {
-    require_core(&tables(connection, path)?, path)?;
-    for table in CORE_TABLES {
-        let found = connection
-            .query_row(&format!("SELECT EXISTS (SELECT 1 FROM {})", quote(table)), [], |row| row.get(0))
-            .map_err(|error| DatabaseError::sqlite("read", path, error))?;
-        if found {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Counts the rows of the core tables.

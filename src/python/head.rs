@@ -74,11 +74,6 @@ impl Head {
         }
     }
 
-    /// Whether it is the state of that name.
-    pub fn is(&self, sha256: Sum) -> bool {
-        self.sha256() == Some(sha256)
-    }
-
     /// SHA-256 of the object for Python nodes, as announced.
     pub fn announced(&self) -> Option<Sum> {
         match self {

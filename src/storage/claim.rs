@@ -185,11 +185,6 @@ impl Claim {
         Ok(self.look(store, context).await?.present)
     }
 
-    /// How long ago we announced ourselves.
-    pub fn age(&self, context: &Context) -> Duration {
-        context.uptime().saturating_sub(self.announced)
-    }
-
     /// [`Context::uptime`] at the last announcement.
     pub fn announced(&self) -> Duration {
         self.announced

@@ -170,29 +170,6 @@ impl Session {
         Ok((session, record))
     }
 
-    /// Opens the local side for looking only: takes no lock, sweeps nothing, writes no state. What needs a file on
-    /// the way gets it in `scratch`, a private folder of the caller's.
-    ///
-    /// # Errors
-    /// The path of the database leads nowhere; the state directory cannot be read.
-    pub fn look(
-        mut config: Config,
-        mut bucket: Bucket,
-        ui: Ui,
-        scratch: PathBuf,
-    ) -> CommandResult<(Self, Option<SyncRecord>)> {
-        bucket.rehearse();
-        let database = files::resolve(&config.database)?;
-        let state = std::mem::replace(&mut config.paths.state, scratch);
-        let record = RecordFile::peek(&state, &bucket.store.name(), &config.project.cid, &database);
-        let machine = local::known_machine_token(&state, &bucket.context).map_err(|error| {
-            Failure::of(Code::LocalFile, format!("cannot read {}: {error}", state.display()))
-        })?;
-        let landing = config.paths.tmp();
-        let session = Self::assemble(config, bucket, ui, database, machine, landing);
-        Ok((session, record))
-    }
-
     fn assemble(
         config: Config,
         bucket: Bucket,
