@@ -22,7 +22,9 @@ fn no_acknowledged_row_is_lost_in_fifty_pulls_and_fifty_pushes() {
     let betas = Writer::paced(beta.db_path(), "live-beta", pace);
     let limit = std::time::Duration::from_mins(3);
     for round in 0..ROUNDS {
-        [&alphas, &betas].into_iter().for_each(|writer| writer.allow(25));
+        for writer in [&alphas, &betas] {
+            writer.allow(25);
+        }
         alpha.cmd("push_sqlite").timeout(limit).run().assert_code(0);
         let pulled = beta.cmd("pull_sqlite --json").timeout(limit).run();
         pulled.assert_code(0);
