@@ -7,6 +7,7 @@ use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::{PythonNode, Stop};
 use crate::support::s3::{Fault, Op, S3Server};
+use crate::support::terminal::Shown;
 
 fn machine(name: &str, server: &S3Server, observations: usize) -> Machine {
     let machine = Machine::new(name, server);
@@ -347,5 +348,29 @@ fn of_two_rows_of_one_key_each_is_taken_for_itself_when_the_log_has_folded_away_
         pairs_come_back(&server, here, there, &copy);
         there.cmd("key import").stdin(format!("{}\n", key_of(here))).run().assert_code(0);
         all_texts_are_there(here, there);
+    }
+}
+
+#[test]
+fn a_restore_that_removes_rows_asks_first() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server, 3);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.db().add_session("later").add_observations(2);
+    alpha.cmd("sync").run().assert_code(0);
+    let before = memory(&alpha.db_path());
+    alpha
+        .cmd("restore 1")
+        .run()
+        .assert_code(1)
+        .stdout_has("not restored: this removes 2 observations, 1 session here")
+        .stdout_has("--yes")
+        .stdout_has("--add-only");
+    assert_eq!(memory(&alpha.db_path()), before);
+    for (answer, code, left) in [("n", 1, 5), ("y", 0, 3)] {
+        let mut terminal = alpha.cmd("restore 1").at_terminal(100, Shown::Both);
+        terminal.wait_for("Go on?").type_keys(&format!("{answer}\n"));
+        assert_eq!(terminal.wait().code, code, "{answer}");
+        assert_eq!(observations(&alpha), left, "{answer}");
     }
 }
