@@ -10,7 +10,7 @@ use crate::lock::decide::{Situation, Verdict, Why, decide};
 pub(super) const CHECKS: &[Check] = &[Check {
     name: "lock",
     run: lock,
-    remedy: "wait for that push; if its machine is dead: FORCE_PUSH=1 membridge push_sqlite",
+    remedy: "wait for that push; if its machine is dead: membridge push_sqlite --take-lock",
 }];
 
 fn lock(evidence: &Evidence) -> Finding {

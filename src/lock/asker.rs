@@ -144,7 +144,11 @@ impl Lock<'_> {
         let (store, key) = (&self.bucket.store, self.bucket.keys.lock());
         let body = self.bucket.to_bytes(&key, record)?;
         if claim.is_none() {
-            return Ok(conditional::write(store, &key, &body, conditional::replacing(etag)).await?);
+            let condition = conditional::replacing(etag);
+            return Ok(self
+                .bucket
+                .write_if(&key, Body::Bytes(&body), condition, &Progress::hidden())
+                .await?);
         }
         term.check(&self.bucket.context)?;
         store.put(&key, Body::Bytes(&body), &Progress::hidden()).await?;

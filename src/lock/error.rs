@@ -59,10 +59,10 @@ impl From<LockError> for Failure {
         match error {
             LockError::Held(Held { free_in, .. }) => of(Code::LockHeld, error)
                 .hint(format!("try again when its push is done; it may be taken over in {free_in}s"))
-                .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
+                .hint("if you know that it is dead: membridge push_sqlite --take-lock"),
             LockError::Claimed(_) => of(Code::LockHeld, error)
                 .hint("try again when its push is done")
-                .hint("if you know that it is dead: FORCE_PUSH=1 membridge push_sqlite"),
+                .hint("if you know that it is dead: membridge push_sqlite --take-lock"),
             LockError::Contended { .. } => {
                 of(Code::Contended, error).hint("try again: membridge push_sqlite")
             }

@@ -15,7 +15,6 @@ use super::verify::Verifier;
 use crate::error::Failure;
 use crate::progress::Progress;
 use crate::storage::claim::Claim;
-use crate::storage::conditional;
 use crate::storage::{Body, Condition, Etag, Outcome, PutAnswer, StoreError, StoreErrorKind};
 
 /// How long a request that is on its way may take to end once its caller has to stop.
@@ -229,9 +228,8 @@ pub(super) async fn give_back(
             lock.bucket.store.put(&key, Body::Bytes(&body), &hidden).await?;
             return Ok(());
         }
-        if conditional::write(&lock.bucket.store, &key, &body, Condition::IfMatch(&etag)).await?
-            != Outcome::Lost
-        {
+        let (body, hidden) = (Body::Bytes(&body), Progress::hidden());
+        if lock.bucket.write_if(&key, body, Condition::IfMatch(&etag), &hidden).await? != Outcome::Lost {
             return Ok(());
         }
         // A late renewal of our own came between, or somebody took over: the next look tells.

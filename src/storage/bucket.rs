@@ -16,7 +16,7 @@ use super::confirm::{self, Found};
 use super::keys::Keys;
 use super::probe::{Capability, Verdict};
 use super::records;
-use super::{Body, Digests, Etag, Meta, Store, StoreError, StoreErrorKind};
+use super::{Body, Condition, Digests, Etag, Meta, Store, StoreError, StoreErrorKind};
 use crate::context::Context;
 use crate::progress::Progress;
 use crate::seal::{Mac, Seal, Sealing};
@@ -111,13 +111,42 @@ impl Bucket {
         body: Body<'_>,
         progress: &Progress,
     ) -> Result<Outcome, StoreError> {
-        let verdict = self.verdict().await?;
-        if if seen.is_none() { verdict.create } else { verdict.atomic() } {
-            let condition = conditional::replacing(seen);
-            return conditional::write_any(&self.store, key, body, condition, progress).await;
+        let conditional = match seen {
+            None => self.capability.creates(&self.store, &self.keys, &self.context).await?,
+            Some(_) => self.verdict().await?.atomic(),
+        };
+        if conditional {
+            match self.write_if(key, body, conditional::replacing(seen), progress).await {
+                // It was another store when its verdict was found out.
+                Err(error) if error.kind == StoreErrorKind::NotSupported => {}
+                ended => return ended,
+            }
         }
         // Larger than all the rest, and rare.
         Box::pin(self.swap_alone(key, seen, body, progress)).await
+    }
+
+    /// Writes `body` under a condition, for whoever has asked what the store's conditional writes are worth. Where they
+    /// turn out to be worth something else, that is found out anew by the next who asks.
+    ///
+    /// # Errors
+    /// See [`Bucket::swap`].
+    pub async fn write_if(
+        &self,
+        key: &str,
+        body: Body<'_>,
+        condition: Condition<'_>,
+        progress: &Progress,
+    ) -> Result<Outcome, StoreError> {
+        let ended = conditional::write(&self.store, key, body, condition, progress).await;
+        let odd = match &ended {
+            Ok(ended) => ended.odd,
+            Err(error) => error.kind == StoreErrorKind::NotSupported,
+        };
+        if odd {
+            self.capability.doubt().await;
+        }
+        ended.map(|ended| ended.outcome)
     }
 
     async fn swap_alone(

@@ -18,6 +18,15 @@ pub enum Outcome {
     Lost,
 }
 
+/// How a conditional write ended, and whether the store did what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The store confirmed the write and others' bytes are there, or it refused what nothing stood against.
+    pub odd: bool,
+}
+
 /// What to do after an attempt, given what is there now.
 #[derive(Debug, PartialEq, Eq)]
 enum Settled {
@@ -36,7 +45,18 @@ fn settle(ours: bool, unchanged: bool, certain: bool) -> Settled {
     }
 }
 
-/// Writes `body` under `condition` and finds out what happened.
+/// Whether a clear answer does not fit what was read back. Whoever overwrites under a condition of its own makes it look so
+/// too: it costs a question.
+fn is_odd(ours: bool, unchanged: bool, answer: Option<&PutAnswer>) -> bool {
+    match answer {
+        Some(PutAnswer::Written(_)) => !ours,
+        Some(PutAnswer::Refused) => !ours && unchanged,
+        None => false,
+    }
+}
+
+/// Writes `body` under `condition` and finds out what happened. Of a body of any size; a file is told by its checksum: two
+/// writers of the very same file have both won.
 ///
 /// # Errors
 /// The store cannot be reached, or gives no clear answer after several attempts; the write may then have happened,
@@ -44,23 +64,10 @@ fn settle(ours: bool, unchanged: bool, certain: bool) -> Settled {
 pub async fn write(
     store: &Store,
     key: &str,
-    body: &[u8],
-    condition: Condition<'_>,
-) -> Result<Outcome, StoreError> {
-    write_any(store, key, Body::Bytes(body), condition, &Progress::hidden()).await
-}
-
-/// The same for a body of any size. A file is told by its checksum: two writers of the very same file have both won.
-///
-/// # Errors
-/// See [`write`].
-pub async fn write_any(
-    store: &Store,
-    key: &str,
     body: Body<'_>,
     condition: Condition<'_>,
     progress: &Progress,
-) -> Result<Outcome, StoreError> {
+) -> Result<Ended, StoreError> {
     let attempt = || once(store, key, body, condition, progress);
     attempt.retry(soon()).when(|trouble| trouble.unclear).await.map_err(|trouble| trouble.error)
 }
@@ -83,7 +90,7 @@ async fn once(
     body: Body<'_>,
     condition: Condition<'_>,
     progress: &Progress,
-) -> Result<Outcome, Trouble> {
+) -> Result<Ended, Trouble> {
     let answer = slowly(|| store.put_file_once(key, body, condition, progress)).await;
     let unclear = match &answer {
         Ok(_) => None,
@@ -103,10 +110,11 @@ async fn once(
         _ => false,
     };
     tracing::debug!(key, ?answer, ?there, unchanged, "conditional write");
+    let odd = is_odd(there.ours, unchanged, answer.as_ref().ok());
     match (settle(there.ours, unchanged, unclear.is_none()), there.meta, unclear) {
-        (Settled::Won, Some(meta), _) => Ok(Outcome::Won(meta)),
+        (Settled::Won, Some(meta), _) => Ok(Ended { outcome: Outcome::Won(meta), odd }),
         (Settled::Again, _, Some(error)) => Err(Trouble { error: error.clone(), unclear: true }),
-        _ => Ok(Outcome::Lost),
+        _ => Ok(Ended { outcome: Outcome::Lost, odd }),
     }
 }
 
@@ -178,7 +186,26 @@ pub fn held(answer: &PutAnswer) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Settled, settle};
+    use super::{Settled, is_odd, settle};
+    use crate::storage::{Etag, Meta, PutAnswer};
+
+    #[test]
+    fn an_answer_that_does_not_fit_what_is_there_is_odd() {
+        let written = PutAnswer::Written(Meta { etag: Etag("e".to_owned()), size: 1 });
+        // ours, unchanged, answer → odd
+        let table = [
+            ((true, false, Some(&written)), false),
+            ((false, false, Some(&written)), true),
+            ((false, true, Some(&written)), true),
+            ((false, false, Some(&PutAnswer::Refused)), false),
+            ((false, true, Some(&PutAnswer::Refused)), true),
+            ((true, false, Some(&PutAnswer::Refused)), false), // a lost reply, and the write once more
+            ((false, true, None), false),
+        ];
+        for ((ours, unchanged, answer), odd) in table {
+            assert_eq!(is_odd(ours, unchanged, answer), odd, "{ours} {unchanged} {answer:?}");
+        }
+    }
 
     #[test]
     fn what_an_attempt_means() {

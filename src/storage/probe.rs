@@ -1,24 +1,29 @@
 //! What a store's conditional writes are worth. Some servers ignore the conditions, some check them without
-//! being atomic (the table in docs/safety.md), so the probe tries them in sequence and in a race, cleans up, and remembers the
-//! verdict for a day. Knows nothing of locks.
+//! being atomic (the table in docs/safety.md), so the probe lets writers race, cleans up, and remembers the verdict for a
+//! week; whether conditions count at all is asked once a day. Knows nothing of locks.
 
 use std::path::{Path, PathBuf};
 
 use backon::Retryable;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::conditional::{held, no_cache_between};
 use super::keys::Keys;
 use super::retry;
-use super::{Condition, PutAnswer, Store, StoreError, StoreErrorKind};
+use super::{Condition, Etag, Meta, PutAnswer, Store, StoreError, StoreErrorKind};
 use crate::context::{Context, hex};
 
 /// How long a verdict is believed, seconds.
-const BELIEVED: i64 = 86_400;
+const BELIEVED: i64 = 7 * 86_400;
+/// How long it is believed without another question, seconds.
+const UNASKED: i64 = 86_400;
+/// How many races each kind of condition has to pass: servers that check first and write later pass one by luck, but hardly all.
+const RACES: usize = 2;
 
 /// What a store's conditional writes are worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// Creating with `If-None-Match: *` has one winner, also in a race.
     pub create: bool,
@@ -42,19 +47,44 @@ impl Verdict {
     }
 }
 
+/// What was found out so far: rows need creation alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    /// See [`Verdict::create`].
+    create: Option<bool>,
+    /// See [`Verdict::replace`]; believed only where creation works.
+    replace: Option<bool>,
+}
+
+impl Known {
+    const BOTH: Self = Self { create: Some(true), replace: Some(true) };
+
+    fn verdict(self) -> Option<Verdict> {
+        match self {
+            Self { create: Some(false), .. } => Some(Verdict { create: false, replace: false }),
+            Self { create: Some(true), replace: Some(replace) } => Some(Verdict { create: true, replace }),
+            _ => None,
+        }
+    }
+}
+
 /// The verdict for one store, asked for when it is first needed.
 #[derive(Debug)]
 pub struct Capability {
     memory: PathBuf,
-    verdict: OnceCell<Verdict>,
+    known: Mutex<Known>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     store: String,
+    /// When the first of it was found out.
     at: i64,
+    /// When it was last asked whether conditions count.
+    #[serde(default)]
+    asked: i64,
     #[serde(flatten)]
-    verdict: Verdict,
+    known: Known,
 }
 
 impl Capability {
@@ -62,15 +92,28 @@ impl Capability {
     pub fn new(store: &Store, state: &Path) -> Self {
         let digest = <sha2::Sha256 as sha2::Digest>::digest(store.name().as_bytes());
         let name = format!("{}.json", hex(digest.get(..8).unwrap_or_default()));
-        Self { memory: state.join("probe").join(name), verdict: OnceCell::new() }
+        Self { memory: state.join("probe").join(name), known: Mutex::default() }
     }
 
     /// The verdict that is remembered and still believed; asks nobody.
     pub fn remembered(&self, store: &Store, context: &Context) -> Option<Verdict> {
+        self.recall(store, context)?.known.verdict()
+    }
+
+    fn recall(&self, store: &Store, context: &Context) -> Option<Remembered> {
         let text = std::fs::read(&self.memory).ok()?;
         let remembered: Remembered = serde_json::from_slice(&text).ok()?;
         let age = context.now().as_second().saturating_sub(remembered.at);
-        (remembered.store == store.name() && (0..BELIEVED).contains(&age)).then_some(remembered.verdict)
+        (remembered.store == store.name() && (0..BELIEVED).contains(&age)).then_some(remembered)
+    }
+
+    /// Whether creating under a condition works: known, remembered, or found out now. All that rows need.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn creates(&self, store: &Store, keys: &Keys, context: &Context) -> Result<bool, StoreError> {
+        let mut known = self.known.lock().await;
+        self.find_create(&mut known, store, keys, context).await
     }
 
     /// The verdict: known, remembered, or found out now.
@@ -78,20 +121,59 @@ impl Capability {
     /// # Errors
     /// The store's.
     pub async fn get(&self, store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
-        let probed = self.verdict.get_or_try_init(|| async {
-            // A directory's are our own, tested by the same suite; a rehearsal judges by what would be there.
-            if store.is_directory() || store.is_rehearsal() {
-                return Ok(Verdict { create: true, replace: true });
+        let mut known = self.known.lock().await;
+        let create = self.find_create(&mut known, store, keys, context).await?;
+        let replace = match known.replace {
+            _ if !create => false,
+            Some(replace) => replace,
+            None => {
+                let replace = Box::pin(Trial::of(store, keys, context).ask(Question::Replaces)).await?;
+                known.replace = Some(replace);
+                self.remember(store, context, *known);
+                replace
             }
-            if let Some(verdict) = self.remembered(store, context) {
-                return Ok(verdict);
+        };
+        Ok(Verdict { create, replace })
+    }
+
+    async fn find_create(
+        &self,
+        known: &mut Known,
+        store: &Store,
+        keys: &Keys,
+        context: &Context,
+    ) -> Result<bool, StoreError> {
+        if let Some(create) = known.create {
+            return Ok(create);
+        }
+        // A directory's are our own, tested by the same suite; a rehearsal judges by what would be there.
+        if store.is_directory() || store.is_rehearsal() {
+            *known = Known::BOTH;
+            return Ok(true);
+        }
+        let trial = Trial::of(store, keys, context);
+        if let Some(remembered) = self.recall(store, context) {
+            let unasked = context.now().as_second().saturating_sub(remembered.asked.max(remembered.at));
+            let fresh = (0..UNASKED).contains(&unasked);
+            // Nothing rests on what does not work.
+            let trusted = fresh || remembered.known.create == Some(false);
+            if trusted || Box::pin(trial.ask(Question::Still(remembered.known))).await? {
+                *known = remembered.known;
+                if !fresh {
+                    self.remember(store, context, *known);
+                }
+            } else {
+                self.forget_what_lies_there();
             }
-            // Once a day; its six writers must not make every command's future large.
-            let verdict = Box::pin(probe(store, keys, context)).await?;
-            self.remember(store, context, verdict);
-            Ok(verdict)
-        });
-        probed.await.copied()
+        }
+        if let Some(create) = known.create {
+            return Ok(create);
+        }
+        // Its six writers must not make every command's future large.
+        let create = Box::pin(trial.ask(Question::Creates)).await?;
+        *known = Known { create: Some(create), replace: None };
+        self.remember(store, context, *known);
+        Ok(create)
     }
 
     /// The verdict found out now, whatever is remembered, and remembered from now on.
@@ -105,13 +187,29 @@ impl Capability {
         context: &Context,
     ) -> Result<Verdict, StoreError> {
         let verdict = probe(store, keys, context).await?;
-        self.remember(store, context, verdict);
+        let known = Known { create: Some(verdict.create), replace: Some(verdict.replace) };
+        self.forget_what_lies_there();
+        *self.known.lock().await = known;
+        self.remember(store, context, known);
         Ok(verdict)
     }
 
-    /// A verdict that cannot be written down is found out again next time.
-    fn remember(&self, store: &Store, context: &Context, verdict: Verdict) {
-        let remembered = Remembered { store: store.name(), at: context.now().as_second(), verdict };
+    /// The store did what it does not do by the verdict: it is found out anew by whoever needs it next.
+    pub async fn doubt(&self) {
+        tracing::info!("what the store's conditional writes are worth is found out anew");
+        *self.known.lock().await = Known::default();
+        self.forget_what_lies_there();
+    }
+
+    fn forget_what_lies_there(&self) {
+        let _ = std::fs::remove_file(&self.memory);
+    }
+
+    /// A verdict that cannot be written down is found out again next time. Both of its halves age with the first.
+    fn remember(&self, store: &Store, context: &Context, known: Known) {
+        let asked = context.now().as_second();
+        let at = self.recall(store, context).map_or(asked, |remembered| remembered.at);
+        let remembered = Remembered { store: store.name(), at, asked, known };
         let Ok(text) = serde_json::to_vec_pretty(&remembered) else {
             return;
         };
@@ -121,130 +219,171 @@ impl Capability {
     }
 }
 
-/// Tries the store's conditional writes on keys of our own, and removes them. An answer that got lost says nothing
-/// about the server, so the whole trial is made again.
+/// Tries the store's conditional writes on keys of our own, and removes them.
 ///
 /// # Errors
 /// Anything but a refusal of the condition itself.
 pub async fn probe(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
-    let trial = || try_once(store, keys, context);
-    trial
-        .retry(retry::soon())
-        .when(|error| error.may_have_happened() || error.retryable())
-        .notify(|error, _| tracing::debug!(%error, "probe: unclear, once more"))
-        .await
+    let trial = Trial::of(store, keys, context);
+    let create = Box::pin(trial.ask(Question::Creates)).await?;
+    let replace = create && Box::pin(trial.ask(Question::Replaces)).await?;
+    tracing::debug!(create, replace, "probe");
+    Ok(Verdict { create, replace })
 }
 
-async fn try_once(store: &Store, keys: &Keys, context: &Context) -> Result<Verdict, StoreError> {
-    let token = context.token().map_err(|error| {
-        StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
-    })?;
-    let mut used = Vec::new();
-    let mut key = |name: &str| {
-        let key = format!("{}{token}-{name}", keys.probe());
-        used.push(key.clone());
-        key
-    };
-    let sequence = key("sequence");
-    let races: [String; RACES] = std::array::from_fn(|round| key(&format!("race-{round}")));
-    let swap = key("swap");
-    let verdict = async {
-        let mut verdict = try_in_sequence(store, &sequence).await?;
-        for race in &races {
-            // Servers that check first and write later pass one race by luck, but hardly all of them.
-            verdict.create = verdict.create && winners(store, race, 0, Condition::IfAbsent).await? == 1;
-        }
-        if verdict.create && verdict.replace {
-            answer(store, &swap, b"start\n", Condition::IfAbsent).await?;
-            for round in 0..RACES {
-                let there = store.get(&swap).await?;
-                verdict.replace = verdict.replace
-                    && match there {
-                        Some((_, meta)) => {
-                            let condition = Condition::IfMatch(&meta.etag);
-                            winners(store, &swap, round, condition).await? == 1
-                        }
-                        None => false,
-                    };
+/// What is asked of a store.
+#[derive(Clone, Copy)]
+enum Question {
+    /// Has creating one winner?
+    Creates,
+    /// Has replacing one winner?
+    Replaces,
+    /// Does what is known still hold as far as one writer can see: is refused what must be?
+    Still(Known),
+}
+
+/// Questions to a store. An answer that got lost says nothing about it, so the whole question is asked again.
+#[derive(Clone, Copy)]
+struct Trial<'a> {
+    store: &'a Store,
+    keys: &'a Keys,
+    context: &'a Context,
+}
+
+impl<'a> Trial<'a> {
+    fn of(store: &'a Store, keys: &'a Keys, context: &'a Context) -> Self {
+        Self { store, keys, context }
+    }
+
+    async fn ask(self, question: Question) -> Result<bool, StoreError> {
+        let once = || self.ask_once(question);
+        once.retry(retry::soon())
+            .when(|error| error.may_have_happened() || error.retryable())
+            .notify(|error, _| tracing::debug!(%error, "probe: unclear, once more"))
+            .await
+    }
+
+    /// Asks with keys of our own, and removes them.
+    async fn ask_once(self, question: Question) -> Result<bool, StoreError> {
+        let token = self.context.token().map_err(|error| {
+            StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
+        })?;
+        let key = |name: &str| format!("{}{token}-{name}", self.keys.probe());
+        let (keys, end) = match question {
+            Question::Creates => {
+                let keys = vec![key("race-0"), key("race-1")];
+                let end = self.creates(&keys).await;
+                (keys, end)
+            }
+            Question::Replaces => {
+                let key = key("swap");
+                let end = self.replaces(&key).await;
+                (vec![key], end)
+            }
+            Question::Still(known) => {
+                let key = key("still");
+                let end = self.still(known, &key).await;
+                (vec![key], end)
+            }
+        };
+        let remove = |key: String| async move { self.store.delete(&key).await };
+        for removed in join_all(keys.into_iter().map(remove)).await {
+            if let Err(error) = removed {
+                tracing::debug!(%error, "a probe object stays");
             }
         }
-        // Replacing is raced only where creating works, and believed only after the race.
-        verdict.replace = verdict.replace && verdict.create;
-        Ok(verdict)
+        end
     }
-    .await;
-    for key in &used {
-        if let Err(error) = store.delete(key).await {
-            tracing::debug!(%error, "a probe object stays");
+
+    async fn creates(self, keys: &[String]) -> Result<bool, StoreError> {
+        for (round, key) in keys.iter().enumerate() {
+            if self.race(key, round, Condition::IfAbsent).await?.is_none() {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
-    tracing::debug!(?verdict, "probe");
-    verdict
+
+    async fn replaces(self, key: &str) -> Result<bool, StoreError> {
+        answer(self.store, key, b"start\n", Condition::IfAbsent).await?;
+        let Some((_, mut there)) = self.store.get(key).await? else {
+            return Ok(false);
+        };
+        for round in 0..RACES {
+            match self.race(key, round, Condition::IfMatch(&there.etag)).await? {
+                Some(now) => there = now,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn still(self, known: Known, key: &str) -> Result<bool, StoreError> {
+        let first = answer(self.store, key, b"first\n", Condition::IfAbsent).await?;
+        let other = Etag("\"00000000000000000000000000000000\"".to_owned());
+        let replaced = async {
+            match known.replace {
+                Some(true) => answer(self.store, key, b"other\n", Condition::IfMatch(&other)).await,
+                _ => Ok(PutAnswer::Refused),
+            }
+        };
+        let again = answer(self.store, key, b"again\n", Condition::IfAbsent);
+        let (again, replaced) = tokio::join!(again, replaced);
+        Ok(held(&first) && !held(&again?) && !held(&replaced?))
+    }
+
+    /// Six writers at once. What lies there then, where just one of them was told that it won, and it is what that one
+    /// wrote. Each writes bytes of its own in each round: a content that came back would bring its etag back. A store that
+    /// limits requests says nothing about conditions by it: whoever met the limit asks again, one by one.
+    async fn race(
+        self,
+        key: &str,
+        round: usize,
+        condition: Condition<'_>,
+    ) -> Result<Option<Meta>, StoreError> {
+        let body = |writer: char| format!("{writer} in round {round}\n");
+        let write = |writer: char| {
+            let body = body(writer);
+            async move { (writer, self.store.put_once(key, body.as_bytes(), condition).await) }
+        };
+        let raced = join_all(('a'..='f').map(write)).await;
+        let mut winners = Vec::new();
+        for (writer, raced) in raced {
+            let (writer, settled) = match raced {
+                Err(error) if error.is_limit() => {
+                    let again = writer.to_ascii_uppercase();
+                    (again, answer(self.store, key, body(again).as_bytes(), condition).await)
+                }
+                other => (writer, understood(other)),
+            };
+            if let PutAnswer::Written(written) = settled? {
+                winners.push((writer, written));
+            }
+        }
+        let [(winner, written)] = &winners[..] else {
+            return Ok(None);
+        };
+        let there = self.store.get(key).await?;
+        let meta = there.as_ref().map(|(_, meta)| meta);
+        no_cache_between(self.store, key, written, meta).await?;
+        Ok(there.filter(|(bytes, _)| *bytes == body(*winner).into_bytes()).map(|(_, meta)| meta))
+    }
 }
 
-/// How many races each kind of condition has to pass.
-const RACES: usize = 2;
-
-async fn try_in_sequence(store: &Store, key: &str) -> Result<Verdict, StoreError> {
-    let none = Verdict { create: false, replace: false };
-    if !held(&answer(store, key, b"first\n", Condition::IfAbsent).await?) {
-        return Ok(none);
-    }
-    if held(&answer(store, key, b"second\n", Condition::IfAbsent).await?) {
-        return Ok(none);
-    }
-    let Some((bytes, meta)) = store.get(key).await? else {
-        return Ok(none);
-    };
-    if bytes != b"first\n" {
-        return Ok(none);
-    }
-    let replaced = answer(store, key, b"third\n", Condition::IfMatch(&meta.etag)).await?;
-    let replaced_again = held(&answer(store, key, b"fourth\n", Condition::IfMatch(&meta.etag)).await?);
-    let there = store.get(key).await?;
-    if let (PutAnswer::Written(written), false) = (&replaced, replaced_again) {
-        no_cache_between(store, key, written, there.as_ref().map(|(_, meta)| meta)).await?;
-    }
-    let (replaced, there) = (held(&replaced), there.map(|(bytes, _)| bytes));
-    let replace = replaced && !replaced_again && there.as_deref() == Some(b"third\n");
-    Ok(Verdict { create: true, replace })
-}
-
-/// A server that does not know the header at all has answered the question.
+/// One conditional write, as soon as the store takes it.
 async fn answer(
     store: &Store,
     key: &str,
     body: &[u8],
     condition: Condition<'_>,
 ) -> Result<PutAnswer, StoreError> {
-    match retry::slowly(|| store.put_once(key, body, condition)).await {
+    understood(retry::slowly(|| store.put_once(key, body, condition)).await)
+}
+
+/// A server that does not know the header at all has answered the question.
+fn understood(answer: Result<PutAnswer, StoreError>) -> Result<PutAnswer, StoreError> {
+    match answer {
         Err(error) if error.kind == StoreErrorKind::NotSupported => Ok(PutAnswer::Refused),
         other => other,
     }
-}
-
-/// How many of six writers at once are told that they won. Each writes bytes of its own in each round: a content
-/// that came back would bring its etag back. A store that limits requests says nothing about conditions by it: whoever
-/// met the limit asks again, one by one.
-async fn winners(
-    store: &Store,
-    key: &str,
-    round: usize,
-    condition: Condition<'_>,
-) -> Result<usize, StoreError> {
-    let write = |writer: char| async move {
-        let body = format!("{writer} in round {round}\n");
-        store.put_once(key, body.as_bytes(), condition).await
-    };
-    let raced: [Result<PutAnswer, StoreError>; 6] =
-        tokio::join!(write('a'), write('b'), write('c'), write('d'), write('e'), write('f')).into();
-    let mut won = 0;
-    for (raced, again) in raced.into_iter().zip('A'..) {
-        let settled = match raced {
-            Err(error) if error.is_limit() => retry::slowly(|| write(again)).await,
-            other => other,
-        };
-        won += usize::from(held(&settled?));
-    }
-    Ok(won)
 }

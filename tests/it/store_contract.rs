@@ -23,6 +23,10 @@ pub async fn all(subject: &Subject) {
     assert_eq!(store.list(&format!("{folder}/")).await.unwrap(), []);
 }
 
+async fn write(store: &Store, key: &str, body: Body<'_>, condition: Condition<'_>) -> Outcome {
+    conditional::write(store, key, body, condition, &Progress::hidden()).await.unwrap().outcome
+}
+
 async fn put(store: &Store, key: &str, bytes: &[u8]) {
     store.put(key, Body::Bytes(bytes), &Progress::hidden()).await.unwrap();
 }
@@ -113,37 +117,31 @@ async fn files(store: &Store, folder: &str) {
 async fn conditions(subject: &Subject, folder: &str) {
     let store = &subject.open();
     let key = format!("{folder}/conditional");
-    let write = |body: &'static [u8], condition| conditional::write(store, &key, body, condition);
-    let Outcome::Won(first) = write(b"first", Condition::IfAbsent).await.unwrap() else {
+    let bytes = |body: &'static [u8], condition| write(store, &key, Body::Bytes(body), condition);
+    let Outcome::Won(first) = bytes(b"first", Condition::IfAbsent).await else {
         panic!("{}: nobody was there", subject.name);
     };
-    assert_eq!(write(b"second", Condition::IfAbsent).await.unwrap(), Outcome::Lost);
+    assert_eq!(bytes(b"second", Condition::IfAbsent).await, Outcome::Lost);
     // A retry that meets its own first success has not lost against itself.
-    assert!(matches!(write(b"first", Condition::IfAbsent).await.unwrap(), Outcome::Won(_)));
-    let Outcome::Won(third) = write(b"third", Condition::IfMatch(&first.etag)).await.unwrap() else {
+    assert!(matches!(bytes(b"first", Condition::IfAbsent).await, Outcome::Won(_)));
+    let Outcome::Won(third) = bytes(b"third", Condition::IfMatch(&first.etag)).await else {
         panic!("{}: nothing had changed", subject.name);
     };
-    let stale = write(b"fourth", Condition::IfMatch(&first.etag)).await.unwrap();
-    assert_eq!(stale, Outcome::Lost);
+    assert_eq!(bytes(b"fourth", Condition::IfMatch(&first.etag)).await, Outcome::Lost);
     assert_eq!(store.get(&key).await.unwrap().unwrap().0, b"third");
 
     let local = tempfile::tempdir().unwrap();
     let path = local.path().join("file");
     std::fs::write(&path, vec![7_u8; 200_000]).unwrap();
     let digests = Digests::of_file(&path).unwrap();
-    let file = |condition| {
-        let body = Body::File(&path, &digests);
-        let hidden = Progress::hidden();
-        let key = &key;
-        async move { conditional::write_any(store, key, body, condition, &hidden).await }
-    };
-    assert_eq!(file(Condition::IfAbsent).await.unwrap(), Outcome::Lost);
-    assert_eq!(file(Condition::IfMatch(&first.etag)).await.unwrap(), Outcome::Lost);
-    let won = file(Condition::IfMatch(&third.etag)).await.unwrap();
+    let file = |condition| write(store, &key, Body::File(&path, &digests), condition);
+    assert_eq!(file(Condition::IfAbsent).await, Outcome::Lost);
+    assert_eq!(file(Condition::IfMatch(&first.etag)).await, Outcome::Lost);
+    let won = file(Condition::IfMatch(&third.etag)).await;
     assert!(matches!(won, Outcome::Won(_)), "{won:?}");
 
     store.delete(&key).await.unwrap();
-    let gone = write(b"fifth", Condition::IfMatch(&third.etag)).await.unwrap();
+    let gone = bytes(b"fifth", Condition::IfMatch(&third.etag)).await;
     assert_eq!(gone, Outcome::Lost, "If-Match on a key that is gone");
     assert_eq!(store.get(&key).await.unwrap(), None);
     create_race(subject, folder).await;
@@ -158,8 +156,8 @@ pub async fn create_race(subject: &Subject, folder: &str) {
             let (store, key) = (subject.open(), format!("{folder}/race-{round}"));
             racers.spawn(async move {
                 let body = format!("racer {racer}");
-                let end = conditional::write(&store, &key, body.as_bytes(), Condition::IfAbsent).await;
-                usize::from(end.unwrap() != Outcome::Lost)
+                let end = write(&store, &key, Body::Bytes(body.as_bytes()), Condition::IfAbsent).await;
+                usize::from(end != Outcome::Lost)
             });
         }
         let winners: usize = racers.join_all().await.into_iter().sum();
@@ -183,8 +181,8 @@ pub async fn increments(subject: &Subject, folder: &str) {
                 let value = number(&bytes) + 1;
                 let body = format!("{value} by {counter} attempt {attempt}");
                 let condition = Condition::IfMatch(&meta.etag);
-                let end = conditional::write(&store, &key, body.as_bytes(), condition).await;
-                if end.unwrap() != Outcome::Lost {
+                let end = write(&store, &key, Body::Bytes(body.as_bytes()), condition).await;
+                if end != Outcome::Lost {
                     won.push(value);
                 }
                 if won.len() == 5 {
