@@ -40,15 +40,6 @@ pub struct BackupManifest {
     pub db_path: String,
 }
 
-impl BackupManifest {
-    /// Adds what the finished copy is.
-    pub(super) fn holds(&mut self, copy: &Path, observations: u64) -> Result<(), DatabaseError> {
-        let digests = Digests::of_file(copy).map_err(|error| DatabaseError::io("read", copy, error))?;
-        (self.local_sha, self.local_obs) = (digests.sha256.to_string(), observations);
-        Ok(())
-    }
-}
-
 /// A folder for one backup.
 #[derive(Debug)]
 pub struct Backup {
@@ -90,27 +81,28 @@ impl Backup {
         files::temporary(&self.folder, "backup")
     }
 
-    /// Gives the finished copy its name.
+    /// Gives the finished copy, of a database with so many observations, its name, and says in the manifest what it is. The
+    /// folder is durable then.
     ///
     /// # Errors
-    /// It cannot be renamed.
-    pub fn seal(&self, copy: TempPath) -> Result<PathBuf, DatabaseError> {
+    /// It cannot be renamed, read or described.
+    pub fn finish(
+        &self,
+        copy: TempPath,
+        manifest: &mut BackupManifest,
+        observations: u64,
+    ) -> Result<PathBuf, DatabaseError> {
         let path = self.folder.join(DATABASE);
         copy.persist(&path).map_err(|error| DatabaseError::io("write", &path, error.error))?;
-        Ok(path)
-    }
-
-    /// Writes the manifest and makes the folder durable.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn describe(&self, manifest: &BackupManifest) -> Result<(), DatabaseError> {
-        let path = self.folder.join(MANIFEST);
-        let fail = |error| DatabaseError::io("write", &path, error);
+        let digests = Digests::of_file(&path).map_err(|error| DatabaseError::io("read", &path, error))?;
+        (manifest.local_sha, manifest.local_obs) = (digests.sha256.to_string(), observations);
+        let told = self.folder.join(MANIFEST);
+        let fail = |error| DatabaseError::io("write", &told, error);
         let text = serde_json::to_vec_pretty(manifest).map_err(|error| fail(error.into()))?;
-        files::write_private(&path, &text).map_err(fail)?;
+        files::write_private(&told, &text).map_err(fail)?;
         files::sync_folder(&self.folder)?;
-        files::sync_folder(self.folder.parent().unwrap_or(Path::new("/")))
+        files::sync_folder(self.folder.parent().unwrap_or(Path::new("/")))?;
+        Ok(path)
     }
 
     /// Keeps a copy of the old vector index beside, as the script does. Best effort: it can be rebuilt.

@@ -106,11 +106,9 @@ async fn back_up_and_replace(
         let unfinished = copy.to_path_buf();
         let approve = |old: &Facts| {
             let backup = Backup { folder };
-            let copy = backup.seal(copy)?;
             manifest.local_ahead = in_history != Some(old.digest);
-            manifest.holds(&copy, old.counts.observations)?;
             backup.add_vectors(&vectors);
-            backup.describe(&manifest)?;
+            backup.finish(copy, &mut manifest, old.counts.observations)?;
             Ok(only_over.is_none_or(|digest| digest == old.digest))
         };
         let swapped = install::swap(&live, &new, &unfinished, approve, &progress);

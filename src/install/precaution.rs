@@ -47,10 +47,7 @@ pub async fn before_first_arrival(
         let done = (|| {
             let copy = backup.begin_database()?;
             let facts = install::back_up(&live, &copy)?;
-            let path = backup.seal(copy)?;
-            manifest.holds(&path, facts.counts.observations)?;
-            backup.describe(&manifest)?;
-            Ok(path)
+            backup.finish(copy, &mut manifest, facts.counts.observations)
         })();
         if done.is_err() {
             backup.discard();

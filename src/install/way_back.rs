@@ -48,9 +48,7 @@ async fn put_back(door: &Door<'_>, incoming: &Incoming, backup: &Path) -> Comman
             let between = Backup { folder };
             let observations =
                 install::inspect(&copy, &Admits::Any).map_or(0, |facts| facts.counts.observations);
-            let path = between.seal(copy)?;
-            manifest.holds(&path, observations)?;
-            between.describe(&manifest)?;
+            let path = between.finish(copy, &mut manifest, observations)?;
             kept = Some(name_of(&path));
             Ok(())
         })?;

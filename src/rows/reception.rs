@@ -13,7 +13,7 @@ use super::restored;
 use super::search;
 use super::shadow::{Did, Entry, Known, Mark, Seen};
 use super::verdict::{Place, Verdict, decide, decide_restoring};
-use super::write::{self, Manner, Told, Written};
+use super::write::{self, Draft, Manner, Told, Written};
 use crate::database::content::{Content, Print, Printer};
 use crate::database::rows::{one, view};
 use crate::database::shape::Shape;
@@ -296,11 +296,12 @@ fn write(
     manner: Manner,
 ) -> Result<Written, RowsError> {
     let (live, shadow) = (hand.desk.live, hand.desk.shadow);
+    let at = here.map(|here| (here.lid, &here.content));
+    let draft = Draft { shape, record, content: wanted, at, manner };
     if here.is_some() || hand.one_by_one || shape.is_sessions() {
-        let at = here.map(|here| (here.lid, &here.content));
-        return write::write(live, shadow, shape, record, wanted, at, manner);
+        return draft.write(live, shadow);
     }
-    match write::tell(live, shadow, shape, record, wanted, None, manner, Some(&hand.inserts))? {
+    match draft.tell(live, shadow, Some(&hand.inserts))? {
         Told::Values(values) => Ok(Written::At(hand.inserts.hold(live, &shape.name, values)?)),
         Told::Waits(reason) => Ok(Written::Waits(reason)),
     }

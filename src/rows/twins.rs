@@ -18,7 +18,7 @@ use super::record::Record;
 use super::report::Collected;
 use super::scan::ask;
 use super::shadow::ShadowError;
-use super::write::{self, Manner, Written};
+use super::write::{Draft, Manner, Written};
 use crate::database::content::Uid;
 use crate::database::rows::{one, view};
 use crate::database::shape::Shape;
@@ -127,8 +127,8 @@ fn take_over(desk: Desk<'_>, shape: &Shape, step: &Step, record: &Record) -> Res
         return Ok(());
     };
     let (wanted, manner) = (view(shape, content), Manner { complete: true, state: false });
-    let at = Some((step.lid, &here));
-    let Written::At(lid) = write::write(desk.live, desk.shadow, shape, record, &wanted, at, manner)? else {
+    let draft = Draft { shape, record, content: &wanted, at: Some((step.lid, &here)), manner };
+    let Written::At(lid) = draft.write(desk.live, desk.shadow)? else {
         return Ok(());
     };
     transaction.commit()?;

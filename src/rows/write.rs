@@ -39,60 +39,63 @@ pub enum Told {
     Waits(String),
 }
 
-/// Writes `content` (as the table can hold it) of the row `record.uid`, new or over the row at `at`.
-///
-/// # Errors
-/// SQLite's, but for what a constraint refuses.
-pub fn write(
-    live: &Live,
-    shadow: &Shadow,
-    shape: &Shape,
-    record: &Record,
-    content: &Content,
-    at: Option<(i64, &Content)>,
-    manner: Manner,
-) -> Result<Written, RowsError> {
-    live.db.prepare_cached("SAVEPOINT one")?.execute([])?;
-    let written = tell(live, shadow, shape, record, content, at, manner, None).and_then(|told| match told {
-        Told::Values(values) => put(live, shape, at.map(|(lid, _)| lid), &values),
-        Told::Waits(reason) => Ok(Written::Waits(reason)),
-    });
-    match written {
-        Ok(Written::At(lid)) => {
-            live.db.prepare_cached("RELEASE one")?.execute([])?;
-            Ok(Written::At(lid))
-        }
-        other => {
-            live.db.execute_batch("ROLLBACK TO one; RELEASE one")?;
-            match other {
-                Err(RowsError::Live(error)) if is_constraint(&error) => Ok(Written::Waits(error.to_string())),
-                other => other,
+/// A row that is to be written, new or over the one that is here.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'d> {
+    /// Its table.
+    pub shape: &'d Shape,
+    /// What it was told by.
+    pub record: &'d Record,
+    /// What it is to say, as the table can hold it.
+    pub content: &'d Content,
+    /// The row that is here.
+    pub at: Option<(i64, &'d Content)>,
+    /// How it is written over.
+    pub manner: Manner,
+}
+
+impl Draft<'_> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// SQLite's, but for what a constraint refuses.
+    pub fn write(self, live: &Live, shadow: &Shadow) -> Result<Written, RowsError> {
+        live.db.prepare_cached("SAVEPOINT one")?.execute([])?;
+        let lid = self.at.map(|(lid, _)| lid);
+        let written = self.tell(live, shadow, None).and_then(|told| match told {
+            Told::Values(values) => put(live, self.shape, lid, &values),
+            Told::Waits(reason) => Ok(Written::Waits(reason)),
+        });
+        match written {
+            Ok(Written::At(lid)) => {
+                live.db.prepare_cached("RELEASE one")?.execute([])?;
+                Ok(Written::At(lid))
+            }
+            other => {
+                live.db.execute_batch("ROLLBACK TO one; RELEASE one")?;
+                match other {
+                    Err(RowsError::Live(error)) if is_constraint(&error) => {
+                        Ok(Written::Waits(error.to_string()))
+                    }
+                    other => other,
+                }
             }
         }
     }
-}
 
-/// What a row of `record` is to say in the columns that are here. `held`: rows that are about to be written.
-///
-/// # Errors
-/// SQLite's.
-#[expect(clippy::too_many_arguments, reason = "a record, its place, and what is known of both")]
-pub fn tell(
-    live: &Live,
-    shadow: &Shadow,
-    shape: &Shape,
-    record: &Record,
-    content: &Content,
-    at: Option<(i64, &Content)>,
-    manner: Manner,
-    held: Option<&Inserts>,
-) -> Result<Told, RowsError> {
-    let mut values = columns(shape, content, at.is_some(), manner);
-    if let Some(reason) = point(live, shadow, shape, content, &mut values)? {
-        return Ok(Told::Waits(reason));
+    /// What it is to say in the columns that are here. `held`: rows that are about to be written.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn tell(self, live: &Live, shadow: &Shadow, held: Option<&Inserts>) -> Result<Told, RowsError> {
+        let Self { shape, record, content, at, manner } = self;
+        let mut values = columns(shape, content, at.is_some(), manner);
+        if let Some(reason) = point(live, shadow, shape, content, &mut values)? {
+            return Ok(Told::Waits(reason));
+        }
+        name_locally(live, shape, record.uid, content, at, held, &mut values)?;
+        Ok(Told::Values(values))
     }
-    name_locally(live, shape, record.uid, content, at, held, &mut values)?;
-    Ok(Told::Values(values))
 }
 
 /// The memory and the state, by column.

@@ -23,6 +23,11 @@ const STATUS: Duration = Duration::from_secs(15);
 /// How long `doctor` does: 20 s.
 const DOCTOR: Duration = Duration::from_secs(30);
 
+/// Where a server sends those who ask.
+const ELSEWHERE: &str = "Location: http://evil.example/\r\n";
+/// What would be the title of a terminal's window, in bytes and in entities.
+const TITLE: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e} &#27;[31m &#x9b;31m";
+
 type Io = std::io::Result<()>;
 
 /// A behaviour: its name, what is run, what is to be said, and what the server does.
@@ -102,17 +107,13 @@ const CASES: &[Case] = &[
         drip(asked, stream, asked.is_listing(), false)
     }),
     ("301 to elsewhere", "status", "", |_, stream| {
-        send(stream, 301, "Location: http://evil.example/\r\n", &refusal("PermanentRedirect", "go"))
+        send(stream, 301, ELSEWHERE, &refusal("PermanentRedirect", "go"))
     }),
     ("307 to elsewhere", "push_sqlite", "", |_, stream| {
-        send(stream, 307, "Location: http://evil.example/\r\n", &refusal("TemporaryRedirect", "go"))
+        send(stream, 307, ELSEWHERE, &refusal("TemporaryRedirect", "go"))
     }),
-    ("302 to elsewhere", "doctor", "", |_, stream| {
-        send(stream, 302, "Location: http://evil.example/\r\n", "")
-    }),
-    ("308 to elsewhere", "pull_sqlite", "", |_, stream| {
-        send(stream, 308, "Location: http://evil.example/\r\n", "")
-    }),
+    ("302 to elsewhere", "doctor", "", |_, stream| send(stream, 302, ELSEWHERE, "")),
+    ("308 to elsewhere", "pull_sqlite", "", |_, stream| send(stream, 308, ELSEWHERE, "")),
     ("headers without end", "status", "", |_, stream| {
         stream.write_all(b"HTTP/1.1 200 X\r\n")?;
         let header = format!("X-A: {}\r\n", "y".repeat(60_000));
@@ -121,20 +122,10 @@ const CASES: &[Case] = &[
         }
     }),
     ("a refusal for the terminal", "status", "403", |_, stream| {
-        send(
-            stream,
-            403,
-            "",
-            &refusal("Access\u{1b}[31mDenied", "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e} &#27;[31m &#x9b;31m"),
-        )
+        send(stream, 403, "", &refusal("Access\u{1b}[31mDenied", TITLE))
     }),
     ("a refusal for the terminal, in JSON", "status --json", "403", |_, stream| {
-        send(
-            stream,
-            403,
-            "",
-            &refusal("AccessDenied", "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e} &#27;[31m &#x9b;31m"),
-        )
+        send(stream, 403, "", &refusal("AccessDenied", TITLE))
     }),
     ("a refusal with lines of its own", "push_sqlite", "418", |_, stream| {
         send(

@@ -44,6 +44,21 @@ fn settled(machines: &[&Machine]) {
     }
 }
 
+/// What a person types on `machine`, with the key that `other` has.
+fn gets_the_key(machine: &Machine, other: &Machine) {
+    machine.cmd("key import").stdin(format!("{}\n", key_of(other))).run().assert_code(0);
+}
+
+/// From the moment it has the key, everything that it sends is sealed, and nothing of it is lost.
+#[track_caller]
+fn joins_sealed(server: &S3Server, machine: &Machine, other: &Machine) {
+    let clear = in_the_clear(server);
+    gets_the_key(machine, other);
+    settled(&[machine, other]);
+    let now = in_the_clear(server);
+    assert!(now.iter().all(|key| clear.contains(key)), "{now:?}");
+}
+
 #[test]
 fn a_machine_that_knew_the_project_in_the_clear_writes_nothing_into_it_once_it_is_sealed() {
     let server = S3Server::start();
@@ -63,11 +78,8 @@ fn a_machine_that_knew_the_project_in_the_clear_writes_nothing_into_it_once_it_i
         assert_eq!(everything(&server), before);
         alpha.cmd("sync").run().assert_code(0);
     }
-    let clear = in_the_clear(&server);
-    beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
-    settled(&[&beta, &alpha]);
+    joins_sealed(&server, &beta, &alpha);
     assert_eq!(rows_of(&alpha, "observations"), 8);
-    assert!(in_the_clear(&server).iter().all(|key| clear.contains(key)), "{:?}", in_the_clear(&server));
 }
 
 #[test]
@@ -78,11 +90,8 @@ fn a_segment_that_was_to_leave_in_the_clear_stays_and_its_rows_leave_sealed() {
     beta.cmd("sync").env("MEMBRIDGE_FAILPOINT", "rows.outbox").run();
     seal_it(&alpha);
     alpha.cmd("sync").run().assert_code(0);
-    let clear = in_the_clear(&server);
-    beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
-    settled(&[&beta, &alpha]);
+    joins_sealed(&server, &beta, &alpha);
     assert_eq!(rows_of(&alpha, "observations"), 8);
-    assert!(in_the_clear(&server).iter().all(|key| clear.contains(key)), "{:?}", in_the_clear(&server));
 }
 
 #[test]
@@ -109,7 +118,7 @@ fn what_was_under_way_in_the_clear_while_the_project_was_sealed_is_not_lost() {
     alpha.cmd("sync").run();
     assert_eq!(rows_of(&alpha, "observations"), 5);
     beta.cmd("sync").run().assert_code(1);
-    beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
+    gets_the_key(&beta, &alpha);
     // A push that beta made in the clear stands where the next one belongs.
     if alpha.cmd("push_sqlite").run().code != 0 {
         let listed = alpha.cmd("key init --purge").run().assert_code(0).stdout.clone();
@@ -169,7 +178,7 @@ fn after_a_rotation_a_machine_with_the_old_key_waits_for_the_new_one() {
     let refused = beta.cmd("sync").run().assert_code(1).stdout.clone();
     assert!(refused.contains("key import"), "{refused}");
     assert_eq!(everything(&server), before, "nothing is sealed with a key that somebody else may have");
-    beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
+    gets_the_key(&beta, &alpha);
     settled(&[&alpha, &beta]);
     assert_eq!(rows_of(&alpha, "observations"), 8);
     // Everything that is there from now on can be read with the new key alone.
