@@ -4,11 +4,12 @@ use std::path::Path;
 
 use rusqlite::TransactionBehavior;
 
+use super::ahead::{self, Ahead};
 use super::desk::{self, Desk};
 use super::gather::{self, After, Gathered};
 use super::holes;
 use super::log::ListedNode;
-use super::news::Noted;
+use super::news::{News, Noted};
 use super::outbox::Emptied;
 use super::publish;
 use super::report::{Collected, NewsNoted, Published, Scanned, TakenIn};
@@ -49,6 +50,22 @@ impl Rows<'_> {
             desk::clear_arrival(&self.shadow)?;
             self.gather(&mut noted).await?;
         }
+        self.note(noted)
+    }
+
+    pub(super) fn try_note_ahead(&mut self, ahead: Ahead) -> Result<Option<NewsNoted>, RowsError> {
+        // A first run reads everything, in order.
+        if self.run.first || ahead.is_empty() {
+            return Ok(None);
+        }
+        self.open_live()?;
+        desk::clear_arrival(&self.shadow)?;
+        let mut report = Collected::default();
+        let gathered = gather::gather_ahead(self.desk()?, &self.log(), ahead, &mut report)?;
+        self.note(Noted { news: News::default(), gathered: Some(gathered), report }).map(Some)
+    }
+
+    fn note(&mut self, noted: Noted) -> Result<NewsNoted, RowsError> {
         let is_anything = noted.gathered.is_some() && !intake::is_empty(self.desk()?)?;
         let waits = noted.gathered.is_some() && self.count_waiting()? > 0;
         let keeps_a_log = !is_anything && !waits || self.keeps_a_log()?;
@@ -113,10 +130,14 @@ impl Rows<'_> {
     fn keep_gathered(&self, gathered: &Gathered) -> Result<(), RowsError> {
         self.shadow.transaction(|| {
             self.shadow.set(holes::NAME, &gathered.holes)?;
+            let mut heard = Vec::new();
             for (writer, number) in gathered.reached.iter().filter(|(writer, _)| **writer != self.me) {
+                if *number > self.shadow.collected(*writer)? {
+                    heard.push(*writer);
+                }
                 self.shadow.set_collected(*writer, *number)?;
             }
-            Ok::<_, ShadowError>(())
+            ahead::note(&self.shadow, &heard)
         })?;
         Ok(())
     }

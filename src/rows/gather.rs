@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, stream};
+
 use super::RowsError;
+use super::ahead::Ahead;
 use super::desk::Desk;
 use super::header::Covers;
-use super::holes::{self, Holes};
+use super::holes::{self, Damaged, Holes};
 use super::intake;
-use super::log::{LogError, RowLog};
+use super::log::{Download, Fetched, LogError, RowLog};
 use super::record::Record;
 use super::report::Collected;
 use super::shadow::ShadowError;
@@ -57,6 +60,9 @@ pub async fn list(log: &RowLog<'_>) -> Result<Listed, RowsError> {
     Ok(listed)
 }
 
+/// So many segments are asked for at once: on a slow line each would wait for the one before.
+const AT_ONCE: usize = 4;
+
 /// Reads what is wanted of the listed segments and notes their records.
 ///
 /// # Errors
@@ -68,129 +74,218 @@ pub async fn gather(
     after: After,
     report: &mut Collected,
 ) -> Result<Gathered, RowsError> {
-    let mut clock = desk.shadow.clock()?;
-    let mut ahead = BTreeSet::new();
-    let mut all =
-        Gathered { holes: desk.shadow.get(holes::NAME)?.unwrap_or_default(), ..Gathered::default() };
-    for (writer, numbers) in listed {
-        if after == After::News && *writer == desk.me {
-            continue;
-        }
-        let (collected, mut read) = match after {
-            After::News => (desk.shadow.collected(*writer)?, all.holes.above(*writer)),
-            After::Everything | After::Asked => (0, Vec::new()),
-        };
-        for number in numbers.range(collected + 1..) {
-            if read.iter().any(|(there, _)| there == number) {
-                continue;
-            }
-            if is_still_damaged(log, &mut all, *writer, *number, report).await? {
-                continue;
-            }
-            let found =
-                segment(desk, log, &mut all, *writer, *number, after, report, &mut clock, &mut ahead).await?;
-            read.extend(found.map(|covers| (*number, covers)));
-        }
-        let reached = reached(collected, &read);
-        all.holes.keep(*writer, reached, read);
-        all.reached.insert(*writer, reached);
-    }
-    desk.shadow.set_clock(clock)?;
-    for writer in ahead {
-        desk.shadow
-            .db
-            .execute(
-                "INSERT INTO writers(writer, number, ahead) VALUES (?1, 0, 1) ON CONFLICT(writer) DO UPDATE SET ahead = 1",
-                [writer],
-            )
-            .map_err(ShadowError)?;
-    }
-    Ok(all)
-}
-
-/// Whether a segment that could not be read is as it was: then it is named and not fetched again.
-async fn is_still_damaged(
-    log: &RowLog<'_>,
-    all: &mut Gathered,
-    writer: Writer,
-    number: u64,
-    report: &mut Collected,
-) -> Result<bool, RowsError> {
-    let Some(known) = all.holes.known(writer, number) else {
-        return Ok(false);
+    let mut reading = Reading::begin(desk, log, after, report)?;
+    let wanted = reading.wanted(listed)?;
+    let asking = |(writer, number, known)| async move {
+        (writer, number, Box::pin(ask(log, writer, number, known)).await)
     };
-    let version = Box::pin(log.version(&writer.to_string(), number)).await?;
-    let same = version.is_some_and(|version| version.0 == known.etag);
-    if same {
-        report.refused.push(known.problem.clone());
-    } else {
-        all.holes.forget(writer, number);
+    let mut asked = stream::iter(wanted.into_iter().map(asking)).buffered(AT_ONCE);
+    while let Some((writer, number, answer)) = asked.next().await {
+        reading.take(writer, number, answer?)?;
     }
-    Ok(same)
+    reading.end()
 }
 
-/// One segment. `None`: it is not there any more, or cannot be used; otherwise what it stands for.
-#[expect(clippy::too_many_arguments, reason = "one step of the loop above")]
-async fn segment(
+/// Notes the records of segments that are here already: of each writer the next one after what was collected, or nothing.
+///
+/// # Errors
+/// See [`RowsError`].
+pub fn gather_ahead(
     desk: Desk<'_>,
     log: &RowLog<'_>,
-    all: &mut Gathered,
+    ahead: Ahead,
+    report: &mut Collected,
+) -> Result<Gathered, RowsError> {
+    let mut reading = Reading::begin(desk, log, After::News, report)?;
+    for (writer, number, download) in ahead.segments {
+        let listed = Listed::from([(writer, BTreeSet::from([number]))]);
+        if number == desk.shadow.collected(writer)? + 1 && !reading.wanted(&listed)?.is_empty() {
+            reading.take(writer, number, Answer::Came(download))?;
+        }
+    }
+    reading.end()
+}
+
+/// What the store says of a segment.
+enum Answer {
+    /// These are its bytes.
+    Came(Download),
+    /// It is not there.
+    Absent,
+    /// It is as damaged as it was.
+    Damaged(Damaged),
+}
+
+/// `known`: how it could not be read the last time; as long as it is the same, it is not fetched again.
+async fn ask(
+    log: &RowLog<'_>,
     writer: Writer,
     number: u64,
-    after: After,
-    report: &mut Collected,
-    clock: &mut Clock,
-    ahead: &mut BTreeSet<Writer>,
-) -> Result<Option<Option<Covers>>, RowsError> {
-    let mut fetched = match Box::pin(log.get(&writer.to_string(), number)).await {
-        Ok(Some(fetched)) => fetched,
-        Ok(None) => {
-            all.absent = true;
-            return Ok(None);
+    known: Option<Damaged>,
+) -> Result<Answer, LogError> {
+    let writer = writer.to_string();
+    if let Some(known) = known {
+        let version = log.version(&writer, number).await?;
+        if version.is_some_and(|version| version.0 == known.etag) {
+            return Ok(Answer::Damaged(known));
         }
-        Err(error) if error.is_damage() => {
-            report.refused.push(error.to_string());
-            let lasting = match &error {
-                LogError::Segment { etag, error, .. } if error.is_in_the_bytes() => etag.as_ref(),
-                LogError::Sealed { etag, error: SealError::NotAuthentic | SealError::NotSealed, .. } => {
-                    etag.as_ref()
-                }
-                _ => None,
-            };
-            if let Some(etag) = lasting {
-                all.holes.remember(writer, number, etag.0.clone(), error.to_string());
-            }
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    all.holes.forget(writer, number);
-    report.segments += 1;
-    let mut line = Vec::new();
-    let mut strange = 0_u64;
-    desk.shadow.transaction(|| {
-        while fetched.reader.next_line(&mut line).map_err(|error| RowsError::Segment(error.to_string()))? {
-            let Ok(record) = Record::read(&line) else {
-                strange += 1;
-                continue;
-            };
-            if after == After::Asked && !is_asked(desk, &record.table, record.uid)? {
-                continue;
-            }
-            if is_far(record.stamp, desk.now_ms) {
-                ahead.insert(record.stamp.2);
-            }
-            clock.witness(record.stamp, desk.now_ms);
-            intake::note(desk, &record, &line, after == After::Asked)?;
-        }
-        Ok::<_, RowsError>(())
-    })?;
-    if strange > 0 {
-        report.refused.push(format!("segment {number} of {writer}: {strange} lines are no records"));
     }
-    failpoint::reach("rows.segment-read");
-    let header = &fetched.reader.header;
-    Ok(Some(header.covers.filter(|_| header.is_last_part())))
+    Ok(log.download(&writer, number).await?.map_or(Answer::Absent, Answer::Came))
+}
+
+/// Segments being read, one after the other.
+struct Reading<'r> {
+    desk: Desk<'r>,
+    log: &'r RowLog<'r>,
+    after: After,
+    report: &'r mut Collected,
+    all: Gathered,
+    clock: Clock,
+    /// Writers whose clocks are far ahead.
+    ahead: BTreeSet<Writer>,
+    /// What was read of each writer, and what it stands for.
+    read: BTreeMap<Writer, Vec<(u64, Option<Covers>)>>,
+}
+
+impl<'r> Reading<'r> {
+    fn begin(
+        desk: Desk<'r>,
+        log: &'r RowLog<'r>,
+        after: After,
+        report: &'r mut Collected,
+    ) -> Result<Self, RowsError> {
+        let holes = desk.shadow.get(holes::NAME)?.unwrap_or_default();
+        let all = Gathered { holes, ..Gathered::default() };
+        let clock = desk.shadow.clock()?;
+        Ok(Self { desk, log, after, report, all, clock, ahead: BTreeSet::new(), read: BTreeMap::new() })
+    }
+
+    fn collected(&self, writer: Writer) -> Result<u64, ShadowError> {
+        if self.after == After::News { self.desk.shadow.collected(writer) } else { Ok(0) }
+    }
+
+    /// Which of the listed segments are to be read, and what is known of their damage.
+    fn wanted(&mut self, listed: &Listed) -> Result<Vec<(Writer, u64, Option<Damaged>)>, RowsError> {
+        let mut wanted = Vec::new();
+        for (writer, numbers) in listed {
+            if self.after == After::News && *writer == self.desk.me {
+                continue;
+            }
+            let collected = self.collected(*writer)?;
+            let news = self.after == After::News;
+            let read = if news { self.all.holes.above(*writer) } else { Vec::new() };
+            let unread =
+                numbers.range(collected + 1..).filter(|number| !read.iter().any(|(at, _)| at == *number));
+            wanted.extend(
+                unread.map(|number| (*writer, *number, self.all.holes.known(*writer, *number).cloned())),
+            );
+            self.read.insert(*writer, read);
+        }
+        Ok(wanted)
+    }
+
+    /// One segment.
+    fn take(&mut self, writer: Writer, number: u64, answer: Answer) -> Result<(), RowsError> {
+        let download = match answer {
+            Answer::Came(download) => download,
+            Answer::Damaged(known) => {
+                self.report.refused.push(known.problem);
+                return Ok(());
+            }
+            Answer::Absent => {
+                self.all.holes.forget(writer, number);
+                self.all.absent = true;
+                return Ok(());
+            }
+        };
+        match self.log.prove(&writer.to_string(), number, download) {
+            Ok(fetched) => {
+                self.all.holes.forget(writer, number);
+                let covers = self.note(writer, number, fetched)?;
+                self.read.entry(writer).or_default().push((number, covers));
+                Ok(())
+            }
+            Err(error) if error.is_damage() => {
+                self.refuse(writer, number, &error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// It cannot be used. What lies in its bytes is remembered until they change.
+    fn refuse(&mut self, writer: Writer, number: u64, error: &LogError) {
+        self.report.refused.push(error.to_string());
+        if self.all.holes.known(writer, number).is_some() {
+            self.all.holes.forget(writer, number);
+        }
+        let lasting = match error {
+            LogError::Segment { etag, error, .. } if error.is_in_the_bytes() => etag.as_ref(),
+            LogError::Sealed { etag, error: SealError::NotAuthentic | SealError::NotSealed, .. } => {
+                etag.as_ref()
+            }
+            _ => None,
+        };
+        if let Some(etag) = lasting {
+            self.all.holes.remember(writer, number, etag.0.clone(), error.to_string());
+        }
+    }
+
+    /// Notes its records. What it stands for.
+    fn note(
+        &mut self,
+        writer: Writer,
+        number: u64,
+        mut fetched: Fetched,
+    ) -> Result<Option<Covers>, RowsError> {
+        let (desk, asked) = (self.desk, self.after == After::Asked);
+        self.report.segments += 1;
+        let mut line = Vec::new();
+        let mut strange = 0_u64;
+        desk.shadow.transaction(|| {
+            while fetched
+                .reader
+                .next_line(&mut line)
+                .map_err(|error| RowsError::Segment(error.to_string()))?
+            {
+                let Ok(record) = Record::read(&line) else {
+                    strange += 1;
+                    continue;
+                };
+                if asked && !is_asked(desk, &record.table, record.uid)? {
+                    continue;
+                }
+                if is_far(record.stamp, desk.now_ms) {
+                    self.ahead.insert(record.stamp.2);
+                }
+                self.clock.witness(record.stamp, desk.now_ms);
+                intake::note(desk, &record, &line, asked)?;
+            }
+            Ok::<_, RowsError>(())
+        })?;
+        if strange > 0 {
+            self.report.refused.push(format!("segment {number} of {writer}: {strange} lines are no records"));
+        }
+        failpoint::reach("rows.segment-read");
+        let header = &fetched.reader.header;
+        Ok(header.covers.filter(|_| header.is_last_part()))
+    }
+
+    /// How far one has come.
+    fn end(mut self) -> Result<Gathered, RowsError> {
+        for (writer, read) in std::mem::take(&mut self.read) {
+            let reached = reached(self.collected(writer)?, &read);
+            self.all.holes.keep(writer, reached, read);
+            self.all.reached.insert(writer, reached);
+        }
+        let shadow = self.desk.shadow;
+        shadow.set_clock(self.clock)?;
+        for writer in self.ahead {
+            let sql = "INSERT INTO writers(writer, number, ahead) VALUES (?1, 0, 1) ON CONFLICT(writer) DO UPDATE SET ahead = 1";
+            shadow.db.execute(sql, [writer]).map_err(ShadowError)?;
+        }
+        Ok(self.all)
+    }
 }
 
 fn is_asked(desk: Desk<'_>, table: &str, uid: Uid) -> Result<bool, ShadowError> {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
+use serde::de::DeserializeOwned;
 
 use super::RowsError;
+use super::ahead::{self, Lately, Next};
 use super::holes::{self, Holes};
 use super::outbox::Outbox;
 use super::places::Places;
@@ -47,12 +49,27 @@ pub fn announced(state: &Path, store: &str, cid: &str, database: &Path) -> Optio
         return None;
     }
     let shadow = open_own(&places.shadow).ok()?;
-    let get = |name: &str| -> Option<String> {
-        let sql = "SELECT value FROM meta WHERE name = ?1";
-        let text: String = shadow.query_row(sql, [name], |row| row.get(0)).ok()?;
-        serde_json::from_str(&text).ok()
+    let writer: String = meta(&shadow, "writer")?;
+    Some((writer.parse().ok()?, meta(&shadow, "node_etag")?))
+}
+
+/// The segments that may come next, of the machines that were heard of last; `None`: nothing was synced to the end.
+pub fn lately(state: &Path, store: &str, cid: &str, database: &Path) -> Option<Vec<Next>> {
+    let places = Places::new(state, store, cid, database);
+    let shadow = places.shadow.exists().then(|| open_own(&places.shadow).ok()).flatten()?;
+    let lately: Lately = meta(&shadow, ahead::LATELY)?;
+    let synced: bool = meta(&shadow, "synced")?;
+    let collected = |writer: Writer| {
+        let sql = "SELECT number FROM writers WHERE writer = ?1";
+        shadow.query_row(sql, [writer], |row| row.get(0)).ok()
     };
-    Some((get("writer")?.parse().ok()?, get("node_etag")?))
+    synced.then(|| lately.next(collected))
+}
+
+fn meta<T: DeserializeOwned>(shadow: &Connection, name: &str) -> Option<T> {
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    let text: String = shadow.query_row(sql, [name], |row| row.get(0)).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 /// How the database of a shadow stands; `None`: it has never synced to the end.

@@ -43,6 +43,15 @@ pub struct Fetched {
     pub size: u64,
 }
 
+/// The bytes of a segment on this machine, in a file without a name. Nothing of them is proved.
+#[derive(Debug)]
+pub struct Download {
+    file: File,
+    etag: Etag,
+    size: u64,
+    sha256: Sum,
+}
+
 /// Whose bytes are under a name of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
@@ -132,12 +141,19 @@ impl<'a> RowLog<'a> {
     /// # Errors
     /// The store's; a segment that cannot be used; the disk's.
     pub async fn get(&self, writer: &str, number: u64) -> Result<Option<Fetched>, LogError> {
+        let download = self.download(writer, number).await?;
+        download.map(|download| self.prove(writer, number, download)).transpose()
+    }
+
+    /// Proves that a download is a whole segment, and the one that was asked for.
+    ///
+    /// # Errors
+    /// A segment that cannot be used; the disk's.
+    pub fn prove(&self, writer: &str, number: u64, download: Download) -> Result<Fetched, LogError> {
+        let Download { file, etag, size, sha256 } = download;
         let key = self.bucket.keys.segment(writer, number);
-        let Some((file, etag, size, sha256)) = self.download(&key).await? else {
-            return Ok(None);
-        };
         match self.proved(file, sha256, writer, number) {
-            Ok(reader) => Ok(Some(Fetched { reader, sha256, size })),
+            Ok(reader) => Ok(Fetched { reader, sha256, size }),
             Err(SegmentError::Seal(error)) => Err(LogError::Sealed { what: key, etag: Some(etag), error }),
             Err(error) => Err(LogError::Segment { key, etag: Some(etag), error }),
         }
@@ -174,17 +190,21 @@ impl<'a> RowLog<'a> {
         LogError::Segment { key, etag: None, error }
     }
 
-    /// The object in a file without a name, its version, its size and its SHA-256.
-    async fn download(&self, key: &str) -> Result<Option<(File, Etag, u64, Sum)>, LogError> {
+    /// Downloads a segment and proves nothing of it. `None` when it is not there.
+    ///
+    /// # Errors
+    /// The store's; the disk's.
+    pub async fn download(&self, writer: &str, number: u64) -> Result<Option<Download>, LogError> {
+        let key = self.bucket.keys.segment(writer, number);
         let local = |error| LogError::Local { folder: self.scratch.clone(), error };
         make_private_folder(&self.scratch).map_err(local)?;
         let file = tempfile::tempfile_in(&self.scratch).map_err(local)?;
         let mut sink = Sink::drawing(file.try_clone().map_err(local)?, SIZE_LIMIT, self.bars.clone());
-        let Some(meta) = self.bucket.store.download(key, &mut sink).await? else {
+        let Some(meta) = self.bucket.store.download(&key, &mut sink).await? else {
             return Ok(None);
         };
         let (size, sha256) = sink.finish().await.map_err(local)?;
-        Ok(Some((file, meta.etag, size, sha256)))
+        Ok(Some(Download { file, etag: meta.etag, size, sha256 }))
     }
 
     /// Ends a segment of ours, sealed where the project is.

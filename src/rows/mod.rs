@@ -10,6 +10,7 @@
 //! - [`fold`] decides when many small segments become one, [`merge`] is how;
 //! - [`log`] is the place of all of them in the bucket, [`store_identity`] tells one bucket from another.
 
+pub mod ahead;
 mod arrive;
 mod base;
 mod compose;
@@ -63,6 +64,7 @@ use std::path::Path;
 
 use crate::worker::watermarks::Foreign;
 
+use ahead::Ahead;
 use header::Covers;
 use log::ListedNode;
 use node::NodeRecord;
@@ -130,6 +132,16 @@ impl Rows<'_> {
     /// See [`RowsError`].
     pub async fn note_news(&mut self, nodes: Option<Vec<ListedNode>>) -> Result<NewsNoted, RowsError> {
         let noted = self.try_note_news(nodes).await;
+        noted.map_err(|error| error.of(&self.site.database))
+    }
+
+    /// The same for segments that were asked for ahead: what they hold can be taken in before anything else is asked. `None`:
+    /// they are of no use to this run.
+    ///
+    /// # Errors
+    /// See [`RowsError`].
+    pub fn note_ahead(&mut self, ahead: Ahead) -> Result<Option<NewsNoted>, RowsError> {
+        let noted = self.try_note_ahead(ahead);
         noted.map_err(|error| error.of(&self.site.database))
     }
 

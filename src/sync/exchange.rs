@@ -13,8 +13,10 @@ use crate::failpoint;
 use crate::install::precaution;
 use crate::python::Head;
 use crate::python::object;
-use crate::rows::log::ListedNode;
-use crate::rows::{self, Begun, Collected, Published, Restoring, Rows, Scanned, Site, TakenIn};
+use crate::rows::ahead::{self, Ahead};
+use crate::rows::glance::lately;
+use crate::rows::log::{ListedNode, RowLog};
+use crate::rows::{self, Begun, Collected, NewsNoted, Published, Restoring, Rows, Scanned, Site, TakenIn};
 use crate::worker::{self, watermarks};
 
 /// What was exchanged.
@@ -30,6 +32,17 @@ pub(super) struct Exchanged {
     pub(super) standing: rows::Standing,
 }
 
+impl Exchanged {
+    fn came(&mut self, collected: Option<Collected>, tell: &mut impl FnMut(Moment<'_>)) {
+        let Some(collected) = collected else {
+            self.postponed = true;
+            return;
+        };
+        tell(Moment::Came(&collected));
+        self.collected.add(collected);
+    }
+}
+
 /// How often a sync takes a new writer id: a second copy of the state in the same moment is no accident.
 const ATTEMPTS: u32 = 3;
 
@@ -41,13 +54,33 @@ pub(super) enum Moment<'a> {
     Goes(&'a Scanned),
 }
 
-/// Finishes what was begun, collects, scans and publishes, and tells of each before the next; `nodes`: the node records, where
-/// this sync has listed them already; `own`: the database was here before this sync.
+/// What the store has said in this sync before the turn of the rows.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// The node records, where they were listed.
+    pub(super) nodes: Option<Vec<ListedNode>>,
+    /// Segments that were asked for at the same time.
+    pub(super) ahead: Ahead,
+}
+
+/// A session that starts waits for what comes: the segments that may come next are asked for together with the node records.
+pub(super) async fn ask_ahead(session: &Session, wish: Wish) -> Ahead {
+    if wish != Wish::Start {
+        return Ahead::default();
+    }
+    let (bucket, paths) = (&session.bucket, &session.config.paths);
+    let next = lately(&paths.state, &bucket.store.name(), bucket.keys.project(), &session.database);
+    let log = RowLog::new(bucket, &paths.tmp());
+    ahead::fetch(&log, &next.unwrap_or_default()).await
+}
+
+/// Finishes what was begun, collects, scans and publishes, and tells of each before the next; `own`: the database was here
+/// before this sync.
 pub(super) async fn rows(
     session: &Session,
     rows: &mut Rows<'_>,
     wish: Wish,
-    (mut nodes, own): (Option<Vec<ListedNode>>, bool),
+    (mut heard, own): (Heard, bool),
     mut tell: impl FnMut(Moment<'_>),
 ) -> CommandResult<Exchanged> {
     if session.accept_deletions {
@@ -65,17 +98,11 @@ pub(super) async fn rows(
             done.postponed = true;
             break;
         }
-        let noted = rows.note_news(nodes.take()).await?;
-        if own && noted.never && noted.is_anything && session.rehearsal.is_none() {
-            back_up(session).await?;
+        if let Some(noted) = rows.note_ahead(std::mem::take(&mut heard.ahead))? {
+            done.came(take_in(session, rows, wish, (noted, own)).await?, &mut tell);
         }
-        match company::write(session, rows, wish, noted, async |rows| rows.take_in_news().await).await? {
-            Some(collected) => {
-                tell(Moment::Came(&collected));
-                done.collected.add(collected);
-            }
-            None => done.postponed = true,
-        }
+        let noted = rows.note_news(heard.nodes.take()).await?;
+        done.came(take_in(session, rows, wish, (noted, own)).await?, &mut tell);
         failpoint::reach("sync.collected");
         // What the log says comes before anything that a machine says for the first time.
         if !wish.publishes() || done.postponed && noted.first {
@@ -130,6 +157,19 @@ async fn settle(session: &Session, rows: &mut Rows<'_>, wish: Wish) -> CommandRe
     let noted = company::something(rows)?;
     let settled = company::write(session, rows, wish, noted, async |rows| rows.settle().await).await?;
     Ok(settled.is_some())
+}
+
+/// Takes in what is new; `None`: not now, because of the worker.
+async fn take_in(
+    session: &Session,
+    rows: &mut Rows<'_>,
+    wish: Wish,
+    (noted, own): (NewsNoted, bool),
+) -> CommandResult<Option<Collected>> {
+    if own && noted.never && noted.is_anything && session.rehearsal.is_none() {
+        back_up(session).await?;
+    }
+    company::write(session, rows, wish, noted, async |rows| rows.take_in_news().await).await
 }
 
 /// A person has put an earlier state in place: the next sync tells the log, instead of the log correcting it.

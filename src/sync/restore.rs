@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::exchange::{self, Heard};
+use super::gate;
 use super::record::RecordFile;
 use super::session::Session;
 use super::wish::Wish;
-use super::{exchange, gate};
 use crate::config::Config;
 use crate::database::changes;
 use crate::database::code::Admits;
@@ -75,9 +76,10 @@ pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) ->
 pub(super) async fn in_the_log(session: &Session) -> CommandResult<Sum> {
     let nodes = gate::store_is_known(session).await?;
     let mut rows = exchange::open(session).await?;
-    exchange::rows(session, &mut rows, Wish::Whole, (Some(nodes), true), |_| {}).await?;
+    let heard = Heard { nodes: Some(nodes), ..Heard::default() };
+    exchange::rows(session, &mut rows, Wish::Whole, (heard, true), |_| {}).await?;
     let digest = session.read_local().await?.facts.digest;
-    exchange::rows(session, &mut rows, Wish::Whole, (None, false), |_| {}).await?;
+    exchange::rows(session, &mut rows, Wish::Whole, (Heard::default(), false), |_| {}).await?;
     Ok(digest)
 }
 

@@ -2,8 +2,10 @@
 //! that owns it. It starts over when another machine took the archive's next number, and when our state turned out to be a
 //! copy of somebody else's.
 
+use std::mem;
+
 use super::archive::{self, Archived};
-use super::exchange::{self, Moment};
+use super::exchange::{self, Heard, Moment};
 use super::first::{self, First};
 use super::gate::{self, Standing};
 use super::record::RecordFile;
@@ -29,7 +31,9 @@ const ATTEMPTS: u32 = 3;
 /// exchanged stays, and the rest is found again by the next sync.
 pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> CommandResult<Report> {
     gate::store_is_ours_to_sync(&Site::of(&session.config))?;
-    let mut nodes = Some(gate::store_is_known(session).await?);
+    let asked = async { Ok(exchange::ask_ahead(session, wish).await) };
+    let (nodes, ahead) = tokio::try_join!(gate::store_is_known(session), asked)?;
+    let mut heard = Heard { nodes: Some(nodes), ahead };
     let mut told = Told::new(session, wish);
     let image = match wish {
         Wish::Pull => archive::look(session, record, wish).await?,
@@ -38,7 +42,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     if let Some(head) = &image {
         let clock = session.bucket.context.clock();
         session.ui.step(Stage::Remote.label(wish), format!("Remote: {}", head.describe(&clock)));
-    } else if wish == Wish::Pull && nodes.as_ref().is_some_and(Vec::is_empty) {
+    } else if wish == Wish::Pull && heard.nodes.as_ref().is_some_and(Vec::is_empty) {
         return first::nothing(session, wish);
     }
     gate::meet_store(session).await?;
@@ -66,7 +70,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     let mut standing = None;
     for _ in 0..ATTEMPTS {
         let tell = |moment: Moment<'_>| told.hears(&moment);
-        let exchanged = exchange::rows(session, &mut rows, wish, (nodes.take(), own), tell).await?;
+        let exchanged = exchange::rows(session, &mut rows, wish, (mem::take(&mut heard), own), tell).await?;
         told.exchanged(&exchanged);
         if let Some(role) = role.take() {
             standing = role?;

@@ -93,3 +93,80 @@ fn a_session_asks_for_the_records_of_all_machines_at_once() {
     waits.cmd("sync --for start").run().assert_code(0);
     assert_eq!(claude_mem::counts(waits.db_path()).observations, 7);
 }
+
+/// alpha and beta, in step; then alpha records one observation and shares it.
+fn one_segment_is_new(server: &S3Server) -> Machine {
+    let [alpha, beta] = ["alpha", "beta"].map(|name| Machine::new(name, server));
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    for _ in 0..2 {
+        alpha.db().add_observations(1);
+        alpha.cmd("sync --for turn").run().assert_code(0);
+        if claude_mem::counts(beta.db_path()).observations == 5 {
+            beta.cmd("sync").run().assert_code(0);
+        }
+    }
+    beta
+}
+
+#[test]
+fn a_session_waits_for_one_answer_where_one_segment_is_new() {
+    let server = S3Server::start();
+    let beta = one_segment_is_new(&server);
+    // Neither is answered before both were asked for.
+    let meeting = Meeting::of(2);
+    let _listing = server.fault(Fault::Together(meeting.clone()).on(Op::ListObjects).key("membridge/nodes/"));
+    let _segment = server.fault(Fault::Together(meeting).on(Op::GetObject).key("membridge/rows/"));
+    let (told, here) = std::sync::mpsc::channel();
+    let database = beta.db_path();
+    server.before_next(Op::GetObject, "membridge/nodes/", move || {
+        told.send(claude_mem::counts(database).observations).unwrap();
+    });
+    server.reset_log();
+    beta.cmd("sync --for start").run().assert_code(0);
+    assert_eq!(here.recv().unwrap(), 7, "the row is here before a third answer is waited for");
+    let asked: Vec<Op> = server.requests().iter().map(|request| request.op).collect();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    // Without news it is the listing, and a segment that is not there.
+    server.clear_hook();
+    server.reset_log();
+    beta.cmd("sync --for start").run().assert_code(0);
+    let asked: Vec<u16> = server.requests().iter().map(|request| request.status).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked.contains(&404), "{asked:?}");
+}
+
+#[test]
+fn f55_what_was_asked_ahead_of_a_store_that_is_not_ours_is_not_taken_in() {
+    let server = S3Server::start();
+    let beta = one_segment_is_new(&server);
+    for key in server.keys("").iter().filter(|key| key.contains("membridge/nodes/")) {
+        server.remove(key);
+    }
+    let identity = server.keys("").into_iter().find(|key| key.ends_with("membridge/store.json")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&server.text(&identity)).unwrap();
+    record["id"] = "0".repeat(32).into();
+    server.put(&identity, record.to_string());
+    server.reset_log();
+    beta.cmd("sync --for start").run().assert_code(1).stdout_has("is another one");
+    assert!(server.requests().iter().any(|request| request.key.contains("membridge/rows/")));
+    assert_eq!(claude_mem::counts(beta.db_path()).observations, 6);
+    assert!(server.requests().iter().all(|request| !request.op.writes()));
+}
+
+#[test]
+fn segments_are_asked_for_while_others_are_still_under_way() {
+    let server = S3Server::start();
+    let [alpha, beta] = ["alpha", "beta"].map(|name| Machine::new(name, &server));
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(5);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    for _ in 0..4 {
+        alpha.db().add_observations(1);
+        alpha.cmd("sync --for turn").run().assert_code(0);
+    }
+    let _together = server.fault(Fault::Together(Meeting::of(4)).on(Op::GetObject).key("membridge/rows/"));
+    beta.cmd("sync --for turn").run().assert_code(0);
+    assert_eq!(claude_mem::counts(beta.db_path()).observations, 9);
+}
