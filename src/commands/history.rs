@@ -109,9 +109,9 @@ fn change(commit: &Commit, before: Option<&Commit>) -> Option<i64> {
 pub(super) async fn restore(run: &Run, what: &str, means: RestoreArgs) -> CommandResult<Report> {
     let commit = Past::open(run).await?.find(what).await?;
     let (config, bucket) = run.open().await?;
-    let (mut session, record) = Session::open(config, bucket, run.ui.clone()).await?;
+    let (mut session, mut record) = Session::open(config, bucket, run.ui.clone()).await?;
     session.means(means.into());
-    restore::restore(&session, &record, &commit).await
+    restore::restore(&session, &mut record, &commit).await
 }
 
 /// `restore … --dry-run`: which push it would be and what would become of it; downloads no image, changes nothing.

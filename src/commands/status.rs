@@ -51,7 +51,7 @@ pub(super) async fn run(run: &Run, options: StatusOptions) -> CommandResult<Repo
     }
     shown.machines(&here.outlook);
     shown.last_sync(&here.outlook, here.record.as_ref());
-    shown.waiting(&here.outlook);
+    shown.waiting(&here.outlook, here.record.as_ref());
     match &there {
         Ok(there) => {
             shown.archive(there);

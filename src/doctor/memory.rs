@@ -85,6 +85,9 @@ fn waiting(evidence: &Evidence) -> Finding {
     let Some(standing) = &evidence.standing else {
         return Finding::info("waiting: nothing (never synced)");
     };
+    if let Some(text) = evidence.record.as_ref().and_then(|record| record.postponed(&evidence.clock)) {
+        return Finding::warning(format!("waiting: {text}")).remedy("membridge sync");
+    }
     let count: u64 = standing.waiting.values().sum();
     let conflicts = match standing.conflicts {
         0 => String::new(),

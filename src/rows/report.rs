@@ -35,6 +35,11 @@ impl Tally {
         self.0.values().sum()
     }
 
+    /// Observations alone.
+    pub fn observations(&self) -> u64 {
+        self.0.get("observations").copied().unwrap_or(0)
+    }
+
     /// `12 observations, 1 prompt`: observations first, words instead of names of tables. Empty when there are none.
     pub fn describe(&self) -> String {
         let mut sums: BTreeMap<_, u64> = BTreeMap::new();

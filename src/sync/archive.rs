@@ -231,7 +231,8 @@ async fn locked(
         return Ok(Done::Overtaken);
     }
     gate::fence(terms.epoch, head)?;
-    gate::shrink(shot.facts.counts.observations, head, session.config.overrides.force_push)?;
+    let (here, gone) = (shot.facts.counts.observations, record.record.gone);
+    gate::shrink(here, gone, head, session.config.overrides.force_push)?;
     let fence = Fence { terms, verifier, fresh };
     let Parent::Commit(parent) = commit::parent(session, shot, head, fence).await? else {
         return Ok(Done::Overtaken);

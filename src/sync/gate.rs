@@ -170,13 +170,14 @@ pub async fn same_term(session: &Session, ours: Option<i64>) -> CommandResult {
     }
 }
 
-/// A database that lost more than half of its observations is more likely damaged than tidied (F45).
+/// A database that lost more than half of its observations is more likely damaged than tidied (F45). `gone`: so many went on
+/// purpose.
 ///
 /// # Errors
-/// The remote holds more than twice as many observations.
-pub fn shrink(local: u64, head: Option<&Head>, force: bool) -> CommandResult {
+/// The remote holds more than twice as many observations as would be here.
+pub fn shrink(local: u64, gone: u64, head: Option<&Head>, force: bool) -> CommandResult {
     match head.and_then(Head::observations) {
-        Some(remote) if !force && local.saturating_mul(2) < remote => Err(Failure::of(Code::Refused, format!(
+        Some(remote) if !force && local.saturating_add(gone).saturating_mul(2) < remote => Err(Failure::of(Code::Refused, format!(
             "push refused: the local database holds {local} observations, the bucket {remote}: more than half are missing"
         ))
         .hint("get them back: membridge sync --put-back")

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::amount::Clock;
 use crate::context::hex;
 use crate::database::{DatabaseError, files};
 use crate::python::head::Known;
@@ -54,6 +55,14 @@ pub struct SyncRecord {
     /// ISO time of the first one; unknown where an earlier membridge made the record.
     #[serde(default)]
     pub first_sync: Option<String>,
+    /// Observations that went on purpose since the last commit of this machine: by a restore, by `--accept-deletions`, by what
+    /// other machines deleted.
+    #[serde(default)]
+    pub gone: u64,
+    /// When rows of other machines began to wait for the end of a session, because its worker cannot stand a lock: seconds
+    /// since 1970, by the store's clock.
+    #[serde(default)]
+    pub postponed_at: Option<i64>,
     /// The name that the project had before, where a person said so.
     #[serde(default)]
     pub succeeds: Option<String>,
@@ -121,6 +130,8 @@ impl RecordFile {
             last_push: None,
             last_sync: None,
             first_sync: None,
+            gone: 0,
+            postponed_at: None,
             succeeds: None,
             renamed_to: None,
         };
@@ -194,17 +205,35 @@ impl RecordFile {
         self.save()
     }
 
+    /// Writes down that so many observations go on purpose.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn let_go(&mut self, observations: u64) -> Result<(), DatabaseError> {
+        self.record.gone = self.record.gone.saturating_add(observations);
+        self.save()
+    }
+
     /// Writes down that the newest commit holds just what is here.
     ///
     /// # Errors
     /// The state directory cannot be written.
     pub fn agree(&mut self, commit: u64) -> Result<(), DatabaseError> {
         self.record.base = Some(Base { commit });
+        self.record.gone = 0;
         self.save()
     }
 }
 
 impl SyncRecord {
+    /// What a person may want to know of rows that wait for the end of a session; `None`: none do.
+    pub fn postponed(&self, clock: &Clock) -> Option<String> {
+        let since = clock.when(clock.at(self.postponed_at?));
+        Some(format!(
+            "rows of other machines wait since {since} for the end of a session: this claude-mem cannot take them in beside its work. To have them now: membridge sync. From claude-mem 13.10.2 on they come at once"
+        ))
+    }
+
     /// A sync ended well.
     pub fn synced(&mut self, at: jiff::Timestamp) {
         // A record that synced before this was noted was there earlier than any that has it noted.

@@ -31,7 +31,7 @@ use crate::worker::find::Site;
 ///
 /// # Errors
 /// Whatever failed; the local database is then as it was.
-pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) -> CommandResult<Report> {
+pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit) -> CommandResult<Report> {
     may_come_back(&session.config, commit, commit.schema_version).await?;
     let present = session.has_database();
     let of = if present { 6 } else { 3 };
@@ -44,8 +44,9 @@ pub async fn restore(session: &Session, record: &RecordFile, commit: &Commit) ->
         format!("Fetched and checked: {} ({})", image.facts.counts.describe(), human_bytes(image.size)),
     );
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
-    agreed(session, &image.path).await?;
+    let gone = agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
+    record.let_go(gone)?;
     let base = record.record.base.as_ref().map(|base| base.commit);
     let incoming = Incoming { image, only_over, base };
     let done = session.door(Steps { first: 3, of }).install(incoming).await?;
@@ -83,13 +84,14 @@ pub(super) async fn in_the_log(session: &Session) -> CommandResult<Sum> {
     Ok(digest)
 }
 
-/// Asks before memory goes: what an earlier state lacks is deleted on every machine by the next sync.
+/// Asks before memory goes: what an earlier state lacks is deleted on every machine by the next sync. How many observations
+/// that are.
 ///
 /// # Errors
 /// The person does not want it, or cannot be asked.
-pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult {
+pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult<u64> {
     if session.add_only || !session.has_database() {
-        return Ok(());
+        return Ok(0);
     }
     let (live, image, tmp) = (session.database.clone(), image.to_owned(), session.config.paths.tmp());
     let changes = database::blocking(move || {
@@ -103,7 +105,7 @@ pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult {
         gone.add_many(&change.table, change.removed);
     }
     if gone.total() == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let brings =
         if back.total() == 0 { String::new() } else { format!("; it brings {} back", back.describe()) };
@@ -111,10 +113,10 @@ pub(super) async fn agreed(session: &Session, image: &Path) -> CommandResult {
         format!("this removes {} here, and by the next sync on every machine{brings}", gone.describe());
     if session.yes {
         session.ui.line(what);
-        return Ok(());
+        return Ok(gone.observations());
     }
     match session.ui.confirm(&format!("{what}. Go on?")) {
-        Some(true) => Ok(()),
+        Some(true) => Ok(gone.observations()),
         Some(false) => {
             Err(Failure::of(Code::Refused, "not restored: the answer was no; nothing was changed"))
         }

@@ -32,10 +32,10 @@ pub async fn restore(
     let of = if present { 5 } else { 2 };
     session.ui.step(&format!("1/{of}"), format!("Backup {name}: checked ({})", counts.describe()));
     let only_over = if present { sent(session, joined).await } else { None };
-    super::restore::agreed(session, &image.path).await?;
+    let gone = super::restore::agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let base = record.record.base.take().map(|base| base.commit);
-    record.save()?;
+    record.let_go(gone)?;
     let incoming = Incoming { image, only_over, base };
     let done = session.door(Steps { first: 2, of }).install(incoming).await?;
     if present {

@@ -5,7 +5,7 @@
 use std::mem;
 
 use super::archive::{self, Archived};
-use super::exchange::{self, Heard, Moment};
+use super::exchange::{self, Exchanged, Heard, Moment};
 use super::first::{self, First};
 use super::gate::{self, Standing};
 use super::record::RecordFile;
@@ -72,6 +72,7 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
         let tell = |moment: Moment<'_>| told.hears(&moment);
         let exchanged = exchange::rows(session, &mut rows, wish, (mem::take(&mut heard), own), tell).await?;
         told.exchanged(&exchanged);
+        note(session, record, &exchanged)?;
         if let Some(role) = role.take() {
             standing = role?;
         }
@@ -88,6 +89,20 @@ pub async fn sync(session: &Session, record: &mut RecordFile, wish: Wish) -> Com
     }
     Err(Failure::of(Code::Contended, format!("other machines archived first in each of {ATTEMPTS} attempts"))
         .hint("try again: membridge sync"))
+}
+
+/// What later syncs go by: observations that went because somebody meant it, here or elsewhere, and since when rows wait for
+/// the end of a session.
+fn note(session: &Session, record: &mut RecordFile, exchanged: &Exchanged) -> CommandResult {
+    let accepted = if session.accept_deletions { exchanged.scanned.deleted.observations() } else { 0 };
+    let now = session.bucket.context.server_now().as_second();
+    let since = record.record.postponed_at.unwrap_or(now);
+    record.record.postponed_at = exchanged.postponed.then_some(since);
+    let gone = exchanged.collected.deleted.observations().saturating_add(accepted);
+    if gone > 0 {
+        record.let_go(gone)?;
+    }
+    Ok(())
 }
 
 /// The archive's part, where it is due; what a Python node pushed comes first, because it is in it.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::archive::Archived;
 use super::exchange::{Exchanged, Moment};
 use super::gate::Standing;
-use super::record::RecordFile;
+use super::record::{RecordFile, SyncRecord};
 use super::renamed;
 use super::session::Session;
 use super::wish::{Stage, Wish};
@@ -22,6 +22,9 @@ use crate::outcome::Outcome;
 use crate::python::Head;
 use crate::rows::{Collected, Scanned, TakenIn, Tally};
 use crate::ui::Report;
+
+/// Rows that wait for the end of a session for so long (seconds) are named at the start of the next one.
+const LONG: i64 = 3_600;
 
 /// What has happened so far.
 pub(super) struct Told<'a> {
@@ -170,6 +173,17 @@ impl<'a> Told<'a> {
         }
     }
 
+    /// Rows of others have waited for the end of a session for so long that a person should know.
+    fn postponed(&mut self, record: &SyncRecord) {
+        let context = &self.session.bucket.context;
+        let waits = record.postponed_at.map(|since| context.server_now().as_second().saturating_sub(since));
+        if waits.is_some_and(|waits| waits >= LONG)
+            && let Some(text) = record.postponed(&context.clock())
+        {
+            self.matter("postponed", text);
+        }
+    }
+
     /// The end: the pinned words, the report, the contract's refusals.
     pub(super) async fn conclude(
         mut self,
@@ -186,6 +200,7 @@ impl<'a> Told<'a> {
             _ => Counts::default(),
         };
         self.renamed();
+        self.postponed(&record.record);
         record.record.synced(session.bucket.context.now());
         record.save()?;
         if let Archived::Committed { warning, .. } = &archived {

@@ -1,6 +1,7 @@
 //! Rows that arrive in numbers: how the database is written, and what one that cannot come does to the others.
 
 use crate::common::{assert_whole, memory};
+use crate::hooks::START;
 use crate::support::claude_mem::{self, Version};
 use crate::support::fake_worker::{Behaviour, FakeWorker};
 use crate::support::machine::Machine;
@@ -215,6 +216,38 @@ fn an_old_worker_is_stopped_for_rows_that_arrive_but_not_in_the_middle_of_a_sess
     assert_eq!(observations(&board), 7);
     assert!(!board.path(".claude-mem/spawn.lock").exists());
     assert_eq!(memory(&board.db_path()), memory(&desk.db_path()));
+}
+
+/// A session may stay open for days.
+#[test]
+fn rows_that_wait_for_the_end_of_a_session_are_named_wherever_a_person_looks() {
+    const WORDS: &str = "rows of other machines wait since";
+    let store = tempfile::tempdir().unwrap();
+    let desk = joined("desk", store.path());
+    desk.cmd("sync").run().assert_code(0);
+    let (board, _worker) = with_worker("board", store.path(), "13.10.1");
+    desk.db().add_session("news").add_observations(4);
+    desk.cmd("sync").run().assert_code(0);
+    board.cmd("status").run().stdout_lacks(WORDS);
+    board.cmd("sync --for turn").run().assert_code(0).stdout_lacks(WORDS);
+    for command in ["status", "doctor"] {
+        board.cmd(command).run().stdout_has(WORDS).stdout_has("membridge sync");
+    }
+    // At the start of a session it is said when they have waited for an hour.
+    let start = || board.cmd("hook session-start").stdin(START).run();
+    start().assert_code(0).stdout_lacks(WORDS);
+    let records = board.path(".membridge/records");
+    let record = std::fs::read_dir(records).unwrap().next().unwrap().unwrap().path();
+    let mut noted: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    noted["postponed_at"] = (noted["postponed_at"].as_i64().unwrap() - 3_700).into();
+    std::fs::write(&record, noted.to_string()).unwrap();
+    start().assert_code(0).stdout_has("systemMessage").stdout_has(WORDS).stdout_has("1 hour ago");
+    start().assert_code(0).stdout_lacks("systemMessage");
+    board.cmd("sync").run().assert_code(0).stdout_has("received: 4 observations");
+    start().assert_code(0);
+    for command in ["status", "doctor"] {
+        board.cmd(command).run().stdout_lacks(WORDS);
+    }
 }
 
 #[test]

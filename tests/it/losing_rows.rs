@@ -178,3 +178,28 @@ fn f45_a_database_that_lost_most_of_its_rows_is_not_pushed() {
     alpha.db().execute("DELETE FROM observations WHERE id > 8");
     alpha.cmd("push_sqlite").run().assert_code(0);
 }
+
+#[test]
+fn f45_what_went_on_purpose_is_archived_by_whoever_archives_and_the_guard_stays() {
+    let server = S3Server::start();
+    let alpha = pushed(&server, 10);
+    let beta = pulled(&server);
+    for typed_on in [&alpha, &beta] {
+        alpha.db().add_session("more").add_observations(60);
+        alpha.cmd("push_sqlite").run().assert_code(0);
+        beta.cmd("sync").run().assert_code(0);
+        typed_on.cmd("restore 1 --yes").run().assert_code(0).stdout_has("this removes 6");
+        for machine in [typed_on, &alpha, &beta] {
+            machine.cmd("sync").run().assert_code(0);
+        }
+        assert_eq!(memory(&alpha.db_path()), memory(&beta.db_path()));
+        assert_eq!(PythonNode::new(&server, "mem", "x").remote_observations(), Some(10));
+        // Nobody asked for this.
+        alpha.db().execute("DELETE FROM observations WHERE id IN (SELECT id FROM observations LIMIT 6)");
+        alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("more than half are missing");
+        alpha.cmd("push_sqlite").env("FORCE_PUSH", "1").run().assert_code(0);
+        beta.cmd("sync").run().assert_code(0);
+        alpha.db().add_session("again").add_observations(6);
+        alpha.cmd("push_sqlite").run().assert_code(0);
+    }
+}

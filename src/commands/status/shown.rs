@@ -139,7 +139,10 @@ impl<'a> Shown<'a> {
         self.fact("last_push", json!(push));
     }
 
-    pub(super) fn waiting(&mut self, outlook: &Outlook) {
+    pub(super) fn waiting(&mut self, outlook: &Outlook, record: Option<&SyncRecord>) {
+        if let Some(text) = record.and_then(|record| record.postponed(&self.clock)) {
+            self.caution("waiting", &text);
+        }
         let Some(standing) = &outlook.standing else {
             return;
         };
