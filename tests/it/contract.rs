@@ -1,7 +1,7 @@
 //! What Python nodes depend on, from the outside: what they wrote is taken over, and what we write is what they read.
 //! contract_settings.rs: what people and scripts depend on.
 
-use crate::common::{backups, now, rows};
+use crate::common::{backups, memory, now, rows};
 use crate::support::claude_mem::{self, Version};
 use crate::support::machine::Machine;
 use crate::support::python_node::{self, Lock, PythonNode, Role, Stop};
@@ -202,6 +202,27 @@ fn a_configured_primary_needs_no_selection_and_makes_others_secondary() {
         .stdout_has("primary: alpha")
         .stdout_has("epoch: 1");
     machine("alpha", &server).cmd("push_sqlite").run().assert_code(0);
+}
+
+#[test]
+fn the_codes_of_two_machines_that_both_record_are_the_contracts_and_both_have_all() {
+    let server = S3Server::start();
+    let alpha = machine("alpha", &server);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    let beta = Machine::new("beta", &server);
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    beta.db().add_session("beta").add_observations(2);
+    beta.cmd("push_sqlite").run().assert_code(3).stdout_has("its rows are shared all the same");
+    beta.cmd("push_sqlite").env("ALLOW_SECONDARY_PUSH", "1").run().assert_code(0);
+    alpha.db().add_session("alpha").add_observations(3);
+    let refused = alpha.cmd("pull_sqlite").run();
+    refused.assert_code(2).stdout_has("received: 2 observations").stdout_has("membridge push_sqlite");
+    alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
+    beta.cmd("pull_sqlite").run().assert_code(0);
+    for machine in [&alpha, &beta] {
+        assert_eq!(claude_mem::counts(machine.db_path()).observations, 17, "{}", machine.name);
+    }
+    assert_eq!(memory(&alpha.db_path()), memory(&beta.db_path()));
 }
 
 #[test]

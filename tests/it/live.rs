@@ -6,6 +6,7 @@ use membridge::context::Context;
 use membridge::storage::keys::Keys;
 use membridge::storage::probe;
 
+use crate::at_once;
 use crate::fencing_races;
 use crate::lock_race;
 use crate::store_contract;
@@ -100,4 +101,11 @@ fn live_sixteen_machines_pushing_at_once() {
     let wanted: i64 = (0..16).map(|number| 5 + number).sum();
     assert_eq!(claude_mem::counts(reader.db_path()).observations, wanted);
     property("16 pushes", &format!("{won} got in"));
+}
+
+#[test]
+fn live_24_machines_sync_at_once() {
+    let Some(subject) = Subject::live() else { return };
+    at_once::converge(&unique("at-once"), &subject.store, (24, rounds()));
+    property(&format!("24 machines sync x {}", rounds()), "converge");
 }

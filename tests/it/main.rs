@@ -16,6 +16,7 @@ mod support;
 
 mod acknowledged;
 mod arrivals;
+mod at_once;
 mod capability;
 mod common;
 mod contract;
@@ -23,6 +24,7 @@ mod contract_settings;
 mod convergence;
 mod crash;
 mod cuts;
+mod daily_life;
 mod database_states;
 mod dist;
 mod docs;
@@ -76,6 +78,7 @@ mod portable;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod power_cuts;
 mod real_worker;
+mod rehearsals;
 mod remote_text;
 mod renamed;
 mod rows_commands;
