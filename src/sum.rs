@@ -1,6 +1,7 @@
 //! A SHA-256: of an object, of an image, of a memory. Knows bytes and hex digits; not what they are of.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,6 +22,22 @@ impl Sum {
     /// Of what went through a hasher.
     pub fn end(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
+    }
+
+    /// Of everything that a reader gives, 64 KiB at a time.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_all(mut from: impl Read) -> io::Result<Self> {
+        let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(Self::end(hasher)),
+                Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// As it lies in a binary format.
@@ -99,6 +116,9 @@ mod tests {
     fn a_sum_is_64_lower_case_hex_digits_and_nothing_else() {
         let digits = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let sum = Sum::of("");
+        assert_eq!(Sum::of_all(&b""[..]).unwrap(), sum);
+        let long = vec![7; 200_000];
+        assert_eq!(Sum::of_all(&long[..]).unwrap(), Sum::of(&long));
         assert_eq!((sum.to_string(), sum.short()), (digits.to_owned(), digits[..12].to_owned()));
         assert_eq!(digits.parse(), Ok(sum));
         assert_eq!(serde_json::to_string(&sum).unwrap(), format!("\"{digits}\""));

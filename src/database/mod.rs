@@ -21,6 +21,7 @@ pub mod import;
 pub mod install;
 mod locks;
 pub mod look;
+pub mod pages;
 pub mod queue;
 pub mod rows;
 pub mod shape;
@@ -37,7 +38,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Code, Failure};
 
-pub use check::{integrity_check, rebuild_command};
+pub use check::{check_compact, integrity_check, rebuild_command};
 pub use error::DatabaseError;
 pub use facts::{Counts, Facts};
 

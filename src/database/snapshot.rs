@@ -8,9 +8,8 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::TempPath;
 
-use super::{
-    DatabaseError, Facts, check, facts, files, integrity_check, open_foreign, open_read_only, open_scratch,
-};
+use super::{DatabaseError, Facts, facts, files, integrity_check, open_read_only, open_scratch};
+use crate::failpoint;
 use crate::progress::{Bars, Progress};
 
 /// Pages per step of a copy: small enough to show progress, large enough not to matter.
@@ -25,8 +24,28 @@ const STARTS: u32 = 8;
 pub struct Pinned {
     connection: Connection,
     path: PathBuf,
+    watch: Option<Watch>,
     /// What is really read, where that is not the database itself. Closed before it is removed.
-    _copy: Option<TempPath>,
+    copy: Option<TempPath>,
+}
+
+/// A second look at a pinned database, which sees whether anybody has written since.
+#[derive(Debug)]
+struct Watch {
+    connection: Connection,
+    /// SQLite's own count of the commits of others.
+    version: i64,
+}
+
+impl Watch {
+    fn version(connection: &Connection) -> rusqlite::Result<i64> {
+        connection.query_row("PRAGMA data_version", [], |row| row.get(0))
+    }
+
+    /// Nobody has written since the moment was pinned.
+    fn is_unchanged(&self) -> rusqlite::Result<bool> {
+        Ok(Self::version(&self.connection)? == self.version)
+    }
 }
 
 impl Pinned {
@@ -37,7 +56,7 @@ impl Pinned {
     pub fn new(path: &Path) -> Result<Self, DatabaseError> {
         let connection = open_read_only(path)?;
         pin(&connection, path)?;
-        Ok(Self { connection, path: path.to_owned(), _copy: None })
+        Ok(Self { connection, path: path.to_owned(), watch: None, copy: None })
     }
 
     /// As [`Pinned::new`], and in nobody's way with a rollback journal either (claude-mem 12.4 to 13.10): there it pins a
@@ -52,8 +71,13 @@ impl Pinned {
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
             .map_err(|error| DatabaseError::sqlite("read", path, error))?;
         if mode == "wal" {
-            drop(source);
-            return Self::new(path);
+            let fail = |error| DatabaseError::sqlite("read", path, error);
+            let version = Watch::version(&source).map_err(fail)?;
+            let mut pinned = Self::new(path)?;
+            let watch = Watch { connection: source, version };
+            // Looked at on both sides of the pin: what it sees is the pinned moment.
+            pinned.watch = watch.is_unchanged().map_err(fail)?.then_some(watch);
+            return Ok(pinned);
         }
         tracing::debug!(mode, "no write-ahead log: a copy is read");
         files::require_space(folder, files::size_with_wal(path))?;
@@ -61,7 +85,7 @@ impl Pinned {
         copy_beside_writers(&source, path, &copy)?;
         let connection = open_read_only(&copy)?;
         pin(&connection, path)?;
-        Ok(Self { connection, path: path.to_owned(), _copy: Some(copy) })
+        Ok(Self { connection, path: path.to_owned(), watch: None, copy: Some(copy) })
     }
 
     /// The connection that holds the moment: for reading only, and without ending its transaction.
@@ -109,6 +133,58 @@ impl Pinned {
         fix_header(image, cookie).map_err(|error| DatabaseError::io("finish", image, error))?;
         files::sync_file(image)
     }
+
+    /// Compacts it into a new file in `folder`, as `VACUUM INTO` does it: free pages are left out. Straight from the database
+    /// where nobody writes meanwhile, else from a copy of the pinned moment. `shown` is told that a copy is made.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub fn compact(
+        &self,
+        folder: &Path,
+        shown: impl FnOnce() -> Progress,
+    ) -> Result<TempPath, DatabaseError> {
+        if let Some(compact) = self.compact_in_place(folder)? {
+            return Ok(compact);
+        }
+        let image = files::temporary(folder, "snapshot")?;
+        let progress = shown();
+        self.copy_to(&image, &progress)?;
+        progress.done();
+        failpoint::reach("push.copied");
+        let compact = files::temporary(folder, "object")?;
+        vacuum(&open_read_only(&image)?, &image, &compact)?;
+        Ok(compact)
+    }
+
+    /// `None`: somebody writes.
+    fn compact_in_place(&self, folder: &Path) -> Result<Option<TempPath>, DatabaseError> {
+        if let Some(copy) = &self.copy {
+            let compact = files::temporary(folder, "object")?;
+            vacuum(&open_read_only(copy)?, copy, &compact)?;
+            return Ok(Some(compact));
+        }
+        let Some(watch) = &self.watch else {
+            return Ok(None);
+        };
+        let unchanged =
+            || watch.is_unchanged().map_err(|error| DatabaseError::sqlite("read", &self.path, error));
+        if !unchanged()? {
+            return Ok(None);
+        }
+        let compact = files::temporary(folder, "object")?;
+        vacuum(&watch.connection, &self.path, &compact)?;
+        failpoint::reach("push.vacuumed");
+        Ok(unchanged()?.then_some(compact))
+    }
+}
+
+fn vacuum(connection: &Connection, from: &Path, target: &Path) -> Result<(), DatabaseError> {
+    let name = target.to_str().ok_or_else(|| {
+        DatabaseError::io("name", target, std::io::Error::new(std::io::ErrorKind::InvalidInput, "not UTF-8"))
+    })?;
+    let vacuumed = connection.execute("VACUUM INTO ?1", [name]);
+    vacuumed.map(drop).map_err(|error| DatabaseError::sqlite("compact", from, error))
 }
 
 fn pin(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
@@ -248,27 +324,6 @@ fn fix_header(image: &Path, cookie: u32) -> std::io::Result<()> {
     file.write_all(&header)
 }
 
-/// Makes the object that Python nodes read: a compact copy, without free pages, of an image, with whole search indexes.
-/// Synced to the disk.
-///
-/// # Errors
-/// See [`DatabaseError`].
-pub fn vacuum_into(image: &Path, target: &Path) -> Result<(), DatabaseError> {
-    let connection = open_read_only(image)?;
-    let name = target.to_str().ok_or_else(|| {
-        DatabaseError::io("name", target, std::io::Error::new(std::io::ErrorKind::InvalidInput, "not UTF-8"))
-    })?;
-    connection
-        .execute("VACUUM INTO ?1", [name])
-        .map_err(|error| DatabaseError::sqlite("compact", image, error))?;
-    drop(connection);
-    let compact = open_foreign(target, true)?;
-    let damaged = integrity_check(&compact, target)?;
-    check::rebuild(&compact, &damaged).map_err(|error| DatabaseError::sqlite("rebuild", target, error))?;
-    drop(compact);
-    files::sync_file(target)
-}
-
 #[cfg(test)]
 mod tests {
     use super::Pinned;
@@ -352,6 +407,39 @@ mod tests {
         writer.execute("INSERT INTO t(x) VALUES ('now')", []).unwrap();
         assert!(image(&pinned, folder.path()) == before);
         assert_eq!(copies_in(&copies), 0);
+    }
+
+    #[test]
+    fn a_compact_copy_is_of_the_pinned_moment_and_the_database_is_copied_for_it_only_beside_a_writer() {
+        for mode in ["WAL", "DELETE"] {
+            let (folder, path, copies) = ground(mode);
+            let writer = impatient(&path);
+            writer.execute_batch("DELETE FROM t WHERE id % 3 = 0").unwrap();
+            // As the script does it.
+            let wanted = |name: &str, from: &Path| {
+                let target = folder.path().join(name);
+                let db = Connection::open(from).unwrap();
+                db.execute("VACUUM INTO ?1", [target.to_str().unwrap()]).unwrap();
+                std::fs::read(target).unwrap()
+            };
+            let before = wanted("before", &path);
+            let pinned = Pinned::beside_writers(&path, &copies).unwrap();
+            let compact = || {
+                let mut by_copy = false;
+                let compact = pinned.compact(&copies, || {
+                    by_copy = true;
+                    Progress::hidden()
+                });
+                (std::fs::read(compact.unwrap()).unwrap(), by_copy)
+            };
+            let (made, by_copy) = compact();
+            assert!(made == before && !by_copy, "{mode}");
+            writer.execute("INSERT INTO t(x) VALUES ('now')", []).unwrap();
+            let (made, by_copy) = compact();
+            assert!(made == before, "{mode}");
+            assert_eq!(by_copy, mode == "WAL", "a private copy stays as it is");
+            assert!(wanted("after", &path) != before, "{mode}: what this is for");
+        }
     }
 
     #[test]

@@ -30,8 +30,10 @@ const GROWTH: u64 = 64;
 pub struct Fetched {
     /// The file; it vanishes with this.
     pub path: TempPath,
-    /// Its page map, to be kept once the image is installed.
-    pub map: FreshMap,
+    /// Its checksum.
+    pub sha256: Sum,
+    /// Its page map, where one was wanted: to be kept once the image is installed.
+    pub map: Option<FreshMap>,
     /// Bytes that were downloaded.
     pub downloaded: u64,
 }
@@ -49,14 +51,15 @@ pub struct Fetch<'a> {
     pub progress: &'a Progress,
 }
 
-/// Downloads and applies the whole chain. `references` collects what the delta of a later push could need of the image.
+/// Downloads and applies the whole chain. `references`: a page map is wanted, and they collect what the delta of a later
+/// push could need of the image.
 ///
 /// # Errors
 /// The store's; a chain that does not result in the image; no space.
 pub async fn image(
     fetch: Fetch<'_>,
     commit: &Commit,
-    references: Collector,
+    references: Option<Collector>,
 ) -> Result<Fetched, HistoryError> {
     refuse_a_bomb(commit)?;
     on_top(fetch, commit, &commit.chain, None, references).await
@@ -73,15 +76,15 @@ pub async fn after(
 ) -> Result<Fetched, HistoryError> {
     refuse_a_bomb(commit)?;
     if let Some(before) = before
-        && let Some(links) = commit.links_after(before.map.sha256)
+        && let Some(links) = commit.links_after(before.sha256)
     {
-        match on_top(fetch, commit, links, Some(before), Collector::off()).await {
+        match on_top(fetch, commit, links, Some(before), None).await {
             // A delta that does not fit is no reason to give up: the whole chain decides.
             Err(error) if error.is_damage() => tracing::info!(%error, "the delta did not fit"),
             end => return end,
         }
     }
-    on_top(fetch, commit, &commit.chain, None, Collector::off()).await
+    on_top(fetch, commit, &commit.chain, None, None).await
 }
 
 /// Applies packs in their order, to a copy of the image `before` or to nothing.
@@ -90,7 +93,7 @@ async fn on_top(
     commit: &Commit,
     links: &[Link],
     before: Option<&Fetched>,
-    references: Collector,
+    references: Option<Collector>,
 ) -> Result<Fetched, HistoryError> {
     let (folder, needed) = (fetch.folder.to_owned(), commit.image_bytes());
     let ground = before.map(|before| before.path.to_path_buf());
@@ -103,7 +106,7 @@ async fn on_top(
         Ok(path)
     })
     .await?;
-    let (mut parent, mut downloaded) = (before.map(|before| before.map.sha256), 0);
+    let (mut parent, mut downloaded) = (before.map(|before| before.sha256), 0);
     for link in links {
         let packed = download(fetch, commit, link).await?;
         downloaded += link.size;
@@ -118,7 +121,7 @@ async fn on_top(
     }
     fetch.progress.done();
     let map = verify(fetch, path.to_path_buf(), commit, references).await?;
-    Ok(Fetched { path, map, downloaded })
+    Ok(Fetched { path, sha256: commit.sha256, map, downloaded })
 }
 
 /// A few bytes in the bucket must not cost a board its disk.
@@ -210,20 +213,25 @@ pub(super) fn apply_one(
     pack::apply(&mut pack, &file).map_err(broken)
 }
 
-/// Hashes the finished image, and makes its page map on the way.
+/// Hashes the finished image, and makes its page map on the way where one is wanted.
 async fn verify(
     fetch: Fetch<'_>,
     path: PathBuf,
     commit: &Commit,
-    references: Collector,
-) -> Result<FreshMap, HistoryError> {
+    references: Option<Collector>,
+) -> Result<Option<FreshMap>, HistoryError> {
     let (page_size, page_count) = (commit.page_size, commit.page_count);
     let (wanted, number) = (commit.sha256, commit.number);
     let scratch = fetch.scratch.to_owned();
-    let map =
-        blocking(move || map_of(&path, page_size, page_count, MapWriter::create(&scratch, references)?))
-            .await?;
-    let found = map.sha256;
+    let (found, map) = blocking(move || {
+        let Some(references) = references else {
+            let sum = File::open(&path).and_then(Sum::of_all);
+            return Ok((sum.map_err(|error| DatabaseError::io("read", &path, error))?, None));
+        };
+        let map = map_of(&path, page_size, page_count, MapWriter::create(&scratch, references)?)?;
+        Ok((map.sha256, Some(map)))
+    })
+    .await?;
     if found == wanted {
         return Ok(map);
     }

@@ -69,6 +69,7 @@ enum State {
 
 impl Collector {
     /// Collects nothing.
+    #[cfg(test)]
     pub fn off() -> Self {
         Self(State::Off)
     }

@@ -103,7 +103,7 @@ fn pass(
     let mut map = MapWriter::create(folder, Collector::new(folder, references))?;
     let mut gave_up = false;
     progress.set(0);
-    let shape = pages::for_each(pinned, None, |pgno, page| {
+    let shape = pages::for_each(pinned, None, |pgno, page| -> Result<(), HistoryError> {
         if gave_up {
             return Ok(());
         }

@@ -65,7 +65,7 @@ pub async fn of_commit(landing: &Landing<'_>, commit: &Commit, newest: bool) -> 
     let progress = landing.ui.progress("download", commit.chain_bytes());
     let scratch = &landing.scratch;
     let fetch = Fetch { bucket: landing.bucket, folder: landing.folder, scratch, progress: &progress };
-    let references = if newest { Collector::new(scratch, None) } else { Collector::off() };
+    let references = newest.then(|| Collector::new(scratch, None));
     failpoint::reach("fetch.download");
     let fetched = history::fetch::image(fetch, commit, references).await?;
     history::fetch::sync(&fetched).await?;
@@ -79,7 +79,7 @@ pub async fn of_commit(landing: &Landing<'_>, commit: &Commit, newest: bool) -> 
         size: commit.image_bytes(),
         sha256: Some(commit.sha256),
         of_commit: true,
-        map: newest.then_some(fetched.map),
+        map: fetched.map,
     })
 }
 

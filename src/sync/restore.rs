@@ -17,7 +17,6 @@ use crate::database::{self, DatabaseError, files, install as into, tables};
 use crate::error::{Code, CommandResult, Failure};
 use crate::failpoint;
 use crate::history::fetch::Fetch;
-use crate::history::references::Collector;
 use crate::history::{Commit, fetch as history};
 use crate::install::{Incoming, Steps, image};
 use crate::outcome::Outcome;
@@ -148,7 +147,7 @@ pub fn free_name(file: &Path) -> CommandResult<PathBuf> {
 /// # Errors
 /// Whatever failed; no file of that name is then there, unless somebody else made one meanwhile.
 pub async fn to_file(fetch: Fetch<'_>, commit: &Commit, file: &Path) -> CommandResult<Facts> {
-    let fetched = history::image(fetch, commit, Collector::off()).await?;
+    let fetched = history::image(fetch, commit, None).await?;
     let target = file.to_owned();
     let facts = database::blocking(move || {
         let facts = into::inspect(&fetched.path, &Admits::Any)?;

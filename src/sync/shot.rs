@@ -85,7 +85,11 @@ pub(super) async fn take(
         let checked = wanted.check || wanted.object || pack.kind == Kind::Full;
         let damaged = if checked { pinned.integrity_check()? } else { Vec::new() };
         progress.done();
-        let object = if wanted.object { Some(object(&pinned, &facts, &folder, size, &bars)?) } else { None };
+        let object = if wanted.object {
+            Some(object(&pinned, &facts, &damaged, &folder, (size, &bars))?)
+        } else {
+            None
+        };
         let parent = base.filter(|_| pack.kind == Kind::Delta);
         Ok((Shot { facts, pack, parent, object, checked }, damaged))
     })
@@ -99,25 +103,20 @@ pub(super) async fn take(
     Ok(shot)
 }
 
-/// Copies the pinned database, compacts the copy, and checks what will be uploaded. Compacted as the script compacts: on this
-/// machine it makes the same bytes of the same database, and finds nothing to push.
+/// Compacts the pinned database, and checks what will be uploaded. Compacted as the script compacts: on this machine it makes
+/// the same bytes of the same database, and finds nothing to push. `damaged`: its search indexes that are; in the object
+/// they are whole.
 fn object(
     pinned: &snapshot::Pinned,
     facts: &Facts,
+    damaged: &[String],
     folder: &std::path::Path,
-    size: u64,
-    bars: &Bars,
+    (size, bars): (u64, &Bars),
 ) -> Result<Object, DatabaseError> {
     files::require_space(folder, size.saturating_mul(2))?;
-    let image = files::temporary(folder, "snapshot")?;
-    let progress = bars.bytes("copying", size);
-    pinned.copy_to(&image, &progress)?;
-    progress.done();
-    failpoint::reach("push.copied");
-    let path = files::temporary(folder, "object")?;
-    snapshot::vacuum_into(&image, &path)?;
-    drop(image);
+    let path = pinned.compact(folder, || bars.bytes("copying", size))?;
     failpoint::reach("push.compacted");
+    database::check_compact(&path, damaged)?;
     let checked = database::open_read_only(&path)?;
     let counts = database::facts::counts(&checked, &path)?;
     if counts != facts.counts {

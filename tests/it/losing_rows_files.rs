@@ -237,7 +237,7 @@ fn f33_temporary_files_of_a_killed_run_are_swept_and_a_signal_leaves_none() {
     let gate = alpha.write("gate", "");
     let running = alpha
         .cmd("push_sqlite")
-        .env("MEMBRIDGE_FAILPOINT", "push.copied=wait")
+        .env("MEMBRIDGE_FAILPOINT", "push.compacted=wait")
         .env("MEMBRIDGE_FAILPOINT_FILE", &gate)
         .spawn();
     running.wait_for_stdout("[2/6]");
