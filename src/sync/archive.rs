@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::commit::{self, Fence, Parent, Terms};
 use super::fresh::Fresh;
 use super::gate::{self, Standing};
-use super::record::RecordFile;
+use super::record::{LastRead, RecordFile};
 use super::session::Session;
 use super::shot::{self, Shot, Wanted};
 use super::wish::{Stage, Wish};
 use crate::database::Counts;
+use crate::database::files::Fingerprint;
 use crate::error::CommandResult;
 use crate::failpoint;
 use crate::history::Commit;
@@ -106,19 +107,28 @@ pub(super) async fn make(
         return Ok(Archived::NotOurs);
     }
     let rewrite = session.config.overrides.force_push && wish.is_typed();
-    let local = session.read_local().await?;
-    let counts = local.facts.counts;
     // A first commit is made whatever the role, so that a new machine can come from the bucket alone; what Python nodes
     // read is the primary's.
     let wants_mirror = ours && record.record.mirror_is_on();
     let mirror_due =
         wants_mirror && head.as_ref().is_some_and(|head| head.commit().is_some() && !head.mirrored());
-    let same =
-        (head.as_ref().and_then(Head::commit)).filter(|commit| holds(session, commit, local.facts.digest));
-    if let Some(commit) = same
-        && !mirror_due
-        && !rewrite
+    let same = |digest: Sum| {
+        let commit = head.as_ref().and_then(Head::commit).filter(|commit| holds(session, commit, digest));
+        commit.filter(|_| !mirror_due && !rewrite)
+    };
+    // Taken before the database is read: what is read is as old as its files, or newer.
+    let print = Fingerprint::take(&session.database);
+    let known = record.record.read.as_ref().filter(|read| Some(&read.print) == print.as_ref());
+    if let Some(LastRead { counts, digest, .. }) = known.cloned()
+        && let Some(commit) = same(digest)
     {
+        record.agree(commit.number)?;
+        return Ok(Archived::UpToDate { counts });
+    }
+    let local = session.read_local().await?;
+    let (counts, digest) = (local.facts.counts, local.facts.digest);
+    record.record.read = print.map(|print| LastRead { print, counts, digest });
+    if let Some(commit) = same(digest) {
         record.agree(commit.number)?;
         return Ok(Archived::UpToDate { counts });
     }

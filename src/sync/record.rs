@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::amount::Clock;
 use crate::context::hex;
-use crate::database::{DatabaseError, files};
+use crate::database::files::Fingerprint;
+use crate::database::{Counts, DatabaseError, files};
 use crate::python::head::Known;
 use crate::python::mirror::MirrorNote;
 use crate::storage::records::iso;
@@ -42,6 +43,9 @@ pub struct SyncRecord {
     /// When SQLite's full check last found the database whole, seconds since 1970.
     #[serde(default)]
     pub checked_at: i64,
+    /// What was in the database when it was last read whole.
+    #[serde(default)]
+    pub read: Option<LastRead>,
     /// What this machine last wrote for Python nodes, or was about to.
     #[serde(default)]
     pub mirror: Option<MirrorNote>,
@@ -76,6 +80,17 @@ pub struct SyncRecord {
 pub struct Base {
     /// Its number.
     pub commit: u64,
+}
+
+/// What a database held, and what its files looked like before it was read: the same files hold the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRead {
+    /// Its files.
+    pub print: Fingerprint,
+    /// Rows of its core tables.
+    pub counts: Counts,
+    /// Its content digest.
+    pub digest: Sum,
 }
 
 /// 16 hex digits that name a store, a project and a database together.
@@ -125,6 +140,7 @@ impl RecordFile {
             mirror_on: None,
             manifest_etag: None,
             checked_at: 0,
+            read: None,
             mirror: None,
             taken_in: None,
             last_push: None,
