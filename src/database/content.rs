@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_128;
 
 pub use super::uid::{Part, Reference, Uid};
@@ -96,6 +95,13 @@ impl Printer {
         self.0.clear();
         print
     }
+
+    /// The digest of what was added as [`Content::digest`] makes it; the printer is empty again.
+    pub fn sum(&mut self) -> Sum {
+        let sum = Sum::of(&self.0);
+        self.0.clear();
+        sum
+    }
 }
 
 impl Content {
@@ -122,15 +128,9 @@ impl Content {
 
     /// The digest of the memory in it that readers of the bucket may compare: SHA-256. `with_state`: a session's state too.
     pub fn digest(&self, with_state: bool) -> Sum {
-        let mut hasher = Sha256::new();
-        self.parts(with_state, |name, tag, bytes| {
-            hasher.update((name.len() as u64).to_le_bytes());
-            hasher.update(name);
-            hasher.update([tag]);
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        });
-        Sum::end(hasher)
+        let mut printer = Printer::default();
+        self.parts(with_state, |name, tag, bytes| printer.add(name, tag, bytes));
+        printer.sum()
     }
 
     /// The session that it belongs to.

@@ -39,13 +39,12 @@ pub fn content_shown(
 ) -> Result<Sum, DatabaseError> {
     let fail = |error| DatabaseError::sqlite("read the rows of", path, error);
     let mut sums: BTreeMap<String, RowSum> = BTreeMap::new();
-    for_each_row(connection, |table, _, digest, _| {
+    for_each_digest(connection, |table, digest| {
         progress.add(1);
         match sums.get_mut(table) {
             Some(sum) => sum.add(digest),
             None => sums.entry(table.to_owned()).or_default().add(digest),
         }
-        Ok(())
     })
     .map_err(fail)?;
     let mut whole = Sha256::new();
@@ -56,6 +55,22 @@ pub fn content_shown(
         whole.update(sum.bytes());
     }
     Ok(Sum::end(whole))
+}
+
+/// Calls `visit` with the table of each row and the digest of its content.
+fn for_each_digest(connection: &Connection, mut visit: impl FnMut(&str, Sum)) -> rusqlite::Result<()> {
+    let shapes = Shapes::read(connection)?;
+    rows::digests(connection, &shapes, |shape, digest| {
+        visit(&shape.name, digest);
+        Ok::<_, rusqlite::Error>(())
+    })?;
+    for table in &shapes.images_only {
+        as_it_lies(connection, table, |digest| {
+            visit(table, digest);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Calls `visit` with the table of each row, what tells it from the table's others, the digest of its content, and that

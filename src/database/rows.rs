@@ -1,13 +1,17 @@
 //! The one stream of rows: what every look at rows goes through, be it a digest, a comparison or a scan. A row is read once, as
 //! it lies; nothing is copied that nobody asks for. Knows no uids: who calls says which row has which.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::content::{Content, Print, Printer, Reference, SESSION, STATE_TAG, Uid, Value, birth, key};
+use super::content::{
+    Columns, Content, Print, Printer, Reference, SESSION, STATE_TAG, Uid, Value, birth, key,
+};
 use super::shape::{Role, Shape, Shapes};
+use crate::sum::Sum;
 
 /// Says the uid of a row by table and local id, where it travels.
 pub type Resolve<'a> = &'a dyn Fn(&str, i64) -> Option<Uid>;
@@ -57,15 +61,42 @@ pub fn stream<E: From<rusqlite::Error>>(
 ) -> Result<(), E> {
     let mut keys: HashMap<&str, HashMap<i64, Uid>> = HashMap::new();
     for shape in &shapes.all {
-        let pointed = shape.is_sessions() || shapes.all.iter().any(|other| other.points_to(&shape.name));
         let mut own = HashMap::new();
         for_each(connection, shape, i64::MIN, |row| {
             let content = row.content(&|table, id| keys.get(table)?.get(&id).copied())?;
             let key = key(&shape.name, &content, &shape.key);
-            if pointed {
+            if shape.is_named {
                 own.insert(row.id()?, key);
             }
             visit(shape, Told { key, content })
+        })?;
+        keys.insert(&shape.name, own);
+    }
+    Ok(())
+}
+
+/// Calls `visit` with the digest of each row of every table: that of [`Content::digest`], with its state. What a row points to
+/// is told by its key, and only rows that others point to are asked for theirs.
+///
+/// # Errors
+/// SQLite's own; what `visit` returns.
+pub fn digests<E: From<rusqlite::Error>>(
+    connection: &Connection,
+    shapes: &Shapes,
+    mut visit: impl FnMut(&Shape, Sum) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut keys: HashMap<&str, HashMap<i64, Uid>> = HashMap::new();
+    let mut printer = Printer::default();
+    for shape in &shapes.all {
+        let mut own = HashMap::new();
+        for_each(connection, shape, i64::MIN, |row| {
+            let resolve = |table: &str, id: i64| keys.get(table)?.get(&id).copied();
+            if shape.is_named {
+                own.insert(row.id()?, key(&shape.name, &row.content(&resolve)?, &shape.key));
+            }
+            row.memory(&resolve, None, &mut printer)?;
+            row.state(&mut printer)?;
+            visit(shape, printer.sum())
         })?;
         keys.insert(&shape.name, own);
     }
@@ -185,12 +216,7 @@ impl<'a> Lying<'a, '_> {
             return Ok((bare, bare));
         }
         self.memory(resolve, None, printer)?;
-        for said in self.said() {
-            let (column, value) = said?;
-            if column.role == Role::State {
-                printer.value(&column.name, value, STATE_TAG);
-            }
-        }
+        self.state(printer)?;
         Ok((bare, printer.finish(true)))
     }
 
@@ -222,6 +248,16 @@ impl<'a> Lying<'a, '_> {
         }
         for (name, reference) in self.refs(resolve)? {
             printer.reference(name, &reference);
+        }
+        Ok(())
+    }
+
+    fn state(&self, printer: &mut Printer) -> rusqlite::Result<()> {
+        for said in self.said() {
+            let (column, value) = said?;
+            if column.role == Role::State {
+                printer.value(&column.name, value, STATE_TAG);
+            }
         }
         Ok(())
     }
@@ -258,32 +294,41 @@ fn is_default(value: ValueRef<'_>, default: Option<&Value>) -> bool {
 }
 
 /// A record's content as a table of this shape can hold it: what it has no column for is left out, and so is what is the
-/// default here.
-pub fn view(shape: &Shape, content: &Content) -> Content {
-    let held = |name: &String, value: &Value, role: &Role| {
+/// default here. Mostly that is all of it.
+pub fn view<'c>(shape: &Shape, content: &'c Content) -> Cow<'c, Content> {
+    let held = |name: &str, value: &Value, role: &Role| {
         shape
             .column(name)
             .is_some_and(|column| column.role == *role && column.default.as_ref() != Some(value))
     };
-    let pick = |from: &super::content::Columns, role: Role| {
+    let leads = |name: &str| match name {
+        SESSION => shape.link.name().is_some(),
+        name => shape.column(name).is_some_and(|column| matches!(column.role, Role::Points(_))),
+    };
+    let all = |columns: &Columns, role: Role| columns.iter().all(|(name, value)| held(name, value, &role));
+    if all(&content.columns, Role::Digested)
+        && all(&content.carried, Role::Carried)
+        && all(&content.state, Role::State)
+        && content.refs.keys().all(|name| leads(name))
+    {
+        return Cow::Borrowed(content);
+    }
+    let pick = |from: &Columns, role: Role| {
         let kept = from.iter().filter(|(name, value)| held(name, value, &role));
         kept.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
-    let refs = content.refs.iter().filter(|(name, _)| match name.as_str() {
-        SESSION => shape.link.name().is_some(),
-        name => shape.column(name).is_some_and(|column| matches!(column.role, Role::Points(_))),
-    });
-    Content {
+    let refs = content.refs.iter().filter(|(name, _)| leads(name));
+    Cow::Owned(Content {
         columns: pick(&content.columns, Role::Digested),
         refs: refs.map(|(name, to)| (name.clone(), to.clone())).collect(),
         carried: pick(&content.carried, Role::Carried),
         state: pick(&content.state, Role::State),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{for_each, one, view};
+    use super::{Told, digests, for_each, one, stream, view};
     use crate::database::content::{Content, Printer, Reference, SESSION, Uid, Value};
     use crate::database::shape::Shapes;
     use rusqlite::Connection;
@@ -308,7 +353,7 @@ mod tests {
                 let home = shape.is_sessions();
                 let (bare, full) = row.prints(&resolve, home, &mut Printer::default())?;
                 assert_eq!((bare, full), (content.print(false), content.print(home)));
-                assert_eq!(view(shape, &content), content, "it fits its own table");
+                assert_eq!(view(shape, &content).as_ref(), &content, "it fits its own table");
                 seen.push((row.id()?, row.birth()?, content));
                 Ok::<_, rusqlite::Error>(())
             })
@@ -327,6 +372,26 @@ mod tests {
     }
 
     #[test]
+    fn digests_are_those_of_the_contents() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SQL).unwrap();
+        let shapes = Shapes::read(&db).unwrap();
+        let (mut of_rows, mut of_contents) = (Vec::new(), Vec::new());
+        digests(&db, &shapes, |shape, digest| {
+            of_rows.push((shape.name.clone(), digest));
+            Ok::<_, rusqlite::Error>(())
+        })
+        .unwrap();
+        stream(&db, &shapes, |shape, Told { content, .. }| {
+            of_contents.push((shape.name.clone(), content.digest(true)));
+            Ok::<_, rusqlite::Error>(())
+        })
+        .unwrap();
+        assert_eq!(of_rows.len(), 3);
+        assert_eq!(of_rows, of_contents);
+    }
+
+    #[test]
     fn a_view_leaves_out_what_the_table_has_no_place_for() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(SQL).unwrap();
@@ -337,8 +402,11 @@ mod tests {
         content.columns.insert("mood".to_owned(), Value::text("good"));
         content.columns.insert("discovery_tokens".to_owned(), Value::Integer(0));
         content.columns.insert("sync_rev".to_owned(), Value::text("2"));
-        assert_eq!(view(shape, &content), plain);
+        assert_eq!(view(shape, &content).as_ref(), &plain);
         assert_ne!(content.print(false), plain.print(false));
-        assert_eq!(view(shape, &Content::default()), Content::default());
+        content = plain.clone();
+        content.refs.insert("nothing".to_owned(), Reference::Text(b"x".to_vec()));
+        assert_eq!(view(shape, &content).as_ref(), &plain);
+        assert_eq!(view(shape, &Content::default()).as_ref(), &Content::default());
     }
 }

@@ -87,6 +87,8 @@ pub struct Shape {
     pub link: Link,
     /// The column with the birth instant.
     pub birth: Option<&'static str>,
+    /// Rows of some table point to rows of this one.
+    pub is_named: bool,
     /// Reads all rows above an id, in the order of ids: the id, the session's id, then the columns.
     pub(super) list: String,
     /// Reads one row.
@@ -112,9 +114,12 @@ impl Shape {
             .map(|column| column.name.as_str())
     }
 
-    /// Whether its rows point to rows of that table by their ids.
-    pub fn points_to(&self, table: &str) -> bool {
-        self.columns.iter().any(|column| matches!(&column.role, Role::Points(to) if to == table))
+    /// The tables to whose rows its own point by their ids.
+    fn points(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter_map(|column| match &column.role {
+            Role::Points(table) => Some(table.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether it is the table of sessions.
@@ -177,6 +182,11 @@ impl Shapes {
             }
         }
         shapes.all.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
+        let pointed: BTreeSet<String> =
+            shapes.all.iter().flat_map(Shape::points).map(str::to_owned).collect();
+        for shape in &mut shapes.all {
+            shape.is_named = shape.is_sessions() || pointed.contains(&shape.name);
+        }
         Ok(shapes)
     }
 
@@ -282,6 +292,7 @@ fn shape(
         key,
         link,
         birth: births.into_iter().find(|birth| has(birth)),
+        is_named: false,
         list: format!("{select} WHERE t.rowid > ?1 ORDER BY t.rowid"),
         one: format!("{select} WHERE t.rowid = ?1"),
         columns,
@@ -431,6 +442,9 @@ mod tests {
         assert_eq!(role("observations", "sync_rev"), Role::Neither);
         assert_eq!(role("user_prompts", "session_db_id"), Role::Neither);
         assert_eq!(role("tags", "observation"), Role::Points("observations".to_owned()));
+        let parents: Vec<&str> =
+            shapes.all.iter().filter(|shape| shape.is_named).map(|shape| shape.name.as_str()).collect();
+        assert_eq!(parents, ["sdk_sessions", "observations"]);
         assert_eq!(shapes.get("notes").unwrap().key, ["slug"]);
         assert_eq!(shapes.get("tags").unwrap().key, ["name", "observation"]);
         let links =

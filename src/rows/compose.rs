@@ -64,12 +64,14 @@ pub fn entry(shape: Option<&Shape>, record: &Record, lid: Option<i64>, me: Write
         entry.extra = extra(shape, content);
         entry.twin = twin(&record.table, &here);
         entry.key = content::key(&record.table, &here, &shape.key);
-        entry.keys.push(record.key);
+        if record.key != entry.key {
+            entry.keys.push(record.key);
+        }
         let at_home = shape.is_sessions() && record.home == Some(me);
         entry.seen = here.print(at_home).into();
         if shape.is_sessions() {
             entry.bare = Some(here.print(false).0);
-            entry.state = Some(here.state);
+            entry.state = Some(here.state.clone());
         }
     }
     entry

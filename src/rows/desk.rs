@@ -59,22 +59,24 @@ pub struct Desk<'r> {
 }
 
 /// What a run keeps only for itself: records that came and rows that they may be, rows that leave and rows that are gone.
-/// In the shadow's temporary database, so that memory stays flat.
+/// In the shadow's temporary database, so that memory stays flat. The records themselves lie apart (`packed`): what is looked
+/// for among those that came is small, and stays at hand.
 const SCRATCH: &str = "
-CREATE TEMP TABLE IF NOT EXISTS incoming(tab TEXT NOT NULL, uid BLOB NOT NULL, dead INTEGER NOT NULL, rank INTEGER NOT NULL,
-  birth INTEGER NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, seek INTEGER NOT NULL, key BLOB,
-  print BLOB, of TEXT, record BLOB NOT NULL, PRIMARY KEY(uid, tab));
-CREATE TEMP TABLE IF NOT EXISTS past(tab TEXT NOT NULL, uid BLOB NOT NULL, print BLOB NOT NULL, PRIMARY KEY(uid, tab, print));
+CREATE TEMP TABLE IF NOT EXISTS incoming(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, dead INTEGER NOT NULL,
+  rank INTEGER NOT NULL, birth INTEGER NOT NULL, ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL,
+  seek INTEGER NOT NULL, key BLOB, print BLOB, of BLOB, UNIQUE(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS packed(id INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TEMP TABLE IF NOT EXISTS past(tab TEXT NOT NULL, uid BLOB NOT NULL, print BLOB NOT NULL, PRIMARY KEY(uid, tab, print)) WITHOUT ROWID;
 CREATE TEMP TABLE IF NOT EXISTS unknown(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, lid INTEGER NOT NULL, key BLOB NOT NULL,
-  print BLOB NOT NULL, of TEXT, birth INTEGER NOT NULL, uid BLOB);
+  print BLOB NOT NULL, of BLOB, birth INTEGER NOT NULL, uid BLOB);
 CREATE INDEX IF NOT EXISTS temp.unknown_key ON unknown(key);
 CREATE INDEX IF NOT EXISTS temp.unknown_birth ON unknown(birth);
-CREATE TEMP TABLE IF NOT EXISTS placed(tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER NOT NULL, PRIMARY KEY(uid, tab));
-CREATE TEMP TABLE IF NOT EXISTS revived(tab TEXT NOT NULL, lid INTEGER NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(tab, lid));
-CREATE TEMP TABLE IF NOT EXISTS asked(tab TEXT NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS placed(tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER NOT NULL, PRIMARY KEY(uid, tab)) WITHOUT ROWID;
+CREATE TEMP TABLE IF NOT EXISTS revived(tab TEXT NOT NULL, lid INTEGER NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(tab, lid)) WITHOUT ROWID;
+CREATE TEMP TABLE IF NOT EXISTS asked(tab TEXT NOT NULL, uid BLOB NOT NULL, PRIMARY KEY(uid, tab)) WITHOUT ROWID;
 CREATE TEMP TABLE IF NOT EXISTS leaving(id INTEGER PRIMARY KEY, tab TEXT NOT NULL, uid BLOB NOT NULL, lid INTEGER, rank INTEGER NOT NULL,
   ms INTEGER NOT NULL, counter INTEGER NOT NULL, writer BLOB NOT NULL, UNIQUE(uid, tab));
-CREATE TEMP TABLE IF NOT EXISTS gone(tab TEXT NOT NULL, uid BLOB NOT NULL, twin BLOB, PRIMARY KEY(uid, tab));
+CREATE TEMP TABLE IF NOT EXISTS gone(tab TEXT NOT NULL, uid BLOB NOT NULL, twin BLOB, PRIMARY KEY(uid, tab)) WITHOUT ROWID;
 ";
 
 /// How the records are sought that came. Made when all of them are there: in order, and not page by page in disorder.
@@ -111,7 +113,7 @@ pub fn clear_arrival(shadow: &Shadow) -> Result<(), ShadowError> {
     shadow.db.execute_batch(
         "DROP INDEX IF EXISTS temp.incoming_order; DROP INDEX IF EXISTS temp.incoming_key; \
          DROP INDEX IF EXISTS temp.incoming_birth; \
-         DELETE FROM incoming; DELETE FROM past; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;",
+         DELETE FROM incoming; DELETE FROM packed; DELETE FROM past; DELETE FROM unknown; DELETE FROM placed; DELETE FROM asked;",
     )?;
     Ok(())
 }

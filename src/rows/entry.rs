@@ -93,10 +93,12 @@ pub struct Entry {
     /// Which row.
     pub uid: Uid,
     /// Its local id; none where it is deleted, or known but not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lid: Option<i64>,
     /// Digest, with a session's state where it is at home.
     pub seen: Seen,
     /// Digest without the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bare: Option<[u8; 16]>,
     /// Key.
     pub key: Uid,
@@ -111,17 +113,22 @@ pub struct Entry {
     /// See [`Mark`].
     pub mark: Mark,
     /// A session's home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Writer>,
     /// A session's state as the last record said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Columns>,
     /// Columns that this claude-mem does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Columns>,
     /// What twins have in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twin: Option<Uid>,
     /// The session that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Reference>,
     /// What the row said that was found here, where the log took its place: should it come back, it is an old one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<[u8; 16]>,
 }
 

@@ -67,7 +67,7 @@ pub async fn publish(
 /// The next segment of noted records, and the place of its last one.
 fn pack(desk: Desk<'_>, about: &About, after: i64) -> Result<(Segment, i64), RowsError> {
     let mut segment = Segment::new(about, Effort::Usual)?;
-    let sql = "SELECT rowid, record FROM temp.incoming WHERE rowid > ?1 ORDER BY rowid";
+    let sql = "SELECT id, record FROM temp.packed WHERE id > ?1 ORDER BY id";
     let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
     let mut rows = statement.query([after]).map_err(ShadowError)?;
     let mut last = after;

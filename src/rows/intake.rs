@@ -9,6 +9,7 @@ use super::RowsError;
 use super::compose::belongs_to;
 use super::desk::Desk;
 use super::record::Record;
+use super::search;
 use super::shadow::ShadowError;
 use super::stamp::Stamp;
 use crate::database::content::{Print, key};
@@ -34,24 +35,31 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result
         return Ok(());
     }
     let print = here.as_ref().map(|(_, content)| content.print(false));
-    if !newer(desk, record)? {
-        return Ok(print.map_or(Ok(()), |print| note_past(desk, record, print))?);
+    match other(desk, record)? {
+        Some((_, there)) if there >= record.stamp => {
+            return Ok(print.map_or(Ok(()), |print| note_past(desk, record, print))?);
+        }
+        Some((id, _)) => {
+            leave_past(desk, record)?;
+            forget(desk, id)?;
+        }
+        None => {}
     }
-    leave_past(desk, record)?;
     let seek = known.is_none_or(|known| known.entry.dead || known.entry.lid.is_none());
     let of = match &here {
         Some((shape, content)) => belongs_to(shape, content),
         None => record.of.clone(),
     };
-    let of = of.map(|of| serde_json::to_string(&of).unwrap_or_default());
+    let of = of.as_ref().map(search::owner);
     let rank = shape.map_or(i64::MAX / 2, |shape| i64::try_from(shape.rank).unwrap_or(i64::MAX / 2));
     let Stamp(ms, counter, writer) = record.stamp;
     let packed = shadow.lines.pack(line).map_err(|error| RowsError::Segment(error.to_string()))?;
-    let mut statement = shadow
-        .db
-        .prepare_cached("INSERT OR REPLACE INTO temp.incoming VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
-        .map_err(ShadowError)?;
+    let sql = "INSERT INTO temp.packed(record) VALUES (?1)";
+    let packing = shadow.db.prepare_cached(sql).and_then(|mut insert| insert.insert([packed]));
+    let sql = "INSERT INTO temp.incoming VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    let mut statement = shadow.db.prepare_cached(sql).map_err(ShadowError)?;
     let bound = params![
+        packing.map_err(ShadowError)?,
         table,
         uid,
         record.deleted,
@@ -65,19 +73,26 @@ pub fn note(desk: Desk<'_>, record: &Record, line: &[u8], again: bool) -> Result
         local.unwrap_or(record.key),
         print,
         of,
-        packed,
     ];
     statement.execute(bound).map_err(ShadowError)?;
     Ok(())
 }
 
-/// Whether it is newer than what came for the same row.
-fn newer(desk: Desk<'_>, record: &Record) -> Result<bool, ShadowError> {
-    let sql = "SELECT ms, counter, writer FROM temp.incoming WHERE uid = ?1 AND tab = ?2";
+/// What came for the same row before: its place, and which version it is.
+fn other(desk: Desk<'_>, record: &Record) -> Result<Option<(i64, Stamp)>, ShadowError> {
+    let sql = "SELECT id, ms, counter, writer FROM temp.incoming WHERE uid = ?1 AND tab = ?2";
     let mut statement = desk.shadow.db.prepare_cached(sql)?;
-    let there = statement
-        .query_row(params![record.uid, record.table], |row| Ok(Stamp(row.get(0)?, row.get(1)?, row.get(2)?)));
-    Ok(there.optional()?.is_none_or(|there| there < record.stamp))
+    let there = statement.query_row(params![record.uid, record.table], |row| {
+        Ok((row.get(0)?, Stamp(row.get(1)?, row.get(2)?, row.get(3)?)))
+    });
+    Ok(there.optional()?)
+}
+
+fn forget(desk: Desk<'_>, id: i64) -> Result<(), ShadowError> {
+    for sql in ["DELETE FROM temp.incoming WHERE id = ?1", "DELETE FROM temp.packed WHERE id = ?1"] {
+        desk.shadow.db.prepare_cached(sql)?.execute([id])?;
+    }
+    Ok(())
 }
 
 /// Keeps what a row said once: a file that was put back may have it in this version, and of two rows of one key only their
@@ -162,8 +177,8 @@ impl Queue {
             return Ok(());
         }
         let (dead, rank, birth, uid) = self.after.clone().unwrap_or((false, i64::MIN, i64::MIN, Vec::new()));
-        let sql = "SELECT dead, rank, birth, uid, record FROM temp.incoming WHERE (dead, rank, birth, uid) > (?1, ?2, ?3, ?4) \
-                   ORDER BY dead, rank, birth, uid LIMIT ?5";
+        let sql = "SELECT dead, rank, birth, uid, record FROM temp.incoming AS i CROSS JOIN temp.packed AS p ON p.id = i.id \
+                   WHERE (dead, rank, birth, uid) > (?1, ?2, ?3, ?4) ORDER BY dead, rank, birth, uid LIMIT ?5";
         let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
         let wanted = i64::try_from(count - self.read.len()).unwrap_or(i64::MAX);
         let mut rows = statement.query(params![dead, rank, birth, uid, wanted]).map_err(ShadowError)?;

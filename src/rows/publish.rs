@@ -1,6 +1,5 @@
 //! From what a scan found to segments in the bucket, one after the other; how one goes up is the outbox's business.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::RowsError;
@@ -13,11 +12,10 @@ use super::outbox::{self, About, Emptied, Part, Segment};
 use super::record::Record;
 use super::report::Published;
 use super::segment::Effort;
-use super::shadow::{Entry, Shadow, ShadowError};
+use super::shadow::{Entry, ShadowError};
 use super::stamp::Stamp;
 use crate::database::content::Uid;
 use crate::database::rows::one;
-use crate::database::shape::Role;
 use crate::failpoint;
 
 /// One row that leaves.
@@ -40,10 +38,11 @@ pub async fn publish(
     outbox: &Path,
 ) -> Result<Published, RowsError> {
     let names = names(desk)?;
-    let mut published = Published::default();
+    let (mut published, mut packed) = (Published::default(), 0);
     loop {
-        if !prepare(desk, log, about, outbox, &names)? {
-            return Ok(published);
+        match prepare(desk, log, about, outbox, (&names, packed))? {
+            Some(last) => packed = last,
+            None => return Ok(published),
         }
         failpoint::reach("rows.outbox");
         match outbox::empty(desk, log, outbox, true, Attempt::First).await? {
@@ -63,81 +62,63 @@ pub async fn publish(
 
 /// What new rows will be called, that others point to.
 fn names(desk: Desk<'_>) -> Result<Names<'_>, RowsError> {
-    let shapes = &desk.live.shapes.all;
-    let columns = shapes.iter().flat_map(|shape| &shape.columns);
-    let mut tables: BTreeSet<&str> = columns
-        .filter_map(|column| match &column.role {
-            Role::Points(table) => Some(table.as_str()),
-            _ => None,
-        })
-        .collect();
-    tables.insert("sdk_sessions");
     let names = Names::new(desk.shadow);
     let mut statement = desk
         .shadow
         .db
         .prepare("SELECT lid, uid FROM temp.leaving WHERE tab = ?1 AND lid IS NOT NULL")
         .map_err(ShadowError)?;
-    for table in tables {
-        let mut rows = statement.query([table]).map_err(ShadowError)?;
+    for shape in desk.live.shapes.all.iter().filter(|shape| shape.is_named) {
+        let mut rows = statement.query([&shape.name]).map_err(ShadowError)?;
         while let Some(row) = rows.next().map_err(ShadowError)? {
-            names.set(table, row.get(0)?, row.get(1)?);
+            names.set(&shape.name, row.get(0)?, row.get(1)?);
         }
     }
     Ok(names)
 }
 
-/// Packs the next rows that leave into the outbox; `false`: there are none.
+/// Packs the next rows that leave into the outbox, those behind `packed`; the place of the last one, `None`: there are none.
 fn prepare(
     desk: Desk<'_>,
     log: &RowLog<'_>,
     about: &About,
     outbox: &Path,
-    names: &Names<'_>,
-) -> Result<bool, RowsError> {
+    (names, packed): (&Names<'_>, i64),
+) -> Result<Option<i64>, RowsError> {
     let mut segment = Segment::new(about, Effort::Usual)?;
-    let shadow = desk.shadow;
+    let (shadow, mut last) = (desk.shadow, packed);
     shadow.transaction(|| {
         shadow.db.execute("DELETE FROM outgoing", []).map_err(ShadowError)?;
-        while let Some(row) = next(shadow)? {
-            let Some((record, entry)) = record(desk, names, &row)? else {
-                forget(shadow, &row)?;
-                continue;
-            };
-            if !segment.add(&record)? {
-                break;
+        let sql = "SELECT id, tab, uid, lid, ms, counter, writer FROM temp.leaving WHERE id > ?1 ORDER BY id";
+        let mut statement = shadow.db.prepare_cached(sql).map_err(ShadowError)?;
+        let mut rows = statement.query([packed]).map_err(ShadowError)?;
+        while let Some(row) = rows.next().map_err(ShadowError)? {
+            let row = leaving(row).map_err(ShadowError)?;
+            if let Some((record, entry)) = record(desk, names, &row)? {
+                if !segment.add(&record)? {
+                    break;
+                }
+                outbox::note_outgoing(shadow, &entry)?;
             }
-            outbox::note_outgoing(shadow, &entry)?;
-            forget(shadow, &row)?;
+            last = row.id;
         }
         names.check()?;
         if segment.records == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         outbox::pack(desk, log, about, outbox, segment, Part::one(Kind::Rows))?;
-        Ok::<_, RowsError>(true)
+        Ok::<_, RowsError>(Some(last))
     })
 }
 
-fn next(shadow: &Shadow) -> Result<Option<Leaving>, ShadowError> {
-    use rusqlite::OptionalExtension;
-    let sql = "SELECT id, tab, uid, lid, ms, counter, writer FROM temp.leaving ORDER BY id LIMIT 1";
-    let mut statement = shadow.db.prepare_cached(sql)?;
-    let row = statement.query_row([], |row| {
-        Ok(Leaving {
-            id: row.get(0)?,
-            table: row.get(1)?,
-            uid: row.get(2)?,
-            lid: row.get(3)?,
-            stamp: Stamp(row.get(4)?, row.get(5)?, row.get(6)?),
-        })
-    });
-    Ok(row.optional()?)
-}
-
-fn forget(shadow: &Shadow, row: &Leaving) -> Result<(), ShadowError> {
-    shadow.db.prepare_cached("DELETE FROM temp.leaving WHERE id = ?1")?.execute([row.id])?;
-    Ok(())
+fn leaving(row: &rusqlite::Row<'_>) -> rusqlite::Result<Leaving> {
+    Ok(Leaving {
+        id: row.get(0)?,
+        table: row.get(1)?,
+        uid: row.get(2)?,
+        lid: row.get(3)?,
+        stamp: Stamp(row.get(4)?, row.get(5)?, row.get(6)?),
+    })
 }
 
 /// The record of a row that leaves, and what the shadow will say of it. `None`: it is gone meanwhile.

@@ -1,6 +1,8 @@
 //! Receives one record: looks where it wants to go, lets the rules decide what becomes of it, and does that in claude-mem's
 //! database, as a part of the transaction at hand. What the shadow is told of it comes later.
 
+use std::borrow::Cow;
+
 use super::RowsError;
 use super::compose;
 use super::conflict;
@@ -14,7 +16,7 @@ use super::search;
 use super::shadow::{Did, Entry, Known, Mark, Seen};
 use super::verdict::{Place, Verdict, decide, decide_restoring};
 use super::write::{self, Draft, Manner, Told, Written};
-use crate::database::content::{Content, Print, Printer};
+use crate::database::content::{Content, Print, Printer, Uid};
 use crate::database::rows::{one, view};
 use crate::database::shape::Shape;
 use crate::failpoint;
@@ -69,6 +71,15 @@ impl<'r> Reception<'r> {
     pub fn receive(&mut self, record: &Record, report: &mut Collected) -> Result<Outcome, RowsError> {
         take_in(self, record, report)
     }
+
+    /// A row is at this local id.
+    fn put_at(&self, shape: &Shape, uid: Uid, lid: i64) -> Result<(), RowsError> {
+        search::placed(self.desk, &shape.name, uid, lid)?;
+        if shape.is_named {
+            self.names.set(&shape.name, lid, uid);
+        }
+        Ok(())
+    }
 }
 
 fn take_in(hand: &mut Reception<'_>, record: &Record, report: &mut Collected) -> Result<Outcome, RowsError> {
@@ -117,8 +128,7 @@ fn take_in(hand: &mut Reception<'_>, record: &Record, report: &mut Collected) ->
         (Verdict::Note, _) => {
             // No row has such an id: the scan finds it gone.
             let lid = here.map_or(NOWHERE, |here| here.lid);
-            search::placed(desk, &shape.name, record.uid, lid)?;
-            hand.names.set(&shape.name, lid, record.uid);
+            hand.put_at(shape, record.uid, lid)?;
             let entry = compose::entry(Some(shape), record, Some(lid), desk.me);
             Ok(Outcome::Entered(Did::Nothing, Box::new(entry)))
         }
@@ -234,7 +244,7 @@ fn put(
     shape: &Shape,
     record: &Record,
     verdict: Verdict,
-    mut wanted: Content,
+    mut wanted: Cow<'_, Content>,
     here: Option<&Here>,
     alive: Option<&Known>,
 ) -> Result<Outcome, RowsError> {
@@ -248,8 +258,8 @@ fn put(
         let stays: Vec<_> = stays.map(|(name, value)| (name.clone(), value.clone())).collect();
         if !stays.is_empty() {
             mark = Mark::Filled;
+            wanted.to_mut().columns.extend(stays);
         }
-        wanted.columns.extend(stays);
     }
     let at_home = alive.is_some_and(|known| known.entry.home == Some(desk.me));
     let (same, state) = match here {
@@ -277,8 +287,7 @@ fn put(
         Some(_) => Did::Changed,
     };
     if let Some(lid) = lid {
-        search::placed(desk, &shape.name, record.uid, lid)?;
-        hand.names.set(&shape.name, lid, record.uid);
+        hand.put_at(shape, record.uid, lid)?;
     }
     let mut entry = compose::entry(Some(shape), record, lid, desk.me);
     entry.mark = mark;

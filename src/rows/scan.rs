@@ -11,7 +11,7 @@ use super::search;
 use super::shadow::{Known, Mark, ShadowError};
 use super::stamp::{Clock, Stamp};
 use super::{Depth, RowsError, held, went_back};
-use crate::database::content::{self, Content, Print, Printer, Uid, key};
+use crate::database::content::{self, Content, Printer, Uid, key};
 use crate::database::rows::{Lying, for_each, one};
 use crate::database::shape::Shape;
 use crate::database::tables::quote;
@@ -41,6 +41,11 @@ pub struct Scan<'r> {
 /// # Errors
 /// See [`RowsError`].
 pub fn scan(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Scanned, RowsError> {
+    // As one: by itself each row that is noted would make SQLite write the scratch tables' pages once more.
+    desk.shadow.transaction(|| look(desk, depth, accept))
+}
+
+fn look(desk: Desk<'_>, depth: Depth, accept: bool) -> Result<Scanned, RowsError> {
     let clock = desk.shadow.clock()?;
     desk.shadow
         .db
@@ -132,13 +137,10 @@ impl Scan<'_> {
                 note_gone(self.desk, &mut lost)?;
             }
         }
-        self.desk.shadow.transaction(|| {
-            for (uid, lid) in self.relinked.drain(..) {
-                self.desk.shadow.relink(&shape.name, uid, lid)?;
-                remove_gone(self.desk, &shape.name, uid)?;
-            }
-            Ok::<_, ShadowError>(())
-        })?;
+        for (uid, lid) in self.relinked.drain(..) {
+            self.desk.shadow.relink(&shape.name, uid, lid)?;
+            remove_gone(self.desk, &shape.name, uid)?;
+        }
         if whole {
             note_gone(self.desk, &mut lost)?;
             self.gone(shape, left)?;
@@ -200,12 +202,13 @@ impl Scan<'_> {
         }
         let content = row.content(&|table, id| self.names.get(table, id))?;
         let (uid, known) = self.choose(shape, &content, id)?;
-        self.names.set(&shape.name, id, uid);
+        if shape.is_named {
+            self.names.set(&shape.name, id, uid);
+        }
         let known = known.map(|known| known.entry);
         let at_home =
             known.as_ref().is_some_and(|entry| shape.is_sessions() && entry.home == Some(self.desk.me));
-        let says: Print = content.print(at_home);
-        if known.as_ref().is_some_and(|entry| !entry.dead && entry.seen.is(says)) {
+        if known.as_ref().is_some_and(|entry| !entry.dead && entry.seen.is(content.print(at_home))) {
             self.relinked.push((uid, Some(id)));
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::compose::belongs_to;
 use super::desk::Desk;
 use super::live::Names;
 use super::shadow::ShadowError;
-use crate::database::content::{Content, Print, Uid, extended, key};
+use crate::database::content::{Content, Print, Reference, Uid, extended, key};
 use crate::database::rows::{for_each, one};
 use crate::database::shape::Shape;
 
@@ -22,8 +22,16 @@ struct Sought {
     /// Its keys, the likeliest first.
     keys: Vec<Uid>,
     print: Option<Print>,
-    of: Option<String>,
+    of: Option<Vec<u8>>,
     birth: i64,
+}
+
+/// What a row belongs to, as it lies in the scratch tables: short, and equal only for what is equal.
+pub fn owner(of: &Reference) -> Vec<u8> {
+    match of {
+        Reference::Uid(uid) => [&[0], &uid.0[..]].concat(),
+        Reference::Text(text) => [&[1], text.as_slice()].concat(),
+    }
 }
 
 /// Finds the rows that the noted records may be, sessions before their children, and places them.
@@ -43,18 +51,20 @@ pub fn search(desk: Desk<'_>) -> Result<(), RowsError> {
         }
         let table = shape.name.as_str();
         each(desk, table, false, |record| exact(desk, table, record))?;
-        for dead in [false, true] {
-            each(desk, table, dead, |record| once(desk, table, record))?;
+        if is_any_left(desk, table)? {
+            for dead in [false, true] {
+                each(desk, table, dead, |record| once(desk, table, record))?;
+            }
+            for dead in [false, true] {
+                each(desk, table, dead, |record| second(desk, shape, &names, record))?;
+            }
+            each(desk, table, false, |record| by_key(desk, table, record).map(|_| ()))?;
+            each(desk, table, false, |record| alone(desk, table, record, false))?;
+            each(desk, table, true, |record| {
+                if by_key(desk, table, record)? { Ok(()) } else { alone(desk, table, record, true) }
+            })?;
         }
-        for dead in [false, true] {
-            each(desk, table, dead, |record| second(desk, shape, &names, record))?;
-        }
-        each(desk, table, false, |record| by_key(desk, table, record).map(|_| ()))?;
-        each(desk, table, false, |record| alone(desk, table, record, false))?;
-        each(desk, table, true, |record| {
-            if by_key(desk, table, record)? { Ok(()) } else { alone(desk, table, record, true) }
-        })?;
-        name(desk, &shape.name, &names)?;
+        name(desk, shape, &names)?;
     }
     Ok(())
 }
@@ -77,7 +87,7 @@ fn unknown(desk: Desk<'_>, shape: &Shape, names: &Names<'_>) -> Result<u64, Rows
             return Ok(());
         }
         let content = row.content(&resolve)?;
-        let of = belongs_to(shape, &content).map(|of| serde_json::to_string(&of).unwrap_or_default());
+        let of = belongs_to(shape, &content).as_ref().map(owner);
         let key = key(&shape.name, &content, &shape.key);
         statement
             .execute(params![shape.name, id, key, content.print(false), of, row.birth()?])
@@ -87,6 +97,12 @@ fn unknown(desk: Desk<'_>, shape: &Shape, names: &Names<'_>) -> Result<u64, Rows
     })?;
     names.check()?;
     Ok(found)
+}
+
+/// Whether any of these rows is nobody's yet.
+fn is_any_left(desk: Desk<'_>, table: &str) -> Result<bool, ShadowError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM temp.unknown WHERE tab = ?1 AND uid IS NULL)";
+    Ok(desk.shadow.db.prepare_cached(sql)?.query_row([table], |row| row.get(0))?)
 }
 
 /// Calls `find` with each record of a table that is looked for and not found yet.
@@ -299,12 +315,15 @@ pub fn place_of(desk: Desk<'_>, table: &str, uid: Uid) -> Result<Option<i64>, Sh
 }
 
 /// What was found is called so where children point to it; what was not, by its key.
-fn name(desk: Desk<'_>, table: &str, names: &Names<'_>) -> Result<(), RowsError> {
+fn name(desk: Desk<'_>, shape: &Shape, names: &Names<'_>) -> Result<(), RowsError> {
+    if !shape.is_named {
+        return Ok(());
+    }
     let sql = "SELECT lid, coalesce(uid, key) FROM temp.unknown WHERE tab = ?1";
     let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
-    let mut rows = statement.query([table]).map_err(ShadowError)?;
+    let mut rows = statement.query([&shape.name]).map_err(ShadowError)?;
     while let Some(row) = rows.next().map_err(ShadowError)? {
-        names.set(table, row.get(0)?, row.get(1)?);
+        names.set(&shape.name, row.get(0)?, row.get(1)?);
     }
     Ok(())
 }

@@ -90,7 +90,10 @@ impl Shadow {
         let db = crate::database::open_own(path)?;
         db.set_prepared_statement_cache_capacity(64);
         db.busy_timeout(crate::database::BUSY)?;
-        db.execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = FILE; PRAGMA mmap_size = 0;")?;
+        // Keys come in no order: what is sought by them in the scratch tables has to be at hand, or each row is read anew.
+        db.execute_batch(
+            "PRAGMA cache_size = -1500; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -4000; PRAGMA mmap_size = 0;",
+        )?;
         let layout: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if layout == 0 {
             db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
