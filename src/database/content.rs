@@ -226,7 +226,17 @@ mod tests {
             assert_eq!(serde_json::to_string(&value).unwrap(), json);
             assert_eq!(serde_json::from_str::<Value>(json).unwrap(), value);
         }
-        for bad in ["null", "true", "[]", "1.5", r#"{"blob":"?"}"#, r#"{"x":1}"#] {
+        for bad in [
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "1.5",
+            "9223372036854775808",
+            r#"{"blob":"?"}"#,
+            r#"{"x":1}"#,
+            r#"{"text":"Ye2gvQ==","blob":"AP8="}"#,
+        ] {
             assert!(serde_json::from_str::<Value>(bad).is_err(), "{bad}");
         }
     }

@@ -1,7 +1,10 @@
 //! One value of a row: as SQLite has it, as JSON holds it, and what of it is hashed. Knows no column.
 
+use std::fmt;
+
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One value of a column. NULL is no value: the column is absent.
@@ -68,14 +71,6 @@ enum Coded {
     Real(String),
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Plain {
-    Integer(i64),
-    Text(String),
-    Coded(Coded),
-}
-
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use aws_smithy_types::base64::encode;
@@ -93,13 +88,42 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let decode = |text: String| aws_smithy_types::base64::decode(text).map_err(D::Error::custom);
-        Ok(match Plain::deserialize(deserializer)? {
-            Plain::Integer(number) => Self::Integer(number),
-            Plain::Text(text) => Self::text(text),
-            Plain::Coded(Coded::Text(text)) => Self::Text(decode(text)?),
-            Plain::Coded(Coded::Blob(blob)) => Self::Blob(decode(blob)?),
-            Plain::Coded(Coded::Real(number)) => Self::Real(number.parse().map_err(D::Error::custom)?),
+        deserializer.deserialize_any(AsItComes)
+    }
+}
+
+/// Takes each of the forms as it comes: an untagged enum would try one after the other, and make an error's text for each.
+struct AsItComes;
+
+impl<'de> Visitor<'de> for AsItComes {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer, a text, or what is coded as one")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Integer(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+        i64::try_from(number).map(Value::Integer).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::text(text))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
+        Ok(Value::text(text))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
+        let decode = |text: String| aws_smithy_types::base64::decode(text).map_err(A::Error::custom);
+        Ok(match Coded::deserialize(MapAccessDeserializer::new(map))? {
+            Coded::Text(text) => Value::Text(decode(text)?),
+            Coded::Blob(blob) => Value::Blob(decode(blob)?),
+            Coded::Real(number) => Value::Real(number.parse().map_err(A::Error::custom)?),
         })
     }
 }

@@ -127,7 +127,8 @@ fn each(
 
 /// The next some of them.
 fn sought(desk: Desk<'_>, table: &str, dead: bool, after: Option<Uid>) -> Result<Vec<Sought>, ShadowError> {
-    let sql = "SELECT uid, key, print, of, birth FROM temp.incoming AS i WHERE tab = ?1 AND seek AND dead = ?2 AND uid > ?3 \
+    // By the index on uid, in whose order they are wanted: the one that begins with what is deleted would sort all of them.
+    let sql = "SELECT uid, key, print, of, birth FROM temp.incoming AS i WHERE tab = ?1 AND seek AND +dead = ?2 AND uid > ?3 \
                AND NOT EXISTS (SELECT 1 FROM temp.placed AS p WHERE p.uid = i.uid AND p.tab = i.tab) ORDER BY uid LIMIT 500";
     let mut statement = desk.shadow.db.prepare_cached(sql)?;
     let after = after.map_or(Vec::new(), |uid| uid.0.to_vec());
