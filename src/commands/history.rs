@@ -224,7 +224,9 @@ pub(super) async fn verify(run: &Run, all: bool) -> CommandResult<Report> {
         return Err(failure
             .hint("the local databases are not affected; push again from a machine that has the memory: FORCE_PUSH=1 membridge push_sqlite"));
     }
-    run.ui.line(if all {
+    run.ui.line(if verified.commits == 0 {
+        "nothing to verify: the store keeps no push yet".to_owned()
+    } else if all {
         format!("verified: {looked}: every push that is kept can be restored as it was")
     } else {
         format!("verified: {looked}: the newest push can be restored as it was (every one: membridge verify --all)")

@@ -128,6 +128,9 @@ pub(super) async fn put(
     file: &Path,
     progress: &Progress,
 ) -> Result<Option<Meta>, StoreError> {
+    if store.wants_checksums() {
+        return Ok(None);
+    }
     let mut before = Note::read(file);
     if let Some(old) = before.take_if(|note| !note.is_of(&store.name(), load))
         && old.store == store.name()
@@ -187,26 +190,37 @@ async fn upload(
         match retry::sending(send).await {
             Ok(Known::Done(etag)) => note.parts.push(etag),
             Ok(Known::Nothing) => return Ok(Ended::Forgotten),
-            Err(error) if note.parts.is_empty() && is_refusal(&error) => {
-                let _ = store.drop_parts(note.names()).await;
-                return Ok(Ended::Refused);
-            }
+            Err(error) if note.parts.is_empty() && is_refusal(&error) => return refused(store, &note).await,
             Err(error) => return Err(error),
         }
         note.keep(file);
         failpoint::reach("store.part-sent");
     }
-    let meta = match retry::sending(|| store.join_parts(note.names(), &note.parts)).await? {
-        Known::Done(etag) => Meta { etag: Etag(etag), size: load.digests.size },
-        Known::Nothing => match joined_before(store, load, &note).await? {
-            Some(meta) => meta,
-            None => return Ok(Ended::Forgotten),
-        },
+    let joined = retry::sending(|| store.join_parts(note.names(), &note.parts)).await;
+    let there = match &joined {
+        Ok(Known::Done(etag)) => Some(Meta { etag: Etag(etag.clone()), size: load.digests.size }),
+        // Joined already, where an answer was lost; or joined, and said so in words of its own.
+        Ok(Known::Nothing) => joined_before(store, load, &note).await?,
+        Err(error) if is_refusal(error) => joined_before(store, load, &note).await?,
+        Err(_) => None,
+    };
+    let Some(meta) = there else {
+        return match joined {
+            Ok(_) => Ok(Ended::Forgotten),
+            Err(error) if is_refusal(&error) => refused(store, &note).await,
+            Err(error) => Err(error),
+        };
     };
     failpoint::reach("store.parts-joined");
     note.whole = Some(Whole { etag: meta.etag.0.clone(), at: context.server_now().as_second() });
     note.keep(file);
     Ok(Ended::Whole(meta))
+}
+
+/// The store takes no parts: those that it has are given up.
+async fn refused(store: &S3Store, note: &Note) -> Result<Ended, StoreError> {
+    let _ = store.drop_parts(note.names()).await;
+    Ok(Ended::Refused)
 }
 
 fn begun(store: &S3Store, load: Load<'_>, upload: String) -> Note {

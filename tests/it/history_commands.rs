@@ -192,3 +192,10 @@ fn a_download_goes_on_where_the_connection_was_cut() {
 fn sha256(path: &Path) -> Sum {
     storage::Digests::of_file(path).unwrap().sha256
 }
+
+#[test]
+fn an_empty_store_is_not_called_verified() {
+    let server = S3Server::start();
+    let alpha = Machine::new("alpha", &server);
+    alpha.cmd("verify").run().assert_code(0).stdout_has("nothing to verify: the store keeps no push yet");
+}

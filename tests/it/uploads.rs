@@ -129,9 +129,11 @@ fn an_upload_that_the_store_forgot_or_that_is_not_wanted_any_more_begins_anew() 
 
 #[test]
 fn a_store_that_takes_no_parts_gets_it_in_one_piece() {
-    for (op, status, code) in
-        [(Op::CreateMultipartUpload, 501, "NotImplemented"), (Op::UploadPart, 400, "InvalidRequest")]
-    {
+    for (op, status, code) in [
+        (Op::CreateMultipartUpload, 501, "NotImplemented"),
+        (Op::UploadPart, 400, "InvalidRequest"),
+        (Op::CompleteMultipartUpload, 400, "MalformedXML"),
+    ] {
         let server = S3Server::start();
         let alpha = alpha(&server);
         server.fault(Fault::Status(status, code).on(op)).forever();
@@ -140,6 +142,19 @@ fn a_store_that_takes_no_parts_gets_it_in_one_piece() {
         assert_eq!(bytes(&server, Op::PutObject, PACKS), pack(&server), "{code}");
         assert_there(&server, &alpha);
     }
+}
+
+/// moto names the document otherwise than S3 does.
+#[test]
+fn parts_that_were_joined_count_whatever_the_store_says_of_it() {
+    let server = S3Server::start();
+    let alpha = alpha(&server);
+    server.fault(Fault::Unreadable.on(Op::CompleteMultipartUpload)).forever();
+    server.reset_log();
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    assert_eq!(bytes(&server, Op::UploadPart, PACKS), pack(&server));
+    assert_eq!(server.count(Op::PutObject, PACKS), 0);
+    assert_there(&server, &alpha);
 }
 
 #[test]

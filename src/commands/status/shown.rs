@@ -178,7 +178,7 @@ impl<'a> Shown<'a> {
         self.fact("role", if enabled { there.standing.role.to_string() } else { "off".to_owned() });
         self.fact("primary", json!(primary));
         let Some(head) = &there.head else {
-            let by = if primary.is_some() { format!(", kept by {by}") } else { String::new() };
+            let by = if primary.is_some() { format!("; {by} will make it") } else { String::new() };
             self.line("archive", &format!("none yet{by}"));
             return self.fact("head", Value::Null);
         };

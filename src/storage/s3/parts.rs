@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -20,6 +21,11 @@ use crate::storage::{StoreError, StoreErrorKind};
 use crate::sum::Sum;
 
 impl S3Store {
+    /// Whether the store insists on a checksum in the header of each write: then parts would have to be joined with theirs.
+    pub(in crate::storage) fn wants_checksums(&self) -> bool {
+        self.checked.load(Ordering::Relaxed)
+    }
+
     /// Begins an upload: its name.
     pub(in crate::storage) async fn begin_parts(&self, key: &str) -> Result<String, StoreError> {
         let operation = || format!("begin {key}");

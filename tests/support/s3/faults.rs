@@ -49,6 +49,8 @@ pub enum Fault {
     NotAtomic(Duration),
     /// The request is carried out, then answered 500 InternalError.
     LostReply,
+    /// The request is carried out, then answered 200 with a document of another kind.
+    Unreadable,
     /// The request is carried out, then the connection is dropped without an answer.
     LostConnection,
     /// A write without an integrity header is refused, as by a bucket with Object Lock.

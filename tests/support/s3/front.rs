@@ -141,6 +141,7 @@ impl Front {
         let mut conditions = Conditions::Honoured;
         let mut lost_reply = false;
         let mut lost_connection = false;
+        let mut unreadable = false;
         let mut refusal = None;
         for fault in faults {
             match fault {
@@ -170,6 +171,7 @@ impl Front {
                 Fault::IgnoresConditions => conditions = Conditions::Ignored,
                 Fault::NotAtomic(gap) => conditions = Conditions::NotAtomic(*gap),
                 Fault::LostReply => lost_reply = true,
+                Fault::Unreadable => unreadable = true,
                 Fault::LostConnection => lost_connection = true,
                 Fault::CutConnection(_) | Fault::TruncatedBody(_) => {}
             }
@@ -182,6 +184,9 @@ impl Front {
         let mut request = request.map(s3s::Body::http_body_unsync);
         request.extensions_mut().insert(conditions);
         let response = s3.call(request).await?;
+        if unreadable {
+            return Ok(Served::Page(200, "<Answer/>"));
+        }
         if lost_connection {
             return Err(dropped());
         }
