@@ -6,9 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use membridge::seal::{Keyring, Place, is_sealed, open_bytes};
 use serde_json::Value;
 
 use crate::rows_model::memory::{Edit, Token};
+use crate::sealed::ROOT;
 use crate::support::machine::Store;
 use crate::support::python_node;
 use crate::support::s3::{Op, S3Server};
@@ -26,6 +28,8 @@ pub enum Bucket {
 
 pub struct Shop {
     pub bucket: Bucket,
+    /// The keys of a sealed project.
+    pub ring: Option<Keyring>,
     /// What each segment holds.
     read: BTreeMap<String, Held>,
     attempts: Arc<Mutex<Vec<Attempt>>>,
@@ -73,7 +77,7 @@ impl Shop {
                 }
             });
         }
-        Shop { bucket, read: BTreeMap::new(), attempts }
+        Shop { bucket, ring: None, read: BTreeMap::new(), attempts }
     }
 
     pub fn server(&self) -> Option<&S3Server> {
@@ -93,11 +97,7 @@ impl Shop {
     fn keys(&self) -> Vec<String> {
         match &self.bucket {
             Bucket::S3(server) => server.keys(""),
-            Bucket::Dir(folder) => {
-                let mut found = Vec::new();
-                walk(folder, folder, &mut found);
-                found
-            }
+            Bucket::Dir(folder) => files(folder),
         }
     }
 
@@ -111,6 +111,16 @@ impl Shop {
     pub fn segments(&self) -> BTreeSet<String> {
         let is_one = |key: &String| key.contains("/membridge/rows/") && key.strip_suffix(".seg").is_some();
         self.keys().into_iter().filter(is_one).collect()
+    }
+
+    /// A segment as it was before it was sealed.
+    fn opened(&self, key: &str, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(ring) = self.ring.as_ref().filter(|_| is_sealed(&bytes)) else { return bytes };
+        let mut names = key.trim_end_matches(".seg").rsplit('/');
+        let (number, writer) = (names.next().expect("a number"), names.next().expect("a writer"));
+        let place = Place::Segment { writer, number: number.parse().expect("a number") };
+        let project = ROOT.trim_end_matches('/').rsplit('/').next().expect("a project");
+        open_bytes(&bytes, ring, project, place).expect("a segment that opens")
     }
 
     /// The numbers of the commits.
@@ -130,7 +140,8 @@ impl Shop {
             if !self.read.contains_key(&key)
                 && let Some(bytes) = self.get(&key)
             {
-                self.read.insert(key.clone(), decode(&bytes));
+                let held = decode(&self.opened(&key, bytes));
+                self.read.insert(key.clone(), held);
             }
             for (token, edits) in self.read.get(&key).into_iter().flatten() {
                 held.entry(token.clone()).or_default().extend(edits);
@@ -157,6 +168,13 @@ impl Shop {
         }
         wrong
     }
+}
+
+/// The files below a folder.
+pub fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found
 }
 
 fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {

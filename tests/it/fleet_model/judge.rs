@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bucket::Held;
+use super::keys;
 use super::node::{Node, version_of};
 use super::world::{How, World};
 use crate::rows_model::memory::{Edit, Memory, Token};
@@ -43,7 +44,7 @@ fn commits(world: &World, held: &mut Held) {
     for number in world.shop.commits() {
         let file = world.folder.path().join(format!("commit-{number}.db"));
         let _ = std::fs::remove_file(&file);
-        let machine = &world.nodes[0].machine;
+        let machine = &world.nodes[world.keeper.unwrap_or(0)].machine;
         machine.cmd(&format!("restore {number} --to")).arg(&file).run();
         if file.exists() {
             for (token, edits) in Memory::open(&file, version_of(&file)).tokens() {
@@ -70,6 +71,7 @@ pub fn end(world: &mut World) {
         world.wrong.push(format!("published although nothing has changed: {fresh:?}"));
     }
     let newcomer = world.add_machine("newcomer");
+    keys::bring(world, newcomer);
     world.run(newcomer, "pull_sqlite", &How::WELL);
     equal(world);
 }
@@ -77,6 +79,9 @@ pub fn end(world: &mut World) {
 fn quiet(world: &mut World) {
     let mut dice = world.dice(usize::MAX);
     let clocks = dice.percent(50);
+    if clocks {
+        world.set_store_clock(0);
+    }
     for node in &mut world.nodes {
         if clocks {
             node.machine.unset("MEMBRIDGE_TEST_CLOCK_OFFSET");
@@ -84,6 +89,11 @@ fn quiet(world: &mut World) {
         node.asked = true;
     }
     world.note("quiet");
+    let lacking = |at: &usize| world.nodes[*at].lacks_key;
+    let lacking: Vec<usize> = (0..world.nodes.len()).filter(lacking).collect();
+    for at in lacking {
+        keys::bring(world, at);
+    }
     for round in 0..2 {
         for at in 0..world.nodes.len() {
             let mut words = world.words_of_sync(at);

@@ -1,6 +1,7 @@
 //! A random life: which step comes next.
 
 use super::judge;
+use super::keys;
 use super::node::VERSIONS;
 use super::restores;
 use super::troubles;
@@ -135,6 +136,7 @@ fn step(world: &mut World, number: usize, dice: &mut Dice) {
             world.run(at, &format!("hook-work {event}"), &How::WELL);
         }
         Step::Kill => troubles::kill(world, at, dice),
+        Step::Faulty if world.shop.server().is_none() => troubles::unmounted(world, at, dice),
         Step::Faulty => troubles::faulty(world, at, dice),
         Step::Stopped => troubles::stopped(world, at, dice),
         Step::Overtake => troubles::overtake(world, at, dice),
@@ -152,9 +154,10 @@ fn step(world: &mut World, number: usize, dice: &mut Dice) {
         Step::OldFile if world.nodes[at].old.is_some() && world.share(at) => put_old_file_back(world, at),
         Step::Upgrade if settled && world.share(at) => upgrade(world, at, dice),
         Step::Vacuum if settled => world.nodes[at].memory().db.execute_batch("VACUUM").expect("vacuum"),
-        Step::Jump => {
-            let offset = *dice.pick(&[0, 3600, -3600, 3 * DAY, -3 * DAY]);
-            world.nodes[at].machine.set("MEMBRIDGE_TEST_CLOCK_OFFSET", offset.to_string());
+        Step::Jump => jump(world, at, dice),
+        // What Python nodes get in another life.
+        Step::Mirror | Step::PythonPull | Step::PythonDeed | Step::PythonPush if world.keeper.is_some() => {
+            keys::change(world, at, dice);
         }
         Step::Mirror => mirror(world, at, dice),
         Step::Role => {
@@ -165,6 +168,16 @@ fn step(world: &mut World, number: usize, dice: &mut Dice) {
         Step::RestoreBackup => restores::restore_backups(world, at, dice),
         Step::PythonPull | Step::PythonDeed | Step::PythonPush => python(world, what, dice),
         _ => {}
+    }
+}
+
+/// A clock is wrong from now on: this machine's, and perhaps the store's.
+fn jump(world: &mut World, at: usize, dice: &mut Dice) {
+    let offsets = [0, 3600, -3600, 3 * DAY, -3 * DAY];
+    let offset = *dice.pick(&offsets);
+    world.nodes[at].machine.set("MEMBRIDGE_TEST_CLOCK_OFFSET", offset.to_string());
+    if dice.percent(40) {
+        world.set_store_clock(*dice.pick(&offsets));
     }
 }
 

@@ -9,6 +9,7 @@ mod bucket;
 mod faults;
 mod hints;
 mod judge;
+mod keys;
 mod life;
 mod node;
 mod restores;

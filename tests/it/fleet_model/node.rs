@@ -41,6 +41,8 @@ pub struct Node {
     pub old: Option<(Vec<u8>, Version)>,
     /// Versions that a restore here has replaced.
     pub replaced: BTreeSet<Edit>,
+    /// Whether the fleet has a key that was not brought here yet.
+    pub lacks_key: bool,
 }
 
 /// A run of the binary that has ended.
@@ -106,6 +108,7 @@ impl Node {
             undone: Vec::new(),
             old: None,
             replaced: BTreeSet::new(),
+            lacks_key: false,
         }
     }
 

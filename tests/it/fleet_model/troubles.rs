@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::bucket::{Bucket, files};
 use super::life::WISHES;
 use super::node::Ran;
 use super::world::{How, World};
@@ -71,6 +72,26 @@ pub fn faulty(world: &mut World, at: usize, dice: &mut Dice) {
     drop(guards);
 }
 
+/// The disk of the store is not mounted: where it was lies an empty folder. Who has synced with it writes nothing there.
+pub fn unmounted(world: &mut World, at: usize, dice: &mut Dice) {
+    let Bucket::Dir(folder) = &world.shop.bucket else { return };
+    let (folder, elsewhere) = (folder.clone(), folder.with_extension("elsewhere"));
+    if !world.nodes[at].settled {
+        return;
+    }
+    std::fs::rename(&folder, &elsewhere).expect("unmount it");
+    std::fs::create_dir(&folder).expect("a mount point");
+    let words = words(world, at, dice);
+    world.note("   the store is not mounted");
+    world.run(at, &words, &How { troubled: true, ..How::WELL });
+    let found = files(&folder);
+    if !found.is_empty() {
+        world.fail(format!("{at}: {words} writes into an empty folder: {found:?}"));
+    }
+    std::fs::remove_dir_all(&folder).expect("remove the mount point");
+    std::fs::rename(&elsewhere, &folder).expect("mount it");
+}
+
 /// No file may grow beyond a size: what a full disk is to whoever writes.
 pub fn disk_full(world: &mut World, at: usize, dice: &mut Dice) {
     let words = words(world, at, dice);
@@ -128,9 +149,7 @@ pub fn overtake(world: &mut World, at: usize, dice: &mut Dice) {
     let first_before = world.before(at);
     let first = world.prepare(at, "push_sqlite", &first_how).spawn();
     if stops(&first) {
-        if let Some(server) = world.shop.server() {
-            server.set_clock_offset(LOCK_LIVES);
-        }
+        world.let_pass(LOCK_LIVES);
         let second_how = How::at(format!("{}=stop", dice.pick(&BEFORE_THE_CHECK)));
         let second_before = world.before(other);
         let second = world.prepare(other, "push_sqlite", &second_how).spawn();
@@ -144,7 +163,5 @@ pub fn overtake(world: &mut World, at: usize, dice: &mut Dice) {
         let ran = Ran::of(first.let_go());
         world.ran(at, "push_sqlite", &first_how, &first_before, &ran);
     }
-    if let Some(server) = world.shop.server() {
-        server.set_clock_offset(0);
-    }
+    world.let_pass(0);
 }
