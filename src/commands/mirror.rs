@@ -25,7 +25,7 @@ pub(super) async fn run(run: &Run, action: MirrorAction) -> CommandResult<Report
         MirrorAction::On => (true, false),
         MirrorAction::Off { force } => (false, force),
     };
-    let (config, bucket) = run.open().await?;
+    let (config, bucket) = run.open_known().await?;
     if on && bucket.seal.is_on() {
         return Err(Failure::of(
             Code::Refused,

@@ -14,7 +14,7 @@ pub(super) async fn promote(
     seconds: Option<i64>,
     force: bool,
 ) -> CommandResult<Report> {
-    let (config, bucket) = run.open().await?;
+    let (config, bucket) = run.open_known().await?;
     let node = match node {
         Some(node) => named(&node)?,
         None => config.node.id.clone(),
@@ -36,7 +36,7 @@ pub(super) async fn promote(
 
 /// `demote [NODE]`: NODE becomes primary instead; without it nobody is, until the configured primary comes.
 pub(super) async fn demote(run: &Run, node: Option<String>) -> CommandResult<Report> {
-    let (config, bucket) = run.open().await?;
+    let (config, bucket) = run.open_known().await?;
     let node = node.as_deref().map(named).transpose()?;
     let leadership = Leadership::of(&config, &bucket);
     let handed = Box::pin(leadership.demote(node.as_deref())).await?;

@@ -10,6 +10,7 @@ use crate::error::CommandResult;
 use crate::join::{self, Files};
 use crate::seal::Seal;
 use crate::storage::{Bucket, Store};
+use crate::sync::gate;
 use crate::ui::Ui;
 
 /// What a command works with.
@@ -37,6 +38,13 @@ impl Run {
     pub(super) async fn open(&self) -> CommandResult<(Config, Bucket)> {
         let (config, mut bucket) = self.reach()?;
         bucket.seal = seal(&config, &bucket, true).await?;
+        Ok((config, bucket))
+    }
+
+    /// The same for commands that write and sync no rows: not into a store that this machine does not know again.
+    pub(super) async fn open_known(&self) -> CommandResult<(Config, Bucket)> {
+        let (config, bucket) = self.open().await?;
+        gate::identity_is_known(&bucket, &config.paths.state).await?;
         Ok((config, bucket))
     }
 

@@ -1,6 +1,8 @@
 //! Whether this machine may push or pull at all: role, epoch, Cloud Sync, schema, shrink guard. Each refusal says
 //! what was found and what to type. Who has which role is decided by the leadership module.
 
+use std::path::Path;
+
 use super::session::Session;
 use super::wish::{Stage, Wish};
 use crate::error::{Code, CommandResult, Failure};
@@ -11,6 +13,7 @@ use crate::rows::glance::announced;
 use crate::rows::log::{ListedNode, Listing, RowLog};
 use crate::rows::store_identity::{Standing as Known, StoreIdentity};
 use crate::seal::{KeyId, MasterKey};
+use crate::storage::Bucket;
 use crate::worker::facts::{self, Gate};
 use crate::worker::find::Site;
 use crate::worker::settings;
@@ -34,21 +37,27 @@ pub fn store_is_ours_to_sync(site: &Site) -> CommandResult {
 /// # Errors
 /// It is another one, or nothing is left of it; the project is sealed with a key that this machine lacks.
 pub async fn store_is_known(session: &Session) -> CommandResult<Vec<ListedNode>> {
-    let identity = StoreIdentity::new(&session.bucket, &session.config.paths.state);
     let Listing { nodes, keys } = RowLog::new(&session.bucket, &session.config.paths.tmp()).listing().await?;
     let (state, bucket) = (&session.config.paths.state, &session.bucket);
     let ours = announced(state, &bucket.store.name(), bucket.keys.project(), &session.database);
     if !ours.is_some_and(|(writer, version)| nodes.iter().any(|node| node.is(writer, &version))) {
-        identity_is_known(session, &identity).await?;
+        if !session.new_store {
+            identity_is_known(bucket, state).await?;
+        }
     }
     key_is_known(session, &keys).await?;
     Ok(nodes)
 }
 
-async fn identity_is_known(session: &Session, identity: &StoreIdentity<'_>) -> CommandResult {
+/// Whether a store is the one that this machine has synced with, for whoever writes into it and syncs no rows. `state`: our
+/// state directory.
+///
+/// # Errors
+/// It is another one, or nothing is left of it; the store's.
+pub async fn identity_is_known(bucket: &Bucket, state: &Path) -> CommandResult {
+    let identity = StoreIdentity::new(bucket, state);
     let (what, since) = match identity.look().await? {
         Known::Same | Known::FirstTime => return Ok(()),
-        _ if session.new_store => return Ok(()),
         standing => {
             let what = if standing == Known::Missing { "is empty" } else { "is another one" };
             (what, identity.remembered().map(|note| note.since).unwrap_or_default())
@@ -58,7 +67,7 @@ async fn identity_is_known(session: &Session, identity: &StoreIdentity<'_>) -> C
         Code::StoreForeign,
         format!(
             "the store {} {what}, but this machine synced with it on {}: is the disk mounted?",
-            session.bucket.store.name(),
+            bucket.store.name(),
             since.get(..10).unwrap_or("an earlier day")
         ),
     )

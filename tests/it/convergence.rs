@@ -172,7 +172,7 @@ fn a_store_that_is_not_the_one_it_was_gets_nothing_until_a_person_says_that_it_i
     desk.cmd("sync").run().assert_code(0);
     server.clear();
     desk.db().add_observations(1);
-    for command in ["sync", "push_sqlite", "pull_sqlite"] {
+    for command in ["sync", "push_sqlite", "pull_sqlite", "promote", "demote other", "mirror off --force"] {
         desk.cmd(command)
             .run()
             .assert_code(1)
