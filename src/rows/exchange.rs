@@ -10,7 +10,7 @@ use super::gather::{self, After, Gathered};
 use super::holes;
 use super::log::ListedNode;
 use super::news::{News, Noted};
-use super::outbox::Emptied;
+use super::outbox::{Emptied, Outbox};
 use super::publish;
 use super::report::{Collected, NewsNoted, Published, Scanned, TakenIn};
 use super::shadow::ShadowError;
@@ -31,6 +31,10 @@ impl Rows<'_> {
         let (me, first, now_ms) = (self.me, self.run.first, self.now_ms());
         let mut news = Box::pin(news::ask(&log, nodes, &self.shadow, (me, first, now_ms))).await?;
         let published: u64 = self.shadow.get("published")?.unwrap_or(0);
+        if news.own == 0 && published == 0 && self.shadow.get::<Outbox>("outbox")?.is_none() {
+            // Nothing of ours was ever there, so that nothing of it is older than the key.
+            log.sealed_anew();
+        }
         if news.own > published && self.run.first {
             // The shadow was lost; the folder is ours.
             self.shadow.set("published", &news.own)?;

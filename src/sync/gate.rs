@@ -40,10 +40,9 @@ pub async fn store_is_known(session: &Session) -> CommandResult<Vec<ListedNode>>
     let Listing { nodes, keys } = RowLog::new(&session.bucket, &session.config.paths.tmp()).listing().await?;
     let (state, bucket) = (&session.config.paths.state, &session.bucket);
     let ours = announced(state, &bucket.store.name(), bucket.keys.project(), &session.database);
-    if !ours.is_some_and(|(writer, version)| nodes.iter().any(|node| node.is(writer, &version))) {
-        if !session.new_store {
-            identity_is_known(bucket, state).await?;
-        }
+    let met = ours.is_some_and(|(writer, version)| nodes.iter().any(|node| node.is(writer, &version)));
+    if !met && !session.new_store {
+        identity_is_known(bucket, state).await?;
     }
     key_is_known(session, &keys).await?;
     Ok(nodes)

@@ -93,6 +93,20 @@ fn a_store_that_wants_the_bucket_in_the_host_name_is_asked_so_once_it_says_it() 
 }
 
 #[test]
+fn what_the_conditions_of_a_store_are_worth_is_found_out_once_and_in_few_requests() {
+    let server = S3Server::start();
+    let probes = || server.requests().iter().filter(|seen| seen.key.contains("/probe/")).count();
+    let alpha = pushed(&server, 3);
+    assert!((1..=40).contains(&probes()), "{}", probes());
+    server.reset_log();
+    alpha.db().add_observations(1);
+    for command in ["sync --for turn", "push_sqlite"] {
+        alpha.cmd(command).run().assert_code(0);
+    }
+    assert_eq!(probes(), 0);
+}
+
+#[test]
 fn a_cache_in_front_of_the_store_is_named() {
     let server = S3Server::start();
     server.cache();

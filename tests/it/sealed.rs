@@ -81,6 +81,20 @@ fn two_machines_share_a_sealed_memory_and_the_bucket_shows_no_word_of_it() {
 }
 
 #[test]
+fn a_machine_that_begins_with_the_key_sends_its_memory_once() {
+    let server = S3Server::start();
+    let alpha = sealed(&server);
+    let beta = joined(&server, "beta", &key_of(&alpha));
+    beta.create_db(Version::V13_25_3).add_session("beta").add_observations(2);
+    for machine in [&beta, &alpha, &beta] {
+        machine.cmd("sync").run().assert_code(0);
+    }
+    assert_eq!(rows_of(&alpha, "observations"), 7);
+    // One segment of each.
+    assert_eq!(server.keys(&format!("{ROOT}membridge/rows/")).len(), 2);
+}
+
+#[test]
 fn no_object_that_a_sealed_project_ever_has_shows_a_word_of_it() {
     let server = S3Server::start();
     let mut alpha = Machine::new("desk-of-ann", &server);
