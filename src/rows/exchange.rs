@@ -266,6 +266,16 @@ impl Rows<'_> {
             Ok::<_, ShadowError>(())
         })?;
         failpoint::reach("rows.finished");
+        self.rest()
+    }
+
+    /// What comes next is the archive's, and wants memory of its own.
+    fn rest(&self) -> Result<(), RowsError> {
+        let scratch = "DELETE FROM temp.leaving; DELETE FROM temp.gone; PRAGMA shrink_memory;";
+        self.shadow.db.execute_batch(scratch).map_err(ShadowError)?;
+        if let Some(live) = &self.live {
+            live.db.execute_batch("PRAGMA shrink_memory")?;
+        }
         Ok(())
     }
 

@@ -90,7 +90,7 @@ impl Live {
     /// # Errors
     /// SQLite's.
     pub fn fit(&self, alone: bool) -> rusqlite::Result<()> {
-        let (kilobytes, pages) = if alone { (4000, 4000) } else { (1000, 1000) };
+        let (kilobytes, pages) = if alone { (3000, 4000) } else { (1000, 1000) };
         self.db
             .execute_batch(&format!("PRAGMA cache_size = -{kilobytes}; PRAGMA wal_autocheckpoint = {pages}"))
     }

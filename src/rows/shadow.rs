@@ -92,7 +92,7 @@ impl Shadow {
         db.busy_timeout(crate::database::BUSY)?;
         // Keys come in no order: what is sought by them in the scratch tables has to be at hand, or each row is read anew.
         db.execute_batch(
-            "PRAGMA cache_size = -1500; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -4000; PRAGMA mmap_size = 0;",
+            "PRAGMA cache_size = -1500; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -3000; PRAGMA mmap_size = 0;",
         )?;
         let layout: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if layout == 0 {
