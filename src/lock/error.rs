@@ -104,7 +104,7 @@ mod tests {
         let damaged = StoreError::new(StoreErrorKind::NotARecord, "s3", "read the lock", "no JSON");
         let table = [
             (claimed(Some(40)), Code::LockHeld, "it counts for another 40s", "when its push is done"),
-            (claimed(None), Code::LockHeld, "does not tell its age", "FORCE_PUSH=1 membridge push_sqlite"),
+            (claimed(None), Code::LockHeld, "does not tell its age", "membridge push_sqlite --take-lock"),
             (LockError::Contended { attempts: 10 }, Code::Contended, "each of 10 attempts", "try again"),
             (LockError::Lost("gamma".into()), Code::LockLost, "was lost: gamma", "nothing was committed"),
             (LockError::Overtaken("a".into()), Code::Contended, "in the same moment", "push again"),
