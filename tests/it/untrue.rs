@@ -58,8 +58,12 @@ fn f68_a_claim_that_is_in_the_way_is_named_and_does_not_count_for_ever() {
     let claim = key("mem", "membridge/claims/lock/far-0123.1.9223372036854775807");
     server.put(&claim, "{}");
     let refused = alpha.cmd("push_sqlite").run();
-    refused.assert_code(1).stdout_has(&claim).stdout_has("FORCE_PUSH=1 membridge push_sqlite");
+    refused.assert_code(1).stdout_has(&claim).stdout_has("membridge push_sqlite --take-lock");
+    alpha.cmd("push_sqlite --take-lock").run().assert_code(0).stdout_has("PUSH COMPLETE");
     // It says that it lives for ever; a day is what anybody believes.
+    server.put(&claim, "{}");
+    alpha.db().add_observations(1);
+    alpha.cmd("push_sqlite").run().assert_code(1);
     server.age(DAY.unsigned_abs() + 10);
     alpha.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
     assert_eq!(server.keys(&key("mem", "membridge/claims/")), [""; 0]);
