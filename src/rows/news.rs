@@ -11,7 +11,7 @@ use super::log::{ListedNode, RowLog};
 use super::report::Collected;
 use super::shadow::{Shadow, ShadowError};
 use super::stamp::Writer;
-use super::wanted::wanted;
+use super::wanted::{past, wanted};
 
 /// All segments are listed at least this often (milliseconds).
 const LIST_EVERY: i64 = 24 * 60 * 60 * 1000;
@@ -93,7 +93,12 @@ pub async fn ask(
             news.own = record.last;
             continue;
         }
-        let numbers = wanted(shadow.collected(writer)?, record.last, &record.folds);
+        let collected = shadow.collected(writer)?;
+        let past = past(collected, record.last, &record.folds);
+        if past > collected {
+            shadow.set_collected(writer, past)?;
+        }
+        let numbers = wanted(past, record.last, &record.folds);
         news.listed.insert(writer, numbers.into_iter().collect());
         news.versions.push((writer, etag.0));
     }

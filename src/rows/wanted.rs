@@ -29,6 +29,20 @@ pub fn wanted(collected: u64, last: u64, folds: &[Fold]) -> Vec<u64> {
     wanted
 }
 
+/// How far one has come by folds alone that follow and stand for nothing new: they are as good as read.
+pub fn past(collected: u64, last: u64, folds: &[Fold]) -> u64 {
+    let mut past = collected;
+    let follows = |fold: &&Fold, past: u64| {
+        fold.covers.last <= collected
+            && fold.first_part() <= past.saturating_add(1)
+            && past < fold.number.min(last)
+    };
+    while let Some(fold) = folds.iter().find(|fold| follows(fold, past)) {
+        past = fold.number.min(last);
+    }
+    past
+}
+
 /// How far one has come: the highest number below which nothing is missing, where `collected` was that number before and
 /// `read` are the segments read since, each with what it stands for where its last part has been read.
 pub fn reached(collected: u64, read: &[(u64, Option<Covers>)]) -> u64 {
@@ -49,7 +63,7 @@ pub fn reached(collected: u64, read: &[(u64, Option<Covers>)]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{reached, wanted};
+    use super::{past, reached, wanted};
     use crate::rows::header::{Covers, Kind};
     use crate::rows::node::Fold;
 
@@ -73,6 +87,21 @@ mod tests {
         ];
         for (collected, last, folds, expected) in table {
             assert_eq!(wanted(collected, last, &folds), expected, "{collected} {last} {folds:?}");
+        }
+    }
+
+    #[test]
+    fn a_fold_of_nothing_new_is_as_good_as_read() {
+        let table: [(u64, u64, Vec<Fold>, u64); 6] = [
+            (16, 17, vec![fold(17, 1, 1, 16)], 17),
+            (16, 19, vec![fold(18, 2, 1, 16)], 18),
+            (17, 18, vec![fold(18, 2, 1, 16)], 18),
+            (10, 17, vec![fold(17, 1, 1, 16)], 10),
+            (16, 18, vec![fold(18, 1, 1, 16)], 16),
+            (17, 17, vec![fold(17, 1, 1, 16)], 17),
+        ];
+        for (collected, last, folds, expected) in table {
+            assert_eq!(past(collected, last, &folds), expected, "{collected} {last} {folds:?}");
         }
     }
 

@@ -374,3 +374,21 @@ fn a_restore_that_removes_rows_asks_first() {
         assert_eq!(observations(&alpha), left, "{answer}");
     }
 }
+
+#[test]
+fn a_fold_of_what_is_known_already_is_nothing_that_another_machine_archived_first() {
+    let server = S3Server::start();
+    let (alpha, beta) = (machine("alpha", &server, 1), Machine::new("beta", &server));
+    for _ in 0..16 {
+        alpha.db().add_observations(1);
+        alpha.cmd("sync --for turn").run().assert_code(0);
+    }
+    beta.cmd("sync").run().assert_code(0);
+    // All that beta has collected is folded, and archived with the fold.
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    alpha.db().execute("UPDATE observations SET subtitle = 'later' WHERE id = 1");
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.cmd("promote").run().assert_code(0);
+    beta.db().add_session("here").add_observations(1);
+    beta.cmd("push_sqlite").run().assert_code(0).stdout_has("PUSH COMPLETE");
+}
