@@ -159,7 +159,7 @@ impl Bucket {
         let token = self.context.token().map_err(|error| {
             StoreError::new(StoreErrorKind::Local, "this machine", "get random numbers", error.to_string())
         })?;
-        let folder = self.keys.claims(stem(key));
+        let folder = self.keys.claims(&stem(key));
         let terms = claim::Terms {
             folder: &folder,
             token: &token,
@@ -357,8 +357,29 @@ impl Bucket {
     }
 }
 
-/// What the claims for an object are named after: its own name without the ending.
-fn stem(key: &str) -> &str {
-    let name = key.rsplit('/').next().unwrap_or(key);
-    name.split('.').next().unwrap_or(name)
+/// What the claims for an object are named after: its folder and its own name, without the ending. Each writer has a folder of
+/// segments, and the numbers in them are the same.
+fn stem(key: &str) -> String {
+    let mut names = key.rsplit('/');
+    let name = names.next().unwrap_or(key);
+    let name = name.split('.').next().unwrap_or(name);
+    names.next().map_or_else(|| name.to_owned(), |folder| format!("{folder}-{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stem;
+
+    #[test]
+    fn claims_for_segments_of_one_number_lie_apart() {
+        let table = [
+            ("projects/p/membridge/rows/aa/0000000005.seg", "aa-0000000005"),
+            ("projects/p/membridge/rows/bb/0000000005.seg", "bb-0000000005"),
+            ("projects/p/membridge/commits/0000000005.json", "commits-0000000005"),
+            ("lease.json", "lease"),
+        ];
+        for (key, expected) in table {
+            assert_eq!(stem(key), expected);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::common::{assert_whole, memory};
 use crate::support::claude_mem::{self, Random, Version};
 use crate::support::machine::{Machine, Store};
 use crate::support::process::Running;
-use crate::support::s3::S3Server;
+use crate::support::s3::{Fault, S3Server};
 
 /// How many machines, and how many rounds.
 fn size() -> (usize, usize) {
@@ -75,6 +75,13 @@ pub fn converge(project: &str, store: &Store, (count, rounds): (usize, usize)) {
 #[test]
 fn on_a_server() {
     let server = S3Server::start();
+    converge("mem", &Store::from(&server), size());
+}
+
+#[test]
+fn on_a_server_that_ignores_conditions() {
+    let server = S3Server::start();
+    let _ignores = server.fault(Fault::IgnoresConditions);
     converge("mem", &Store::from(&server), size());
 }
 
