@@ -5,6 +5,8 @@ use std::path::Path;
 use rusqlite::TransactionBehavior;
 
 use super::ahead::{self, Ahead};
+use super::asked;
+use super::childless;
 use super::desk::{self, Desk};
 use super::gather::{self, After, Gathered};
 use super::holes;
@@ -156,7 +158,7 @@ impl Rows<'_> {
             let sql = "INSERT OR IGNORE INTO temp.asked SELECT tab, uid FROM rows WHERE held AND NOT dead";
             found.asks += self.shadow.db.execute(sql, []).map_err(ShadowError)? as u64;
         }
-        found.asks += scan::childless(self.desk()?)?.len() as u64;
+        found.asks += childless::list(self.desk()?)?.len() as u64;
         failpoint::reach("rows.scanned");
         Ok(found)
     }
@@ -176,8 +178,8 @@ impl Rows<'_> {
     /// stays known and held until it is back: nothing else would ever ask for it again, when this run dies or a segment
     /// cannot be read.
     pub(super) async fn try_ask(&mut self) -> Result<(), RowsError> {
-        scan::drop_childless(self.desk()?)?;
-        if !scan::is_asked(self.desk()?)? {
+        childless::remove(self.desk()?)?;
+        if !asked::is_any(self.desk()?)? {
             return Ok(());
         }
         self.shadow.transaction(|| {

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::RowsError;
 use super::ahead::Ahead;
+use super::asked;
 use super::desk::Desk;
 use super::header::Covers;
 use super::holes::{self, Damaged, Holes};
@@ -17,7 +18,6 @@ use super::report::Collected;
 use super::shadow::ShadowError;
 use super::stamp::{Clock, Writer, is_far};
 use super::wanted::reached;
-use crate::database::content::Uid;
 use crate::failpoint;
 use crate::seal::SealError;
 
@@ -252,7 +252,7 @@ impl<'r> Reading<'r> {
                     strange += 1;
                     continue;
                 };
-                if asked && !is_asked(desk, &record.table, record.uid)? {
+                if asked && !asked::has(desk, &record.table, record.uid)? {
                     continue;
                 }
                 if is_far(record.stamp, desk.now_ms) {
@@ -286,11 +286,4 @@ impl<'r> Reading<'r> {
         }
         Ok(self.all)
     }
-}
-
-fn is_asked(desk: Desk<'_>, table: &str, uid: Uid) -> Result<bool, ShadowError> {
-    use rusqlite::OptionalExtension;
-    let sql = "SELECT 1 FROM temp.asked WHERE uid = ?1 AND tab = ?2";
-    let mut statement = desk.shadow.db.prepare_cached(sql)?;
-    Ok(statement.query_row(rusqlite::params![uid, table], |_| Ok(())).optional()?.is_some())
 }

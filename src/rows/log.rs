@@ -257,7 +257,7 @@ impl<'a> RowLog<'a> {
         match self.bucket.confirm(&key, digests, None).await? {
             Found::AsSent(_) => Ok(Published::Ours),
             Found::Otherwise(_) => Ok(Published::SomebodyElses),
-            Found::Nothing => Err(LogError::Gone(key)),
+            Found::Nothing => Err(LogError::InTheWay(key)),
         }
     }
 

@@ -12,7 +12,9 @@
 
 pub mod ahead;
 mod arrive;
+mod asked;
 mod base;
+mod childless;
 mod compose;
 mod conflict;
 mod desk;

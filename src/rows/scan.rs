@@ -3,6 +3,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::asked;
 use super::compose;
 use super::desk::Desk;
 use super::live::Names;
@@ -173,7 +174,7 @@ impl Scan<'_> {
             return Ok(());
         }
         if known.once_said(print) && entry.stamp.2 != self.desk.me && !failpoint::planted("went back") {
-            return ask(self.desk, &shape.name, entry.uid);
+            return asked::note(self.desk, &shape.name, entry.uid);
         }
         // What was shared before its project was named stays shared as it was.
         if !self.desk.excluded.is_empty() {
@@ -352,61 +353,5 @@ fn remove_gone(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), ShadowError>
         .db
         .prepare_cached("DELETE FROM temp.gone WHERE uid = ?1 AND tab = ?2")?
         .execute(params![uid, table])?;
-    Ok(())
-}
-
-/// Notes a row to be asked of the log.
-///
-/// # Errors
-/// The shadow's.
-pub fn ask(desk: Desk<'_>, table: &str, uid: Uid) -> Result<(), RowsError> {
-    let sql = "INSERT OR IGNORE INTO temp.asked VALUES (?1, ?2)";
-    desk.shadow
-        .db
-        .prepare_cached(sql)
-        .and_then(|mut insert| insert.execute(params![table, uid]))
-        .map_err(ShadowError)?;
-    Ok(())
-}
-
-/// Whether anything is to be asked of the log.
-///
-/// # Errors
-/// The shadow's.
-pub fn is_asked(desk: Desk<'_>) -> Result<bool, ShadowError> {
-    let sql = "SELECT 1 FROM temp.asked LIMIT 1";
-    Ok(desk.shadow.db.query_row(sql, [], |_| Ok(())).optional()?.is_some())
-}
-
-/// Sessions that were to go and on which no row hangs any more, with their local ids.
-///
-/// # Errors
-/// See [`RowsError`].
-pub fn childless(desk: Desk<'_>) -> Result<Vec<(Uid, Option<i64>)>, RowsError> {
-    let sql = "SELECT uid, lid FROM rows WHERE mark = 1 AND NOT dead AND tab = 'sdk_sessions'";
-    let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(ShadowError)?;
-    let kept: Vec<(Uid, Option<i64>)> = rows.collect::<rusqlite::Result<_>>().map_err(ShadowError)?;
-    let mut empty = Vec::new();
-    for (uid, lid) in kept {
-        if !lid.map_or(Ok(false), |lid| compose::has_children(desk.live, lid))? {
-            empty.push((uid, lid));
-        }
-    }
-    Ok(empty)
-}
-
-/// They go without being published.
-///
-/// # Errors
-/// See [`RowsError`].
-pub fn drop_childless(desk: Desk<'_>) -> Result<(), RowsError> {
-    for (uid, lid) in childless(desk)? {
-        if let Some(lid) = lid {
-            desk.live.db.execute("DELETE FROM main.sdk_sessions WHERE id = ?1", [lid])?;
-        }
-        let sql = "UPDATE rows SET dead = 1, lid = NULL, mark = 0 WHERE uid = ?1 AND tab = 'sdk_sessions'";
-        desk.shadow.db.execute(sql, [uid]).map_err(ShadowError)?;
-    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! the shadow was lost, an old file came back, or a whole image was taken in. Only keys can tell then (docs/rows.md). All of
 //! it is done before anything is written.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 
 use super::RowsError;
 use super::compose::belongs_to;
@@ -143,37 +143,42 @@ fn sought(desk: Desk<'_>, table: &str, dead: bool, after: Option<Uid>) -> Result
     Ok(found)
 }
 
-/// The same key and the same content.
-fn exact(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> {
-    let sql = "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND print = ?3 AND uid IS NULL ORDER BY lid LIMIT 1";
+/// Takes a row that has one of the record's keys, by `sql` (key, table, and what is asked besides), for the record. Whether
+/// there is one.
+fn by_keys(
+    desk: Desk<'_>,
+    table: &str,
+    record: &Sought,
+    sql: &str,
+    besides: &[&dyn ToSql],
+) -> Result<bool, RowsError> {
     for key in &record.keys {
+        let mut values: Vec<&dyn ToSql> = vec![key, &table];
+        values.extend(besides);
         let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
         let found = statement
-            .query_row(params![key, table, record.print], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(&values[..], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
             .map_err(ShadowError)?;
         if let Some((id, lid)) = found {
-            return place(desk, table, record.uid, id, lid);
+            place(desk, table, record.uid, id, lid)?;
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+/// The same key and the same content.
+fn exact(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> {
+    let sql = "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND print = ?3 AND uid IS NULL ORDER BY lid LIMIT 1";
+    by_keys(desk, table, record, sql, &[&record.print]).map(|_| ())
 }
 
 /// The same key, and a content that the log has of this row from before.
 fn once(desk: Desk<'_>, table: &str, record: &Sought) -> Result<(), RowsError> {
     let sql = "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND uid IS NULL \
                AND print IN (SELECT print FROM temp.past WHERE uid = ?3 AND tab = ?2) ORDER BY lid LIMIT 1";
-    for key in &record.keys {
-        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
-        let found = statement
-            .query_row(params![key, table, record.uid], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
-            .map_err(ShadowError)?;
-        if let Some((id, lid)) = found {
-            return place(desk, table, record.uid, id, lid);
-        }
-    }
-    Ok(())
+    by_keys(desk, table, record, sql, &[&record.uid]).map(|_| ())
 }
 
 /// One that was born beside another row of its key: its uid is that key extended by what it said then (docs/format.md), and
@@ -206,18 +211,7 @@ fn second(desk: Desk<'_>, shape: &Shape, names: &Names<'_>, record: &Sought) -> 
 fn by_key(desk: Desk<'_>, table: &str, record: &Sought) -> Result<bool, RowsError> {
     let sql =
         "SELECT id, lid FROM temp.unknown WHERE key = ?1 AND tab = ?2 AND uid IS NULL ORDER BY lid LIMIT 1";
-    for key in &record.keys {
-        let mut statement = desk.shadow.db.prepare_cached(sql).map_err(ShadowError)?;
-        let found = statement
-            .query_row(params![key, table], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
-            .map_err(ShadowError)?;
-        if let Some((id, lid)) = found {
-            place(desk, table, record.uid, id, lid)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    by_keys(desk, table, record, sql, &[])
 }
 
 /// The only row and the only record left of one session and birth instant.

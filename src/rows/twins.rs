@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::RowsError;
+use super::asked;
 use super::compose;
 use super::desk::{Desk, clear_arrival};
 use super::gather::{self, After};
@@ -16,7 +17,6 @@ use super::live::Names;
 use super::log::RowLog;
 use super::record::Record;
 use super::report::Collected;
-use super::scan::ask;
 use super::shadow::ShadowError;
 use super::write::{Draft, Manner, Written};
 use crate::database::content::Uid;
@@ -52,7 +52,7 @@ pub async fn unite(desk: Desk<'_>, log: &RowLog<'_>) -> Result<(), RowsError> {
     }
     clear_arrival(desk.shadow)?;
     for uid in steps.keys() {
-        ask(desk, TABLE, *uid)?;
+        asked::note(desk, TABLE, *uid)?;
     }
     let listed = gather::list(log).await?;
     gather::gather(desk, log, &listed, After::Asked, &mut Collected::default()).await?;

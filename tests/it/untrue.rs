@@ -70,6 +70,26 @@ fn f68_a_claim_that_is_in_the_way_is_named_and_does_not_count_for_ever() {
 }
 
 #[test]
+fn f68_a_claim_that_is_in_the_way_of_a_segment_is_named_for_what_it_is() {
+    let server = S3Server::start();
+    server.fault(Fault::IgnoresConditions).forever();
+    let alpha = alpha(&server);
+    alpha.cmd("sync").run().assert_code(0);
+    let segments = server.keys(&key("mem", "membridge/rows/"));
+    let [first] = &segments[..] else { panic!("{segments:?}") };
+    let writer = first.rsplit('/').nth(1).unwrap();
+    // As a run leaves it that was killed while it put the next one.
+    let claim = key("mem", &format!("membridge/claims/{writer}-0000000002/far-0123.1.9223372036854775807"));
+    server.put(&claim, "{}");
+    alpha.db().add_observations(1);
+    let refused = alpha.cmd("sync").run();
+    refused.assert_code(1).stdout_has("0000000002.seg could not be put").stdout_has("try again in a minute");
+    server.age(DAY.unsigned_abs() + 10);
+    alpha.cmd("sync").run().assert_code(0);
+    assert_eq!(server.keys(&key("mem", "membridge/rows/")).len(), 2);
+}
+
+#[test]
 fn f68_a_lease_from_the_future_ends_as_if_it_began_when_it_came() {
     let server = S3Server::start();
     let mut alpha = Machine::new("alpha", &server);

@@ -42,6 +42,11 @@ pub enum LogError {
         /// Why not.
         error: SealError,
     },
+    /// A segment of ours that nothing stood against, and that could not be put all the same.
+    #[error(
+        "{0} could not be put: the claim of another attempt is in the way, for a minute at most, or somebody removed it"
+    )]
+    InTheWay(String),
     /// An object that we put and that is not there.
     #[error("{0} is not there, although it has just been put")]
     Gone(String),
@@ -65,7 +70,9 @@ impl LogError {
             Self::Segment { error, .. } => !error.is_local(),
             Self::Node { .. } => true,
             Self::Sealed { error, .. } => error.is_damage(),
-            Self::Store(_) | Self::Gone(_) | Self::Chance(_) | Self::Local { .. } => false,
+            Self::Store(_) | Self::InTheWay(_) | Self::Gone(_) | Self::Chance(_) | Self::Local { .. } => {
+                false
+            }
         }
     }
 }
@@ -78,6 +85,9 @@ impl From<LogError> for Failure {
             LogError::Segment { error: SegmentError::Version(_) | SegmentError::Schema(_), .. } => {
                 Self::from_error(Code::NewerFormat, error)
                     .hint("a newer membridge wrote it: install the same version on this machine")
+            }
+            LogError::InTheWay(_) => {
+                Self::from_error(Code::Contended, error).hint("try again in a minute: membridge sync")
             }
             LogError::Chance(_) => Self::from_error(Code::NoRandomness, error).hint("try again"),
             LogError::Local { .. } => Self::from_error(Code::LocalFile, error)
