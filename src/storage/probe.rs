@@ -258,7 +258,7 @@ impl<'a> Trial<'a> {
     async fn ask(self, question: Question) -> Result<bool, StoreError> {
         let once = || self.ask_once(question);
         once.retry(retry::soon())
-            .when(|error| error.may_have_happened() || error.retryable())
+            .when(is_unclear)
             .notify(|error, _| tracing::debug!(%error, "probe: unclear, once more"))
             .await
     }
@@ -334,7 +334,8 @@ impl<'a> Trial<'a> {
 
     /// Six writers at once. What lies there then, where just one of them was told that it won, and it is what that one
     /// wrote. Each writes bytes of its own in each round: a content that came back would bring its etag back. A store that
-    /// limits requests says nothing about conditions by it: whoever met the limit asks again, one by one.
+    /// limits requests says nothing about conditions by it: whoever met the limit asks again, one by one. Some servers answer
+    /// 500 to writers that meet at one name (rclone): two that won say enough without them.
     async fn race(
         self,
         key: &str,
@@ -347,7 +348,7 @@ impl<'a> Trial<'a> {
             async move { (writer, self.store.put_once(key, body.as_bytes(), condition).await) }
         };
         let raced = join_all(('a'..='f').map(write)).await;
-        let mut winners = Vec::new();
+        let (mut winners, mut unclear) = (Vec::new(), None);
         for (writer, raced) in raced {
             let (writer, settled) = match raced {
                 Err(error) if error.is_limit() => {
@@ -356,17 +357,34 @@ impl<'a> Trial<'a> {
                 }
                 other => (writer, understood(other)),
             };
-            if let PutAnswer::Written(written) = settled? {
-                winners.push((writer, written));
+            match settled {
+                Ok(PutAnswer::Written(written)) => winners.push((writer, written)),
+                Ok(PutAnswer::Refused) => {}
+                Err(error) if is_unclear(&error) => unclear = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        let [(winner, written)] = &winners[..] else {
+        let Some((winner, written)) = sole(&winners, unclear)? else {
             return Ok(None);
         };
         let there = self.store.get(key).await?;
         let meta = there.as_ref().map(|(_, meta)| meta);
         no_cache_between(self.store, key, written, meta).await?;
         Ok(there.filter(|(bytes, _)| *bytes == body(*winner).into_bytes()).map(|(_, meta)| meta))
+    }
+}
+
+/// Whether an answer says nothing about what the store does.
+fn is_unclear(error: &StoreError) -> bool {
+    error.may_have_happened() || error.retryable()
+}
+
+/// The only winner of a race. One whose answer was unclear may have won too, unless two have won already.
+fn sole<W, E>(winners: &[W], unclear: Option<E>) -> Result<Option<&W>, E> {
+    match (winners, unclear) {
+        ([_, _, ..], _) | ([], None) => Ok(None),
+        (_, Some(error)) => Err(error),
+        ([winner], None) => Ok(Some(winner)),
     }
 }
 
@@ -385,5 +403,26 @@ fn understood(answer: Result<PutAnswer, StoreError>) -> Result<PutAnswer, StoreE
     match answer {
         Err(error) if error.kind == StoreErrorKind::NotSupported => Ok(PutAnswer::Refused),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sole;
+
+    #[test]
+    fn a_race_has_one_winner_or_says_so_or_says_nothing() {
+        let table: [(&[char], Option<&str>, Result<Option<&char>, &str>); 7] = [
+            (&['a'], None, Ok(Some(&'a'))),
+            (&[], None, Ok(None)),
+            (&['a', 'b'], None, Ok(None)),
+            (&['a'], Some("500"), Err("500")),
+            (&[], Some("500"), Err("500")),
+            (&['a', 'b'], Some("500"), Ok(None)),
+            (&['a', 'b', 'c'], Some("500"), Ok(None)),
+        ];
+        for (winners, unclear, expected) in table {
+            assert_eq!(sole(winners, unclear), expected, "{winners:?} {unclear:?}");
+        }
     }
 }

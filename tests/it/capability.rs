@@ -80,6 +80,19 @@ fn the_first_write_of_a_day_asks_little_and_that_of_a_week_what_its_reader_needs
     assert!(server.count(Op::PutObject, "membridge/claims/") > 0);
 }
 
+#[test]
+fn f46_a_store_that_stumbles_where_writers_meet_has_shown_enough() {
+    // rclone: it ignores conditions, and answers 500 to some of those that write one name at once.
+    let server = S3Server::start();
+    let _ignores = server.fault(Fault::IgnoresConditions);
+    let stumbles = Fault::Status(500, "InternalError").on(Op::PutObject).key("membridge/probe/").after(2);
+    let _stumbles = server.fault(stumbles);
+    let alpha = Machine::new("alpha", &server);
+    alpha.create_db(Version::V13_25_3).add_session("one").add_observations(2);
+    alpha.cmd("sync").run().assert_code(0);
+    assert!(server.count(Op::PutObject, "membridge/claims/") > 0);
+}
+
 /// Lets the verdict that a machine remembers be so much older (seconds).
 fn age(machine: &Machine, seconds: i64) {
     for file in std::fs::read_dir(machine.path(".membridge/probe")).unwrap() {

@@ -124,7 +124,13 @@ fn race(machines: &[&Machine], project: &str, rounds: usize) -> usize {
                 .spawn()
         })
         .collect();
-    wait_until(|| std::fs::read_to_string(&log).unwrap().matches("ready").count() == racers.len());
+    wait_until(|| {
+        let ended = racers.iter().find(|racer| racer.ended());
+        if let Some(racer) = ended {
+            panic!("a racer never got to the start: {}\n{}", racer.stdout(), racer.stderr());
+        }
+        std::fs::read_to_string(&log).unwrap().matches("ready").count() == racers.len()
+    });
     std::fs::write(&start, "").unwrap();
     for racer in racers {
         racer.wait().assert_code(0);

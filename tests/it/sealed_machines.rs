@@ -59,6 +59,17 @@ fn joins_sealed(server: &S3Server, machine: &Machine, other: &Machine) {
     assert!(now.iter().all(|key| clear.contains(key)), "{now:?}");
 }
 
+/// Alpha with memory, sealed from the start, and beta, which was given the key; both have synced.
+fn two_sealed(server: &S3Server) -> (Machine, Machine) {
+    let alpha = Machine::new("alpha", server);
+    with_memory(&alpha);
+    seal_it(&alpha);
+    alpha.cmd("sync").run().assert_code(0);
+    let beta = joined(server, "beta", &key_of(&alpha));
+    beta.cmd("sync").run().assert_code(0);
+    (alpha, beta)
+}
+
 #[test]
 fn a_machine_that_knew_the_project_in_the_clear_writes_nothing_into_it_once_it_is_sealed() {
     let server = S3Server::start();
@@ -101,7 +112,7 @@ fn what_was_under_way_in_the_clear_while_the_project_was_sealed_is_not_lost() {
     beta.db().add_session("beta").add_observations(3);
     // Beta has looked, and publishes after alpha has sealed.
     let wait = beta.write("wait", "");
-    let mut run = beta
+    let run = beta
         .cmd("sync")
         .env("MEMBRIDGE_FAILPOINT", "rows.outbox=wait")
         .env("MEMBRIDGE_FAILPOINT_FILE", &wait)
@@ -163,12 +174,7 @@ fn a_seal_that_was_cut_off_leaves_nothing_unreadable_and_is_made_by_the_same_com
 #[test]
 fn after_a_rotation_a_machine_with_the_old_key_waits_for_the_new_one() {
     let server = S3Server::start();
-    let alpha = Machine::new("alpha", &server);
-    with_memory(&alpha);
-    seal_it(&alpha);
-    alpha.cmd("sync").run().assert_code(0);
-    let beta = joined(&server, "beta", &key_of(&alpha));
-    beta.cmd("sync").run().assert_code(0);
+    let (alpha, beta) = two_sealed(&server);
     alpha.cmd("key passphrase").stdin("correct horse battery staple\n").run().assert_code(0);
     alpha.cmd("key rotate").run().assert_code(0);
     // The passphrase brought the old key.
@@ -198,12 +204,7 @@ fn after_a_rotation_a_machine_with_the_old_key_waits_for_the_new_one() {
 #[test]
 fn a_change_of_the_key_that_was_cut_off_keeps_nobody_waiting() {
     let server = S3Server::start();
-    let alpha = Machine::new("alpha", &server);
-    with_memory(&alpha);
-    seal_it(&alpha);
-    alpha.cmd("sync").run().assert_code(0);
-    let beta = joined(&server, "beta", &key_of(&alpha));
-    beta.cmd("sync").run().assert_code(0);
+    let (alpha, beta) = two_sealed(&server);
     alpha.cmd("key rotate").env("MEMBRIDGE_FAILPOINT", "key.sealed").run();
     beta.cmd("key import").stdin(format!("{}\n", key_of(&alpha))).run().assert_code(0);
     // Whose it is everybody sees.
@@ -217,12 +218,7 @@ fn a_change_of_the_key_that_was_cut_off_keeps_nobody_waiting() {
 #[test]
 fn a_lost_key_costs_the_bucket_and_no_memory() {
     let server = S3Server::start();
-    let alpha = Machine::new("alpha", &server);
-    with_memory(&alpha);
-    seal_it(&alpha);
-    alpha.cmd("sync").run().assert_code(0);
-    let beta = joined(&server, "beta", &key_of(&alpha));
-    beta.cmd("sync").run().assert_code(0);
+    let (alpha, beta) = two_sealed(&server);
     beta.db().add_session("beta").add_observations(2);
     for machine in [&alpha, &beta] {
         std::fs::remove_file(machine.path(".claude-mem-minio/fleet.key")).unwrap();
@@ -266,12 +262,7 @@ fn a_machine_with_a_key_writes_nothing_into_a_project_in_the_clear() {
 #[test]
 fn a_sealed_project_begins_anew_in_a_store_that_was_emptied() {
     let server = S3Server::start();
-    let alpha = Machine::new("alpha", &server);
-    with_memory(&alpha);
-    seal_it(&alpha);
-    alpha.cmd("sync").run().assert_code(0);
-    let beta = joined(&server, "beta", &key_of(&alpha));
-    beta.cmd("sync").run().assert_code(0);
+    let (alpha, beta) = two_sealed(&server);
     beta.db().add_session("beta").add_observations(2);
     server.clear();
     alpha.cmd("sync").run().assert_code(1).says("--new-store");

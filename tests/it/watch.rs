@@ -53,7 +53,7 @@ fn a_store_that_cannot_be_reached_does_not_end_it() {
     let machine = Machine::new("alpha", folder.as_path());
     machine.create_db(Version::V13_25_3).add_session("one").add_observations(3);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut running = machine
+    let running = machine
         .cmd("watch --settle 0 --every 1")
         .env("MINIO_ENDPOINT", format!("http://127.0.0.1:{port}"))
         .env("MINIO_ACCESS_KEY", "key")

@@ -259,7 +259,7 @@ impl Running {
     }
 
     /// True once the process has ended.
-    pub fn ended(&mut self) -> bool {
+    pub fn ended(&self) -> bool {
         matches!(nix::sys::signal::kill(self.pid, None), Err(nix::errno::Errno::ESRCH))
     }
 
