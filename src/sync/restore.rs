@@ -45,11 +45,11 @@ pub async fn restore(session: &Session, record: &mut RecordFile, commit: &Commit
     may_come_back(&session.config, commit, image.facts.schema_version).await?;
     let gone = agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
-    record.let_go(gone)?;
     let base = record.record.base.as_ref().map(|base| base.commit);
     let incoming = Incoming { image, only_over, base };
     let done = session.door(Steps { first: 3, of }).install(incoming).await?;
     failpoint::reach("restore.replaced");
+    record.let_go(gone)?;
     // Where there was no database nobody was asked about rows that go: the log brings the newest.
     if present {
         exchange::restored(session).await?;

@@ -35,9 +35,10 @@ pub async fn restore(
     let gone = super::restore::agreed(session, &image.path).await?;
     let _critical = session.bucket.context.critical();
     let base = record.record.base.take().map(|base| base.commit);
-    record.let_go(gone)?;
+    record.save()?;
     let incoming = Incoming { image, only_over, base };
     let done = session.door(Steps { first: 2, of }).install(incoming).await?;
+    record.let_go(gone)?;
     if present {
         super::exchange::restored(session).await?;
     } else {

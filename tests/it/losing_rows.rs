@@ -180,6 +180,21 @@ fn f45_a_database_that_lost_most_of_its_rows_is_not_pushed() {
 }
 
 #[test]
+fn f45_a_restore_that_did_not_happen_lets_nothing_go() {
+    let server = S3Server::start();
+    let alpha = pushed(&server, 10);
+    alpha.db().add_session("more").add_observations(60);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    // The backup that comes first finds no place.
+    let backups = alpha.path(".claude-mem/backups");
+    let _ = std::fs::remove_dir_all(&backups);
+    alpha.write(".claude-mem/backups", "in the way");
+    alpha.cmd("restore 1 --yes").run().assert_code(1);
+    alpha.db().execute("DELETE FROM observations WHERE id IN (SELECT id FROM observations LIMIT 60)");
+    alpha.cmd("push_sqlite").run().assert_code(1).stdout_has("more than half are missing");
+}
+
+#[test]
 fn f45_what_went_on_purpose_is_archived_by_whoever_archives_and_the_guard_stays() {
     let server = S3Server::start();
     let alpha = pushed(&server, 10);
