@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::commit::{self, Fence, Parent, Terms};
 use super::fresh::Fresh;
 use super::gate::{self, Standing};
@@ -241,7 +243,8 @@ async fn locked(
         return Ok(Done::Overtaken);
     }
     gate::fence(terms.epoch, head)?;
-    let (here, gone) = (shot.facts.counts.observations, record.record.gone);
+    let made = head.and_then(Head::commit).and_then(Commit::at).map(Timestamp::as_second);
+    let (here, gone) = (shot.facts.counts.observations, record.record.gone_since(made));
     gate::shrink(here, gone, head, session.config.overrides.force_push)?;
     let fence = Fence { terms, verifier, fresh };
     let Parent::Commit(parent) = commit::parent(session, shot, head, fence).await? else {

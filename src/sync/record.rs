@@ -59,10 +59,12 @@ pub struct SyncRecord {
     /// ISO time of the first one; unknown where an earlier membridge made the record.
     #[serde(default)]
     pub first_sync: Option<String>,
-    /// Observations that went on purpose since the last commit of this machine: by a restore, by `--accept-deletions`, by what
-    /// other machines deleted.
+    /// Observations that went on purpose since the last commit of this machine: by a restore, by `--accept-deletions`.
     #[serde(default)]
     pub gone: u64,
+    /// Those that other machines deleted, as they were heard of.
+    #[serde(default)]
+    pub gone_elsewhere: Vec<Gone>,
     /// When rows of other machines began to wait for the end of a session, because its worker cannot stand a lock: seconds
     /// since 1970, by the store's clock.
     #[serde(default)]
@@ -91,6 +93,27 @@ pub struct LastRead {
     pub counts: Counts,
     /// Its content digest.
     pub digest: Sum,
+}
+
+/// Observations that went, and when that was heard of: seconds since 1970, by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// When.
+    pub at: i64,
+    /// How many.
+    pub observations: u64,
+}
+
+/// So many times are kept apart; the oldest of more become one.
+const MOST_GONE: usize = 64;
+
+impl SyncRecord {
+    /// How many observations a machine may lack for good reasons, beside a commit that was made at `made`: what others deleted
+    /// before is not in that commit either. Where its time is not known, all of them.
+    pub fn gone_since(&self, made: Option<i64>) -> u64 {
+        let later = self.gone_elsewhere.iter().filter(|gone| made.is_none_or(|made| gone.at >= made));
+        later.fold(self.gone, |sum, gone| sum.saturating_add(gone.observations))
+    }
 }
 
 /// 16 hex digits that name a store, a project and a database together.
@@ -147,6 +170,7 @@ impl RecordFile {
             last_sync: None,
             first_sync: None,
             gone: 0,
+            gone_elsewhere: Vec::new(),
             postponed_at: None,
             succeeds: None,
             renamed_to: None,
@@ -230,6 +254,23 @@ impl RecordFile {
         self.save()
     }
 
+    /// Writes down that other machines deleted so many observations, heard of at `at`.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn hear_of_gone(&mut self, at: i64, observations: u64) -> Result<(), DatabaseError> {
+        let all = &mut self.record.gone_elsewhere;
+        all.push(Gone { at, observations });
+        // Under the earlier time it counts for less.
+        if let [first, second, ..] = all[..]
+            && all.len() > MOST_GONE
+        {
+            let observations = first.observations.saturating_add(second.observations);
+            all.splice(..2, [Gone { observations, ..first }]);
+        }
+        self.save()
+    }
+
     /// Writes down that the newest commit holds just what is here.
     ///
     /// # Errors
@@ -237,6 +278,7 @@ impl RecordFile {
     pub fn agree(&mut self, commit: u64) -> Result<(), DatabaseError> {
         self.record.base = Some(Base { commit });
         self.record.gone = 0;
+        self.record.gone_elsewhere.clear();
         self.save()
     }
 }
@@ -276,8 +318,30 @@ impl SyncRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::{Base, RecordFile};
+    use super::{Base, Gone, MOST_GONE, RecordFile};
     use std::path::Path;
+
+    #[test]
+    fn what_others_deleted_before_a_commit_was_made_excuses_nothing_beside_it() {
+        let state = tempfile::tempdir().unwrap();
+        let mut file =
+            RecordFile::load(state.path(), "s3", "mem", "6f", Path::new("/x/claude-mem.db")).unwrap();
+        file.let_go(5).unwrap();
+        for (at, observations) in [(100, 30), (200, 7)] {
+            file.hear_of_gone(at, observations).unwrap();
+        }
+        for (made, gone) in [(None, 42), (Some(100), 42), (Some(101), 12), (Some(200), 12), (Some(201), 5)] {
+            assert_eq!(file.record.gone_since(made), gone, "{made:?}");
+        }
+        for at in (300..).take(MOST_GONE) {
+            file.hear_of_gone(at, 1).unwrap();
+        }
+        assert_eq!(file.record.gone_elsewhere.len(), MOST_GONE);
+        assert_eq!(file.record.gone_elsewhere.first(), Some(&Gone { at: 100, observations: 38 }));
+        assert_eq!(file.record.gone_since(None), 42 + MOST_GONE as u64);
+        file.agree(3).unwrap();
+        assert_eq!(file.record.gone_since(None), 0);
+    }
 
     #[test]
     fn a_record_survives_and_a_damaged_one_is_set_aside() {

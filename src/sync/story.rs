@@ -98,9 +98,12 @@ fn note(session: &Session, record: &mut RecordFile, exchanged: &Exchanged) -> Co
     let now = session.bucket.context.server_now().as_second();
     let since = record.record.postponed_at.unwrap_or(now);
     record.record.postponed_at = exchanged.postponed.then_some(since);
-    let gone = exchanged.collected.deleted.observations().saturating_add(accepted);
-    if gone > 0 {
-        record.let_go(gone)?;
+    if accepted > 0 {
+        record.let_go(accepted)?;
+    }
+    let elsewhere = exchanged.collected.deleted.observations();
+    if elsewhere > 0 {
+        record.hear_of_gone(now, elsewhere)?;
     }
     Ok(())
 }

@@ -195,6 +195,27 @@ fn f45_a_restore_that_did_not_happen_lets_nothing_go() {
 }
 
 #[test]
+fn f45_what_others_deleted_long_ago_excuses_no_loss_after_a_promotion() {
+    let server = S3Server::start();
+    let alpha = pushed(&server, 10);
+    let beta = pulled(&server);
+    alpha.db().add_session("more").add_observations(60);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.cmd("sync").run().assert_code(0);
+    // Beta hears of sixty that go, and of sixty that come.
+    alpha.cmd("restore 1 --yes").run().assert_code(0);
+    alpha.cmd("sync").run().assert_code(0);
+    beta.cmd("sync").run().assert_code(0);
+    server.set_clock_offset(3600);
+    alpha.db().add_session("again").add_observations(60);
+    alpha.cmd("push_sqlite").run().assert_code(0);
+    beta.cmd("sync").run().assert_code(0);
+    beta.cmd("promote").run().assert_code(0);
+    beta.db().execute("DELETE FROM observations WHERE id IN (SELECT id FROM observations LIMIT 60)");
+    beta.cmd("push_sqlite").run().assert_code(1).stdout_has("more than half are missing");
+}
+
+#[test]
 fn f45_what_went_on_purpose_is_archived_by_whoever_archives_and_the_guard_stays() {
     let server = S3Server::start();
     let alpha = pushed(&server, 10);
